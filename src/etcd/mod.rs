@@ -1,0 +1,3 @@
+//! etcd: Raft, the MVCC store, watches and leases.
+
+pub mod raft;

@@ -1,0 +1,1 @@
+//! The Raft core: a state machine without I/O, clock or chance of its own.

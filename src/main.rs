@@ -1,0 +1,3 @@
+//! The `kubesim` command.
+
+fn main() {}
