@@ -18,5 +18,7 @@
 //! ```
 
 pub mod api;
+pub mod apiserver;
+pub mod client;
 pub mod engine;
 pub mod etcd;

@@ -1,1 +1,20 @@
 //! The Kubernetes object model: pure data and pure functions. No events, no time passing.
+//!
+//! - `kind`: the registry, one row for each kind
+//! - `object`: any object by reference, and the trait of all kinds
+//! - `meta`, `name`, `resources`: what objects are made of
+//! - `pod`, `workload`, `node`, `network`, `event`, `plain`: the kinds, compact
+
+pub mod event;
+pub mod int_or_string;
+pub mod kind;
+pub mod meta;
+pub mod name;
+pub mod network;
+pub mod node;
+pub mod object;
+pub mod plain;
+pub mod pod;
+pub mod resources;
+pub mod selector;
+pub mod workload;
