@@ -5,6 +5,7 @@
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `pod`, `workload`, `node`, `network`, `event`, `plain`: the kinds, compact
 
+pub mod convert;
 pub mod event;
 pub mod int_or_string;
 pub mod kind;
@@ -15,6 +16,7 @@ pub mod node;
 pub mod object;
 pub mod plain;
 pub mod pod;
+pub mod quantity;
 pub mod resources;
 pub mod selector;
 pub mod workload;
