@@ -4,6 +4,12 @@
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `pod`, `workload`, `node`, `network`, `event`, `plain`: the kinds, compact
+//! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
+//! - `int_or_string`: numbers that may be percentages
+//! - `quantity`: amounts of resources
+//! - `selector`: label and field selectors
+//! - `yaml`: text to values that know their places
+//! - `validation`: what the API server refuses, and how it says so
 
 pub mod convert;
 pub mod event;
@@ -19,4 +25,6 @@ pub mod pod;
 pub mod quantity;
 pub mod resources;
 pub mod selector;
+pub mod validation;
 pub mod workload;
+pub mod yaml;

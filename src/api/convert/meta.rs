@@ -14,7 +14,7 @@ use crate::api::meta::{Deletion, Labels, Meta, MicroTime, OwnerReference, Timest
 use crate::api::name::Name;
 use crate::api::quantity::{Format, Quantity};
 use crate::api::resources::Resources;
-use crate::api::selector::{Requirement, Selector, Test};
+use crate::api::selector::{Operator, Selector};
 
 /// A date. One beyond the years that the API can write becomes 1970.
 pub fn to_time(date: Timestamp) -> metav1::Time {
@@ -152,46 +152,31 @@ pub fn from_reference(full: core::ObjectReference) -> ObjectReference {
 
 /// Compiles a label selector. An empty one selects everything.
 pub fn from_label_selector(path: &str, full: &metav1::LabelSelector) -> Result<Selector, ConvertError> {
-    let mut requirements = Vec::new();
-    for (key, value) in full.match_labels.iter().flatten() {
-        requirements.push(Requirement { key: key.into(), test: Test::In(vec![value.into()]) });
-    }
-    for (index, expression) in full.match_expressions.iter().flatten().enumerate() {
-        let values = || expression.values.iter().flatten().map(Name::from).collect::<Vec<_>>();
-        let test = match expression.operator.as_str() {
-            "In" => Test::In(values()),
-            "NotIn" => Test::NotIn(values()),
-            "Exists" => Test::Exists,
-            "DoesNotExist" => Test::DoesNotExist,
-            other => {
-                let message = format!("Invalid value: \"{other}\": not a valid selector operator");
-                return Err(ConvertError::new(format!("{path}.matchExpressions[{index}].operator"), message));
-            }
-        };
-        requirements.push(Requirement { key: Name::from(&expression.key), test });
-    }
-    requirements.sort();
-    Ok(Selector { requirements })
+    Selector::compile(Some(full)).map_err(|message| ConvertError::new(path, message))
 }
 
-/// Writes a selector: requirements of one value as `matchLabels`, the others as `matchExpressions`.
+/// Writes a selector: requirements of one equal value as `matchLabels`, the others as `matchExpressions`.
 pub fn to_label_selector(selector: &Selector) -> metav1::LabelSelector {
     let mut full = metav1::LabelSelector::default();
-    for Requirement { key, test } in &selector.requirements {
-        let (operator, values) = match test {
-            Test::In(values) if values.len() == 1 => {
-                full.match_labels.get_or_insert_default().insert(key.into(), String::from(&values[0]));
+    for requirement in selector.requirements() {
+        let key = requirement.key().to_owned();
+        let values: Vec<String> = requirement.values().map(str::to_owned).collect();
+        let operator = match requirement.operator() {
+            Operator::Equals | Operator::DoubleEquals => {
+                full.match_labels.get_or_insert_default().insert(key, values.concat());
                 continue;
             }
-            Test::In(values) => ("In", values.as_slice()),
-            Test::NotIn(values) => ("NotIn", values.as_slice()),
-            Test::Exists => ("Exists", &[][..]),
-            Test::DoesNotExist => ("DoesNotExist", &[][..]),
+            Operator::In => "In",
+            Operator::NotIn | Operator::NotEquals => "NotIn",
+            Operator::Exists => "Exists",
+            Operator::DoesNotExist => "DoesNotExist",
+            Operator::GreaterThan => "Gt",
+            Operator::LessThan => "Lt",
         };
         full.match_expressions.get_or_insert_default().push(metav1::LabelSelectorRequirement {
-            key: key.into(),
+            key,
             operator: operator.to_owned(),
-            values: some_unless_empty(values.iter().map(String::from).collect()),
+            values: some_unless_empty(values),
         });
     }
     full
