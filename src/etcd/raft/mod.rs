@@ -38,6 +38,7 @@ use std::fmt;
 mod configuration;
 mod election;
 mod entry;
+pub mod invariants;
 mod leadership;
 mod log;
 mod membership;
@@ -48,6 +49,7 @@ mod quorum;
 mod read_only;
 mod ready;
 mod replication;
+mod safety;
 mod snapshot;
 
 pub use configuration::{ChangeKind, Configuration, ConfigurationChange, ConfigurationError};
@@ -57,6 +59,7 @@ pub use message::{Body, Message};
 pub use node::{Durable, Raft, Settings};
 pub use progress::{Progress, ProgressState};
 pub use ready::{HardState, ReadState, Ready, Receipt, SoftState};
+pub use safety::SafetyChecker;
 pub use snapshot::{Snapshot, SnapshotError};
 
 /// A period with at most one leader, counted from 1; 0 before the first election.
