@@ -1,13 +1,17 @@
 //! The Kubernetes object model: pure data and pure functions. No events, no time passing.
 //!
 //! - `int_or_string`: numbers that may be percentages
+//! - `manifest`: files of objects, and what is wrong with them
 //! - `quantity`: amounts of resources
 //! - `selector`: label and field selectors
 //! - `yaml`: text to values that know their places
+//! - `strict`: values to typed objects, refusing unknown fields and wrong types
 //! - `validation`: what the API server refuses, and how it says so
 
 pub mod int_or_string;
+pub mod manifest;
 pub mod quantity;
 pub mod selector;
+pub mod strict;
 pub mod validation;
 pub mod yaml;
