@@ -143,7 +143,11 @@ impl Ordeal {
             for read in machine.reads.drain(..) {
                 self.answered_reads += 1;
                 let floor = self.read_floor[&read.context];
-                assert!(read.index >= floor, "a read is answered at {} although {floor} was committed before", read.index);
+                assert!(
+                    read.index >= floor,
+                    "a read is answered at {} although {floor} was committed before",
+                    read.index
+                );
             }
         }
     }
@@ -174,7 +178,9 @@ impl Ordeal {
                 self.group.act(id, |member| Ok(member.tick()))?;
             }
             self.group.settle()?;
-            if tick % 20 == 19 && let Some(leader) = self.group.leader() {
+            if tick % 20 == 19
+                && let Some(leader) = self.group.leader()
+            {
                 let word = last.clone();
                 self.group.act(leader, |member| member.propose(word))?;
             }
@@ -211,9 +217,8 @@ fn sweep(seeds: std::ops::Range<u64>, size: u64, steps: u64, settings: &Settings
         let mut ordeal = Ordeal::new(seed, size, settings.clone());
         ordeal.change_members = change_members;
         for step in 0..steps {
-            let result = ordeal.happen().and_then(|()| {
-                if step % 16 == 0 { ordeal.group.check_everything() } else { Ok(()) }
-            });
+            let result =
+                ordeal.happen().and_then(|()| if step % 16 == 0 { ordeal.group.check_everything() } else { Ok(()) });
             if let Err(failure) = result {
                 panic!("seed {seed}, step {step}: {failure:?}");
             }

@@ -275,9 +275,11 @@ impl Group {
 
     /// Checks the properties over whole logs.
     pub fn check_everything(&self) -> Result<(), Failure> {
-        let down: Vec<_> = self.machines.values().filter(|machine| machine.member.is_none()).map(Machine::down).collect();
+        let down: Vec<_> =
+            self.machines.values().filter(|machine| machine.member.is_none()).map(Machine::down).collect();
         let mut views: Vec<&dyn View> = down.iter().map(|view| view as &dyn View).collect();
-        views.extend(self.machines.values().filter_map(|machine| machine.member.as_ref()).map(|view| view as &dyn View));
+        views
+            .extend(self.machines.values().filter_map(|machine| machine.member.as_ref()).map(|view| view as &dyn View));
         check_all(&views)?;
         Ok(())
     }
