@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use kubesim::engine::random::{Seed, Stream};
-use kubesim::etcd::raft::{ChangeKind, Configuration, ConfigurationChange, Index, MemberId, Role, Settings};
+use kubesim::etcd::raft::{ChangeKind, ConfigurationChange, Index, MemberId, Role, Settings};
 use raft_support::{Failure, Group, Word, Words};
 
 /// A group, the trouble it is in, and what it has promised.
@@ -143,7 +143,11 @@ impl Ordeal {
             for read in machine.reads.drain(..) {
                 self.answered_reads += 1;
                 let floor = self.read_floor[&read.context];
-                assert!(read.index >= floor, "a read is answered at {} although {floor} was committed before", read.index);
+                assert!(
+                    read.index >= floor,
+                    "a read is answered at {} although {floor} was committed before",
+                    read.index
+                );
             }
         }
     }
@@ -153,7 +157,7 @@ impl Ordeal {
         let member = 1 + self.chance.below(6);
         let kind = [ChangeKind::AddVoter, ChangeKind::AddLearner, ChangeKind::Remove][self.chance.below(3) as usize];
         if !self.group.machines.contains_key(&member) {
-            self.group.add_machine(member, Configuration::default());
+            self.group.add_machine(member);
         }
         let change = ConfigurationChange { member: MemberId(member), kind };
         self.group.act(id, |member| member.propose_configuration_change(change))?;
@@ -174,7 +178,13 @@ impl Ordeal {
                 self.group.act(id, |member| Ok(member.tick()))?;
             }
             self.group.settle()?;
-            if tick % 20 == 19 && let Some(leader) = self.group.leader() {
+            if tick % 20 == 19
+                && let Some(leader) = self.group.leader()
+            {
+                // A transport tells the leader when a snapshot was lost; without that the member would wait for ever.
+                for id in self.group.ids() {
+                    self.group.act(leader, |member| Ok(member.report_snapshot(MemberId(id), false)))?;
+                }
                 let word = last.clone();
                 self.group.act(leader, |member| member.propose(word))?;
             }
@@ -211,9 +221,8 @@ fn sweep(seeds: std::ops::Range<u64>, size: u64, steps: u64, settings: &Settings
         let mut ordeal = Ordeal::new(seed, size, settings.clone());
         ordeal.change_members = change_members;
         for step in 0..steps {
-            let result = ordeal.happen().and_then(|()| {
-                if step % 16 == 0 { ordeal.group.check_everything() } else { Ok(()) }
-            });
+            let result =
+                ordeal.happen().and_then(|()| if step % 16 == 0 { ordeal.group.check_everything() } else { Ok(()) });
             if let Err(failure) = result {
                 panic!("seed {seed}, step {step}: {failure:?}");
             }
@@ -230,7 +239,7 @@ fn sweep(seeds: std::ops::Range<u64>, size: u64, steps: u64, settings: &Settings
 #[test]
 fn three_members_stay_safe_in_trouble_and_go_on_after_it() {
     let (elections, reads) = sweep(0..60, 3, 6000, &Settings::default(), false);
-    assert!(elections > 60 && reads > 60, "{elections} elections, {reads} reads");
+    assert!(elections > 120 && reads > 600, "{elections} elections, {reads} reads");
 }
 
 #[test]
