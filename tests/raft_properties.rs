@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use kubesim::engine::random::{Seed, Stream};
-use kubesim::etcd::raft::{ChangeKind, Configuration, ConfigurationChange, Index, MemberId, Role, Settings};
+use kubesim::etcd::raft::{ChangeKind, ConfigurationChange, Index, MemberId, Role, Settings};
 use raft_support::{Failure, Group, Word, Words};
 
 /// A group, the trouble it is in, and what it has promised.
@@ -157,7 +157,7 @@ impl Ordeal {
         let member = 1 + self.chance.below(6);
         let kind = [ChangeKind::AddVoter, ChangeKind::AddLearner, ChangeKind::Remove][self.chance.below(3) as usize];
         if !self.group.machines.contains_key(&member) {
-            self.group.add_machine(member, Configuration::default());
+            self.group.add_machine(member);
         }
         let change = ConfigurationChange { member: MemberId(member), kind };
         self.group.act(id, |member| member.propose_configuration_change(change))?;
@@ -181,6 +181,13 @@ impl Ordeal {
             if tick % 20 == 19
                 && let Some(leader) = self.group.leader()
             {
+<<<<<<< HEAD
+=======
+                // A transport tells the leader when a snapshot was lost; without that the member would wait for ever.
+                for id in self.group.ids() {
+                    self.group.act(leader, |member| Ok(member.report_snapshot(MemberId(id), false)))?;
+                }
+>>>>>>> raft
                 let word = last.clone();
                 self.group.act(leader, |member| member.propose(word))?;
             }
@@ -235,7 +242,7 @@ fn sweep(seeds: std::ops::Range<u64>, size: u64, steps: u64, settings: &Settings
 #[test]
 fn three_members_stay_safe_in_trouble_and_go_on_after_it() {
     let (elections, reads) = sweep(0..60, 3, 6000, &Settings::default(), false);
-    assert!(elections > 60 && reads > 60, "{elections} elections, {reads} reads");
+    assert!(elections > 120 && reads > 600, "{elections} elections, {reads} reads");
 }
 
 #[test]
