@@ -2,6 +2,7 @@
 //!
 //! - `int_or_string`: numbers that may be percentages
 //! - `manifest`: files of objects, and what is wrong with them
+//! - `patch`: JSON, merge and strategic merge patches
 //! - `quantity`: amounts of resources
 //! - `selector`: label and field selectors
 //! - `yaml`: text to values that know their places
@@ -10,6 +11,7 @@
 
 pub mod int_or_string;
 pub mod manifest;
+pub mod patch;
 pub mod quantity;
 pub mod selector;
 pub mod strict;
