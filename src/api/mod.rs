@@ -1,5 +1,6 @@
 //! The Kubernetes object model: pure data and pure functions. No events, no time passing.
 //!
+//! - `defaults`: what the API server adds to objects
 //! - `int_or_string`: numbers that may be percentages
 //! - `manifest`: files of objects, and what is wrong with them
 //! - `patch`: JSON, merge and strategic merge patches
@@ -9,6 +10,7 @@
 //! - `strict`: values to typed objects, refusing unknown fields and wrong types
 //! - `validation`: what the API server refuses, and how it says so
 
+pub mod defaults;
 pub mod int_or_string;
 pub mod manifest;
 pub mod patch;
