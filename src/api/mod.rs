@@ -5,8 +5,10 @@
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `pod`, `workload`, `node`, `network`, `event`, `plain`: the kinds, compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
+//! - `defaults`: what the API server adds to objects
 //! - `int_or_string`: numbers that may be percentages
 //! - `manifest`: files of objects, and what is wrong with them
+//! - `patch`: JSON, merge and strategic merge patches
 //! - `quantity`: amounts of resources
 //! - `selector`: label and field selectors
 //! - `yaml`: text to values that know their places
@@ -14,6 +16,7 @@
 //! - `validation`: what the API server refuses, and how it says so
 
 pub mod convert;
+pub mod defaults;
 pub mod event;
 pub mod int_or_string;
 pub mod kind;
@@ -23,6 +26,7 @@ pub mod name;
 pub mod network;
 pub mod node;
 pub mod object;
+pub mod patch;
 pub mod plain;
 pub mod pod;
 pub mod quantity;
