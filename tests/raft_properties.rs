@@ -181,13 +181,10 @@ impl Ordeal {
             if tick % 20 == 19
                 && let Some(leader) = self.group.leader()
             {
-<<<<<<< HEAD
-=======
                 // A transport tells the leader when a snapshot was lost; without that the member would wait for ever.
                 for id in self.group.ids() {
                     self.group.act(leader, |member| Ok(member.report_snapshot(MemberId(id), false)))?;
                 }
->>>>>>> raft
                 let word = last.clone();
                 self.group.act(leader, |member| member.propose(word))?;
             }

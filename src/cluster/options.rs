@@ -3,9 +3,8 @@
 use crate::api::meta::Epoch;
 use crate::api::node::Taint;
 use crate::api::resources::Resources;
+use crate::engine::disk::DiskProfile;
 use crate::engine::network::NetworkOptions;
-
-use super::fabric::DiskProfile;
 
 /// A cluster to be simulated.
 #[derive(Clone, Debug)]
