@@ -30,21 +30,19 @@ impl World for Counters {
 
     fn handle(&mut self, at: SimTime, _sequence: u64, event: Event, queue: &mut EventQueue<Event>) {
         let delay = SimDuration::from_nanos(self.delays.bits() >> 34);
-        match event {
+        let next = match event {
             Event::Tick { entity, count } => {
                 self.counts[entity as usize] += 1;
-                let next = if count % 8 == 7 {
+                if count % 8 == 7 {
                     Event::Rest { entity, rounds: 2 }
                 } else {
                     Event::Tick { entity, count: count + 1 }
-                };
-                queue.schedule(at + delay, next);
+                }
             }
-            Event::Rest { entity, rounds: 0 } => drop(queue.schedule(at + delay, Event::Tick { entity, count: 0 })),
-            Event::Rest { entity, rounds } => {
-                drop(queue.schedule(at + delay, Event::Rest { entity, rounds: rounds - 1 }));
-            }
-        }
+            Event::Rest { entity, rounds: 0 } => Event::Tick { entity, count: 0 },
+            Event::Rest { entity, rounds } => Event::Rest { entity, rounds: rounds - 1 },
+        };
+        queue.schedule(at + delay, next);
     }
 
     fn digest(event: &Event) -> [u64; 2] {
