@@ -31,6 +31,7 @@ impl Now {
 pub struct Cache {
     kinds: BTreeMap<Kind, BTreeMap<(Name, Name), Object>>,
     by_owner: BTreeMap<Uid, BTreeSet<ObjectKey>>,
+    orphans: BTreeMap<(Kind, Name), BTreeSet<Name>>,
     pods_by_node: BTreeMap<Name, BTreeSet<(Name, Name)>>,
     synced: BTreeSet<Kind>,
 }
@@ -82,6 +83,11 @@ impl Cache {
         for owner in object.meta().owners() {
             self.by_owner.entry(owner.uid).or_default().insert(object.key());
         }
+        if is_orphan(object) {
+            let meta = object.meta();
+            let place = (object.kind(), meta.namespace.clone());
+            self.orphans.entry(place).or_default().insert(meta.name.clone());
+        }
         if let Object::Pod(pod) = object
             && let Some(node) = &pod.node
         {
@@ -99,6 +105,16 @@ impl Cache {
                 }
             }
         }
+        if is_orphan(object) {
+            let meta = object.meta();
+            let place = (object.kind(), meta.namespace.clone());
+            if let Some(names) = self.orphans.get_mut(&place) {
+                names.remove(&meta.name);
+                if names.is_empty() {
+                    self.orphans.remove(&place);
+                }
+            }
+        }
         if let Object::Pod(pod) = object
             && let Some(node) = &pod.node
             && let Some(places) = self.pods_by_node.get_mut(node)
@@ -109,6 +125,11 @@ impl Cache {
             }
         }
     }
+}
+
+/// True if the object is of a kind that controllers adopt and has no controller.
+fn is_orphan(object: &Object) -> bool {
+    matches!(object.kind(), Kind::Pod | Kind::ReplicaSet) && object.meta().controller().is_none()
 }
 
 /// True if both versions stand in the same places of the indexes.
@@ -150,6 +171,15 @@ impl<'a> View<'a> {
     /// The keys of all objects that name an owner, of any kind.
     pub fn dependents(&self, owner: Uid) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
         self.cache.by_owner.get(&owner).into_iter().flatten()
+    }
+
+    /// All pods or ReplicaSets of a namespace that no controller owns, by name; nothing for other kinds.
+    pub fn orphans<R: Resource>(&self, namespace: &Name) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
+        let objects = self.cache.kinds.get(&R::KIND);
+        let names = self.cache.orphans.get(&(R::KIND, namespace.clone()));
+        let namespace = namespace.clone();
+        let places = names.into_iter().flatten().map(move |name| (namespace.clone(), name.clone()));
+        places.filter_map(move |place| R::of(objects?.get(&place)?))
     }
 
     /// All pods that are bound to a node, by namespace and name.
