@@ -37,6 +37,15 @@ pub trait Controller {
 
     /// Decides what to do about a key. Pure: the same view, key and time give the same plan.
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan;
+
+    /// Asked in place of `reconcile` while the cache has not yet shown what a [`Step::Expect`] of the key announced:
+    /// what may be done without counting on it, as writing the status
+    /// (kube-controller-manager, ReplicaSet: an unsatisfied expectation stops creations and deletions, not the status).
+    ///
+    /// [`Step::Expect`]: super::plan::Step::Expect
+    fn reconcile_expecting(&self, _view: &View<'_>, _key: &ObjectKey, _now: Now) -> Plan {
+        Plan::nothing()
+    }
 }
 
 /// A change that an informer has seen.
