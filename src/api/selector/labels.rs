@@ -244,6 +244,17 @@ impl Selector {
         Selector::new(labels.into_iter().map(equal).collect())
     }
 
+    /// These conditions and one more: that a label is there with this value.
+    pub fn with(&self, key: &str, value: &str) -> Selector {
+        let equal = Requirement {
+            key: key.into(),
+            operator: Operator::Equals,
+            values: SmallVec::from_iter([Box::from(value)]),
+            bound: 0,
+        };
+        Selector { nothing: self.nothing, ..Selector::new(self.requirements.iter().cloned().chain([equal]).collect()) }
+    }
+
     /// Whether labels satisfy all conditions.
     pub fn matches(&self, labels: &(impl Labels + ?Sized)) -> bool {
         !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(labels))
