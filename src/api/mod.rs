@@ -6,6 +6,7 @@
 //! - `patch`: JSON, merge and strategic merge patches
 //! - `quantity`: amounts of resources
 //! - `selector`: label and field selectors
+//! - `time`: points in time as the API writes them
 //! - `yaml`: text to values that know their places
 //! - `strict`: values to typed objects, refusing unknown fields and wrong types
 //! - `validation`: what the API server refuses, and how it says so
@@ -17,5 +18,6 @@ pub mod patch;
 pub mod quantity;
 pub mod selector;
 pub mod strict;
+pub mod time;
 pub mod validation;
 pub mod yaml;
