@@ -6,10 +6,10 @@
 //! - `patch`: JSON, merge and strategic merge patches
 //! - `quantity`: amounts of resources
 //! - `selector`: label and field selectors
-//! - `time`: points in time as the API writes them
-//! - `yaml`: text to values that know their places
 //! - `strict`: values to typed objects, refusing unknown fields and wrong types
+//! - `time`: points in time as the API writes them
 //! - `validation`: what the API server refuses, and how it says so
+//! - `yaml`: text to values that know their places
 
 pub mod defaults;
 pub mod int_or_string;

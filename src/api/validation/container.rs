@@ -250,7 +250,7 @@ fn field_reference(field: &str, path: &Path<'_>, errors: &mut ErrorList) {
     let subscripted = field.starts_with("metadata.annotations['") || field.starts_with("metadata.labels['");
     if field.is_empty() {
         errors.push(FieldError::required(path, ""));
-    } else if !FIELDS.contains(&field) && !(subscripted && field.ends_with("']")) {
+    } else if !(FIELDS.contains(&field) || subscripted && field.ends_with("']")) {
         let supported: Vec<&str> = FIELDS.into_iter().filter(|field| *field != "status.qosClass").collect();
         errors.push(FieldError::not_supported(path, field, &supported));
     }

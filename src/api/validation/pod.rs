@@ -84,8 +84,8 @@ fn specific_annotations(meta: &ObjectMeta, spec: &PodSpec, path: &Path<'_>, erro
     }
     if let Some(cost) = annotations.get(DELETION_COST) {
         // A plus sign and a leading zero are refused too, so that a number is written in one way only.
-        let plain = !cost.starts_with('+') && !(cost.len() > 1 && cost.starts_with('0'));
-        if !plain || cost.parse::<i32>().is_err() {
+        let padded = cost.starts_with('+') || cost.len() > 1 && cost.starts_with('0');
+        if padded || cost.parse::<i32>().is_err() {
             errors.push(FieldError::invalid(&path.key(DELETION_COST), cost, "must be a 32bit integer"));
         }
     }
