@@ -11,7 +11,8 @@
 //!   A record lives as long as some member's log may hold the entry ([`View::forget_log`]).
 //! - What the entry answered (deleted keys, values read) is kept until every running member has passed it: the member
 //!   that a client waits on may be the last one to apply it.
-//! - Versions are removed from memory when every running member has applied the compaction. A member that is down holds
+//! - Versions are removed from memory when every running member has applied the compaction and has on its disk what it
+//!   would need to begin after it. A member that is down holds
 //!   removal back too, but only while it is few enough entries behind to be caught up from the log; after that it sees
 //!   nothing ([`View::is_hollow`]) until it has caught up. The only trace of sharing that is left: such a member, and one
 //!   that restarts just before a compaction that the others have applied, refuses to read revisions it could have read.
@@ -129,6 +130,8 @@ struct Record {
 #[derive(Clone, Copy, Debug)]
 struct Seat {
     at: Snapshot,
+    /// Where the member would begin after a crash.
+    durable: Snapshot,
     running: bool,
     /// The member's log may hold entries from here on.
     log_begins: u64,
@@ -180,7 +183,7 @@ impl<V: Value> SharedStore<V> {
     /// The view of a member that has applied nothing.
     pub fn view(&self) -> View<V> {
         let mut shared = self.0.borrow_mut();
-        let seat = Seat { at: Snapshot::EMPTY, running: true, log_begins: shared.first_record };
+        let seat = Seat { at: Snapshot::EMPTY, durable: Snapshot::EMPTY, running: true, log_begins: shared.first_record };
         let place = match shared.seats.iter().position(Option::is_none) {
             Some(place) => place,
             None => {
@@ -219,8 +222,8 @@ impl<V: Value> View<V> {
             self.at.compacted = revision;
         }
         (self.at.index, self.at.revision) = (index, record.revision);
-        let raised = matches!(command, Some(Command::Compact(_)));
-        shared.take_seat(self.seat, self.at, raised);
+        let frees = matches!(command, Some(Command::Compact(_) | Command::LeaseRevoke(_)));
+        shared.take_seat(self.seat, self.at, frees);
         Ok(Applied { revision: record.revision, changed })
     }
 
@@ -262,35 +265,42 @@ impl<V: Value> View<V> {
         self.at.revision < self.state().floor
     }
 
+    /// The member's disk holds what the member has applied so far; a crash does not lead back before this.
+    pub fn persist(&mut self) {
+        let at = self.at;
+        self.with_seat(|seat| seat.durable = at);
+    }
+
     /// The member has crashed.
     pub fn crash(&mut self) {
-        self.store.0.borrow_mut().seats[self.seat] = self.seat_of(false);
+        self.with_seat(|seat| seat.running = false);
     }
 
-    /// The member runs again, from a position at which it was before.
-    pub fn restart(&mut self, from: Snapshot) {
+    /// The member runs again, from what its disk held.
+    pub fn restart(&mut self) -> Snapshot {
+        let mut from = self.at;
+        self.with_seat(|seat| {
+            from = seat.durable;
+            (seat.at, seat.running) = (from, true);
+        });
         self.at = from;
-        let mut shared = self.store.0.borrow_mut();
-        let log_begins = shared.seats[self.seat].map_or(from.index + 1, |seat| seat.log_begins);
-        shared.seats[self.seat] = Some(Seat { at: from, running: true, log_begins });
+        from
     }
 
-    /// The member has received a snapshot: it jumps to its position, and its log begins there.
+    /// The member has received a snapshot and written it: it jumps to its position, and its log begins there.
     pub fn restore(&mut self, snapshot: Snapshot) {
         self.at = snapshot;
+        let seat = Seat { at: snapshot, durable: snapshot, running: true, log_begins: snapshot.index + 1 };
+        self.with_seat(|own| *own = seat);
         let mut shared = self.store.0.borrow_mut();
-        shared.seats[self.seat] = Some(Seat { at: snapshot, running: true, log_begins: snapshot.index + 1 });
         shared.settle();
         shared.trim_records();
     }
 
     /// The member's log holds no entry before `first` any more.
     pub fn forget_log(&mut self, first: u64) {
-        let mut shared = self.store.0.borrow_mut();
-        if let Some(seat) = &mut shared.seats[self.seat] {
-            seat.log_begins = seat.log_begins.max(first);
-        }
-        shared.trim_records();
+        self.with_seat(|seat| seat.log_begins = seat.log_begins.max(first));
+        self.store.0.borrow_mut().trim_records();
     }
 
     /// Bytes that a snapshot at this position has to carry, nearly.
@@ -352,9 +362,10 @@ impl<V: Value> View<V> {
         Ref::map(self.store.0.borrow(), |shared| &shared.state)
     }
 
-    fn seat_of(&self, running: bool) -> Option<Seat> {
-        let seat = self.store.0.borrow().seats[self.seat];
-        seat.map(|seat| Seat { at: self.at, running, log_begins: seat.log_begins })
+    fn with_seat(&self, change: impl FnOnce(&mut Seat)) {
+        if let Some(seat) = &mut self.store.0.borrow_mut().seats[self.seat] {
+            change(seat);
+        }
     }
 }
 
@@ -403,12 +414,12 @@ impl<V: Value> Shared<V> {
         self.state.sweep(SWEEP_BATCH);
     }
 
-    /// Notes where a member stands now.
-    fn take_seat(&mut self, seat: usize, at: Snapshot, compacted: bool) {
+    /// Notes where a member stands now, and whether the entry it passed allows something to be forgotten.
+    fn take_seat(&mut self, seat: usize, at: Snapshot, frees: bool) {
         if let Some(seat) = &mut self.seats[seat] {
             seat.at = at;
         }
-        if compacted {
+        if frees {
             self.settle();
         }
         if self.outcomes.front().is_some_and(|&(index, _)| index < at.index) {
@@ -426,10 +437,10 @@ impl<V: Value> Shared<V> {
         let floor = self.state.floor;
         let holding = self.seats.iter().flatten().filter_map(|seat| match seat.running {
             // A hollow member has lost what it could hold back.
-            _ if seat.at.revision < floor => None,
-            true => Some(seat.at.compacted),
-            false if seat.at.index + HELD_FOR_DOWN < last => None,
-            false => Some(seat.at.revision.min(self.state.compacted)),
+            _ if seat.at.revision.min(seat.durable.revision) < floor => None,
+            true => Some(seat.at.compacted.min(seat.durable.revision)),
+            false if seat.durable.index + HELD_FOR_DOWN < last => None,
+            false => Some(seat.durable.revision.min(self.state.compacted)),
         });
         if let Some(lowest) = holding.min() {
             self.state.raise_floor(lowest);

@@ -123,10 +123,4 @@ impl<V> KeyHistory<V> {
         }
         false
     }
-
-    /// How many versions are kept.
-    #[cfg(test)]
-    pub fn kept(&self) -> usize {
-        1 + self.older.len()
-    }
 }
