@@ -65,6 +65,10 @@ pub enum Error {
     TooManyLearners,
     /// The change would leave fewer started members than a quorum.
     NotEnoughStarted,
+    /// The leadership did not move in time.
+    TimeoutLeaderTransfer,
+    /// Raft did not take the proposal: the leadership is moving.
+    ProposalDropped,
     /// The deadline of the request passed in a wait that knows only deadlines (blocked in a proposal without a leader).
     DeadlineExceeded,
 }
@@ -126,6 +130,8 @@ impl Error {
             Error::NotEnoughStarted => {
                 "etcdserver: re-configuration failed due to not enough started members"
             }
+            Error::TimeoutLeaderTransfer => "etcdserver: request timed out, leader transfer took too long",
+            Error::ProposalDropped => "raft proposal dropped",
             Error::DeadlineExceeded => "context deadline exceeded",
         }
     }
@@ -160,8 +166,9 @@ impl Error {
             | Error::TimeoutLeaderFail
             | Error::TimeoutConnectionLost
             | Error::TimeoutWaitApplied
+            | Error::TimeoutLeaderTransfer
             | Error::Unhealthy => Code::Unavailable,
-            Error::DeadlineExceeded => Code::Unknown,
+            Error::DeadlineExceeded | Error::ProposalDropped => Code::Unknown,
         }
     }
 }

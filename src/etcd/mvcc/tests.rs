@@ -343,7 +343,7 @@ fn receive(clients: &mut [Client], response: crate::etcd::watch::WatchResponse<B
             client.received.extend(events.iter().cloned());
         }
         WatchBody::Canceled { compact_revision, .. } => client.canceled = compact_revision,
-        WatchBody::Created | WatchBody::Progress => {}
+        WatchBody::Created | WatchBody::Progress | WatchBody::Closed(_) => {}
     }
 }
 

@@ -63,6 +63,7 @@ impl Member {
                 WatchBody::Created => "created".to_owned(),
                 WatchBody::Canceled { reason, compact_revision } => format!("canceled {compact_revision:?} {reason}"),
                 WatchBody::Progress => format!("progress {}", response.revision),
+                WatchBody::Closed(error) => format!("closed {error}"),
                 WatchBody::Events(events) => {
                     let word = |event: &WatchEvent<Bytes>| {
                         let sign = if event.is_delete() { "-" } else { "+" };
