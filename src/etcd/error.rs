@@ -116,9 +116,7 @@ impl Error {
             Error::Timeout => "etcdserver: request timed out",
             Error::TimeoutLeaderFail => "etcdserver: request timed out, possibly due to previous leader failure",
             Error::TimeoutConnectionLost => "etcdserver: request timed out, possibly due to connection lost",
-            Error::TimeoutWaitApplied => {
-                "etcdserver: request timed out, waiting for the applied index took too long"
-            }
+            Error::TimeoutWaitApplied => "etcdserver: request timed out, waiting for the applied index took too long",
             Error::Unhealthy => "etcdserver: unhealthy cluster",
             Error::NotSupportedForLearner => "etcdserver: rpc not supported for learner",
             Error::BadLeaderTransferee => "etcdserver: bad leader transferee",
@@ -127,9 +125,7 @@ impl Error {
             Error::MemberNotLearner => "etcdserver: can only promote a learner member",
             Error::LearnerNotReady => "etcdserver: can only promote a learner member which is in sync with leader",
             Error::TooManyLearners => "etcdserver: too many learner members in cluster",
-            Error::NotEnoughStarted => {
-                "etcdserver: re-configuration failed due to not enough started members"
-            }
+            Error::NotEnoughStarted => "etcdserver: re-configuration failed due to not enough started members",
             Error::TimeoutLeaderTransfer => "etcdserver: request timed out, leader transfer took too long",
             Error::ProposalDropped => "raft proposal dropped",
             Error::DeadlineExceeded => "context deadline exceeded",

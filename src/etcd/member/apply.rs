@@ -1,8 +1,9 @@
 //! Committed entries: to the store, then to watchers, then to the client that waits.
 
-use super::batch::{leads, place};
+use std::rc::Rc;
+
 use super::{Act, Failure, Running};
-use crate::etcd::message::{Logged, Message, Reply};
+use crate::etcd::message::{CLIENT_LANE, Logged, Message, Reply};
 use crate::etcd::mvcc::{Command, Outcome};
 use crate::etcd::raft::{Entry, Payload};
 use crate::etcd::value::Value;
@@ -11,7 +12,7 @@ impl<V: Value> Running<V> {
     /// Applies one entry. One that the store already has, after a restart, changes only the membership.
     pub(super) fn apply(&mut self, entry: &Entry<Logged<V>>, at: &mut Act<'_, V>) -> Result<(), Failure> {
         let is_new = entry.index > at.view.applied_index();
-        let (index, term) = place(entry);
+        let (index, term) = (entry.index, entry.term);
         match &entry.data {
             Payload::Normal(logged) if is_new => self.apply_command(index, term, logged, at),
             Payload::Normal(_) => Ok(()),
@@ -31,19 +32,13 @@ impl<V: Value> Running<V> {
         }
     }
 
-    fn apply_command(
-        &mut self,
-        index: u64,
-        term: u64,
-        logged: &Logged<V>,
-        at: &mut Act<'_, V>,
-    ) -> Result<(), Failure> {
+    fn apply_command(&mut self, index: u64, term: u64, logged: &Logged<V>, at: &mut Act<'_, V>) -> Result<(), Failure> {
         let proposal = &*logged.0;
         let applied = at.view.apply(index, term, Some(&proposal.command)).map_err(Failure::Diverged)?;
         if applied.changed {
             let (ctx, serve) = (&mut *at.ctx, at.settings.serve);
             self.streams.watchers.notify(at.view, applied.revision, &mut |(client, response)| {
-                ctx.send_after(serve, client, crate::etcd::message::CLIENT_LANE, Message::Watched(response));
+                ctx.send_after(serve, client, CLIENT_LANE, Message::Watched(response));
             });
         }
         self.leases.follow(&proposal.command, at.view, at.now());
@@ -62,7 +57,7 @@ impl<V: Value> Running<V> {
         };
         // Without an outcome the entry is from an earlier life, and nobody waits for those.
         let Some(outcome) = at.view.outcome(index, command) else { return };
-        let outcome = std::rc::Rc::try_unwrap(outcome).unwrap_or_else(|shared| (*shared).clone());
+        let outcome = Rc::try_unwrap(outcome).unwrap_or_else(|shared| (*shared).clone());
         let result = match (outcome, command) {
             (Outcome::Failed(error), _) => Err(error),
             (Outcome::Txn(result), _) => Ok(Reply::Txn(result)),
@@ -80,7 +75,7 @@ impl<V: Value> Running<V> {
             return;
         }
         self.ask_again();
-        if leads(&self.raft) {
+        if self.leads() {
             self.leases.promote(at.view, at.now(), at.settings.election_timeout());
             self.arm_lease_scan(at);
         }

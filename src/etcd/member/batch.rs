@@ -1,9 +1,9 @@
 //! The batches of the consensus core, in the order of etcd's raft loop.
 
-use super::{Act, Core, Failure, Running, SYNC};
+use super::{Act, Failure, Running, SYNC};
 use crate::etcd::message::Logged;
 use crate::etcd::mvcc::Snapshot;
-use crate::etcd::raft::{self, Body, Entry, Ready, Role, SoftState, StepError};
+use crate::etcd::raft::{self, Body, Ready, Role, SoftState, StepError};
 use crate::etcd::value::Value;
 
 /// Bytes of a hard state record in the write-ahead log.
@@ -46,11 +46,7 @@ impl<V: Value> Running<V> {
     }
 
     /// What comes before the write: news, reads, applying, and the messages of a leader.
-    fn begin_batch(
-        &mut self,
-        ready: &mut Ready<Logged<V>, Snapshot>,
-        at: &mut Act<'_, V>,
-    ) -> Result<(), Failure> {
+    fn begin_batch(&mut self, ready: &mut Ready<Logged<V>, Snapshot>, at: &mut Act<'_, V>) -> Result<(), Failure> {
         if let Some(soft_state) = ready.soft_state {
             self.role_changed(soft_state, at);
         }
@@ -110,9 +106,8 @@ impl<V: Value> Running<V> {
         if new_leader {
             self.leader_changed(at);
         }
-        if now.leader.is_none() {
-            self.arm_leader_monitor(at);
-        }
+        self.streams.leaderless_since = now.leader.is_none().then(|| at.now());
+        self.arm_leader_monitor(at);
     }
 }
 
@@ -129,14 +124,4 @@ fn drop_repeated_answers<V>(messages: &mut Vec<raft::Message<Logged<V>, Snapshot
             !is_answer(message) || seen == answers
         });
     }
-}
-
-/// An entry's own term and index, for the store.
-pub(super) fn place<P>(entry: &Entry<P>) -> (u64, u64) {
-    (entry.index, entry.term)
-}
-
-/// Whether the core leads.
-pub(super) fn leads<V: Value>(raft: &Core<V>) -> bool {
-    raft.role() == Role::Leader
 }

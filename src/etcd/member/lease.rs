@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::batch::leads;
 use super::{Act, Running, process_of, token};
 use crate::engine::process::ProcessId;
 use crate::engine::time::{SimDuration, SimTime};
@@ -122,7 +121,7 @@ impl<V: Value> Running<V> {
 
     /// Proposes revocations of expired leases, a few at a time.
     pub(super) fn propose_revocations(&mut self, _at: &mut Act<'_, V>) {
-        while leads(&self.raft)
+        while self.leads()
             && self.leases.in_flight.len() < REVOCATIONS_IN_FLIGHT
             && let Some(id) = self.leases.expired.pop_front()
         {
@@ -136,7 +135,7 @@ impl<V: Value> Running<V> {
 
     /// A client wants a lease to live on. Only the leader can do that; it is sure of its leadership if its clock ticks.
     pub(super) fn keep_alive(&mut self, client: ProcessId, id: u64, lease: LeaseId, at: &mut Act<'_, V>) {
-        if !leads(&self.raft) {
+        if !self.leads() {
             let deadline = at.now() + at.settings.request_timeout();
             self.leases.next_forward += 1;
             let number = self.leases.next_forward;
@@ -174,7 +173,7 @@ impl<V: Value> Running<V> {
             let Forwarded { client, id, lease, deadline } = forwarded;
             if deadline <= at.now() {
                 at.respond(client, id, Err(Error::Timeout));
-            } else if leads(&self.raft) {
+            } else if self.leads() {
                 self.keep_alive(client, id, lease, at);
             } else {
                 self.leases.forwarded.insert(number, forwarded);

@@ -1,6 +1,5 @@
 //! Adding, promoting and removing members, and moving the leadership (etcd: etcdserver/server.go).
 
-use super::batch::leads;
 use super::{Act, Failure, Running, process_of, token};
 use crate::engine::process::ProcessId;
 use crate::engine::time::{SimDuration, SimTime};
@@ -20,17 +19,9 @@ const MOST_LEARNERS: usize = 1;
 #[derive(Debug)]
 pub(super) enum PendingChange {
     /// Waits for the change to be applied.
-    Membership {
-        change: ConfigurationChange,
-        number: u64,
-    },
+    Membership { change: ConfigurationChange, number: u64 },
     /// Waits for a member to lead.
-    Leader {
-        client: ProcessId,
-        id: u64,
-        to: MemberId,
-        deadline: SimTime,
-    },
+    Leader { client: ProcessId, id: u64, to: MemberId, deadline: SimTime },
 }
 
 impl<V: Value> Running<V> {
@@ -98,7 +89,7 @@ impl<V: Value> Running<V> {
         if !configuration.learners().contains(&member) {
             return Err(Error::MemberNotLearner);
         }
-        if !leads(&self.raft) {
+        if !self.leads() {
             // Only the leader knows how far a learner is. A real follower forwards the request.
             return Err(Error::NotLeader);
         }
@@ -173,7 +164,7 @@ impl<V: Value> Running<V> {
 
     /// Hands the leadership over, and answers when the other member leads.
     pub(super) fn move_leader(&mut self, client: ProcessId, id: u64, to: MemberId, at: &mut Act<'_, V>) {
-        if !leads(&self.raft) {
+        if !self.leads() {
             at.respond(client, id, Err(Error::NotLeader));
             return;
         }

@@ -45,9 +45,7 @@ use self::read::Reads;
 use self::request::{Parked, Waiting};
 use self::stream::Streams;
 use super::error::Error;
-use super::message::{
-    APPEND_LANE, CLIENT_LANE, Logged, Message, PEER_LANE, Reply, Response, SNAPSHOT_LANE,
-};
+use super::message::{APPEND_LANE, CLIENT_LANE, Logged, Message, PEER_LANE, Reply, Response, SNAPSHOT_LANE};
 use super::mvcc::{Diverged, SharedStore, Snapshot, View};
 use super::raft::{self, Body, Corruption, MemberId, Raft, Ready, Role};
 use super::value::Value;
@@ -179,7 +177,10 @@ struct Running<V> {
     last_tick: SimTime,
     /// A tick that fell into a sync; a ticker holds one and drops the others.
     missed_tick: bool,
+    /// The leader that this process knows of: what the core said in its last batch. While the disk hangs it may be the
+    /// process itself although the core has long heard of another.
     leader: Option<MemberId>,
+    /// When this member last became leader.
     leader_since: SimTime,
     /// Since when each peer has been heard of without a break.
     active: BTreeMap<MemberId, SimTime>,
@@ -198,7 +199,8 @@ struct Running<V> {
 }
 
 impl<V: Value> Member<V> {
-    /// A member of a new cluster of `voters`, which must contain its own process.
+    /// A member of the cluster that began with `voters`. A process that is not among them joins: it waits until a
+    /// [`MemberAdd`](super::message::Request::MemberAdd) names it, and learns from the log who belongs to the cluster now.
     pub fn new(
         own: ProcessId,
         name: &str,
@@ -207,29 +209,7 @@ impl<V: Value> Member<V> {
         seed: Seed,
         store: &SharedStore<V>,
     ) -> Member<V> {
-        let configuration = raft::Configuration::new(voters.iter().copied().map(member_id), []);
-        Member::with_disk(own, name, settings, seed, store, Disk::new(configuration))
-    }
-
-    /// A member that joins a cluster, after a [`MemberAdd`](super::message::Request::MemberAdd) that names its process.
-    pub fn joining(
-        own: ProcessId,
-        name: &str,
-        settings: Settings,
-        seed: Seed,
-        store: &SharedStore<V>,
-    ) -> Member<V> {
-        Member::with_disk(own, name, settings, seed, store, Disk::new(raft::Configuration::default()))
-    }
-
-    fn with_disk(
-        own: ProcessId,
-        name: &str,
-        settings: Settings,
-        seed: Seed,
-        store: &SharedStore<V>,
-        disk: Disk<V>,
-    ) -> Member<V> {
+        let disk = Disk::new(raft::Configuration::new(voters.iter().copied().map(member_id), []));
         let mut view = store.view();
         view.crash();
         Member { own, settings, seed, name: name.to_owned(), disk, view, running: None, failure: None }
@@ -273,7 +253,7 @@ impl<V: Value> Member<V> {
         self.running.is_some()
     }
 
-    /// Whether the member runs and leads.
+    /// Whether the member's consensus core leads.
     pub fn is_leader(&self) -> bool {
         self.core().is_some_and(|raft| raft.role() == Role::Leader)
     }
@@ -315,6 +295,11 @@ impl<V: Value> Act<'_, V> {
 }
 
 impl<V: Value> Running<V> {
+    /// Whether this process takes itself for the leader.
+    fn leads(&self) -> bool {
+        self.leader == Some(self.raft.id())
+    }
+
     fn handle(&mut self, input: Input<Message<V>>, at: &mut Act<'_, V>) -> Result<(), Failure> {
         match input {
             Input::Start => {}

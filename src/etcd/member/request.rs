@@ -256,8 +256,9 @@ impl<V: Value> Running<V> {
     pub(super) fn connected_to_quorum_since(&self, moment: SimTime) -> bool {
         let own = self.raft.id();
         let voters = self.raft.configuration().voters();
-        let connected =
-            voters.iter().filter(|&&voter| voter == own || self.active.get(&voter).is_some_and(|&since| since < moment));
+        let connected = voters
+            .iter()
+            .filter(|&&voter| voter == own || self.active.get(&voter).is_some_and(|&since| since < moment));
         connected.count() > voters.len() / 2
     }
 }

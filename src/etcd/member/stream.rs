@@ -25,6 +25,8 @@ pub(super) struct Streams {
     /// When the progress timer is set to go off.
     progress_armed: Option<SimTime>,
     monitor_armed: bool,
+    /// Since when this member knows of no leader.
+    pub leaderless_since: Option<SimTime>,
 }
 
 impl Deref for Streams {
@@ -126,20 +128,27 @@ impl<V: Value> Running<V> {
         self.arm_progress(at);
     }
 
-    /// The leader is lost: if there is none for three election timeouts, streams that require one end. etcd counts full
-    /// timeouts since its start, so it takes between two and three.
+    /// While there is no leader: if there is none for three election timeouts, streams that require one end. etcd counts
+    /// full timeouts since its start, so it takes between two and three.
     pub(super) fn arm_leader_monitor(&mut self, at: &mut Act<'_, V>) {
-        if !self.streams.monitor_armed {
-            self.streams.monitor_armed = true;
-            let period = at.settings.election_timeout();
-            let first = (at.now() + SimDuration::from_nanos(1)).next_tick(self.started, period);
-            at.ctx.set_timer(first + period * (LEADERLESS_TIMEOUTS - 1), token::LEADER_MONITOR);
-        }
+        let Some(since) = self.streams.leaderless_since.filter(|_| !self.streams.monitor_armed) else { return };
+        self.streams.monitor_armed = true;
+        at.ctx.set_timer(self.leaderless_limit(since, at), token::LEADER_MONITOR);
+    }
+
+    /// When the count of those who lost their leader at a moment is full.
+    fn leaderless_limit(&self, since: SimTime, at: &Act<'_, V>) -> SimTime {
+        let period = at.settings.election_timeout();
+        let first = (since + SimDuration::from_nanos(1)).next_tick(self.started, period);
+        first + period * (LEADERLESS_TIMEOUTS - 1)
     }
 
     pub(super) fn monitor_leader(&mut self, at: &mut Act<'_, V>) {
         self.streams.monitor_armed = false;
-        if self.leader.is_some() {
+        let Some(since) = self.streams.leaderless_since else { return };
+        if self.leaderless_limit(since, at) > at.now() {
+            // There was a leader in between.
+            self.arm_leader_monitor(at);
             return;
         }
         for stream in std::mem::take(&mut self.streams.require_leader) {

@@ -183,7 +183,8 @@ impl<V: Value> SharedStore<V> {
     /// The view of a member that has applied nothing.
     pub fn view(&self) -> View<V> {
         let mut shared = self.0.borrow_mut();
-        let seat = Seat { at: Snapshot::EMPTY, durable: Snapshot::EMPTY, running: true, log_begins: shared.first_record };
+        let seat =
+            Seat { at: Snapshot::EMPTY, durable: Snapshot::EMPTY, running: true, log_begins: shared.first_record };
         let place = match shared.seats.iter().position(Option::is_none) {
             Some(place) => place,
             None => {
@@ -403,9 +404,7 @@ impl<V: Value> Shared<V> {
                 Err(error) => Some(Outcome::Failed(error)),
             },
             Command::Compact(revision) => self.state.compact(*revision).err().map(Outcome::Failed),
-            &Command::LeaseGrant { id, ttl_s } => {
-                self.state.leases.grant(id, ttl_s, index).err().map(Outcome::Failed)
-            }
+            &Command::LeaseGrant { id, ttl_s } => self.state.leases.grant(id, ttl_s, index).err().map(Outcome::Failed),
             Command::LeaseRevoke(id) => self.state.revoke(*id, index).err().map(Outcome::Failed),
         };
         if let Some(outcome) = outcome {

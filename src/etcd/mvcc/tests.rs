@@ -113,12 +113,8 @@ struct World {
 impl World {
     fn new() -> World {
         let store = SharedStore::new();
-        let node = || Node {
-            view: store.view(),
-            watchers: Watchers::default(),
-            durable: Snapshot::EMPTY,
-            restarted: false,
-        };
+        let node =
+            || Node { view: store.view(), watchers: Watchers::default(), durable: Snapshot::EMPTY, restarted: false };
         World {
             model: Model::new(),
             log: Vec::new(),

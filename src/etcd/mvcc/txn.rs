@@ -200,7 +200,8 @@ impl<V> Txn<V> {
 
     /// Whether the member that is asked may answer a read-only transaction from what it has.
     pub fn is_serializable(&self) -> bool {
-        let serializable = |operation: &Operation<V>| matches!(operation, Operation::Range(Range { serializable: true, .. }));
+        let serializable =
+            |operation: &Operation<V>| matches!(operation, Operation::Range(Range { serializable: true, .. }));
         self.success.iter().chain(&self.failure).all(serializable)
     }
 }
@@ -232,9 +233,7 @@ pub(super) fn read_only<V: Value>(
             let at = read_revision(read, present, compacted)?;
             Ok(OperationResult::Range(state.range(read, at)))
         }
-        Operation::Txn(within) => {
-            read_only(state, within, present, compacted).map(OperationResult::Txn)
-        }
+        Operation::Txn(within) => read_only(state, within, present, compacted).map(OperationResult::Txn),
         // Callers have asked `is_read_only`.
         Operation::Put(_) | Operation::Delete(_) => Err(Error::NotLeader),
     });

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use crate::engine::process::{Cause, Context, Input, Lane, ProcessId, TimerId, Token};
 use crate::engine::random::{Seed, Stream};
 use crate::engine::time::{SimDuration, SimTime};
-use crate::etcd::key::{Key, KeyRange};
+use crate::etcd::key::Key;
 use crate::etcd::member::{Member, Settings};
 use crate::etcd::message::{CLIENT_LANE, Message, Request, Response, WatchCommand};
-use crate::etcd::mvcc::{DeleteRange, Operation, Put, Range, SharedStore, Txn};
+use crate::etcd::mvcc::{Operation, Put, Range, SharedStore, Txn};
 use crate::etcd::raft::SafetyChecker;
 use crate::etcd::raft::invariants::Down;
 use crate::etcd::watch::WatchResponse;
@@ -183,7 +183,9 @@ impl World {
 
     /// A further member that will join.
     pub fn add_joining(&mut self, own: ProcessId) {
-        let node = Member::joining(own, &format!("etcd-{}", own.0), self.settings.clone(), self.seed, &self.store);
+        let first: Vec<ProcessId> = self.nodes.keys().copied().collect();
+        let name = format!("etcd-{}", own.0);
+        let node = Member::new(own, &name, &first, self.settings.clone(), self.seed, &self.store);
         self.add(own, node);
     }
 
@@ -286,11 +288,6 @@ impl World {
     pub fn put(&mut self, to: ProcessId, key: &str, value: u8) -> u64 {
         let put = Put::new(Key::from(key), Rc::from([value]));
         self.ask(to, Request::Txn(Txn::one(Operation::Put(put))))
-    }
-
-    pub fn delete(&mut self, to: ProcessId, key: &str) -> u64 {
-        let delete = DeleteRange { range: KeyRange::One(Key::from(key)), previous: false };
-        self.ask(to, Request::Txn(Txn::one(Operation::Delete(delete))))
     }
 
     pub fn get(&mut self, to: ProcessId, key: &str, serializable: bool) -> u64 {
