@@ -18,5 +18,8 @@
 //! ```
 
 pub mod api;
+pub mod apiserver;
+pub mod client;
+pub mod controllers;
 pub mod engine;
 pub mod etcd;

@@ -49,8 +49,8 @@ impl Default for Settings {
 pub struct Durable<P, S> {
     /// The latest hard state written.
     pub hard_state: HardState,
-    /// The membership before the first entry, for a log that begins without a snapshot. Empty for a member that joins a
-    /// group: it learns the membership from the leader.
+    /// The membership before the first entry: the group's founders, the same on every machine, also on those that join
+    /// later. From there on the log tells. (etcd writes the founders into the log's first entries instead.)
     pub configuration: Configuration,
     /// The latest snapshot written.
     pub snapshot: Option<Rc<Snapshot<S>>>,

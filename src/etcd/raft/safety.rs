@@ -44,6 +44,7 @@ struct Shadow {
     role: Role,
     term: Term,
     commit: Index,
+    applied: Index,
     durable: Index,
     last: EntryId,
     log: Spans,
@@ -93,6 +94,7 @@ impl Shadow {
             role: Role::Follower,
             term: 0,
             commit: 0,
+            applied: 0,
             durable: 0,
             last: EntryId::default(),
             log: Spans::default(),
@@ -100,8 +102,10 @@ impl Shadow {
         }
     }
 
-    fn committed(&self) -> EntryId {
-        EntryId { term: self.log.term(self.commit).unwrap_or(0), index: self.commit }
+    /// The last committed entry that was decided under the member's configuration or an earlier one.
+    fn decided(&self) -> EntryId {
+        let index = if self.role == Role::Leader { self.commit } else { self.commit.min(self.applied) };
+        EntryId { term: self.log.term(index).unwrap_or(0), index }
     }
 
     /// Whether `view` shows nothing new.
@@ -163,6 +167,7 @@ impl SafetyChecker {
         let member = &mut self.members[position];
         member.role = view.role();
         member.term = view.term();
+        member.applied = view.applied();
         member.durable = view.durable_index();
         member.last = view.last();
         if reconfigured {
@@ -330,7 +335,7 @@ impl SafetyChecker {
     fn check_new_commit(&self, position: usize) -> Result<(), Violation> {
         self.check_quorums(position)?;
         let member = &self.members[position];
-        let id = member.committed();
+        let id = member.decided();
         for other in self.members.iter().filter(|other| !other.log.contains(id)) {
             if other.role == Role::Leader && other.term > member.term {
                 return self.check_complete(other, id.index);
@@ -358,7 +363,7 @@ impl SafetyChecker {
     /// Every quorum of a member's configuration has a log with what the member has committed, and if it leads, a disk.
     fn check_quorums(&self, position: usize) -> Result<(), Violation> {
         let member = &self.members[position];
-        let id = member.committed();
+        let id = member.decided();
         let voters = member.configuration.voters();
         if voters.is_empty() || id.index == 0 {
             return Ok(());

@@ -1,0 +1,360 @@
+//! Pods: a specification shared by all replicas of a template, and a small status of their own.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::meta::{Labels, Meta, Timestamp};
+use super::name::Name;
+use super::resources::Resources;
+
+/// A pod. Its specification is shared; what the scheduler and admission add to a single pod stands beside it.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Metadata.
+    pub meta: Meta,
+    /// The desired state, shared among all pods of one template. Never carries `nodeName` nor the token volume.
+    pub spec: Rc<PodSpec>,
+    /// `spec.nodeName`: where the pod is bound; none while it is pending.
+    pub node: Option<Name>,
+    /// The five random letters of the `kube-api-access-xxxxx` volume that the ServiceAccount admission adds, if it did.
+    pub token_volume: Option<[u8; 5]>,
+    /// The observed state.
+    pub status: PodStatus,
+}
+
+/// A pod template: labels, annotations and specification, compiled once.
+#[derive(Clone, Debug)]
+pub struct PodTemplate {
+    /// Labels that each pod gets.
+    pub labels: Labels,
+    /// Annotations that each pod gets.
+    pub annotations: Labels,
+    /// The specification that the pods share.
+    pub spec: Rc<PodSpec>,
+}
+
+/// A defaulted pod specification with what the hot paths need compiled out of it.
+#[derive(Clone, Debug)]
+pub struct PodSpec {
+    /// The whole specification as the API knows it, defaulted, without `nodeName` and token volume.
+    pub full: core::PodSpec,
+    /// All containers: init containers (sidecars among them) in order, then the main ones in order.
+    pub containers: Vec<Container>,
+    /// How many of `containers` are init containers.
+    pub init_count: usize,
+    /// What the scheduler reserves (init containers, sidecars, overhead and pod-level resources taken into account).
+    pub requests: Resources,
+    /// The same with 100m CPU and 200Mi memory for each container that names none (scheduler, scoring).
+    pub scoring_requests: Resources,
+    /// Host ports in use: of main containers and sidecars.
+    pub host_ports: Vec<HostPort>,
+    /// `spec.priority`, 0 if not set.
+    pub priority: i32,
+    /// `spec.restartPolicy`.
+    pub restart_policy: RestartPolicy,
+    /// `spec.terminationGracePeriodSeconds`, defaulted to 30.
+    pub grace_seconds: i64,
+    /// `status.qosClass` that follows from requests and limits.
+    pub qos: QosClass,
+}
+
+/// What a container is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ContainerRole {
+    /// An init container that runs to completion before the next one.
+    Init,
+    /// A restartable init container: started in order, then runs beside the main ones.
+    Sidecar,
+    /// A main container.
+    Main,
+}
+
+/// A container, compiled.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// The name.
+    pub name: Name,
+    /// The image as written.
+    pub image: Name,
+    /// Init, sidecar or main.
+    pub role: ContainerRole,
+    /// `imagePullPolicy`, defaulted.
+    pub pull_policy: PullPolicy,
+    /// Requests after defaulting from limits.
+    pub requests: Resources,
+    /// Limits.
+    pub limits: Resources,
+    /// Readiness probe.
+    pub readiness: Option<Probe>,
+    /// Liveness probe.
+    pub liveness: Option<Probe>,
+    /// Startup probe.
+    pub startup: Option<Probe>,
+    /// `lifecycle.postStart`.
+    pub post_start: Option<Handler>,
+    /// `lifecycle.preStop`.
+    pub pre_stop: Option<Handler>,
+}
+
+/// A probe, defaulted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Probe {
+    /// What is done.
+    pub handler: Handler,
+    /// Seconds after the container's start before the first probe.
+    pub initial_delay_seconds: u32,
+    /// Seconds between probes.
+    pub period_seconds: u32,
+    /// Seconds after which a probe has failed.
+    pub timeout_seconds: u32,
+    /// Consecutive failures that make a failure.
+    pub failure_threshold: u32,
+    /// Consecutive successes that make a success.
+    pub success_threshold: u32,
+    /// `terminationGracePeriodSeconds` of the probe.
+    pub grace_seconds: Option<i64>,
+}
+
+/// What a probe or a hook does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Handler {
+    /// Runs a command in the container.
+    Exec(Rc<[String]>),
+    /// Asks by HTTP.
+    HttpGet {
+        /// The port's number, names resolved.
+        port: u16,
+        /// The path.
+        path: Name,
+    },
+    /// Opens a TCP connection.
+    TcpSocket {
+        /// The port's number, names resolved.
+        port: u16,
+    },
+    /// Asks the gRPC health service.
+    Grpc {
+        /// The port.
+        port: u16,
+    },
+    /// Waits.
+    Sleep {
+        /// For how many seconds.
+        seconds: i64,
+    },
+}
+
+/// A port of the node that a pod occupies.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct HostPort {
+    /// The address; `0.0.0.0` for all.
+    pub ip: Name,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: Name,
+    /// The port.
+    pub port: u16,
+}
+
+/// `spec.restartPolicy`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the API's own words")]
+pub enum RestartPolicy {
+    #[default]
+    Always,
+    OnFailure,
+    Never,
+}
+
+/// `imagePullPolicy`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the API's own words")]
+pub enum PullPolicy {
+    Always,
+    #[default]
+    IfNotPresent,
+    Never,
+}
+
+/// `status.qosClass`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the API's own words")]
+pub enum QosClass {
+    Guaranteed,
+    Burstable,
+    #[default]
+    BestEffort,
+}
+
+/// `status.phase`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[allow(missing_docs, reason = "the API's own words")]
+pub enum PodPhase {
+    #[default]
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+    Unknown,
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[allow(missing_docs, reason = "the API's own words")]
+pub enum ConditionStatus {
+    True,
+    #[default]
+    False,
+    Unknown,
+}
+
+/// The observed state of a pod.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PodStatus {
+    /// The phase.
+    pub phase: PodPhase,
+    /// `status.observedGeneration`; zero if not set.
+    pub observed_generation: i64,
+    /// Conditions in the order in which they are stored.
+    pub conditions: Vec<PodCondition>,
+    /// `status.reason`.
+    pub reason: Option<Name>,
+    /// `status.message`.
+    pub message: Option<Name>,
+    /// The node's address.
+    pub host_ip: Option<IpAddr>,
+    /// The pod's address.
+    pub pod_ip: Option<IpAddr>,
+    /// When the kubelet acknowledged the pod.
+    pub start_time: Option<Timestamp>,
+    /// Init containers, in the order of the spec; empty before the kubelet's first write.
+    pub init_containers: Rc<[ContainerStatus]>,
+    /// Main containers, in the order of the spec; empty before the kubelet's first write.
+    pub containers: Rc<[ContainerStatus]>,
+    /// `status.nominatedNodeName`.
+    pub nominated_node: Option<Name>,
+}
+
+/// A pod condition's type.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the API's own words")]
+pub enum PodConditionType {
+    PodReadyToStartContainers,
+    Initialized,
+    Ready,
+    ContainersReady,
+    PodScheduled,
+    DisruptionTarget,
+    /// Any other, readiness gates among them.
+    Other(Name),
+}
+
+/// A pod condition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PodCondition {
+    /// The type.
+    pub kind: PodConditionType,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, in one word.
+    pub reason: Option<Name>,
+    /// Why, in a sentence.
+    pub message: Option<Name>,
+    /// When `status` last changed.
+    pub last_transition: Timestamp,
+    /// The pod's generation that this speaks of; zero if not set.
+    pub observed_generation: i64,
+}
+
+/// The state of one container.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContainerStatus {
+    /// The container's name.
+    pub name: Name,
+    /// The image as the runtime names it.
+    pub image: Name,
+    /// The image's digest; empty before it runs.
+    pub image_id: Name,
+    /// The runtime's id, with scheme; empty before it is created.
+    pub container_id: Name,
+    /// The present state.
+    pub state: ContainerState,
+    /// How the previous instance ended, if there was one.
+    pub last_state: Option<Terminated>,
+    /// Passes its readiness probe.
+    pub ready: bool,
+    /// Passed its startup probe and postStart hook; none is written as absent.
+    pub started: Option<bool>,
+    /// How often it was started again.
+    pub restart_count: u32,
+}
+
+/// The state of a container.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ContainerState {
+    /// Not yet running.
+    Waiting {
+        /// Why, in one word.
+        reason: Name,
+        /// Why, in a sentence.
+        message: Option<Name>,
+    },
+    /// Running.
+    Running {
+        /// Since when.
+        started_at: Timestamp,
+    },
+    /// Ended.
+    Terminated(Terminated),
+}
+
+/// How a container ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Terminated {
+    /// The exit code.
+    pub exit_code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, ...
+    pub reason: Name,
+    /// A message, if there is one.
+    pub message: Option<Name>,
+    /// When it started; none if unknown.
+    pub started_at: Option<Timestamp>,
+    /// When it ended; none if unknown.
+    pub finished_at: Option<Timestamp>,
+    /// The runtime's id of the instance.
+    pub container_id: Name,
+}
+
+impl PodStatus {
+    /// The condition of a type.
+    pub fn condition(&self, kind: &PodConditionType) -> Option<&PodCondition> {
+        self.conditions.iter().find(|condition| condition.kind == *kind)
+    }
+
+    /// True if the Ready condition is.
+    pub fn is_ready(&self) -> bool {
+        self.condition(&PodConditionType::Ready).is_some_and(|ready| ready.status == ConditionStatus::True)
+    }
+}
+
+impl Pod {
+    /// True if the pod has ended for good: Succeeded or Failed.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.status.phase, PodPhase::Succeeded | PodPhase::Failed)
+    }
+
+    /// True if the pod counts for a workload: neither ended nor being deleted (kube-controller-manager, `IsPodActive`).
+    pub fn is_active(&self) -> bool {
+        !self.is_terminal() && !self.meta.is_deleting()
+    }
+
+    /// True if the pod has been ready for `min_ready_seconds` at a time (kube-controller-manager, `IsPodAvailable`).
+    pub fn is_available(&self, min_ready_seconds: i32, now: Timestamp) -> bool {
+        let ready = self.status.condition(&PodConditionType::Ready);
+        ready.is_some_and(|ready| {
+            ready.status == ConditionStatus::True
+                && (min_ready_seconds == 0 || ready.last_transition.0 + i64::from(min_ready_seconds) <= now.0)
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! What a component knows of the cluster: a reader's view of its informers' cache, and the present time.
+
+use std::rc::Rc;
+
+pub use super::cache::Cache;
+use crate::api::kind::Kind;
+use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
+use crate::api::name::Name;
+use crate::api::object::{Object, Resource};
+use crate::api::pod::Pod;
+use crate::engine::time::SimTime;
+
+/// The present: virtual time, and the date that objects carry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// Virtual time.
+    pub at: SimTime,
+    /// What ties it to dates.
+    pub epoch: Epoch,
+}
+
+impl Now {
+    /// The date in whole seconds.
+    pub fn timestamp(self) -> Timestamp {
+        self.epoch.timestamp(self.at)
+    }
+}
+
+/// A reader's view of a cache.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    cache: &'a Cache,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(cache: &'a Cache) -> Self {
+        View { cache }
+    }
+
+    /// An object by kind, namespace (empty for kinds without one) and name.
+    pub fn get<R: Resource>(&self, namespace: &str, name: &str) -> Option<&'a Rc<R>> {
+        self.cache.find(R::KIND, namespace, name).and_then(R::of)
+    }
+
+    /// An object by key.
+    pub fn object(&self, key: &ObjectKey) -> Option<&'a Object> {
+        self.cache.find(key.kind, &key.namespace, &key.name)
+    }
+
+    /// An object by kind, namespace (empty for kinds without one) and name.
+    pub fn object_at(&self, kind: Kind, namespace: &str, name: &str) -> Option<&'a Object> {
+        self.cache.find(kind, namespace, name)
+    }
+
+    /// All objects of a kind, by namespace and name.
+    pub fn list<R: Resource>(&self) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
+        self.objects(R::KIND).filter_map(R::of)
+    }
+
+    /// All objects of a kind, by namespace and name.
+    pub fn objects(&self, kind: Kind) -> impl Iterator<Item = &'a Object> + use<'a> {
+        self.cache.of_kind(kind)
+    }
+
+    /// All objects of a kind in a namespace, by name.
+    pub fn list_in<R: Resource>(&self, namespace: &str) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
+        self.objects_in(R::KIND, namespace).filter_map(R::of)
+    }
+
+    /// All objects of a kind in a namespace, by name.
+    pub fn objects_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let mut objects = self.cache.of_kind_from(kind, namespace).peekable();
+        let first = objects.peek().map(|object| &object.meta().namespace).filter(|first| first.as_str() == namespace);
+        objects.take_while(move |object| Some(&object.meta().namespace) == first)
+    }
+
+    /// All objects of a kind that name an owner, by namespace and name.
+    pub fn owned_by<R: Resource>(&self, owner: Uid) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
+        self.dependent_objects(owner).filter_map(R::of)
+    }
+
+    /// The keys of all objects that name an owner, of any kind.
+    pub fn dependents(&self, owner: Uid) -> impl Iterator<Item = ObjectKey> + use<'a> {
+        self.dependent_objects(owner).map(Object::key)
+    }
+
+    /// All objects that name an owner, of any kind, by kind, namespace and name.
+    pub fn dependent_objects(&self, owner: Uid) -> impl Iterator<Item = &'a Object> + use<'a> {
+        self.cache.owned_by(owner)
+    }
+
+    /// All pods that are bound to a node, by namespace and name.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &'a Rc<Pod>> + use<'a> {
+        self.cache.on_node(node).filter_map(Pod::of)
+    }
+
+    /// All pods or ReplicaSets of a namespace that no controller owns, by name; nothing for other kinds.
+    pub fn orphans<R: Resource>(&self, namespace: &Name) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
+        self.cache.orphans(R::KIND, namespace).filter_map(R::of)
+    }
+
+    /// How many objects of a kind there are.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.cache.count(kind)
+    }
+
+    /// True once the first list of a kind has arrived.
+    pub fn has_synced(&self, kind: Kind) -> bool {
+        self.cache.has_synced(kind)
+    }
+}
