@@ -35,6 +35,11 @@ pub trait Controller {
         None
     }
 
+    /// The first and the longest back-off of a key after failures (client-go, `DefaultTypedControllerRateLimiter`).
+    fn back_off(&self) -> (SimDuration, SimDuration) {
+        (SimDuration::from_millis(5), SimDuration::from_secs(1000))
+    }
+
     /// Decides what to do about a key. Pure: the same view, key and time give the same plan.
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan;
 
