@@ -106,9 +106,12 @@ impl Group {
 
 fn steady_replication(criterion: &mut Criterion) {
     let mut bench_group = criterion.benchmark_group("raft/messages");
-    for (name, window, checked) in
-        [("one-by-one", 1, false), ("window-of-16", 16, false), ("one-by-one-checked", 1, true), ("window-of-16-checked", 16, true)]
-    {
+    for (name, window, checked) in [
+        ("one-by-one", 1, false),
+        ("window-of-16", 16, false),
+        ("one-by-one-checked", 1, true),
+        ("window-of-16-checked", 16, true),
+    ] {
         let mut group = Group::new(checked.then(SafetyChecker::new));
         let before = group.delivered;
         group.replicate(1000, window);
