@@ -159,11 +159,13 @@ impl SafetyChecker {
     fn compare(&mut self, position: usize, view: &impl View, crashed: bool) -> Result<(), Violation> {
         let before = &self.members[position];
         let elected = view.role() == Role::Leader && (before.role, before.term) != (Role::Leader, view.term());
+        let before_last = before.last;
         let reconfigured = before.configuration != *view.configuration();
         if elected {
             self.record_leader(view)?;
         }
-        let lost = self.follow_log(position, view, crashed)?;
+        // The same last entry stands for the same log.
+        let lost = before_last != view.last() && self.follow_log(position, view, crashed)?;
         let member = &mut self.members[position];
         member.role = view.role();
         member.term = view.term();
