@@ -22,3 +22,5 @@ pub mod apiserver;
 pub mod client;
 pub mod engine;
 pub mod etcd;
+pub mod kubelet;
+pub mod runtime;
