@@ -47,6 +47,9 @@ enum Event {
     Timer(Token),
 }
 
+/// Says which requests fail, and how.
+pub type Refusal = Box<dyn FnMut(&Operation) -> Option<Status>>;
+
 /// An API server in memory: one revision for all kinds, the whole history, no validation.
 #[derive(Default)]
 pub struct Server {
@@ -58,7 +61,7 @@ pub struct Server {
     /// What came, when, and what for.
     pub requests: Vec<(SimTime, Cause, Request)>,
     /// Answers in place of what would be answered, first come first served.
-    pub refusals: Vec<Box<dyn FnMut(&Operation) -> Option<Status>>>,
+    pub refusals: Vec<Refusal>,
     /// Nothing is answered while this is set.
     pub dead: bool,
     /// Watchers hear of nothing while this is set; what they miss they find when they watch anew.

@@ -180,6 +180,7 @@ fn a_lost_server_is_left_for_the_next_one_and_what_it_still_says_is_not_heard() 
     run.until(millis(5));
     assert_eq!(run.desk.addressed, SERVER);
     run.break_connection();
+    run.pass(SimDuration::from_millis(1));
     run.process.requests = vec![get("a")];
     run.process.handle(Input::Start, &mut run.desk);
     assert_eq!(run.desk.addressed, OTHER);
@@ -188,6 +189,7 @@ fn a_lost_server_is_left_for_the_next_one_and_what_it_still_says_is_not_heard() 
     run.pass(SimDuration::from_secs(1));
     assert_eq!(run.process.answers.len(), 2);
     run.break_connection();
+    run.pass(SimDuration::from_millis(1));
     run.process.requests = vec![get("a")];
     run.process.handle(Input::Start, &mut run.desk);
     run.pass(SimDuration::from_secs(1));
