@@ -4,9 +4,8 @@ use crate::apiserver::storage::Stored;
 use crate::engine::process::{Context, Input, ProcessId};
 use crate::engine::random::Seed;
 use crate::engine::time::SimTime;
-use crate::etcd::member::{Member, Settings};
+use crate::etcd::member::{Member, Settings, member_id};
 use crate::etcd::mvcc::SharedStore;
-use crate::etcd::raft::MemberId;
 use crate::etcd::raft::invariants::Down;
 use crate::etcd::raft::safety::SafetyChecker;
 
@@ -73,11 +72,15 @@ impl Members {
         if !member.is_running() {
             return Observation::default();
         }
+        let applied = member.view().applied_index();
+        let before = member.core().map(|core| core.configuration().clone());
         member.crash(now);
         let mut observation = Observation::default();
-        if let Some(durable) = member.disk() {
-            let id = MemberId(u64::from(self.processes[place as usize].0));
-            if let Err(violation) = self.safety.observe_crash(&Down::new(id, durable)) {
+        let configuration = before.unwrap_or_default();
+        if let Some(disk) = member.disk() {
+            let id = member_id(self.processes[place as usize]);
+            let down = Down { id, disk, applied, configuration: &configuration };
+            if let Err(violation) = self.safety.observe_crash(&down) {
                 observation.violation = Some(("Raft safety".to_owned(), violation.to_string()));
             }
         }
