@@ -157,8 +157,7 @@ impl World {
     /// A controller manager without any state.
     pub(super) fn new_manager(&self) -> ControllerManager {
         let name = self.process_name(Role::ControllerManager);
-        let mut config =
-            harness::Config::new(name, self.commons.api_servers.clone(), self.options.epoch, self.seed);
+        let mut config = harness::Config::new(name, self.commons.api_servers.clone(), self.options.epoch, self.seed);
         config.qps = self.options.controller_limits.per_second;
         config.burst = self.options.controller_limits.burst;
         ControllerManager::new(config, controllers::all(&self.options.controllers))
@@ -167,8 +166,7 @@ impl World {
     /// A scheduler without any state.
     pub(super) fn new_scheduler(&self) -> Scheduler {
         let name = self.process_name(Role::Scheduler);
-        let mut config =
-            scheduler::Config::new(name, self.commons.api_servers.clone(), self.options.epoch, self.seed);
+        let mut config = scheduler::Config::new(name, self.commons.api_servers.clone(), self.options.epoch, self.seed);
         config.qps = self.options.scheduler_limits.per_second;
         config.burst = self.options.scheduler_limits.burst;
         Scheduler::new(config)

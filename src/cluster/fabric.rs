@@ -11,7 +11,8 @@ use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
 
 use super::event::{Event, Scheduled};
-use super::message::{EtcdMessage, Message, ServerMessage};
+use super::message::{EtcdMessage, Message};
+use crate::apiserver::ServerMessage;
 
 /// The network, the messages under way and the disks.
 pub struct Fabric {

@@ -112,8 +112,7 @@ impl World {
             }
             self.fabric.network.restart(now, process);
             if let Role::Kubelet(place) = self.topology.role(process) {
-                let mut wiring =
-                    Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+                let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
                 self.nodes[place as usize].restart(&mut wiring);
             }
             schedule_start(moment.queue, process, now, moment.cause);

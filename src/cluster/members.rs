@@ -6,8 +6,8 @@ use crate::engine::random::Seed;
 use crate::engine::time::SimTime;
 use crate::etcd::member::{Member, Settings, member_id};
 use crate::etcd::mvcc::SharedStore;
+use crate::etcd::raft::SafetyChecker;
 use crate::etcd::raft::invariants::Down;
-use crate::etcd::raft::safety::SafetyChecker;
 
 use super::message::EtcdMessage;
 
@@ -46,12 +46,7 @@ impl Members {
     }
 
     /// Hands an input to a member and looks at what it did.
-    pub fn handle(
-        &mut self,
-        place: u32,
-        input: Input<EtcdMessage>,
-        ctx: &mut dyn Context<EtcdMessage>,
-    ) -> Observation {
+    pub fn handle(&mut self, place: u32, input: Input<EtcdMessage>, ctx: &mut dyn Context<EtcdMessage>) -> Observation {
         let member = &mut self.members[place as usize];
         member.handle(input, ctx);
         let mut observation = Observation::default();

@@ -71,9 +71,7 @@ impl Message {
     /// One number about a message: a request's id and operation, an answer's id, how many events, a revision.
     pub fn trace_detail(&self) -> u64 {
         match self {
-            Message::Api(ApiMessage::Request(request)) => {
-                request.id << 8 | request.operation.kind() as u64
-            }
+            Message::Api(ApiMessage::Request(request)) => request.id << 8 | request.operation.kind() as u64,
             Message::Api(ApiMessage::StopWatch { watch } | ApiMessage::WatchClosed { watch }) => *watch,
             Message::Api(ApiMessage::Response { id, result }) => {
                 let revision = match result {

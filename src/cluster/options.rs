@@ -3,8 +3,8 @@
 use crate::api::meta::Epoch;
 use crate::api::node::Taint;
 use crate::api::resources::Resources;
-use crate::engine::disk::DiskProfile;
 use crate::controllers;
+use crate::engine::disk::DiskProfile;
 use crate::engine::network::NetworkOptions;
 use crate::runtime::model::ImageModels;
 
@@ -26,7 +26,7 @@ pub struct ClusterOptions {
     /// What images do once they run.
     pub images: ImageModels,
     /// The controllers' settings.
-    pub controllers: controllers::Config,
+    pub controllers: controllers::config::Config,
     /// Client-side limits of each controller: requests a second, and how many at once.
     pub controller_limits: Limits,
     /// Client-side limits of the scheduler.
@@ -83,7 +83,7 @@ impl Default for ClusterOptions {
             nodes: Vec::new(),
             network: NetworkOptions::default(),
             images: ImageModels::default(),
-            controllers: controllers::Config::default(),
+            controllers: controllers::config::Config::default(),
             controller_limits: Limits { per_second: 20, burst: 30 },
             scheduler_limits: Limits { per_second: 50, burst: 100 },
         }

@@ -134,7 +134,8 @@ impl World {
                 }
             }
             Role::ApiServer(place) => {
-                if let (Some(input), Some(server)) = (incoming.input(Message::server), &mut self.servers[place as usize])
+                if let (Some(input), Some(server)) =
+                    (incoming.input(Message::server), &mut self.servers[place as usize])
                 {
                     server.handle(input, wiring);
                     self.collect_writes(place, queue.now(), cause);
