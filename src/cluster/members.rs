@@ -4,11 +4,10 @@ use crate::apiserver::storage::Stored;
 use crate::engine::process::{Context, Input, ProcessId};
 use crate::engine::random::Seed;
 use crate::engine::time::SimTime;
-use crate::etcd::member::{Member, Settings};
+use crate::etcd::member::{Member, Settings, member_id};
 use crate::etcd::mvcc::SharedStore;
-use crate::etcd::raft::MemberId;
+use crate::etcd::raft::SafetyChecker;
 use crate::etcd::raft::invariants::Down;
-use crate::etcd::raft::safety::SafetyChecker;
 
 use super::message::EtcdMessage;
 
@@ -47,12 +46,7 @@ impl Members {
     }
 
     /// Hands an input to a member and looks at what it did.
-    pub fn handle(
-        &mut self,
-        place: u32,
-        input: Input<EtcdMessage>,
-        ctx: &mut dyn Context<EtcdMessage>,
-    ) -> Observation {
+    pub fn handle(&mut self, place: u32, input: Input<EtcdMessage>, ctx: &mut dyn Context<EtcdMessage>) -> Observation {
         let member = &mut self.members[place as usize];
         member.handle(input, ctx);
         let mut observation = Observation::default();
@@ -73,11 +67,15 @@ impl Members {
         if !member.is_running() {
             return Observation::default();
         }
+        let applied = member.view().applied_index();
+        let before = member.core().map(|core| core.configuration().clone());
         member.crash(now);
         let mut observation = Observation::default();
-        if let Some(durable) = member.disk() {
-            let id = MemberId(u64::from(self.processes[place as usize].0));
-            if let Err(violation) = self.safety.observe_crash(&Down::new(id, durable)) {
+        let configuration = before.unwrap_or_default();
+        if let Some(disk) = member.disk() {
+            let id = member_id(self.processes[place as usize]);
+            let down = Down { id, disk, applied, configuration: &configuration };
+            if let Err(violation) = self.safety.observe_crash(&down) {
                 observation.violation = Some(("Raft safety".to_owned(), violation.to_string()));
             }
         }
