@@ -230,11 +230,11 @@ impl World {
         match step {
             Step::Put { key, value, lease } => {
                 let lease = LeaseId::new(u64::from(lease)).filter(|_| lease < 4);
-                self.propose(Command::Txn(Txn::one(Operation::Put(Put { lease, ..put(key, value) }))));
+                self.propose(Command::from(Txn::one(Operation::Put(Put { lease, ..put(key, value) }))));
             }
             Step::Delete { range: over } => {
                 let delete = DeleteRange { range: range(over), previous: true };
-                self.propose(Command::Txn(Txn::one(Operation::Delete(delete))));
+                self.propose(Command::from(Txn::one(Operation::Delete(delete))));
             }
             Step::Swap { key: number, guess, value } => {
                 let modified = match guess {
@@ -244,9 +244,9 @@ impl World {
                 };
                 let compare = Compare::modified_at(key(number), modified);
                 let read = Operation::Range(Range::key(key(number)));
-                self.propose(Command::Txn(Txn::when(compare, Operation::Put(put(number, value))).otherwise(read)));
+                self.propose(Command::from(Txn::when(compare, Operation::Put(put(number, value))).otherwise(read)));
             }
-            Step::Many { keys, compare, value } => self.propose(Command::Txn(many(keys, compare, value))),
+            Step::Many { keys, compare, value } => self.propose(Command::from(many(keys, compare, value))),
             Step::Compact { back } => {
                 self.propose(Command::Compact((self.model.revision() + 1).saturating_sub(u64::from(back))));
             }

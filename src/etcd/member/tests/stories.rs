@@ -214,7 +214,7 @@ fn a_lease_ends_on_time_and_a_new_leader_gives_it_its_full_time_again() {
     let Ok(Reply::Lease { id: lease, ttl_s: 5 }) = world.answer(grant).1.result else { panic!("granted") };
     let granted = world.now;
     let put = Put { lease: Some(lease), ..Put::new(Key::from("e"), std::rc::Rc::from([1])) };
-    let put = world.ask(leader, Request::Txn(Txn::one(Operation::Put(put))));
+    let put = world.ask(leader, Txn::one(Operation::Put(put)).into());
     world.answer(put);
     let follower = world.followers()[0];
     world.run_for(ms(3000));
