@@ -278,6 +278,35 @@ fn a_member_that_was_away_catches_up_from_the_log_or_a_snapshot() {
 }
 
 #[test]
+fn a_crash_between_receiving_a_snapshot_and_writing_it_leaves_the_old_log() {
+    let settings = Settings { snapshot_entries: 50, catch_up_entries: 20, ..Settings::default() };
+    let mut world = World::ready_with(3, 63, settings);
+    let (leader, away) = (world.leader().expect("ready"), world.followers()[0]);
+    let write = |world: &mut World, count: u8| {
+        for number in 0..count {
+            let put = world.put(leader, "a", number);
+            world.answer(put);
+        }
+    };
+    write(&mut world, 10);
+    world.crash(away);
+    write(&mut world, 200);
+    world.hang_disk(away, ms(200));
+    world.start(away);
+    let received = |world: &World| world.member(away).core().is_some_and(|core| core.log().first_index() > 100);
+    let end = world.now + ms(3000);
+    assert!(world.run_until(end, received));
+    assert!(world.member(away).view().revision() < 20, "received and not yet written");
+    world.crash(away);
+    let disk = world.member(away).disk().expect("it does not run");
+    assert!(disk.snapshot.is_none() && disk.entries.len() >= 10);
+    world.start(away);
+    world.run_for(ms(3000));
+    assert_eq!(world.member(away).failure(), None);
+    assert_eq!(world.member(away).view().revision(), world.member(leader).view().revision());
+}
+
+#[test]
 fn members_join_are_promoted_leave_and_hand_over() {
     let mut world = World::ready(3, 71);
     let leader = world.leader().expect("ready");
