@@ -24,7 +24,9 @@ impl Command for Request {
 
 struct Group {
     members: Vec<Raft<Request, ()>>,
-    mail: VecDeque<Message<Request, ()>>,
+    /// Batches of messages on their way, oldest first, and emptied ones to be used again.
+    mail: VecDeque<Vec<Message<Request, ()>>>,
+    spare: Vec<Vec<Message<Request, ()>>>,
     ready: Ready<Request, ()>,
     checker: Option<SafetyChecker>,
     delivered: u64,
@@ -46,8 +48,15 @@ impl Group {
                 Raft::new(MemberId(id), Settings::default(), chance, durable).expect("an empty disk is sound")
             })
             .collect();
-        let mut group =
-            Group { members, mail: VecDeque::new(), ready: Ready::default(), checker, delivered: 0, applied: 0 };
+        let mut group = Group {
+            members,
+            mail: VecDeque::new(),
+            spare: Vec::new(),
+            ready: Ready::default(),
+            checker,
+            delivered: 0,
+            applied: 0,
+        };
         group.members[0].campaign();
         group.settle();
         assert_eq!(group.members[0].role(), Role::Leader);
@@ -64,8 +73,11 @@ impl Group {
     fn work(&mut self, member: usize) {
         while self.members[member].ready(&mut self.ready) {
             self.applied += self.ready.committed.len() as u64;
-            self.mail.extend(self.ready.messages_before_sync.drain(..));
-            self.mail.extend(self.ready.messages_after_sync.drain(..));
+            for messages in [&mut self.ready.messages_before_sync, &mut self.ready.messages_after_sync] {
+                if !messages.is_empty() {
+                    self.mail.push_back(std::mem::replace(messages, self.spare.pop().unwrap_or_default()));
+                }
+            }
             self.members[member].advance(self.ready.receipt).expect("no disk loses anything here");
             self.observe(member);
         }
@@ -74,12 +86,15 @@ impl Group {
     /// Lets all mail arrive, each message handled to the end by its receiver before the next one.
     fn settle(&mut self) {
         self.work(0);
-        while let Some(message) = self.mail.pop_front() {
-            self.delivered += 1;
-            let to = message.to.0 as usize - 1;
-            self.members[to].step(message).expect("no disk loses anything here");
-            self.observe(to);
-            self.work(to);
+        while let Some(mut messages) = self.mail.pop_front() {
+            for message in messages.drain(..) {
+                self.delivered += 1;
+                let to = message.to.0 as usize - 1;
+                self.members[to].step(message).expect("no disk loses anything here");
+                self.observe(to);
+                self.work(to);
+            }
+            self.spare.push(messages);
         }
     }
 

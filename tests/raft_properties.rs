@@ -47,7 +47,7 @@ impl Ordeal {
     fn happen(&mut self) -> Result<(), Failure> {
         let id = self.any_id();
         match self.chance.below(1000) {
-            0..50 => self.group.act(id, |member| Ok(member.tick())).map(|_| ())?,
+            0..50 => self.group.tell(id, |member| member.tick())?,
             50..280 => {
                 self.group.begin_batch(id)?;
             }
@@ -66,15 +66,15 @@ impl Ordeal {
             }
             958..962 => {
                 let to = MemberId(self.any_id());
-                self.group.act(id, |member| Ok(member.transfer_leader(to)))?;
+                self.group.tell(id, |member| member.transfer_leader(to))?;
             }
             962..966 => {
                 let to = MemberId(self.any_id());
-                self.group.act(id, |member| Ok(member.report_unreachable(to)))?;
+                self.group.tell(id, |member| member.report_unreachable(to))?;
             }
             966..970 => {
                 let (to, delivered) = (MemberId(self.any_id()), self.chance.ratio(1, 2));
-                self.group.act(id, |member| Ok(member.report_snapshot(to, delivered)))?;
+                self.group.tell(id, |member| member.report_snapshot(to, delivered))?;
             }
             970..980 => self.crash_or_restart(id)?,
             980..982 => self.partition(),
@@ -133,7 +133,7 @@ impl Ordeal {
     fn read(&mut self, id: u64) -> Result<(), Failure> {
         let context = self.read_floor.len() as u64;
         self.read_floor.insert(context, self.group.checker.committed().index);
-        self.group.act(id, |member| Ok(member.read_index(context)))?;
+        self.group.tell(id, |member| member.read_index(context))?;
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl Ordeal {
         let last = Word(Rc::from("the end"));
         for tick in 0..400 {
             for id in self.group.ids() {
-                self.group.act(id, |member| Ok(member.tick()))?;
+                self.group.tell(id, |member| member.tick())?;
             }
             self.group.settle()?;
             if tick % 20 == 19
@@ -183,7 +183,7 @@ impl Ordeal {
             {
                 // A transport tells the leader when a snapshot was lost; without that the member would wait for ever.
                 for id in self.group.ids() {
-                    self.group.act(leader, |member| Ok(member.report_snapshot(MemberId(id), false)))?;
+                    self.group.tell(leader, |member| member.report_snapshot(MemberId(id), false))?;
                 }
                 let word = last.clone();
                 self.group.act(leader, |member| member.propose(word))?;
@@ -283,7 +283,7 @@ fn a_leader_is_found_within_four_timeouts_after_the_old_one_dies() {
         let mut first = None;
         for tick in 0..120 {
             for id in group.ids() {
-                group.act(id, |member| Ok(member.tick())).unwrap();
+                group.tell(id, |member| member.tick()).unwrap();
             }
             group.settle().unwrap();
             let leader = group.leader();

@@ -11,9 +11,10 @@
 //! - `patch`: JSON, merge and strategic merge patches
 //! - `quantity`: amounts of resources
 //! - `selector`: label and field selectors
-//! - `yaml`: text to values that know their places
 //! - `strict`: values to typed objects, refusing unknown fields and wrong types
+//! - `time`: points in time as the API writes them
 //! - `validation`: what the API server refuses, and how it says so
+//! - `yaml`: text to values that know their places
 
 pub mod convert;
 pub mod defaults;
@@ -33,6 +34,7 @@ pub mod quantity;
 pub mod resources;
 pub mod selector;
 pub mod strict;
+pub mod time;
 pub mod validation;
 pub mod workload;
 pub mod yaml;

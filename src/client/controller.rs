@@ -7,6 +7,7 @@ use crate::engine::time::SimDuration;
 
 use super::plan::Plan;
 use super::view::{Now, View};
+use super::work_queue::RetryDelays;
 
 /// A control loop. Level-triggered: it decides from what the cache shows, never from having seen every change.
 ///
@@ -32,6 +33,16 @@ pub trait Controller {
 
     /// A key that comes up again and again, and how often: a monitor loop that is not about one object.
     fn periodic(&self) -> Option<(ObjectKey, SimDuration)> {
+        None
+    }
+
+    /// How long a key that failed waits for its next try.
+    fn retry_delays(&self) -> RetryDelays {
+        RetryDelays::default()
+    }
+
+    /// After how many tries in a row a failing key is left alone until something changes; none for never.
+    fn max_retries(&self) -> Option<u32> {
         None
     }
 

@@ -59,6 +59,8 @@ pub struct Server {
     pub refusals: Vec<Box<dyn FnMut(&Operation) -> Option<Status>>>,
     /// Nothing is answered while this is set.
     pub dead: bool,
+    /// Watchers hear of nothing while this is set; what they miss they find when they watch anew.
+    pub mute: bool,
     created: u64,
     outbox: Vec<ApiMessage>,
 }
@@ -164,6 +166,14 @@ impl<P: Process> Run<P> {
         self.deliver();
     }
 
+    /// Starts the process anew, its timers gone.
+    pub fn restart(&mut self) {
+        self.desk.events.retain(|_, event| !matches!(event, Event::Timer(_)));
+        self.desk.timers.clear();
+        let now = self.desk.now;
+        self.desk.schedule(now, Event::ToProcess(Input::Start));
+    }
+
     /// Breaks the connection: what is under way is lost, watches end. Not heard of after a hop, but at once.
     pub fn break_connection(&mut self) {
         let lost = |event: &Event| matches!(event, Event::ToServer(..) | Event::ToProcess(Input::Message { .. }));
@@ -223,6 +233,9 @@ impl Server {
 
     fn tell(&mut self, kind: Kind, event: WatchEvent) {
         self.history.push((self.revision, kind, event.clone()));
+        if self.mute {
+            return;
+        }
         for (watch, _) in self.watches.iter().filter(|(_, watched)| **watched == kind) {
             self.outbox.push(ApiMessage::Watch { watch: *watch, events: vec![event.clone()] });
         }
@@ -305,6 +318,21 @@ impl Server {
 pub fn config_map(name: &str) -> Object {
     let content = std::rc::Rc::default();
     ConfigMap { meta: new_meta("default", name), content }.boxed()
+}
+
+/// The names of all requests that are not about reading, with the times in milliseconds at which they came.
+pub fn writes(server: &Server) -> Vec<(u64, String)> {
+    let writes =
+        server.requests.iter().filter(|(_, _, request)| !matches!(request.operation.verb(), "get" | "list" | "watch"));
+    let line = |request: &Request| {
+        let name = match &request.operation {
+            Operation::Create { object, .. } | Operation::Update { object, .. } => object.meta().name.clone(),
+            Operation::Patch { key, .. } | Operation::Delete { key, .. } => key.name.clone(),
+            other => panic!("not in these tests: {other:?}"),
+        };
+        format!("{} {}/{name}", request.operation.verb(), request.operation.kind().row().singular)
+    };
+    writes.map(|(at, _, request)| (at.as_millis(), line(request))).collect()
 }
 
 /// A failure after which the server wants the request again in some seconds.

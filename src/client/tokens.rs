@@ -74,7 +74,7 @@ pub(super) fn recorder(number: u16) -> Token {
 }
 
 /// The recorder that a timer belongs to.
-pub(super) fn recorder_timer(token: Token) -> Option<u16> {
+pub fn recorder_timer(token: Token) -> Option<u16> {
     match parts(token)? {
         (RECORDER, number) => u16::try_from(number).ok(),
         _ => None,

@@ -5,19 +5,24 @@
 //!
 //! - `deployment`: Deployments by way of ReplicaSets
 //! - `replica_set`: ReplicaSets by way of pods
+//! - `endpoint_slice`, `endpoints`: the pods behind Services
 //!
 //! What they share:
 //!
 //! - `config`: workers, periods, limits
 //! - `script`: a sync written as straight-line code
 //! - `owner`: controller references, adoption and release
+//! - `service_pods`: which pods are behind a Service
 //! - `time`: spans from whole-second dates to the exact present
 
 pub mod config;
 pub mod deployment;
+pub mod endpoint_slice;
+pub mod endpoints;
 mod owner;
 pub mod replica_set;
 mod script;
+mod service_pods;
 #[cfg(test)]
 mod testing;
 mod time;
@@ -30,5 +35,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::DeploymentController::new(config)),
         Box::new(replica_set::ReplicaSetController::new(config)),
+        Box::new(endpoint_slice::EndpointSliceController::new(config)),
+        Box::new(endpoints::EndpointsController::new(config)),
     ]
 }

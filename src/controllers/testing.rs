@@ -9,6 +9,7 @@ use crate::api::int_or_string::IntOrString;
 use crate::api::kind::Kind;
 use crate::api::meta::{Deletion, Epoch, Labels, Meta, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
+use crate::api::network::{EndpointSlice, Service};
 use crate::api::node::{Node, NodeCondition, NodeStatus};
 use crate::api::object::{Object, Resource};
 use crate::api::plain::Namespace;
@@ -471,6 +472,10 @@ impl Server {
                 }
                 merged.boxed()
             }
+            (Object::EndpointSlice(new), Object::EndpointSlice(old)) => {
+                let meta = Meta { uid: old.meta.uid, generation: old.meta.generation + 1, ..new.meta.clone() };
+                EndpointSlice { meta, ..(**new).clone() }.boxed()
+            }
             _ => object.clone(),
         };
         let what = if part == Part::Status { "status of " } else { "" };
@@ -569,4 +574,46 @@ mod kinds {
     pub use crate::api::plain::*;
     pub use crate::api::pod::Pod;
     pub use crate::api::workload::{Deployment, ReplicaSet};
+}
+
+/// A Service with one port `http` at 80 for the pods with the label `app`.
+pub fn service(name: &str, app: &str, target: i32) -> Service {
+    let port = core::ServicePort {
+        name: Some("http".into()),
+        port: 80,
+        protocol: Some("TCP".into()),
+        target_port: Some(IntOrString::Int(target)),
+        ..Default::default()
+    };
+    let spec = core::ServiceSpec {
+        ports: Some(vec![port]),
+        cluster_ip: Some("10.96.0.1".into()),
+        ip_families: Some(vec!["IPv4".into()]),
+        ..Default::default()
+    };
+    Service {
+        meta: Meta { generation: 0, ..meta(name, 50) },
+        spec: Rc::new(spec),
+        selector: Some(Rc::new(selector("app", app))),
+        status: Rc::default(),
+    }
+}
+
+/// The same Service with another target port.
+pub fn service_like(service: &Service, target: i32) -> Service {
+    let mut changed = service.clone();
+    for port in Rc::make_mut(&mut changed.spec).ports.iter_mut().flatten() {
+        port.target_port = Some(IntOrString::Int(target));
+    }
+    changed
+}
+
+/// A ready pod with an address on `node-1`, named after its label and number.
+pub fn endpoint_pod(app: &str, number: u8) -> Pod {
+    let mut pod = ready_pod(app, 50);
+    pod.meta.name = format!("{app}-{number}").into();
+    pod.meta.uid = Uid(5000 + u128::from(number));
+    pod.node = Some("node-1".into());
+    pod.status.pod_ip = Some(std::net::IpAddr::from([10, 244, 1, number]));
+    pod
 }

@@ -182,6 +182,15 @@ impl Group {
         }
     }
 
+    /// Tells a member something that it cannot refuse.
+    pub fn tell(&mut self, id: u64, action: impl FnOnce(&mut Member)) -> Result<(), Failure> {
+        let told = self.act(id, |member| {
+            action(member);
+            Ok(())
+        });
+        told.map(|_| ())
+    }
+
     fn observe(&mut self, id: u64) -> Result<(), Failure> {
         if let Some(member) = &self.machines[&id].member {
             self.checker.observe(member)?;

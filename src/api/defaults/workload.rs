@@ -72,4 +72,31 @@ mod tests {
             json!({"replicas": 1, "strategy": {"type": "Recreate"}, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600}),
         );
     }
+
+    /// The manifest and what kube-apiserver 1.36 made of its pod template, as recorded.
+    #[test]
+    fn a_manifest_becomes_what_a_real_api_server_stored() {
+        let manifest = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: app, image: \"fake/app:v1\", resources: {requests: {cpu: 100m, memory: 64Mi}}}
+";
+        let documents = crate::api::manifest::read("web.yml", manifest).unwrap_or_default();
+        let deployment = documents.first().and_then(|document| document.part.decode::<Deployment>().ok());
+        let mut deployment = deployment.unwrap_or_default();
+        deployment.set_defaults();
+        let template = deployment.spec.map(|spec| spec.template);
+        assert_eq!(
+            serde_json::to_value(template).ok(),
+            Some(
+                json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"image": "fake/app:v1", "imagePullPolicy": "IfNotPresent", "name": "app", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}, "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}], "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler", "securityContext": {}, "terminationGracePeriodSeconds": 30}})
+            )
+        );
+    }
 }

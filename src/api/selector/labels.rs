@@ -308,8 +308,8 @@ mod tests {
     fn check(text: &str, printed: Result<&str, &str>, matching: &[&[(&str, &str)]], others: &[&[(&str, &str)]]) {
         let selector = Selector::parse(text);
         assert_eq!(
-            selector.as_ref().map(ToString::to_string),
-            printed.map(str::to_owned).map_err(str::to_owned).as_ref().map(Clone::clone)
+            selector.as_ref().map(ToString::to_string).map_err(String::clone),
+            printed.map(str::to_owned).map_err(str::to_owned)
         );
         let selector = selector.unwrap_or(Selector::nothing());
         for labels in matching {

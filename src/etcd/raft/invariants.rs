@@ -234,11 +234,11 @@ pub fn committed_prefixes_agree(members: &[&dyn View]) -> Result<(), Violation> 
         for index in a.lowest_known().max(b.lowest_known())..=a.commit().min(b.commit()) {
             if a.term_at(index) != b.term_at(index) {
                 let text = format!(
-                    "entry {index} is committed by member {} with term {:?} and by member {} with term {:?}",
+                    "entry {index} is committed by member {} with term {} and by member {} with term {}",
                     a.id(),
-                    a.term_at(index),
+                    a.term_at(index).unwrap_or(0),
                     b.id(),
-                    b.term_at(index)
+                    b.term_at(index).unwrap_or(0)
                 );
                 return broken(Invariant::Log, text);
             }
@@ -297,11 +297,11 @@ pub fn logs_match(members: &[&dyn View]) -> Result<(), Violation> {
                 (false, None) => {}
                 (false, Some(above)) => {
                     let text = format!(
-                        "members {} and {} agree on entry {above} and differ on entry {index}: terms {:?} and {:?}",
+                        "members {} and {} agree on entry {above} and differ on entry {index}: terms {} and {}",
                         a.id(),
                         b.id(),
-                        a.term_at(index),
-                        b.term_at(index)
+                        a.term_at(index).unwrap_or(0),
+                        b.term_at(index).unwrap_or(0)
                     );
                     return broken(Invariant::LogMatching, text);
                 }

@@ -159,11 +159,13 @@ impl SafetyChecker {
     fn compare(&mut self, position: usize, view: &impl View, crashed: bool) -> Result<(), Violation> {
         let before = &self.members[position];
         let elected = view.role() == Role::Leader && (before.role, before.term) != (Role::Leader, view.term());
+        let before_last = before.last;
         let reconfigured = before.configuration != *view.configuration();
         if elected {
             self.record_leader(view)?;
         }
-        let lost = self.follow_log(position, view, crashed)?;
+        // The same last entry stands for the same log.
+        let lost = before_last != view.last() && self.follow_log(position, view, crashed)?;
         let member = &mut self.members[position];
         member.role = view.role();
         member.term = view.term();
@@ -312,16 +314,19 @@ impl SafetyChecker {
         member.commit = commit;
         let known = self.committed.last;
         for index in before + 1..=commit {
-            let (ours, theirs) = (member.log.term(index), self.committed.term(index));
-            match (ours, theirs) {
-                (Some(ours), None) => {
+            let Some(ours) = member.log.term(index) else {
+                let text = format!("member {} has committed entry {index} and does not have it", member.id);
+                return broken(Invariant::Log, text);
+            };
+            match self.committed.term(index) {
+                None => {
                     self.committed.push(ours);
                     self.committed_in.push(member.term);
                 }
-                (Some(ours), Some(theirs)) if ours == theirs => {}
-                _ => {
+                Some(theirs) if ours == theirs => {}
+                Some(theirs) => {
                     let text = format!(
-                        "member {} has committed entry {index} of term {ours:?}, another one of term {theirs:?}",
+                        "member {} has committed entry {index} of term {ours}, which another has committed with term {theirs}",
                         member.id
                     );
                     return broken(Invariant::Log, text);
