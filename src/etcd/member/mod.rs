@@ -21,7 +21,9 @@
 //! - `stream`: watch streams
 //! - `membership`: adding, promoting and removing members, moving the leadership
 //!
-//! Not modelled: authentication, quota and its alarm, the time that applying takes.
+//! Not modelled: authentication, quota and its alarm, the time that applying takes. A promotion of a learner is refused by
+//! followers, where a real one forwards it to the leader. A keep-alive that a follower forwards is sent again every half
+//! second, where a real one tries every 50 ms after an error.
 
 mod apply;
 mod batch;

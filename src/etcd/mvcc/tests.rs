@@ -320,7 +320,7 @@ fn many(keys: [u8; 3], compare: u8, value: u8) -> Txn<Bytes> {
         _ => Target::Value(bytes(value)),
     };
     let relation = [Relation::Equal, Relation::NotEqual, Relation::Greater, Relation::Less][usize::from(value) % 4];
-    let over = if value % 2 == 0 { KeyRange::One(key(first)) } else { KeyRange::Prefix("/a/".into()) };
+    let over = if value.is_multiple_of(2) { KeyRange::One(key(first)) } else { KeyRange::Prefix("/a/".into()) };
     let mut txn = Txn::when(Compare { range: over, relation, target }, Operation::Put(put(first, value)));
     txn.success.push(Operation::Put(Put { previous: true, ..put(second, value) }));
     txn.success.push(Operation::Delete(DeleteRange { range: range(third), previous: true }));

@@ -144,6 +144,25 @@ fn acknowledged_writes_survive_crashes_and_partitions() {
     assert!(acknowledged > 1500, "most of the time the cluster works: {acknowledged}");
 }
 
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    let run = |seed| {
+        let mut world = World::ready(3, seed);
+        for number in 0..50 {
+            world.put(member(number % 3 + 1), &number.to_string(), 1);
+            world.run_for(ms(7));
+            if number == 20 {
+                world.crash(world.leader().expect("ready"));
+            }
+        }
+        world.run_for(ms(9000));
+        let answers = world.answers.iter().map(|(id, (at, response))| (*id, *at, response.revision));
+        (world.handled, answers.collect::<Vec<_>>())
+    };
+    assert_eq!(run(5), run(5));
+    assert_ne!(run(5), run(6));
+}
+
 /// From the crash of the leader to the first acknowledged write, with writes to both survivors every ten milliseconds.
 fn takeover(seed: u64) -> u64 {
     let mut world = World::ready(3, seed);

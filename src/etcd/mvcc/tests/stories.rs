@@ -225,6 +225,34 @@ fn an_idle_or_slow_member_holds_back_what_it_can_still_read() {
 }
 
 #[test]
+fn a_member_that_was_down_for_very_long_sees_nothing_until_a_snapshot_comes() {
+    let shared = SharedStore::<Bytes>::new();
+    let (mut fast, mut away) = (shared.view(), shared.view());
+    let command = Command::from(Txn::one(put("a", 1)));
+    for member in [&mut fast, &mut away] {
+        member.apply(1, 1, Some(&command)).expect("in order");
+        member.persist();
+    }
+    away.crash();
+    for index in 2..=30_000 {
+        fast.apply(index, 1, Some(&command)).expect("in order");
+    }
+    fast.persist();
+    fast.apply(30_001, 1, Some(&Command::Compact(29_000))).expect("in order");
+    assert_eq!(away.restart().index, 1);
+    assert!(away.is_hollow());
+    assert_eq!(away.range(&Range::key("a".into())), Err(Error::Stopped));
+    // The log of the member may still reach far: what it applies again is not carried out again.
+    for index in 2..=100 {
+        away.apply(index, 1, Some(&command)).expect("in order");
+    }
+    assert_eq!((away.revision(), away.is_hollow(), fast.revision()), (101, true, 30_001));
+    away.restore(fast.position());
+    let request = Range::key("a".into());
+    assert_eq!(away.range(&request), fast.range(&request));
+}
+
+#[test]
 fn one_revocation_is_one_revision_with_its_deletions_in_order() {
     let mut store = Alone::new();
     let id = LeaseId::new(5).expect("not zero");
