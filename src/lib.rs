@@ -23,3 +23,5 @@ pub mod client;
 pub mod controllers;
 pub mod engine;
 pub mod etcd;
+pub mod kubelet;
+pub mod runtime;

@@ -7,6 +7,7 @@ use crate::engine::time::SimDuration;
 
 use super::plan::Plan;
 use super::view::{Now, View};
+use super::work_queue::RetryDelays;
 
 /// A control loop. Level-triggered: it decides from what the cache shows, never from having seen every change.
 ///
@@ -35,9 +36,14 @@ pub trait Controller {
         None
     }
 
-    /// The first and the longest back-off of a key after failures (client-go, `DefaultTypedControllerRateLimiter`).
-    fn back_off(&self) -> (SimDuration, SimDuration) {
-        (SimDuration::from_millis(5), SimDuration::from_secs(1000))
+    /// How long a key that failed waits for its next try.
+    fn retry_delays(&self) -> RetryDelays {
+        RetryDelays::default()
+    }
+
+    /// After how many tries in a row a failing key is left alone until something changes; none for never.
+    fn max_retries(&self) -> Option<u32> {
+        None
     }
 
     /// Decides what to do about a key. Pure: the same view, key and time give the same plan.

@@ -18,7 +18,7 @@ use crate::api::pod::{
     PodStatus, PodTemplate, QosClass, RestartPolicy,
 };
 use crate::api::resources::Resources;
-use crate::api::selector::{Requirement, Selector, Test};
+use crate::api::selector::Selector;
 use crate::api::workload::{
     Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSet, ReplicaSetStatus,
 };
@@ -58,7 +58,7 @@ pub fn template(app: &str, image: &str) -> PodTemplate {
 
 /// A selector for one label.
 pub fn selector(key: &str, value: &str) -> Selector {
-    Selector { requirements: vec![Requirement { key: key.into(), test: Test::In(vec![value.into()]) }] }
+    Selector::everything().with(key, value)
 }
 
 fn meta(name: &str, uid: u128) -> Meta {
@@ -221,7 +221,7 @@ impl Server {
 
     /// An object by name.
     pub fn get<R: Resource>(&self, namespace: &str, name: &str) -> Option<&Rc<R>> {
-        self.cache.view().get(&namespace.into(), &name.into())
+        self.cache.view().get(namespace, name)
     }
 
     /// All objects of a kind.

@@ -105,7 +105,7 @@ impl Controller for DeploymentController {
         let Some(deployment) = view.get::<Deployment>(&key.namespace, &key.name) else {
             return Plan::nothing();
         };
-        if deployment.spec.selector.requirements.is_empty() {
+        if deployment.spec.selector.is_everything() {
             return refuse_to_select_all(view, deployment.clone(), now);
         }
         let uid = deployment.meta.uid;
@@ -182,7 +182,7 @@ fn replica_set_changed(change: Change<'_>, view: &View<'_>, enqueue: &mut dyn Fn
     } else if changed && !meta.labels.is_empty() {
         let selects = |deployment: &&Rc<Deployment>| {
             let selector = &deployment.spec.selector;
-            !selector.requirements.is_empty() && selector.matches(&meta.labels)
+            !selector.is_everything() && selector.matches(&meta.labels)
         };
         view.list_in::<Deployment>(&meta.namespace).filter(selects).for_each(|deployment| enqueue(&deployment.meta));
     }

@@ -11,7 +11,6 @@ use crate::api::meta::{Meta, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{ConditionStatus, PodTemplate};
-use crate::api::selector::{Requirement, Selector, Test};
 use crate::api::workload::{Deployment, DeploymentStrategy, ReplicaSet, ReplicaSetStatus};
 use crate::apiserver::protocol::{Answer, Operation, Part};
 use crate::apiserver::status::{Reason, Status};
@@ -286,9 +285,7 @@ fn new_set(deployment: &Deployment, replicas: i32, revision: i64) -> ReplicaSet 
     let name = template::replica_set_name(&deployment.meta.name, &hash);
     let hash = Name::from(hash);
     let labels = deployment.spec.template.labels.with(template::HASH_LABEL, hash.clone());
-    let mut requirements = deployment.spec.selector.requirements.clone();
-    requirements.push(Requirement { key: template::HASH_LABEL, test: Test::In(vec![hash]) });
-    requirements.sort();
+    let selector = deployment.spec.selector.with(template::HASH_LABEL.as_str(), &hash);
     let meta = Meta {
         name: Name::from(name),
         namespace: deployment.meta.namespace.clone(),
@@ -301,7 +298,7 @@ fn new_set(deployment: &Deployment, replicas: i32, revision: i64) -> ReplicaSet 
         meta,
         replicas,
         min_ready_seconds: deployment.spec.min_ready_seconds,
-        selector: Rc::new(Selector { requirements }),
+        selector: Rc::new(selector),
         template: Rc::new(PodTemplate { labels, ..(*deployment.spec.template).clone() }),
         status: ReplicaSetStatus::default(),
     }

@@ -301,7 +301,8 @@ fn a_request_to_roll_back_by_annotation_is_fulfilled_and_removed() {
 
 #[test]
 fn a_deployment_that_selects_everything_is_left_alone() {
-    let mut server = server(|deployment| deployment.spec.selector = Default::default());
+    let mut server =
+        server(|deployment| deployment.spec.selector = crate::api::selector::Selector::everything().into());
     server.reconcile(&controller(), &key());
     assert_eq!(server.writes, ["update status of deployment/default/web"]);
     assert!(server.events[0].starts_with("SelectingAll This deployment is selecting all pods."));

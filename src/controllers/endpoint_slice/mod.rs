@@ -28,6 +28,7 @@ use crate::apiserver::status::Reason;
 use crate::client::controller::{Change, Controller};
 use crate::client::plan::{Again, EventNote, Outcome, Plan, Request, Step};
 use crate::client::view::{Now, View};
+use crate::client::work_queue::RetryDelays;
 use crate::engine::time::SimDuration;
 
 use super::config::Config;
@@ -155,8 +156,8 @@ impl Controller for EndpointSliceController {
         self.resync
     }
 
-    fn back_off(&self) -> (SimDuration, SimDuration) {
-        (SimDuration::from_secs(1), SimDuration::from_secs(1000))
+    fn retry_delays(&self) -> RetryDelays {
+        RetryDelays { first: SimDuration::from_secs(1), last: SimDuration::from_secs(1000) }
     }
 
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, _now: Now) -> Plan {

@@ -167,8 +167,7 @@ fn pod_changed(change: Change<'_>, pod: &Pod, view: &View<'_>, enqueue: &mut dyn
     let Some(controller) = controller else {
         if could_be_adopted {
             let sets = view.list_in::<ReplicaSet>(namespace);
-            let selecting =
-                sets.filter(|set| !set.selector.requirements.is_empty() && set.selector.matches(&pod.meta.labels));
+            let selecting = sets.filter(|set| !set.selector.is_everything() && set.selector.matches(&pod.meta.labels));
             selecting.for_each(|set| enqueue(key_of(&set.meta), SimDuration::ZERO));
         }
         return;

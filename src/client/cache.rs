@@ -1,0 +1,301 @@
+//! The objects of one component's informers, indexed as control loops ask for them.
+//!
+//! Objects are shared by reference with the rest of the program. An entry costs a slot of 24 bytes, a place in a hash table
+//! and four to eight bytes in each index; nothing is allocated to look something up. Iteration is by namespace and name.
+
+use std::cmp::Ordering;
+use std::hash::Hasher;
+
+use super::order::Order;
+use super::view::View;
+use crate::api::kind::{Kind, REGISTRY};
+use crate::api::meta::{ObjectKey, Uid};
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::engine::hash::{FixedHasher, Map};
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// The objects of one component's informers. Always somewhat behind the truth.
+#[derive(Default)]
+pub struct Cache {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// The first slot for each hash of kind, namespace and name; equal hashes are chained.
+    places: Map<u64, u32>,
+    kinds: [Order; REGISTRY.len()],
+    by_owner: Map<Uid, Order>,
+    pods_by_node: Map<Name, Order>,
+    orphans: Map<(Kind, Name), Order>,
+    synced: [bool; REGISTRY.len()],
+}
+
+struct Slot {
+    object: Option<Object>,
+    /// The next slot with the same hash.
+    next: u32,
+}
+
+impl Cache {
+    /// Takes a version of an object in; returns what it replaces.
+    pub fn insert(&mut self, object: Object) -> Option<Object> {
+        let meta = object.meta();
+        let hash = hash(object.kind(), &meta.namespace, &meta.name);
+        match self.find_hashed(hash, object.kind(), &meta.namespace, &meta.name) {
+            Some(slot) => self.replace(slot, object),
+            None => {
+                self.add(hash, object);
+                None
+            }
+        }
+    }
+
+    /// Takes an object out; returns it.
+    pub fn remove(&mut self, key: &ObjectKey) -> Option<Object> {
+        self.remove_at(key.kind, &key.namespace, &key.name)
+    }
+
+    /// Takes out what stands at the place of an object; returns it.
+    pub fn take_out(&mut self, object: &Object) -> Option<Object> {
+        let meta = object.meta();
+        self.remove_at(object.kind(), &meta.namespace, &meta.name)
+    }
+
+    /// Notes that the first list of a kind has arrived.
+    pub fn mark_synced(&mut self, kind: Kind) {
+        self.synced[kind as usize] = true;
+    }
+
+    /// A view for readers.
+    pub fn view(&self) -> View<'_> {
+        View::of(self)
+    }
+
+    /// The object at a place.
+    pub(super) fn find(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Object> {
+        let slot = self.find_hashed(hash(kind, namespace, name), kind, namespace, name)?;
+        self.slots[slot as usize].object.as_ref()
+    }
+
+    /// All objects of a kind, by namespace and name.
+    pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        self.objects(Some(&self.kinds[kind as usize]))
+    }
+
+    /// All objects of a kind from a namespace on, by namespace and name.
+    pub(super) fn of_kind_from<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: &str,
+    ) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let compare = |there: u32| self.namespace_of(there).cmp(namespace);
+        self.kinds[kind as usize].iter_from(&compare).filter_map(|slot| self.slots[slot as usize].object.as_ref())
+    }
+
+    /// All objects that name an owner, by kind, namespace and name.
+    pub(super) fn owned_by(&self, owner: Uid) -> impl Iterator<Item = &Object> {
+        self.objects(self.by_owner.get(&owner))
+    }
+
+    /// All pods bound to a node, by namespace and name.
+    pub(super) fn on_node<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Object> + use<'a> {
+        self.objects(self.pods_by_node.get(node))
+    }
+
+    /// All pods or ReplicaSets of a namespace without controller, by name.
+    pub(super) fn orphans<'a>(&'a self, kind: Kind, namespace: &Name) -> impl Iterator<Item = &'a Object> + use<'a> {
+        self.objects(self.orphans.get(&(kind, namespace.clone())))
+    }
+
+    /// How many objects of a kind there are.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        self.kinds[kind as usize].len()
+    }
+
+    /// True once the first list of a kind has arrived.
+    pub(super) fn has_synced(&self, kind: Kind) -> bool {
+        self.synced[kind as usize]
+    }
+
+    fn objects<'a>(&'a self, order: Option<&'a Order>) -> impl Iterator<Item = &'a Object> + use<'a> {
+        order.into_iter().flat_map(Order::iter).filter_map(|slot| self.slots[slot as usize].object.as_ref())
+    }
+
+    fn namespace_of(&self, slot: u32) -> &str {
+        self.slots[slot as usize].object.as_ref().map_or("", |object| &object.meta().namespace)
+    }
+
+    fn find_hashed(&self, hash: u64, kind: Kind, namespace: &str, name: &str) -> Option<u32> {
+        let mut slot = *self.places.get(&hash)?;
+        while slot != NONE {
+            let entry = &self.slots[slot as usize];
+            if entry.object.as_ref().is_some_and(|object| place(object) == (kind, namespace, name)) {
+                return Some(slot);
+            }
+            slot = entry.next;
+        }
+        None
+    }
+
+    fn replace(&mut self, slot: u32, object: Object) -> Option<Object> {
+        let entry = &mut self.slots[slot as usize].object;
+        let reindex = entry.as_ref().is_none_or(|old| !same_index(old, &object));
+        if !reindex {
+            return entry.replace(object);
+        }
+        self.unindex(slot);
+        let old = self.slots[slot as usize].object.replace(object);
+        self.index(slot);
+        old
+    }
+
+    fn add(&mut self, hash: u64, object: Object) {
+        let kind = object.kind();
+        let next = self.places.get(&hash).copied().unwrap_or(NONE);
+        let entry = Slot { object: Some(object), next };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = entry;
+                slot
+            }
+            None => {
+                assert!(self.slots.len() < NONE as usize, "the cache is full");
+                self.slots.push(entry);
+                self.slots.len() as u32 - 1
+            }
+        };
+        self.places.insert(hash, slot);
+        let slots = &self.slots;
+        self.kinds[kind as usize].insert(slot, |there| compare(slots, there, slot));
+        self.index(slot);
+    }
+
+    fn remove_at(&mut self, kind: Kind, namespace: &str, name: &str) -> Option<Object> {
+        let hash = hash(kind, namespace, name);
+        let slot = self.find_hashed(hash, kind, namespace, name)?;
+        self.unindex(slot);
+        let slots = &self.slots;
+        self.kinds[kind as usize].remove(|there| compare(slots, there, slot));
+        self.unchain(hash, slot);
+        self.free.push(slot);
+        self.slots[slot as usize].object.take()
+    }
+
+    fn unchain(&mut self, hash: u64, slot: u32) {
+        let next = self.slots[slot as usize].next;
+        let mut before = match self.places.get_mut(&hash) {
+            Some(first) if *first == slot && next == NONE => {
+                self.places.remove(&hash);
+                return;
+            }
+            Some(first) if *first == slot => {
+                *first = next;
+                return;
+            }
+            Some(first) => *first,
+            None => return,
+        };
+        while before != NONE {
+            let entry = &mut self.slots[before as usize];
+            if entry.next == slot {
+                entry.next = next;
+                return;
+            }
+            before = entry.next;
+        }
+    }
+
+    fn index(&mut self, slot: u32) {
+        let slots = &self.slots;
+        let Some(object) = &slots[slot as usize].object else { return };
+        let in_order = |there: u32| compare(slots, there, slot);
+        for owner in distinct_owners(object) {
+            self.by_owner.entry(owner).or_default().insert(slot, in_order);
+        }
+        if let Some(node) = node(object) {
+            self.pods_by_node.entry(node.clone()).or_default().insert(slot, in_order);
+        }
+        if is_orphan(object) {
+            let place = (object.kind(), object.meta().namespace.clone());
+            self.orphans.entry(place).or_default().insert(slot, in_order);
+        }
+    }
+
+    fn unindex(&mut self, slot: u32) {
+        let slots = &self.slots;
+        let Some(object) = &slots[slot as usize].object else { return };
+        let in_order = |there: u32| compare(slots, there, slot);
+        for owner in distinct_owners(object) {
+            if take_from(self.by_owner.get_mut(&owner), in_order) {
+                self.by_owner.remove(&owner);
+            }
+        }
+        if let Some(node) = node(object)
+            && take_from(self.pods_by_node.get_mut(node), in_order)
+        {
+            self.pods_by_node.remove(node);
+        }
+        if is_orphan(object) {
+            let place = (object.kind(), object.meta().namespace.clone());
+            if take_from(self.orphans.get_mut(&place), in_order) {
+                self.orphans.remove(&place);
+            }
+        }
+    }
+}
+
+/// Takes a slot out of an index; true if nothing is left there.
+fn take_from(order: Option<&mut Order>, in_order: impl Fn(u32) -> Ordering) -> bool {
+    order.is_some_and(|order| {
+        order.remove(in_order);
+        order.is_empty()
+    })
+}
+
+fn hash(kind: Kind, namespace: &str, name: &str) -> u64 {
+    let mut hasher = FixedHasher::default();
+    hasher.write_u8(kind as u8);
+    hasher.write(namespace.as_bytes());
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
+
+fn place(object: &Object) -> (Kind, &str, &str) {
+    let meta = object.meta();
+    (object.kind(), &meta.namespace, &meta.name)
+}
+
+fn compare(slots: &[Slot], left: u32, right: u32) -> Ordering {
+    let place = |slot: u32| slots[slot as usize].object.as_ref().map(place);
+    if left == right { Ordering::Equal } else { place(left).cmp(&place(right)) }
+}
+
+/// The owners, each once.
+fn distinct_owners(object: &Object) -> impl Iterator<Item = Uid> + '_ {
+    let owners = object.meta().owners();
+    let is_first = move |index: usize, uid: Uid| owners[..index].iter().all(|before| before.uid != uid);
+    owners
+        .iter()
+        .map(|owner| owner.uid)
+        .enumerate()
+        .filter(move |(index, uid)| is_first(*index, *uid))
+        .map(|pair| pair.1)
+}
+
+fn node(object: &Object) -> Option<&Name> {
+    match object {
+        Object::Pod(pod) => pod.node.as_ref(),
+        _ => None,
+    }
+}
+
+/// True if the object is of a kind that controllers adopt and has no controller.
+fn is_orphan(object: &Object) -> bool {
+    matches!(object.kind(), Kind::Pod | Kind::ReplicaSet) && object.meta().controller().is_none()
+}
+
+/// True if both versions stand in the same places of the indexes.
+fn same_index(old: &Object, new: &Object) -> bool {
+    old.meta().owners == new.meta().owners && node(old) == node(new)
+}

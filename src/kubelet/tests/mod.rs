@@ -1,0 +1,5 @@
+//! Stories of a kubelet with a simulated runtime, held against recordings of a real one.
+
+mod harness;
+mod life;
+mod lines;
