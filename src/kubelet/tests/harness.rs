@@ -44,6 +44,8 @@ pub struct Line {
     pub at: SimTime,
     pub pod: String,
     pub text: String,
+    /// The status before and after, of a status PATCH.
+    pub patched: Option<Box<(PodStatus, PodStatus)>>,
 }
 
 pub struct World {
@@ -392,6 +394,9 @@ impl Api {
                         return (Err(Status::not_found(Kind::Pod, &key.name)), None);
                     };
                     self.log(&key.name, lines::patch(&old.status, &status), now);
+                    if let Some(line) = self.lines.last_mut() {
+                        line.patched = Some(Box::new((old.status.clone(), status.clone())));
+                    }
                     let mut pod = Pod::clone(&old);
                     pod.status = merged(&old.status, status);
                     let object = self.store(pod);
@@ -433,7 +438,7 @@ impl Api {
     }
 
     fn log(&mut self, pod: &str, text: String, at: SimTime) {
-        self.lines.push(Line { at, pod: pod.to_owned(), text });
+        self.lines.push(Line { at, pod: pod.to_owned(), text, patched: None });
     }
 }
 

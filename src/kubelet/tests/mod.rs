@@ -1,5 +1,8 @@
 //! Stories of a kubelet with a simulated runtime, held against recordings of a real one.
 
+mod check;
+mod crash;
 mod harness;
+mod init;
 mod life;
 mod lines;
