@@ -18,7 +18,12 @@ pub fn check_first(world: &World, recording: &str, pod: &str, writes: usize, eve
     let expected = sorted_kills(recorded.iter().filter(|text| is_event(text)).map(|text| lines::any_image(text)));
     let ours = sorted_kills(world.lines(pod, &["EVENT"]).iter().map(|text| lines::any_image(text)));
     let (expected, ours) = (expected.get(..events).unwrap_or(&expected), ours.get(..events).unwrap_or(&ours));
-    assert_eq!(ours, expected, "events of {pod}");
+    // Long lines are cut off in the recording.
+    let alike = |ours: &String, expected: &String| {
+        ours.trim_end() == expected || (expected.len() > 180 && ours.starts_with(expected.as_str()))
+    };
+    let all_alike = ours.len() == expected.len() && ours.iter().zip(expected).all(|(ours, theirs)| alike(ours, theirs));
+    assert!(all_alike, "events of {pod}: ours\n  {}\nrecorded\n  {}", ours.join("\n  "), expected.join("\n  "));
 
     let expected: Vec<&String> = recorded.iter().filter(|text| !is_event(text)).take(writes).collect();
     let ours: Vec<&Line> =

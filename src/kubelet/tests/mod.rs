@@ -3,6 +3,8 @@
 mod check;
 mod crash;
 mod harness;
+mod images;
 mod init;
 mod life;
 mod lines;
+mod probing;
