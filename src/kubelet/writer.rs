@@ -43,7 +43,7 @@ impl Worker {
 
     /// True if something remains to be done about the pod in the API.
     pub fn must_write(&self) -> bool {
-        let Some(held) = &self.held else { return false };
+        let Some(held) = self.held.as_ref().filter(|_| !self.missing) else { return false };
         held.dirty || self.may_delete() || !same(&self.to_send(&held.status), &self.in_api().status)
     }
 
@@ -51,7 +51,7 @@ impl Worker {
     fn may_delete(&self) -> bool {
         let pod = self.in_api();
         let deleting = pod.meta.is_deleting() || self.pod.meta.is_deleting();
-        self.held.as_ref().is_some_and(|held| held.finished) && deleting && pod.is_terminal() && !self.gone
+        self.held.as_ref().is_some_and(|held| held.finished) && deleting && pod.is_terminal() && !self.missing
     }
 
     /// The status as it is sent: a terminal phase is kept back while containers may run (`mergePodStatus`).
@@ -69,7 +69,7 @@ impl Worker {
 
     /// Begins to write the status: the real one reads the pod first. False if there is nothing to write.
     pub fn begin_write(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
-        let Some(held) = &mut self.held else { return false };
+        let Some(held) = self.held.as_mut().filter(|_| !self.missing) else { return false };
         held.dirty = false;
         shared.writing = Some((self.number, held.status.clone()));
         ctx.set_timer(ctx.now() + shared.settings.timings.status_read, Timer::StatusRead.token());
@@ -128,6 +128,7 @@ impl Worker {
     /// A status write or a deletion failed. A pod that is not there needs neither.
     pub fn write_failed(&mut self, failure: &Failure, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if failure.reason() == Some(Reason::NotFound) {
+            self.missing = true;
             return;
         }
         if let Some(held) = &mut self.held {

@@ -7,4 +7,5 @@ mod images;
 mod init;
 mod life;
 mod lines;
+mod node;
 mod probing;
