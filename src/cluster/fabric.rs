@@ -11,7 +11,8 @@ use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
 
 use super::event::{Event, Scheduled};
-use super::message::{EtcdMessage, Message, ServerMessage};
+use super::message::{EtcdMessage, Message};
+use crate::apiserver::ServerMessage;
 
 /// The network, the messages under way and the disks.
 pub struct Fabric {
@@ -69,14 +70,9 @@ impl Fabric {
         self.disks[process.0 as usize].queue.crash(now);
     }
 
-    /// Who sent the message in a slot, and to whom.
-    pub fn ends(&self, slot: u32) -> Option<(ProcessId, ProcessId)> {
-        self.messages[slot as usize].as_ref().map(|message| (message.from, message.to))
-    }
-
-    /// The message in a slot.
-    pub fn message(&self, slot: u32) -> Option<&Message> {
-        self.messages[slot as usize].as_ref().map(|under_way| &under_way.message)
+    /// The message in a slot, with sender and receiver.
+    pub fn message(&self, slot: u32) -> Option<(ProcessId, ProcessId, &Message)> {
+        self.messages[slot as usize].as_ref().map(|parcel| (parcel.from, parcel.to, &parcel.message))
     }
 
     /// What becomes of a message at the time foreseen for its arrival: handed over, or kept, or lost.

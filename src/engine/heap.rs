@@ -37,12 +37,6 @@ impl KeyHeap {
         self.lines[0].0[ROOT]
     }
 
-    /// The key that will be least once the present one is gone; greater than every key if there is none.
-    #[inline]
-    pub(super) fn second_least(&self) -> u128 {
-        self.lines.get(ROOT - 2).map_or(EMPTY, |children| least_of_four(&children.0).1)
-    }
-
     /// Adds a key.
     #[inline]
     pub(super) fn push(&mut self, key: u128) {

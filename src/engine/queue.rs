@@ -129,7 +129,6 @@ impl<E> EventQueue<E> {
             if at > limit {
                 return None;
             }
-            self.touch(self.keys.second_least());
             self.keys.pop();
             if let Some(event) = self.vacate(id) {
                 self.now = at;
@@ -160,15 +159,6 @@ impl<E> EventQueue<E> {
             assert!(next >= time, "time is advanced to {time} over an event at {next}");
         }
         self.now = self.now.max(time);
-    }
-
-    /// Reads the slot of the event that comes next, so that it is on its way into the cache while this one is handled.
-    /// Changes nothing; with many pending events, waiting for the slot is most of the cost of taking one.
-    #[inline]
-    fn touch(&self, key: u128) {
-        if let Some(slot) = self.slots.get((key as u64 & SLOT_MASK) as usize) {
-            std::hint::black_box(slot.id);
-        }
     }
 
     /// Takes the event out of its slot if the slot still belongs to `id`.
