@@ -6,8 +6,7 @@ use crate::api::event::Event;
 use crate::api::object::Object;
 use crate::cluster::news::Write;
 
-const HEADER: [&str; 9] =
-    ["time", "type", "reason", "object", "component", "host", "count", "message", "event"];
+const HEADER: [&str; 9] = ["time", "type", "reason", "object", "component", "host", "count", "message", "event"];
 
 /// Writes rows while the run goes on.
 pub struct EventRows<W: io::Write> {

@@ -40,11 +40,8 @@ impl OutputFolder {
         };
         fs::create_dir_all(parent)?;
         let hidden = |what: &str| parent.join(format!(".{}.{what}-{}", name.to_string_lossy(), std::process::id()));
-        let folder = OutputFolder {
-            target: target.to_owned(),
-            partial: hidden("partial"),
-            replaced: hidden("replaced"),
-        };
+        let folder =
+            OutputFolder { target: target.to_owned(), partial: hidden("partial"), replaced: hidden("replaced") };
         if folder.partial.exists() {
             fs::remove_dir_all(&folder.partial)?;
         }

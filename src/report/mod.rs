@@ -18,6 +18,7 @@ pub mod causes;
 pub mod changes;
 pub mod etcd;
 pub mod events;
+pub mod explain;
 pub mod folder;
 pub mod nodes;
 pub mod pending;

@@ -53,8 +53,22 @@ pub struct NodeTable {
 }
 
 const HEADER: [&str; 16] = [
-    "name", "created", "ready", "losses", "not_ready_seconds", "removed", "pods_bound", "pods_disrupted", "pods_at_end", "pods_most",
-    "milli_cpu_at_end", "milli_cpu_most", "milli_cpu_allocatable", "memory_at_end", "memory_most", "memory_allocatable",
+    "name",
+    "created",
+    "ready",
+    "losses",
+    "not_ready_seconds",
+    "removed",
+    "pods_bound",
+    "pods_disrupted",
+    "pods_at_end",
+    "pods_most",
+    "milli_cpu_at_end",
+    "milli_cpu_most",
+    "milli_cpu_allocatable",
+    "memory_at_end",
+    "memory_most",
+    "memory_allocatable",
 ];
 
 impl NodeTable {
@@ -67,10 +81,10 @@ impl NodeTable {
     pub fn write(&mut self, write: &Write) {
         match (&write.old, &write.new) {
             (_, Some(Object::Node(node))) => {
-                let row = self.rows.entry(node.meta.name.clone()).or_insert_with(|| NodeRow {
-                    created: write.at,
-                    ..NodeRow::default()
-                });
+                let row = self
+                    .rows
+                    .entry(node.meta.name.clone())
+                    .or_insert_with(|| NodeRow { created: write.at, ..NodeRow::default() });
                 row.removed = None;
                 row.allocatable = (node.status.allocatable.milli_cpu, node.status.allocatable.memory);
                 row.is_ready(node.is_ready(), write.at);

@@ -59,8 +59,21 @@ pub struct PodTable {
 }
 
 const HEADER: [&str; 15] = [
-    "namespace", "name", "owner", "node", "created", "scheduled", "pulled", "started", "ready", "deleted", "gone", "restarts",
-    "disrupted", "disruption", "phase",
+    "namespace",
+    "name",
+    "owner",
+    "node",
+    "created",
+    "scheduled",
+    "pulled",
+    "started",
+    "ready",
+    "deleted",
+    "gone",
+    "restarts",
+    "disrupted",
+    "disruption",
+    "phase",
 ];
 
 impl PodTable {

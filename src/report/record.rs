@@ -163,7 +163,13 @@ impl Recorder {
     }
 
     /// Completes the files, if any were wanted, and puts their folder in its place.
-    pub fn save(mut self, summary: &Summary, outcome: &Outcome, topology: &Topology, trace: &mut Trace) -> io::Result<()> {
+    pub fn save(
+        mut self,
+        summary: &Summary,
+        outcome: &Outcome,
+        topology: &Topology,
+        trace: &mut Trace,
+    ) -> io::Result<()> {
         let Some(mut files) = self.files.take() else { return Ok(()) };
         if let Some(error) = files.error.take() {
             return Err(error);

@@ -79,7 +79,9 @@ impl Screen<'_> {
         if self.0.rollouts.is_empty() {
             return Ok(());
         }
-        let mut rows = vec![["deployment", "rollout", "began", "took", "available", "pods", "result", "images"].map(str::to_owned)];
+        let mut rows = vec![
+            ["deployment", "rollout", "began", "took", "available", "pods", "result", "images"].map(str::to_owned),
+        ];
         rows.extend(self.0.rollouts.iter().take(LINES).map(rollout_cells));
         heading(f, "rollouts")?;
         table(f, &rows)?;

@@ -95,6 +95,8 @@ pub struct RolloutSummary {
     pub most_replicas: i32,
     /// The event in which the write that began it was acknowledged.
     pub cause: u64,
+    /// The event in which the write that ended it was acknowledged; 0 if the run ended first.
+    pub end_cause: u64,
 }
 
 /// All pods of the run.
@@ -289,6 +291,7 @@ impl RolloutSummary {
             lowest_available: rollout.lowest_available,
             most_replicas: rollout.most_replicas,
             cause: rollout.cause.0,
+            end_cause: rollout.end_cause.0,
         }
     }
 }
@@ -335,7 +338,13 @@ fn quantiles(mut values: Vec<SimDuration>) -> Option<Quantiles> {
     values.sort_unstable();
     let last = values.len().checked_sub(1)?;
     let rank = |percent: usize| duration_seconds(values[(values.len() * percent).div_ceil(100).max(1) - 1]);
-    Some(Quantiles { min: duration_seconds(values[0]), p50: rank(50), p90: rank(90), p99: rank(99), max: duration_seconds(values[last]) })
+    Some(Quantiles {
+        min: duration_seconds(values[0]),
+        p50: rank(50),
+        p90: rank(90),
+        p99: rank(99),
+        max: duration_seconds(values[last]),
+    })
 }
 
 fn restarts(pods: &PodTable) -> CountedPods {

@@ -55,7 +55,16 @@ mod tests {
 
     #[test]
     fn lengths_have_the_unit_that_a_reader_expects() {
-        let shown = [7, 41_300, 820_000_000, 1_000_000_000, 12_340_000_000, 119_900_000_000, 125_000_000_000, 7_260_000_000_000];
+        let shown = [
+            7,
+            41_300,
+            820_000_000,
+            1_000_000_000,
+            12_340_000_000,
+            119_900_000_000,
+            125_000_000_000,
+            7_260_000_000_000,
+        ];
         let shown = shown.map(|nanos| length(SimDuration::from_nanos(nanos)));
         assert_eq!(shown, ["7ns", "41.3us", "820ms", "1s", "12.3s", "119s", "2m05s", "2h01m"]);
     }
