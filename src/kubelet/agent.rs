@@ -105,6 +105,7 @@ impl Kubelet {
 
     /// Handles one input.
     pub fn handle(&mut self, input: KubeletInput, ctx: &mut dyn NodeContext) {
+        self.shared.cause = ctx.cause();
         match input {
             KubeletInput::Process(Input::Start) => {
                 ctx.act(Action::ListState);
@@ -125,6 +126,11 @@ impl Kubelet {
     /// The pods of which the kubelet knows, and how far each has come.
     pub fn pods(&self) -> impl Iterator<Item = (&Rc<Pod>, Stage)> {
         self.workers.values().map(|worker| (&worker.pod, worker.stage))
+    }
+
+    /// How many pods have a status that is not, or not known to be, in the API.
+    pub fn unwritten(&self) -> usize {
+        self.workers.values().filter(|worker| worker.held.is_some()).count()
     }
 
     fn deliver_all(&mut self, ctx: &mut dyn NodeContext) {
@@ -185,7 +191,7 @@ impl Kubelet {
         self.numbers.insert(worker.pod.meta.uid, number);
         let ends = worker.pod.meta.is_deleting() || worker.pod.is_terminal();
         if !ends && known.is_none() {
-            let active = self.workers.values().filter(|other| other.stage == Stage::Running);
+            let active = self.workers.values().filter(|other| other.could_have_running_containers());
             let others = active.map(|other| other.pod.as_ref());
             if let Err(rejection) = admission::admit(&worker.pod, others, &self.shared.settings.node) {
                 worker.reject(rejection, &mut self.shared, ctx);
@@ -203,22 +209,21 @@ impl Kubelet {
     fn pod_gone(&mut self, pod: &Rc<Pod>, ctx: &mut dyn NodeContext) {
         let Some(number) = self.numbers.get(&pod.meta.uid).copied() else { return };
         let Some(worker) = self.workers.get_mut(&number) else { return };
-        worker.pod = pod.clone();
+        worker.pod = with_containers_of(pod.clone(), &worker.pod);
         worker.gone = true;
         worker.begin_to_end(&mut self.shared, ctx);
-        self.forget_if_done(number);
+        self.forget_if_done(number, ctx);
     }
 
     /// Forgets a pod that is gone from the API and of which nothing is left.
-    fn forget_if_done(&mut self, number: PodNumber) {
+    fn forget_if_done(&mut self, number: PodNumber, ctx: &mut dyn NodeContext) {
         let done = self.workers.get(&number).is_some_and(|worker| worker.gone && worker.stage == Stage::Finished);
         if !done {
             return;
         }
         if let Some(worker) = self.workers.remove(&number) {
             self.numbers.remove(&worker.pod.meta.uid);
-            self.shared.to_recheck.remove(&number);
-            self.shared.to_relist.remove(&number);
+            self.shared.forget(&worker, ctx);
         }
     }
 
@@ -237,12 +242,14 @@ impl Kubelet {
     fn timer(&mut self, timer: Timer, ctx: &mut dyn NodeContext) {
         match timer {
             Timer::Relist => {
-                for number in self.shared.take_relisted() {
+                for (number, cause) in self.shared.take_relisted() {
+                    ctx.set_cause(cause);
                     self.with(number, ctx, |worker, shared, ctx| worker.relisted(shared, ctx));
                 }
             }
             Timer::SyncTick => {
-                for number in self.shared.take_due(ctx.now()) {
+                for (number, cause) in self.shared.take_due(ctx.now()) {
+                    ctx.set_cause(cause);
                     self.with(number, ctx, |worker, shared, ctx| worker.fell_due(shared, ctx));
                 }
                 self.shared.await_due(ctx);
@@ -280,8 +287,9 @@ impl Kubelet {
         act: impl FnOnce(&mut Worker, &mut Shared, &mut dyn NodeContext),
     ) {
         if let Some(worker) = self.workers.get_mut(&number) {
+            self.shared.cause = ctx.cause();
             act(worker, &mut self.shared, ctx);
-            self.forget_if_done(number);
+            self.forget_if_done(number, ctx);
         }
     }
 
@@ -367,7 +375,8 @@ impl Kubelet {
 
     /// Hands the events that the handling of the input noted to the recorder.
     fn record_notes(&mut self, ctx: &mut dyn NodeContext) {
-        for note in std::mem::take(&mut self.shared.notes) {
+        for (cause, note) in std::mem::take(&mut self.shared.notes) {
+            ctx.set_cause(cause);
             self.recorder.record(note, &mut self.shared.client, ctx);
         }
     }
@@ -378,6 +387,7 @@ impl Worker {
     fn pod_changed(&mut self, pod: Rc<Pod>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let stale = pod.meta.revision() < self.in_api().meta.revision();
         let known = self.in_api().clone();
+        let pod = with_containers_of(pod, &self.pod);
         let old = std::mem::replace(&mut self.pod, pod);
         if !stale {
             self.written = None;
@@ -406,9 +416,20 @@ impl Worker {
         if !self.reported || same(&known.status, &self.pod.status) {
             return;
         }
+        if self.held.as_ref().is_some_and(|held| same(&self.to_send(&held.status), &self.pod.status)) {
+            return;
+        }
         if self.held.is_none() {
-            self.held = Some(Box::new(Held { status: known.status.clone(), dirty: true, finished: false }));
+            self.held =
+                Some(Box::new(Held { status: known.status.clone(), dirty: true, finished: false, cause: ctx.cause() }));
         }
         shared.recheck(self.number, ctx);
     }
+}
+
+/// The pod as it came, unless its containers are other ones, which the API never lets happen: then with the ones it had.
+fn with_containers_of(pod: Rc<Pod>, known: &Rc<Pod>) -> Rc<Pod> {
+    let same = Rc::ptr_eq(&pod.spec, &known.spec)
+        || (pod.spec.containers.len() == known.spec.containers.len() && pod.spec.init_count == known.spec.init_count);
+    if same { pod } else { Rc::new(Pod { spec: known.spec.clone(), ..Pod::clone(&pod) }) }
 }

@@ -28,7 +28,7 @@ impl Worker {
     pub fn hold(&mut self, status: PodStatus, finished: bool, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.reported = true;
         let finished = finished || self.held.as_ref().is_some_and(|held| held.finished);
-        self.held = Some(Box::new(Held { status, dirty: true, finished }));
+        self.held = Some(Box::new(Held { status, dirty: true, finished, cause: ctx.cause() }));
         self.enqueue_write(shared, ctx);
     }
 
@@ -55,7 +55,7 @@ impl Worker {
     }
 
     /// The status as it is sent: a terminal phase is kept back while containers may run (`mergePodStatus`).
-    fn to_send(&self, status: &PodStatus) -> PodStatus {
+    pub fn to_send(&self, status: &PodStatus) -> PodStatus {
         let mut status = status.clone();
         let api = &self.in_api().status;
         let terminal = |phase| matches!(phase, PodPhase::Succeeded | PodPhase::Failed);
@@ -72,6 +72,7 @@ impl Worker {
         let Some(held) = self.held.as_mut().filter(|_| !self.missing) else { return false };
         held.dirty = false;
         shared.writing = Some((self.number, held.status.clone()));
+        ctx.set_cause(held.cause);
         ctx.set_timer(ctx.now() + shared.settings.timings.status_read, Timer::StatusRead.token());
         true
     }

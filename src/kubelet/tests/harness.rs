@@ -33,9 +33,9 @@ const HOP: SimDuration = SimDuration::from_millis(1);
 /// What is on the event list.
 #[derive(Debug)]
 pub enum Happens {
-    ToApi(ApiMessage),
-    ToKubelet(KubeletInput, u32),
-    ToRuntime(RuntimeInput),
+    Api(ApiMessage),
+    Kubelet(KubeletInput, u32),
+    Runtime(RuntimeInput),
 }
 
 /// One line of what the kubelet wrote.
@@ -57,6 +57,8 @@ pub struct World {
     pub api: Api,
     /// Events that the kubelet and the runtime handled.
     pub handled: u64,
+    /// Timers that fired, the kubelet's lease aside.
+    pub timers: u64,
 }
 
 /// The API server: a map of pods, and whatever else was written.
@@ -84,11 +86,11 @@ impl Context<ApiMessage> for Effects<'_> {
         self.now
     }
     fn send_after(&mut self, delay: SimDuration, _: ProcessId, _: Lane, message: ApiMessage) {
-        self.queue.schedule(self.now + delay + HOP, Happens::ToApi(message));
+        self.queue.schedule(self.now + delay + HOP, Happens::Api(message));
     }
     fn set_timer(&mut self, at: SimTime, token: Token) -> TimerId {
         assert!(at >= self.now, "a timer in the past");
-        self.queue.schedule(at, Happens::ToKubelet(KubeletInput::Process(Input::Timer { token }), self.incarnation))
+        self.queue.schedule(at, Happens::Kubelet(KubeletInput::Process(Input::Timer { token }), self.incarnation))
     }
     fn cancel_timer(&mut self, id: TimerId) {
         self.queue.cancel(id);
@@ -102,7 +104,7 @@ impl Context<ApiMessage> for Effects<'_> {
 
 impl NodeContext for Effects<'_> {
     fn act(&mut self, action: Action) {
-        self.queue.schedule(self.now, Happens::ToRuntime(RuntimeInput::Act(action)));
+        self.queue.schedule(self.now, Happens::Runtime(RuntimeInput::Act(action)));
     }
 }
 
@@ -112,13 +114,13 @@ impl RuntimeContext for Effects<'_> {
     }
     fn set_timer(&mut self, at: SimTime, token: u64) -> TimerId {
         assert!(at >= self.now, "a timer in the past");
-        self.queue.schedule(at, Happens::ToRuntime(RuntimeInput::Timer { token }))
+        self.queue.schedule(at, Happens::Runtime(RuntimeInput::Timer { token }))
     }
     fn cancel_timer(&mut self, id: TimerId) {
         self.queue.cancel(id);
     }
     fn emit(&mut self, event: Event) {
-        self.queue.schedule(self.now, Happens::ToKubelet(KubeletInput::Runtime(event), self.incarnation));
+        self.queue.schedule(self.now, Happens::Kubelet(KubeletInput::Runtime(event), self.incarnation));
     }
 }
 
@@ -150,15 +152,16 @@ impl World {
             settings,
             api: Api::default(),
             handled: 0,
+            timers: 0,
         };
-        world.queue.schedule(SimTime::ZERO, Happens::ToKubelet(KubeletInput::Process(Input::Start), 0));
+        world.queue.schedule(SimTime::ZERO, Happens::Kubelet(KubeletInput::Process(Input::Start), 0));
         world
     }
 
     /// Puts images into the node's store.
     pub fn with_images(mut self, images: &[&str]) -> Self {
         for image in images {
-            self.queue.schedule(SimTime::ZERO, Happens::ToRuntime(RuntimeInput::AddImage(Name::new(image))));
+            self.queue.schedule(SimTime::ZERO, Happens::Runtime(RuntimeInput::AddImage(Name::new(image))));
         }
         self.run_to(5_000);
         self
@@ -180,23 +183,30 @@ impl World {
     }
 
     fn handle(&mut self, now: SimTime, event: Happens) {
+        let lease = crate::kubelet::tokens::Timer::Lease.token();
+        let fired = match &event {
+            Happens::Kubelet(KubeletInput::Process(Input::Timer { token }), _) => *token != lease,
+            Happens::Runtime(RuntimeInput::Timer { .. }) => true,
+            _ => false,
+        };
+        self.timers += u64::from(fired);
         let mut effects = Effects { queue: &mut self.queue, incarnation: self.incarnation, now };
         match event {
-            Happens::ToKubelet(input, incarnation) => {
+            Happens::Kubelet(input, incarnation) => {
                 if let Some(kubelet) = self.kubelet.as_mut().filter(|_| incarnation == self.incarnation) {
                     self.handled += 1;
                     kubelet.handle(input, &mut effects);
                 }
             }
-            Happens::ToRuntime(input) => {
+            Happens::Runtime(input) => {
                 self.handled += 1;
                 self.runtime.handle(input, &mut effects);
             }
-            Happens::ToApi(message) => {
+            Happens::Api(message) => {
                 if !self.api.down {
                     for answer in self.api.handle(message, now) {
                         let input = KubeletInput::Process(Input::Message { from: API, message: answer });
-                        self.queue.schedule(now + HOP, Happens::ToKubelet(input, self.incarnation));
+                        self.queue.schedule(now + HOP, Happens::Kubelet(input, self.incarnation));
                     }
                 }
             }
@@ -214,19 +224,19 @@ impl World {
     pub fn start_kubelet(&mut self) {
         let now = self.queue.now();
         self.kubelet = Some(Kubelet::new(self.settings.clone(), now));
-        self.queue.schedule(now, Happens::ToKubelet(KubeletInput::Process(Input::Start), self.incarnation));
+        self.queue.schedule(now, Happens::Kubelet(KubeletInput::Process(Input::Start), self.incarnation));
     }
 
     /// Lets the kubelet handle an input now.
     pub fn tell(&mut self, input: KubeletInput) {
-        self.queue.schedule(self.queue.now(), Happens::ToKubelet(input, self.incarnation));
+        self.queue.schedule(self.queue.now(), Happens::Kubelet(input, self.incarnation));
     }
 
     fn push(&mut self, event: WatchEvent) {
         let now = self.queue.now();
         if let Some(message) = self.api.event(event) {
             let input = KubeletInput::Process(Input::Message { from: API, message });
-            self.queue.schedule(now + HOP, Happens::ToKubelet(input, self.incarnation));
+            self.queue.schedule(now + HOP, Happens::Kubelet(input, self.incarnation));
         }
     }
 
