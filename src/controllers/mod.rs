@@ -6,6 +6,7 @@
 //! - `deployment`: Deployments by way of ReplicaSets
 //! - `replica_set`: ReplicaSets by way of pods
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
+//! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //!
 //! What they share:
 //!
@@ -19,6 +20,7 @@ pub mod config;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
+pub mod node_lifecycle;
 mod owner;
 pub mod replica_set;
 mod script;
@@ -37,5 +39,6 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(replica_set::ReplicaSetController::new(config)),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
+        Box::new(node_lifecycle::NodeLifecycleController::new(config)),
     ]
 }

@@ -43,6 +43,7 @@ pub struct Script<'a> {
 enum Moment {
     Answered(Vec<Outcome>, Now),
     Seen(Option<Object>),
+    Noted(bool),
 }
 
 /// Begins a sync and returns its first steps.
@@ -129,6 +130,18 @@ impl Script<'_> {
         self.past.push(Moment::Seen(found.clone()));
         self.read += 1;
         found
+    }
+
+    /// Does something that is not a request exactly once, however often the code runs; its result is kept.
+    pub fn once(&mut self, effect: impl FnOnce() -> bool) -> bool {
+        if let Some(Moment::Noted(result)) = self.past.get(self.read) {
+            self.read += 1;
+            return *result;
+        }
+        let result = effect();
+        self.past.push(Moment::Noted(result));
+        self.read += 1;
+        result
     }
 
     /// Records a Kubernetes event about an object.
