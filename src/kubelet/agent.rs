@@ -83,9 +83,12 @@ impl Kubelet {
         let clientset = client.add_clientset(config.clone());
         let timeout = Some(settings.timings.lease);
         let heartbeat = client.add_clientset(ClientsetConfig { limit: None, timeout, lane: 1, ..config });
-        let mine = FieldTest { field: Name::of("spec.nodeName"), value: name.clone(), equal: true };
-        let scope = Scope { fields: vec![mine], ..Scope::all(Kind::Pod) };
-        let informers = Informers::new(clientset, vec![scope], settings.seed, &format!("kubelet {name}"));
+        let of = |kind: Kind, field: &'static str| {
+            let mine = FieldTest { field: Name::of(field), value: name.clone(), equal: true };
+            Scope { fields: vec![mine], ..Scope::all(kind) }
+        };
+        let scopes = vec![of(Kind::Pod, "spec.nodeName"), of(Kind::Node, "metadata.name")];
+        let informers = Informers::new(clientset, scopes, settings.seed, &format!("kubelet {name}"));
         let stream = settings.seed.stream(&name, "kubelet events");
         let recorder = Recorder::new(0, clientset, Name::of("kubelet"), name, settings.epoch, stream);
         let shared = Shared::new(settings, client, clientset, heartbeat, now);
@@ -136,7 +139,7 @@ impl Kubelet {
     fn deliver_all(&mut self, ctx: &mut dyn NodeContext) {
         while let Some(delivery) = self.shared.client.next_delivery() {
             match delivery.caller() {
-                Caller::Informer(_) => self.deliver_pods(delivery, ctx),
+                Caller::Informer(_) => self.deliver_changes(delivery, ctx),
                 Caller::Process(purpose) => {
                     if let Delivery::Answered { result, .. } = delivery {
                         self.answered(purpose, result, ctx);
@@ -151,15 +154,19 @@ impl Kubelet {
         }
     }
 
-    /// Takes in what the watch of this node's pods brings.
-    fn deliver_pods(&mut self, delivery: Delivery<Purpose>, ctx: &mut dyn NodeContext) {
+    /// Takes in what the watches of this node and its pods bring.
+    fn deliver_changes(&mut self, delivery: Delivery<Purpose>, ctx: &mut dyn NodeContext) {
         let mut changes: Vec<(Rc<Pod>, bool)> = Vec::new();
         let Kubelet { informers, shared, cache, .. } = self;
-        informers.deliver(delivery, &mut shared.client, cache, ctx, &mut |change, _| {
-            if let Object::Pod(pod) = change.object() {
-                changes.push((pod.clone(), matches!(change, Change::Deleted(_))));
-            }
+        let mut node = None;
+        informers.deliver(delivery, &mut shared.client, cache, ctx, &mut |change, _| match change.object() {
+            Object::Pod(pod) => changes.push((pod.clone(), matches!(change, Change::Deleted(_)))),
+            Object::Node(version) => node = Some(version.clone()),
+            _ => {}
         });
+        if let Some(node) = node {
+            self.node.changed(&node, &self.shared, ctx);
+        }
         // New pods are taken in the order of their creation (kubelet, HandlePodAdditions).
         changes.sort_by_key(|(pod, _)| (self.numbers.contains_key(&pod.meta.uid), pod.meta.created));
         for (pod, deleted) in changes {
@@ -193,7 +200,9 @@ impl Kubelet {
         if !ends && known.is_none() {
             let active = self.workers.values().filter(|other| other.could_have_running_containers());
             let others = active.map(|other| other.pod.as_ref());
-            if let Err(rejection) = admission::admit(&worker.pod, others, &self.shared.settings.node) {
+            let own = self.shared.settings.node.all_labels();
+            let labels = self.node.labels().unwrap_or(&own);
+            if let Err(rejection) = admission::admit(&worker.pod, others, &self.shared.settings.node, labels) {
                 worker.reject(rejection, &mut self.shared, ctx);
                 self.workers.insert(number, worker);
                 return;

@@ -57,8 +57,10 @@ pub struct NodeAgent {
     lease_stream: Stream,
     /// What was last written: the count of changes of the image list, and when.
     reported: Option<(u64, SimTime)>,
-    /// A random delay before the next report that no change asks for.
-    report_delay: SimDuration,
+    /// When the status is written though nothing changed.
+    report_due: SimTime,
+    /// The node as the API has it, as far as the watch has told.
+    in_api: Option<Rc<Node>>,
     status_timer: Option<(SimTime, TimerId)>,
 }
 
@@ -74,7 +76,8 @@ impl NodeAgent {
             lease: None,
             lease_stream: shared.settings.seed.stream(&shared.settings.node.name, "lease"),
             reported: None,
-            report_delay: SimDuration::ZERO,
+            report_due: SimTime::ZERO,
+            in_api: None,
             status_timer: None,
         }
     }
@@ -212,7 +215,27 @@ impl NodeAgent {
         }
     }
 
-    /// Looks at the node's status and writes it.
+    /// The watch brought a version of the node. If somebody else says that it is not ready (the node controller, when it
+    /// saw no lease), that is seen at the next look.
+    pub fn changed(&mut self, node: &Rc<Node>, shared: &Shared, ctx: &mut dyn NodeContext) {
+        self.in_api = Some(node.clone());
+        if self.is_contradicted() {
+            let after = ctx.now() + SimDuration::from_nanos(1);
+            self.look_at(after.next_tick(shared.began, shared.settings.timings.node_status), ctx);
+        }
+    }
+
+    /// The labels of the node as the API has it.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.in_api.as_ref().map(|node| &node.meta.labels)
+    }
+
+    /// True if the API does not say what was last written.
+    fn is_contradicted(&self) -> bool {
+        self.reported.is_some() && self.in_api.as_ref().is_some_and(|node| !node.is_ready())
+    }
+
+    /// Looks at the node's status and writes it if there is a reason to.
     pub fn look(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.status_timer = None;
         if !self.registered {
@@ -220,6 +243,11 @@ impl NodeAgent {
         }
         if self.silent {
             self.look_at(ctx.now() + shared.settings.timings.node_status, ctx);
+            return;
+        }
+        let unchanged = self.reported.is_some_and(|(changes, _)| changes == shared.puller.changes);
+        if unchanged && !self.is_contradicted() && ctx.now() < self.report_due {
+            self.look_at(self.report_due, ctx);
             return;
         }
         if self.ready_since.is_none() {
@@ -241,16 +269,17 @@ impl NodeAgent {
     /// The status was written, or not.
     pub fn status_written(&mut self, result: &Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let timings = &shared.settings.timings;
-        let next = match result {
-            Ok(_) => {
-                // kubelet, calculateDelay: reports that no change asks for are spread by up to half the period either way.
-                let period = timings.node_report.as_nanos();
-                self.report_delay = SimDuration::from_nanos(self.lease_stream.between(period / 2, period / 2 * 3));
-                (ctx.now() + self.report_delay).next_tick(shared.began, timings.node_status)
-            }
-            Err(_) => ctx.now() + timings.node_status,
-        };
-        self.look_at(next, ctx);
+        if result.is_err() {
+            // Nothing was reported: what there is to say is said at the next look.
+            self.reported = None;
+            self.look_at(ctx.now() + timings.node_status, ctx);
+            return;
+        }
+        // kubelet, calculateDelay: reports that no change asks for are spread by up to half the period either way.
+        let period = timings.node_report.as_nanos();
+        let delay = SimDuration::from_nanos(self.lease_stream.between(period / 2, period / 2 * 3));
+        self.report_due = (ctx.now() + delay).next_tick(shared.began, timings.node_status);
+        self.look_at(self.report_due, ctx);
         self.images_changed(shared, ctx);
     }
 

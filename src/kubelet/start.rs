@@ -183,7 +183,8 @@ impl Worker {
         let status = self.status();
         let name = &self.spec(index).name;
         let known = status.containers.iter().chain(status.init_containers.iter()).find(|status| status.name == *name);
-        let known = known.map_or(0, |status| status.restart_count + u32::from(!status.container_id.is_empty()));
+        let known =
+            known.map_or(0, |status| status.restart_count.saturating_add(u32::from(!status.container_id.is_empty())));
         self.record(index).attempts.max(known)
     }
 

@@ -161,7 +161,8 @@ impl Worker {
             status.last_state = Some(lost(
                 "The container could not be located when the pod was deleted.  The container used to be Running",
             ));
-            status.restart_count += u32::from(!self.pod.meta.is_deleting());
+            let restarts = u32::from(!self.pod.meta.is_deleting());
+            status.restart_count = status.restart_count.saturating_add(restarts);
         }
         let past = self.main_indexes().any(|main| self.record(main).instance != Instance::None);
         if past && self.spec(index).role == ContainerRole::Init {

@@ -455,7 +455,7 @@ impl SimulatedRuntime {
             HookKind::PreStop => &model.pre_stop,
         });
         let takes = match handler {
-            Handler::Sleep { seconds } => SimDuration::from_secs(u64::try_from(*seconds).unwrap_or(0)),
+            Handler::Sleep { seconds } => SimDuration::from_secs(1) * u64::try_from(*seconds).unwrap_or(0),
             _ => hook.takes.0.sample(&mut self.container_stream(id, "hook")),
         };
         let outcome = hook.error.clone().map_or(Ok(()), Err);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::api::kind::Kind;
 use crate::api::meta::{Deletion, Epoch, Meta, Timestamp, Uid};
 use crate::api::name::Name;
+use crate::api::node::Node;
 use crate::api::object::{Object, Resource};
 use crate::api::pod::{
     ConditionStatus, Container, ContainerRole, Pod, PodCondition, PodConditionType, PodSpec, PodStatus, Probe,
@@ -67,7 +68,7 @@ pub struct Api {
     pub pods: BTreeMap<(Name, Name), Rc<Pod>>,
     pub others: BTreeMap<(Kind, Name, Name), Object>,
     pub revision: u64,
-    pub watch: Option<WatchId>,
+    pub watches: BTreeMap<Kind, WatchId>,
     pub lines: Vec<Line>,
     pub down: bool,
     /// The last status of pods that are gone.
@@ -217,7 +218,7 @@ impl World {
     pub fn stop_kubelet(&mut self) {
         self.kubelet = None;
         self.incarnation += 1;
-        self.api.watch = None;
+        self.api.watches.clear();
     }
 
     /// Begins a new kubelet.
@@ -271,6 +272,12 @@ impl World {
         let mut pod = Pod::clone(&self.pod(name));
         change(&mut pod);
         let object = self.api.store(pod);
+        self.push(WatchEvent::Modified(object));
+    }
+
+    /// Changes the node as somebody else would.
+    pub fn change_node(&mut self, change: impl FnOnce(&mut Node)) {
+        let object = self.api.change_node(change).expect("the node is there");
         self.push(WatchEvent::Modified(object));
     }
 
@@ -330,8 +337,24 @@ impl Api {
         Object::Pod(pod)
     }
 
+    fn change_node(&mut self, change: impl FnOnce(&mut Node)) -> Option<Object> {
+        self.revision += 1;
+        let object = self.others.values_mut().find(|object| object.kind() == Kind::Node)?;
+        let mut node = Node::clone(Node::of(object)?);
+        change(&mut node);
+        node.meta.resource_version = std::cell::Cell::new(self.revision);
+        *object = node.boxed();
+        Some(object.clone())
+    }
+
     fn event(&mut self, event: WatchEvent) -> Option<ApiMessage> {
-        self.watch.map(|watch| ApiMessage::Watch { watch, events: vec![event] })
+        let kind = match &event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted { object, .. } => {
+                object.kind()
+            }
+            WatchEvent::Bookmark { .. } | WatchEvent::Error(_) => return None,
+        };
+        self.watches.get(&kind).map(|watch| ApiMessage::Watch { watch: *watch, events: vec![event] })
     }
 
     fn handle(&mut self, message: ApiMessage, now: SimTime) -> Vec<ApiMessage> {
@@ -346,13 +369,15 @@ impl Api {
     fn answer(&mut self, operation: Operation, now: SimTime) -> (Result<Answer, Status>, Option<WatchEvent>) {
         let not_found = |name: &str| (Err(Status::not_found(Kind::Pod, name)), None);
         match operation {
-            Operation::List { .. } => {
-                let items = self.pods.values().map(|pod| Object::Pod(pod.clone())).collect();
+            Operation::List { scope, .. } => {
+                let pods = self.pods.values().map(|pod| Object::Pod(pod.clone()));
+                let all = pods.chain(self.others.values().cloned());
+                let items = all.filter(|object| object.kind() == scope.kind).collect();
                 let list = Answer::List { items, revision: self.revision, continue_token: None, remaining: None };
                 (Ok(list), None)
             }
-            Operation::Watch { watch, .. } => {
-                self.watch = Some(watch);
+            Operation::Watch { watch, scope, .. } => {
+                self.watches.insert(scope.kind, watch);
                 (Ok(Answer::WatchStarted), None)
             }
             Operation::Get { key } => match self.others.get(&(key.kind, key.namespace, key.name.clone())) {
@@ -365,8 +390,11 @@ impl Api {
                 if self.others.contains_key(&key) {
                     return (Err(Status::new(Reason::AlreadyExists, "exists")), None);
                 }
+                self.revision += 1;
+                object.meta().resource_version.set(self.revision);
                 self.others.insert(key, object.clone());
-                (Ok(Answer::Object(object)), None)
+                let event = (object.kind() == Kind::Node).then(|| WatchEvent::Added(object.clone()));
+                (Ok(Answer::Object(object)), event)
             }
             Operation::Update { object, .. } => {
                 self.log_other("UPDATE", &object, now);
@@ -420,7 +448,8 @@ impl Api {
                     let ready = status.conditions.iter().find(|condition| condition.kind == "Ready");
                     let ready = ready.map(|condition| format!("{:?}", condition.status)).unwrap_or_default();
                     self.log(&key.name, format!("PATCH nodes/status Ready={ready}"), now);
-                    (Ok(Answer::Done), None)
+                    let object = self.change_node(|node| node.status = status);
+                    (Ok(Answer::Done), object.map(WatchEvent::Modified))
                 }
                 other => panic!("the kubelet sent {other:?}"),
             },

@@ -78,6 +78,21 @@ fn a_new_image_is_in_the_status_at_the_next_look() {
 }
 
 #[test]
+fn a_node_that_was_called_lost_says_that_it_is_ready_at_the_next_look() {
+    let mut world = world();
+    world.run_to(62_000);
+    let before = world.times("kn1", "nodes/status").len();
+    world.change_node(|node| {
+        for condition in node.status.conditions.iter_mut().filter(|condition| condition.kind == "Ready") {
+            condition.status = ConditionStatus::Unknown;
+        }
+    });
+    world.run_to(90_000);
+    let writes = world.times("kn1", "nodes/status");
+    assert_eq!(writes[before..].iter().map(|at| at / 1000).collect::<Vec<_>>(), [70]);
+}
+
+#[test]
 fn heartbeats_stop_and_resume_on_command() {
     let mut world = world();
     world.run_to(35_000);
