@@ -82,7 +82,9 @@ impl Kubelet {
         let config = ClientsetConfig { user, agent, limit, timeout: None, lane: 0 };
         let clientset = client.add_clientset(config.clone());
         let timeout = Some(settings.timings.lease);
-        let heartbeat = client.add_clientset(ClientsetConfig { limit: None, timeout, lane: 1, ..config });
+        let heartbeat = client.add_clientset(ClientsetConfig { limit: None, timeout, lane: 1, ..config.clone() });
+        // Events have a client and a bucket of their own (kubelet, `eventRecordQPS` 50, `eventBurst` 100).
+        let events = client.add_clientset(ClientsetConfig { lane: 2, ..config });
         let of = |kind: Kind, field: &'static str| {
             let mine = FieldTest { field: Name::of(field), value: name.clone(), equal: true };
             Scope { fields: vec![mine], ..Scope::all(kind) }
@@ -90,7 +92,7 @@ impl Kubelet {
         let scopes = vec![of(Kind::Pod, "spec.nodeName"), of(Kind::Node, "metadata.name")];
         let informers = Informers::new(clientset, scopes, settings.seed, &format!("kubelet {name}"));
         let stream = settings.seed.stream(&name, "kubelet events");
-        let recorder = Recorder::new(0, clientset, Name::of("kubelet"), name, settings.epoch, stream);
+        let recorder = Recorder::new(0, events, Name::of("kubelet"), name, settings.epoch, stream);
         let shared = Shared::new(settings, client, clientset, heartbeat, now);
         Kubelet {
             node: NodeAgent::new(&shared),
@@ -304,9 +306,10 @@ impl Kubelet {
 
     /// The pod whose status is to be written has been read.
     fn write_status(&mut self, ctx: &mut dyn NodeContext) {
-        let Some((number, status)) = self.shared.writing.clone() else { return };
+        let Some((number, status)) = &mut self.shared.writing else { return };
+        let (number, status) = (*number, std::mem::take(status));
         let worker = self.workers.get_mut(&number);
-        if !worker.is_some_and(|worker| worker.write(&status, &mut self.shared, ctx)) {
+        if !worker.is_some_and(|worker| worker.write(status, &mut self.shared, ctx)) {
             self.status_done(ctx);
         }
     }
@@ -425,7 +428,7 @@ impl Worker {
         if !self.reported || same(&known.status, &self.pod.status) {
             return;
         }
-        if self.held.as_ref().is_some_and(|held| same(&self.to_send(&held.status), &self.pod.status)) {
+        if self.held.as_ref().is_some_and(|held| same(&self.to_send(held.status.clone()), &self.pod.status)) {
             return;
         }
         if self.held.is_none() {
