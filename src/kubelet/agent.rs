@@ -169,8 +169,10 @@ impl Kubelet {
         if let Some(node) = node {
             self.node.changed(&node, &self.shared, ctx);
         }
-        // New pods are taken in the order of their creation (kubelet, HandlePodAdditions).
-        changes.sort_by_key(|(pod, _)| (self.numbers.contains_key(&pod.meta.uid), pod.meta.created));
+        if !self.synced {
+            // Pods that were there before are taken in the order of their creation (kubelet, HandlePodAdditions).
+            changes.sort_by_key(|(pod, _)| pod.meta.created);
+        }
         for (pod, deleted) in changes {
             if deleted { self.pod_gone(&pod, ctx) } else { self.pod_changed(pod, ctx) }
         }
@@ -202,9 +204,9 @@ impl Kubelet {
         if !ends && known.is_none() {
             let active = self.workers.values().filter(|other| other.could_have_running_containers());
             let others = active.map(|other| other.pod.as_ref());
-            let own = self.shared.settings.node.all_labels();
-            let labels = self.node.labels().unwrap_or(&own);
-            if let Err(rejection) = admission::admit(&worker.pod, others, &self.shared.settings.node, labels) {
+            let settings = &self.shared.settings.node;
+            let labels = self.node.labels().cloned().unwrap_or_else(|| settings.all_labels());
+            if let Err(rejection) = admission::admit(&worker.pod, others, settings, &labels) {
                 worker.reject(rejection, &mut self.shared, ctx);
                 self.workers.insert(number, worker);
                 return;
@@ -277,7 +279,7 @@ impl Kubelet {
             }
             Timer::Register => self.node.register(&mut self.shared, ctx),
             Timer::NodeStatus => self.node.look(&mut self.shared, ctx),
-            Timer::Lease => self.node.renew_lease(&mut self.shared, ctx),
+            Timer::Lease => self.node.lease_due(&mut self.shared, ctx),
             Timer::Job(number) => self.with(number, ctx, |worker, shared, ctx| worker.job_timer(shared, ctx)),
             Timer::Grace(number, index) => self.with(number, ctx, |worker, shared, ctx| {
                 worker.on_killing(shared, ctx, |killing, worker, shared, ctx| {
@@ -333,7 +335,7 @@ impl Kubelet {
             Purpose::GetNode => self.node.found(&result, shared, ctx),
             Purpose::NodeStatus => self.node.status_written(&result, shared, ctx),
             Purpose::GetLease => self.node.lease_found(result, shared, ctx),
-            Purpose::RenewLease => self.node.lease_renewed(result),
+            Purpose::RenewLease => self.node.lease_renewed(result, shared, ctx),
             Purpose::PodStatus(number) => {
                 let worker = self.workers.get_mut(&number);
                 if !worker.is_some_and(|worker| worker.written(result, shared, ctx)) {

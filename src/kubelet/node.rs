@@ -54,6 +54,7 @@ pub struct NodeAgent {
     ready_since: Option<crate::api::meta::Timestamp>,
     began: crate::api::meta::Timestamp,
     lease: Option<Rc<Lease>>,
+    lease_timer: Option<TimerId>,
     lease_stream: Stream,
     /// What was last written: the count of changes of the image list, and when.
     reported: Option<(u64, SimTime)>,
@@ -74,6 +75,7 @@ impl NodeAgent {
             ready_since: None,
             began: shared.date(shared.began),
             lease: None,
+            lease_timer: None,
             lease_stream: shared.settings.seed.stream(&shared.settings.node.name, "lease"),
             reported: None,
             report_due: SimTime::ZERO,
@@ -290,18 +292,30 @@ impl NodeAgent {
                 self.lease = Lease::of(&object).cloned();
                 self.renew_lease(shared, ctx);
             }
-            _ => {
-                ctx.set_timer(ctx.now() + shared.settings.timings.lease, Timer::Lease.token());
-            }
+            _ => self.renew_after(shared.settings.timings.lease, ctx),
         }
     }
 
+    fn renew_after(&mut self, delay: SimDuration, ctx: &mut dyn NodeContext) {
+        if let Some(timer) = self.lease_timer.take() {
+            ctx.cancel_timer(timer);
+        }
+        self.lease_timer = Some(ctx.set_timer(ctx.now() + delay, Timer::Lease.token()));
+    }
+
+    /// The lease's time has come.
+    pub fn lease_due(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.lease_timer = None;
+        self.renew_lease(shared, ctx);
+    }
+
     /// Renews the lease, or makes it.
-    pub fn renew_lease(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+    fn renew_lease(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let timings = &shared.settings.timings;
         // component-helpers, lease controller: the period and up to 4 percent more.
         let jitter = self.lease_stream.between(0, timings.lease.as_nanos() / 25);
-        ctx.set_timer(ctx.now() + timings.lease + SimDuration::from_nanos(jitter), Timer::Lease.token());
+        let period = timings.lease + SimDuration::from_nanos(jitter);
+        self.renew_after(period, ctx);
         if self.silent {
             return;
         }
@@ -329,12 +343,19 @@ impl NodeAgent {
         shared.client.request(shared.heartbeat, Caller::Process(Purpose::RenewLease), operation, ctx);
     }
 
-    /// The renewal was answered. One that met another version reads the lease anew.
-    pub fn lease_renewed(&mut self, result: Result<Answer, Failure>) {
+    /// The renewal was answered. If it met another version than the one that is known, the lease is read anew.
+    pub fn lease_renewed(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         match result {
             Ok(Answer::Object(Object::Lease(lease))) => self.lease = Some(lease),
-            Err(failure) if failure.reason() == Some(Reason::NotFound) => self.lease = None,
-            _ => {}
+            Err(failure) => match failure.reason() {
+                Some(Reason::NotFound) if self.lease.take().is_some() => self.renew_lease(shared, ctx),
+                Some(Reason::Conflict | Reason::AlreadyExists) => {
+                    let operation = Operation::Get { key: lease_key(shared) };
+                    shared.client.request(shared.heartbeat, Caller::Process(Purpose::GetLease), operation, ctx);
+                }
+                _ => {}
+            },
+            Ok(_) => {}
         }
     }
 }

@@ -45,6 +45,9 @@ impl Worker {
     fn take_in(&mut self, event: Event, shared: &Shared) -> bool {
         match event {
             Event::SandboxReady { sandbox, address } => {
+                if self.sandbox.is_some_and(|seen| seen.id.attempt > sandbox.attempt) {
+                    return false;
+                }
                 self.sandbox = Some(Sandbox { id: sandbox, ready: true, address });
                 true
             }

@@ -69,6 +69,8 @@ pub struct Api {
     pub others: BTreeMap<(Kind, Name, Name), Object>,
     pub revision: u64,
     pub watches: BTreeMap<Kind, WatchId>,
+    /// The revision of the last event of a kind: there is no history, so a watch from before it must list anew.
+    last_event: BTreeMap<Kind, u64>,
     pub lines: Vec<Line>,
     pub down: bool,
     /// The last status of pods that are gone.
@@ -354,6 +356,7 @@ impl Api {
             }
             WatchEvent::Bookmark { .. } | WatchEvent::Error(_) => return None,
         };
+        self.last_event.insert(kind, self.revision);
         self.watches.get(&kind).map(|watch| ApiMessage::Watch { watch: *watch, events: vec![event] })
     }
 
@@ -376,7 +379,10 @@ impl Api {
                 let list = Answer::List { items, revision: self.revision, continue_token: None, remaining: None };
                 (Ok(list), None)
             }
-            Operation::Watch { watch, scope, .. } => {
+            Operation::Watch { watch, scope, after, .. } => {
+                if after < self.last_event.get(&scope.kind).copied() {
+                    return (Err(Status::new(Reason::Expired, "too old resource version")), None);
+                }
                 self.watches.insert(scope.kind, watch);
                 (Ok(Answer::WatchStarted), None)
             }

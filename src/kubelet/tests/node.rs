@@ -264,6 +264,25 @@ fn a_pod_that_does_not_fit_is_rejected_in_one_write() {
 }
 
 #[test]
+fn room_that_a_deleted_pod_leaves_is_there_for_the_next_one() {
+    let mut world = world();
+    let sized = || {
+        let mut spec = spec(Always, 30, vec![container("c", "quick")]);
+        spec.requests = Resources { milli_cpu: 3000, ..Resources::default() };
+        spec
+    };
+    world.create("first", sized());
+    world.run(3_000);
+    world.delete("first", 30);
+    while world.exists("first") {
+        world.run(1);
+    }
+    world.create("second", sized());
+    world.run(3_000);
+    assert!(world.pod("second").status.is_ready());
+}
+
+#[test]
 fn hooks_run_before_the_next_container_and_inside_the_grace() {
     let hook =
         |millis: u64, error: Option<&str>| HookModel { takes: Spread::millis(millis), error: error.map(str::to_owned) };
