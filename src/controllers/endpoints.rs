@@ -94,6 +94,10 @@ impl Controller for EndpointsController {
         self.resync
     }
 
+    fn max_retries(&self) -> Option<u32> {
+        Some(15)
+    }
+
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, _now: Now) -> Plan {
         let Some(service) = view.get::<Service>(&key.namespace, &key.name) else {
             return self.remove(key);

@@ -7,6 +7,8 @@
 //! - `replica_set`: ReplicaSets by way of pods
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
+//! - `taint_eviction`: pods that do not tolerate the taints of their node
+//! - `pod_gc`: pods that nobody else takes away
 //!
 //! What they share:
 //!
@@ -22,9 +24,11 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod node_lifecycle;
 mod owner;
+pub mod pod_gc;
 pub mod replica_set;
 mod script;
 mod service_pods;
+pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
 mod time;
@@ -40,5 +44,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),
+        Box::new(taint_eviction::TaintEvictionController::new()),
+        Box::new(pod_gc::PodGarbageCollector::new(config)),
     ]
 }
