@@ -299,3 +299,130 @@ fn is_orphan(object: &Object) -> bool {
 fn same_index(old: &Object, new: &Object) -> bool {
     old.meta().owners == new.meta().owners && node(old) == node(new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::meta::{Meta, OwnerReference};
+    use crate::api::object::Resource;
+    use crate::api::pod::{Pod, PodSpec, PodStatus, QosClass, RestartPolicy};
+    use crate::api::resources::Resources;
+    use crate::client::script::config_map;
+    use crate::engine::random::{Seed, Stream};
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+
+    fn spec() -> Rc<PodSpec> {
+        Rc::new(PodSpec {
+            full: Default::default(),
+            containers: Vec::new(),
+            init_count: 0,
+            requests: Resources::default(),
+            scoring_requests: Resources::default(),
+            host_ports: Vec::new(),
+            priority: 0,
+            restart_policy: RestartPolicy::Always,
+            grace_seconds: 30,
+            qos: QosClass::BestEffort,
+        })
+    }
+
+    fn owner(uid: u64, controller: bool) -> OwnerReference {
+        OwnerReference {
+            api_version: Name::of("apps/v1"),
+            kind: Name::of("ReplicaSet"),
+            name: Name::of("set"),
+            uid: Uid(u128::from(uid)),
+            controller,
+            block_owner_deletion: false,
+        }
+    }
+
+    /// A pod in one of three namespaces, on one of three nodes or none, with up to three owners, perhaps the same twice.
+    fn pod(chance: &mut Stream, spec: &Rc<PodSpec>) -> Object {
+        let owners: Vec<OwnerReference> =
+            (0..chance.below(4)).map(|place| owner(chance.below(3), place == 0 && chance.ratio(2, 3))).collect();
+        let meta = Meta {
+            namespace: NAMES[chance.below(3) as usize].into(),
+            name: format!("pod-{}", chance.below(40)).into(),
+            owners: (!owners.is_empty()).then(|| owners.into()),
+            ..Meta::default()
+        };
+        let node = NAMES.get(chance.below(4) as usize).map(|node| Name::of(node));
+        Pod { meta, spec: spec.clone(), node, token_volume: None, status: PodStatus::default() }.boxed()
+    }
+
+    fn names<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<(Kind, &'a str, &'a str)> {
+        objects.map(place).collect()
+    }
+
+    #[test]
+    fn every_index_shows_what_a_search_through_all_objects_finds_in_the_same_order() {
+        let (mut chance, spec) = (Seed(3).stream("cache", "test"), spec());
+        let (mut cache, mut all) = (Cache::default(), BTreeMap::new());
+        for round in 0..4_000 {
+            let object =
+                if chance.ratio(1, 8) { config_map(&format!("m{}", chance.below(9))) } else { pod(&mut chance, &spec) };
+            let old = if chance.ratio(1, 3) {
+                let known = all.remove(&object.key());
+                (cache.remove(&object.key()), known)
+            } else {
+                (cache.insert(object.clone()), all.insert(object.key(), object))
+            };
+            assert!(match &old {
+                (Some(left), Some(right)) => left.same(right),
+                (left, right) => left.is_none() && right.is_none(),
+            });
+            if round % 50 != 0 {
+                continue;
+            }
+            let find = |test: &dyn Fn(&Object) -> bool| names(all.values().filter(|object| test(object)));
+            let view = cache.view();
+            for kind in [Kind::Pod, Kind::ConfigMap, Kind::Node] {
+                assert_eq!(names(view.objects(kind)), find(&|object| object.kind() == kind));
+                assert_eq!(view.count(kind), find(&|object| object.kind() == kind).len());
+            }
+            for name in NAMES {
+                let inside = |object: &Object| object.kind() == Kind::Pod && object.meta().namespace == name;
+                assert_eq!(names(view.objects_in(Kind::Pod, name)), find(&inside));
+                let on = |object: &Object| node(object).is_some_and(|node| node == name);
+                assert_eq!(view.pods_on(name).count(), find(&on).len());
+                assert_eq!(names(cache.on_node(name)), find(&on));
+                let orphan = |object: &Object| inside(object) && object.meta().controller().is_none();
+                assert_eq!(names(cache.orphans(Kind::Pod, &name.into())), find(&orphan));
+            }
+            for uid in 0..3 {
+                let uid = Uid(uid);
+                let owned = |object: &Object| object.meta().owners().iter().any(|owner| owner.uid == uid);
+                assert_eq!(names(view.dependent_objects(uid)), find(&owned));
+            }
+            assert!(all.iter().all(|(key, object)| view.object(key).is_some_and(|found| found.same(object))));
+        }
+        for key in all.keys() {
+            cache.remove(key);
+        }
+        assert!(cache.by_owner.is_empty() && cache.pods_by_node.is_empty() && cache.orphans.is_empty());
+        assert!(cache.places.is_empty() && cache.free.len() == cache.slots.len());
+    }
+
+    #[test]
+    fn objects_whose_hashes_are_equal_are_told_apart() {
+        let mut cache = Cache::default();
+        let names = ["a", "b", "c", "d"];
+        for name in names {
+            cache.add(42, config_map(name));
+        }
+        let find = |cache: &Cache, name| cache.find_hashed(42, Kind::ConfigMap, "default", name);
+        assert!(names.iter().all(|name| find(&cache, name).is_some()));
+        // The first, the last and one between leave the chain.
+        for (gone, left) in [("d", vec!["a", "b", "c"]), ("a", vec!["b", "c"]), ("b", vec!["c"]), ("c", vec![])] {
+            let slot = find(&cache, gone).expect("it is there");
+            cache.unchain(42, slot);
+            assert_eq!(find(&cache, gone), None);
+            assert!(left.iter().all(|name| find(&cache, name).is_some()), "{left:?} without {gone}");
+        }
+        assert!(cache.places.is_empty());
+    }
+}

@@ -70,5 +70,7 @@ pub mod series_recorder;
 mod sync;
 pub mod tokens;
 pub mod transport;
+#[cfg(test)]
+mod transport_tests;
 pub mod view;
 pub mod work_queue;

@@ -102,6 +102,7 @@ mod tests {
         for number in 0..4_000 {
             order.remove(|there| there.cmp(&number));
         }
-        assert!(order.is_empty() && order.len() == 0);
+        assert!(order.is_empty());
+        assert_eq!(order.iter().next(), None);
     }
 }

@@ -37,6 +37,8 @@ pub struct Desk {
     sequence: u64,
     cause: Cause,
     pub timers_fired: u64,
+    /// The server to which something was sent last; all servers are one and the same, and it answers as this one.
+    pub addressed: ProcessId,
 }
 
 enum Event {
@@ -44,6 +46,9 @@ enum Event {
     ToProcess(Input<ApiMessage>),
     Timer(Token),
 }
+
+/// Says which requests fail, and how.
+pub type Refusal = Box<dyn FnMut(&Operation) -> Option<Status>>;
 
 /// An API server in memory: one revision for all kinds, the whole history, no validation.
 #[derive(Default)]
@@ -56,7 +61,7 @@ pub struct Server {
     /// What came, when, and what for.
     pub requests: Vec<(SimTime, Cause, Request)>,
     /// Answers in place of what would be answered, first come first served.
-    pub refusals: Vec<Box<dyn FnMut(&Operation) -> Option<Status>>>,
+    pub refusals: Vec<Refusal>,
     /// Nothing is answered while this is set.
     pub dead: bool,
     /// Watchers hear of nothing while this is set; what they miss they find when they watch anew.
@@ -70,7 +75,8 @@ impl Context<ApiMessage> for Desk {
         self.now
     }
 
-    fn send_after(&mut self, delay: SimDuration, _to: ProcessId, _lane: Lane, message: ApiMessage) {
+    fn send_after(&mut self, delay: SimDuration, to: ProcessId, _lane: Lane, message: ApiMessage) {
+        self.addressed = to;
         let at = self.now + delay + HOP;
         let cause = self.cause;
         self.schedule(at, Event::ToServer(cause, message));
@@ -120,6 +126,7 @@ impl<P: Process> Run<P> {
             sequence: 0,
             cause: Cause::NONE,
             timers_fired: 0,
+            addressed: SERVER,
         };
         let mut run = Run { process, server: Server::default(), desk };
         run.desk.schedule(SimTime::ZERO, Event::ToProcess(Input::Start));
@@ -180,14 +187,14 @@ impl<P: Process> Run<P> {
         self.desk.events.retain(|_, event| !lost(event));
         self.server.watches.clear();
         self.server.outbox.clear();
-        let now = self.desk.now;
-        self.desk.schedule(now, Event::ToProcess(Input::ConnectionLost { peer: SERVER }));
+        let (now, peer) = (self.desk.now, self.desk.addressed);
+        self.desk.schedule(now, Event::ToProcess(Input::ConnectionLost { peer }));
     }
 
     fn deliver(&mut self) {
         for message in std::mem::take(&mut self.server.outbox) {
-            let at = self.desk.now + HOP;
-            self.desk.schedule(at, Event::ToProcess(Input::Message { from: SERVER, message }));
+            let (at, from) = (self.desk.now + HOP, self.desk.addressed);
+            self.desk.schedule(at, Event::ToProcess(Input::Message { from, message }));
         }
     }
 }

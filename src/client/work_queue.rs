@@ -169,7 +169,11 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
     }
 
     fn add_ready(&mut self, key: K, at: SimTime, cause: Cause) {
-        let item = self.items.entry(key.clone()).or_default();
+        let Some(item) = self.items.get_mut(&key) else {
+            self.items.insert(key.clone(), Item { dirty: Some(cause), ..Item::default() });
+            self.ready.push_back((at, key));
+            return;
+        };
         if item.dirty.is_none() {
             item.dirty = Some(cause);
             if !item.processing {

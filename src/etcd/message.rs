@@ -47,7 +47,7 @@ pub enum Message<V> {
     /// A member speaks on a watch stream.
     Watched(WatchResponse<V>),
     /// Members speak of the log.
-    Raft(Box<raft::Message<Logged<V>, Snapshot>>),
+    Raft(raft::Message<Logged<V>, StoreSnapshot>),
     /// A member greets another one, to tell that it runs and is reachable.
     Hello {
         /// Whether this answers a greeting.
@@ -73,9 +73,9 @@ pub enum Message<V> {
 #[derive(Clone, Debug)]
 pub enum Request<V> {
     /// Read keys.
-    Range(Range),
-    /// Carry out a transaction; puts and deletes are transactions of one step.
-    Txn(Txn<V>),
+    Range(Box<Range>),
+    /// Carry out a transaction; puts and deletes are transactions of one step. The log shares it with who sent it.
+    Txn(Rc<Txn<V>>),
     /// Forget the history before a revision.
     Compact(u64),
     /// Grant a lease.
@@ -104,6 +104,18 @@ pub enum Request<V> {
     MoveLeader(ProcessId),
     /// Ask a member how it is.
     Status,
+}
+
+impl<V> From<Range> for Request<V> {
+    fn from(range: Range) -> Self {
+        Request::Range(Box::new(range))
+    }
+}
+
+impl<V> From<Txn<V>> for Request<V> {
+    fn from(txn: Txn<V>) -> Self {
+        Request::Txn(Rc::new(txn))
+    }
 }
 
 /// The answer to a request.
@@ -219,12 +231,21 @@ impl<V> raft::Command for Logged<V> {
     }
 }
 
+/// The store as of one entry of the log, as it travels from member to member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreSnapshot {
+    /// The position of the store.
+    pub at: Snapshot,
+    /// How much there is to carry.
+    pub size_bytes: u64,
+}
+
 /// Bytes of framing and headers around a message.
 const FRAME_BYTES: u64 = 64;
 
 impl<V: Value> Message<V> {
-    /// Bytes of the message on the network. `snapshot_bytes` is what a snapshot of the store takes at present.
-    pub fn size_bytes(&self, snapshot_bytes: u64) -> u64 {
+    /// Bytes of the message on the network.
+    pub fn size_bytes(&self) -> u64 {
         FRAME_BYTES
             + match self {
                 Message::Request { request: Request::Txn(txn), .. } => txn.size_bytes(),
@@ -241,7 +262,7 @@ impl<V: Value> Message<V> {
                 Message::Raft(message) => match &message.body {
                     raft::Body::Append { entries, .. } => entries.iter().map(raft::Entry::size_bytes).sum(),
                     raft::Body::Propose { payloads } => payloads.iter().map(payload_bytes).sum(),
-                    raft::Body::Snapshot(_) => snapshot_bytes,
+                    raft::Body::Snapshot(snapshot) => snapshot.data.size_bytes,
                     _ => 16,
                 },
             }

@@ -252,7 +252,7 @@ impl Kubelet {
                 for number in self.shared.take_rechecked() {
                     self.with(number, ctx, |worker, shared, ctx| {
                         if worker.must_write() {
-                            shared.enqueue_write(worker, ctx);
+                            worker.enqueue_write(shared, ctx);
                         }
                     });
                 }
@@ -285,18 +285,25 @@ impl Kubelet {
         }
     }
 
-    /// The status at the head of the queue has been read.
+    /// The pod whose status is to be written has been read.
     fn write_status(&mut self, ctx: &mut dyn NodeContext) {
-        let Some(number) = self.shared.writing else { return };
-        let sent = self.workers.get_mut(&number).is_some_and(|worker| worker.write(&mut self.shared, ctx));
-        if !sent {
+        let Some((number, status)) = self.shared.writing.clone() else { return };
+        let worker = self.workers.get_mut(&number);
+        if !worker.is_some_and(|worker| worker.write(&status, &mut self.shared, ctx)) {
             self.status_done(ctx);
         }
     }
 
+    /// A pod's status is written: goes on with the next in the queue.
     fn status_done(&mut self, ctx: &mut dyn NodeContext) {
         self.shared.writing = None;
-        self.shared.write_next(ctx);
+        while self.shared.writing.is_none()
+            && let Some(number) = self.shared.to_write.pop_front()
+        {
+            if let Some(worker) = self.workers.get_mut(&number) {
+                worker.begin_write(&mut self.shared, ctx);
+            }
+        }
     }
 
     fn answered(&mut self, purpose: Purpose, result: Result<Answer, Failure>, ctx: &mut dyn NodeContext) {

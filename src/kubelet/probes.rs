@@ -299,29 +299,30 @@ impl Worker {
     fn probe_changed(&mut self, index: u16, kind: ProbeKind, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if kind == ProbeKind::Liveness && self.probe_failed(index, kind) || kind != ProbeKind::Liveness {
             if kind != ProbeKind::Liveness && self.stage <= Stage::Terminating {
-                let status = self.with_probe_results(index, shared, ctx.now());
+                let status = self.with_probe_result(index, kind, shared, ctx.now());
                 self.set_status(status, shared, ctx);
             }
             self.want_sync(shared, ctx);
         }
     }
 
-    /// The last status with one container's `started` and `ready` as its probes now say (`SetContainerReadiness`).
-    fn with_probe_results(&self, index: u16, shared: &Shared, now: SimTime) -> pod::PodStatus {
+    /// The last status with what one probe now says of its container: readiness with the conditions that follow from it
+    /// (`SetContainerReadiness`), a startup probe with nothing else (`SetContainerStartup`).
+    fn with_probe_result(&self, index: u16, kind: ProbeKind, shared: &Shared, now: SimTime) -> pod::PodStatus {
         let mut status = self.status().clone();
-        let init = self.pod.spec.init_count;
-        let place = usize::from(index);
-        let (list, place) =
-            if place < init { (&mut status.init_containers, place) } else { (&mut status.containers, place - init) };
+        let (place, init) = (usize::from(index), self.pod.spec.init_count);
+        let is_init = place < init;
+        let list = if is_init { &mut status.init_containers } else { &mut status.containers };
         let mut changed: Vec<pod::ContainerStatus> = list.to_vec();
-        if let Some(container) = changed.get_mut(place) {
-            let running = matches!(container.state, ContainerState::Running { .. });
-            let started = running && self.has_started(index);
-            container.started = Some(started);
-            container.ready = started && self.is_ready(index);
+        if let Some(container) = changed.get_mut(if is_init { place } else { place - init }) {
+            let started = matches!(container.state, ContainerState::Running { .. }) && self.has_started(index);
+            match kind {
+                ProbeKind::Readiness => container.ready = started && self.is_ready(index),
+                ProbeKind::Startup | ProbeKind::Liveness => container.started = Some(started),
+            }
         }
         *list = changed.into();
-        self.with_conditions(status, shared, now)
+        if kind == ProbeKind::Readiness { self.with_conditions(status, shared, now) } else { status }
     }
 
     /// Nothing of the pod is probed any more.

@@ -33,7 +33,7 @@ impl Worker {
         }
     }
 
-    /// Takes in what happened; true if containers began or ended to run.
+    /// Takes in what happened; true if containers began or ended to run. A sandbox counts as a container, as in the PLEG.
     pub fn look(&mut self, shared: &Shared) -> bool {
         let mut changed = false;
         for event in std::mem::take(&mut self.unseen) {
@@ -46,13 +46,14 @@ impl Worker {
         match event {
             Event::SandboxReady { sandbox, address } => {
                 self.sandbox = Some(Sandbox { id: sandbox, ready: true, address });
-                false
+                true
             }
             Event::SandboxStopped { sandbox } => {
-                if let Some(seen) = self.sandbox.as_mut().filter(|seen| seen.id == sandbox) {
+                let stopped = self.sandbox.as_mut().filter(|seen| seen.id == sandbox && seen.ready);
+                stopped.is_some_and(|seen| {
                     seen.ready = false;
-                }
-                false
+                    true
+                })
             }
             Event::Created { container } => {
                 self.replace(container, Instance::Created { attempt: container.attempt }, shared);

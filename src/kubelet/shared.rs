@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::api::event::{EventType, ObjectReference};
 use crate::api::meta::{ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
+use crate::api::pod::PodStatus;
 use crate::apiserver::protocol::Operation;
 use crate::client::delivery::Caller;
 use crate::client::plan::EventNote;
@@ -71,8 +72,8 @@ pub struct Shared {
     sync_timer: Option<(SimTime, TimerId)>,
     /// Pods with a status to be written, first come first served.
     pub to_write: VecDeque<PodNumber>,
-    /// The pod whose status is being written.
-    pub writing: Option<PodNumber>,
+    /// The pod whose status is being written, and the status as it was when that began.
+    pub writing: Option<(PodNumber, PodStatus)>,
     /// Pods whose status is looked at again at the next recheck.
     pub to_recheck: BTreeSet<PodNumber>,
     recheck_timer: Option<TimerId>,
@@ -132,11 +133,11 @@ impl Shared {
         base + SimDuration::from_nanos(self.jitter.between(0, base.as_nanos() / 2))
     }
 
-    /// The next time, now included, at which the runtime is listed.
-    pub fn next_relist(&self, now: SimTime) -> SimTime {
+    /// The first time after another at which the runtime is listed.
+    pub fn relist_after(&self, time: SimTime) -> SimTime {
         match self.settings.timings.relist {
-            SimDuration::ZERO => now,
-            period => now.next_tick(self.relist_phase, period),
+            SimDuration::ZERO => time,
+            period => (time + SimDuration::from_nanos(1)).next_tick(self.relist_phase, period),
         }
     }
 
@@ -144,11 +145,7 @@ impl Shared {
     pub fn relist(&mut self, pod: PodNumber, ctx: &mut dyn NodeContext) {
         self.to_relist.insert(pod);
         if self.relist_timer.is_none() {
-            // A tick at this very moment has passed: what happens at a tick is seen at the next.
-            let after = match self.settings.timings.relist {
-                SimDuration::ZERO => ctx.now(),
-                _ => self.next_relist(ctx.now() + SimDuration::from_nanos(1)),
-            };
+            let after = self.relist_after(ctx.now());
             self.relist_timer = Some(ctx.set_timer(after, Timer::Relist.token()));
         }
     }

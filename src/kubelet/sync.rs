@@ -6,7 +6,7 @@
 
 use crate::api::event::EventType;
 use crate::api::pod::{ConditionStatus, PodConditionType, PodPhase};
-use crate::engine::time::{SimDuration, SimTime};
+use crate::engine::time::SimDuration;
 use crate::runtime::interface::{Action, Event, PodIdentity, SandboxId};
 
 use super::actions;
@@ -28,7 +28,7 @@ impl Worker {
         if !self.wants_sync || !matches!(self.job, Job::Idle) || self.stage == Stage::Finished {
             return;
         }
-        let listed = self.last_sync.is_none_or(|last| self.fresh || shared.next_relist(last) <= ctx.now());
+        let listed = self.last_sync.is_none_or(|last| self.fresh || shared.relist_after(last) <= ctx.now());
         if !listed {
             shared.relist(self.number, ctx);
             return;
@@ -253,10 +253,5 @@ impl Worker {
     pub fn fell_due(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.due = None;
         self.want_sync(shared, ctx);
-    }
-
-    /// The time since which a pod that ended has been without containers.
-    pub fn stopped_since(&self) -> SimTime {
-        self.stopped
     }
 }

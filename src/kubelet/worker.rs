@@ -38,6 +38,8 @@ pub struct Worker {
     pub wants_sync: bool,
     /// The pod is gone from the API.
     pub gone: bool,
+    /// The API said that it does not have the pod: nothing is written about it any more.
+    pub missing: bool,
     /// Its volumes are mounted.
     pub mounted: bool,
     /// A status was handed to the writer since this kubelet began.
@@ -273,6 +275,7 @@ impl Worker {
             job: Job::Idle,
             wants_sync: false,
             gone: false,
+            missing: false,
             mounted: false,
             reported: false,
             fresh: false,

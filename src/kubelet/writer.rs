@@ -29,12 +29,21 @@ impl Worker {
         self.reported = true;
         let finished = finished || self.held.as_ref().is_some_and(|held| held.finished);
         self.held = Some(Box::new(Held { status, dirty: true, finished }));
-        shared.enqueue_write(self, ctx);
+        self.enqueue_write(shared, ctx);
+    }
+
+    /// Puts the pod into the queue of those whose status is to be written, and begins if no other is being written.
+    pub fn enqueue_write(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if shared.writing.is_none() {
+            self.begin_write(shared, ctx);
+        } else if !shared.to_write.contains(&self.number) {
+            shared.to_write.push_back(self.number);
+        }
     }
 
     /// True if something remains to be done about the pod in the API.
     pub fn must_write(&self) -> bool {
-        let Some(held) = &self.held else { return false };
+        let Some(held) = self.held.as_ref().filter(|_| !self.missing) else { return false };
         held.dirty || self.may_delete() || !same(&self.to_send(&held.status), &self.in_api().status)
     }
 
@@ -42,7 +51,7 @@ impl Worker {
     fn may_delete(&self) -> bool {
         let pod = self.in_api();
         let deleting = pod.meta.is_deleting() || self.pod.meta.is_deleting();
-        self.held.as_ref().is_some_and(|held| held.finished) && deleting && pod.is_terminal() && !self.gone
+        self.held.as_ref().is_some_and(|held| held.finished) && deleting && pod.is_terminal() && !self.missing
     }
 
     /// The status as it is sent: a terminal phase is kept back while containers may run (`mergePodStatus`).
@@ -58,11 +67,18 @@ impl Worker {
         status
     }
 
-    /// The status has been read: writes it if it differs, else goes on to what comes after. False if nothing was sent.
-    pub fn write(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
-        let Some(held) = &mut self.held else { return false };
+    /// Begins to write the status: the real one reads the pod first. False if there is nothing to write.
+    pub fn begin_write(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
+        let Some(held) = self.held.as_mut().filter(|_| !self.missing) else { return false };
         held.dirty = false;
-        let status = self.held.as_ref().map(|held| self.to_send(&held.status)).unwrap_or_default();
+        shared.writing = Some((self.number, held.status.clone()));
+        ctx.set_timer(ctx.now() + shared.settings.timings.status_read, Timer::StatusRead.token());
+        true
+    }
+
+    /// The pod has been read: writes the status if it differs, else goes on to what comes after. False if nothing was sent.
+    pub fn write(&mut self, status: &PodStatus, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
+        let status = self.to_send(status);
         if same(&status, &self.in_api().status) {
             return self.delete(shared, ctx);
         }
@@ -112,6 +128,7 @@ impl Worker {
     /// A status write or a deletion failed. A pod that is not there needs neither.
     pub fn write_failed(&mut self, failure: &Failure, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if failure.reason() == Some(Reason::NotFound) {
+            self.missing = true;
             return;
         }
         if let Some(held) = &mut self.held {
@@ -128,27 +145,6 @@ impl Worker {
             .is_some_and(|held| !held.dirty && !held.finished && same(&held.status, &self.in_api().status));
         if settled {
             self.held = None;
-        }
-    }
-}
-
-impl Shared {
-    /// Puts a pod into the queue of those whose status is to be written.
-    pub fn enqueue_write(&mut self, worker: &Worker, ctx: &mut dyn NodeContext) {
-        if !self.to_write.contains(&worker.number) {
-            self.to_write.push_back(worker.number);
-        }
-        self.write_next(ctx);
-    }
-
-    /// Begins with the next pod in the queue, if none is being written.
-    pub fn write_next(&mut self, ctx: &mut dyn NodeContext) {
-        if self.writing.is_some() {
-            return;
-        }
-        if let Some(pod) = self.to_write.pop_front() {
-            self.writing = Some(pod);
-            ctx.set_timer(ctx.now() + self.settings.timings.status_read, Timer::StatusRead.token());
         }
     }
 }

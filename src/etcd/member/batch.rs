@@ -1,8 +1,7 @@
 //! The batches of the consensus core, in the order of etcd's raft loop.
 
 use super::{Act, Failure, Running, SYNC};
-use crate::etcd::message::Logged;
-use crate::etcd::mvcc::Snapshot;
+use crate::etcd::message::{Logged, StoreSnapshot};
 use crate::etcd::raft::{self, Body, Ready, Role, SoftState, StepError};
 use crate::etcd::value::Value;
 
@@ -19,15 +18,15 @@ impl<V: Value> Running<V> {
             if self.syncing || !self.raft.has_ready() {
                 return Ok(());
             }
-            let mut ready = std::mem::take(&mut self.ready);
+            let mut ready = self.ready.take().unwrap_or_default();
             self.raft.ready(&mut ready);
             self.begin_batch(&mut ready, at)?;
             if ready.must_sync {
                 let entries: u64 = ready.entries.iter().map(|entry| entry.size_bytes() + RECORD_BYTES).sum();
-                let snapshot = if ready.snapshot.is_some() { at.view.snapshot_bytes() } else { 0 };
+                let snapshot = ready.snapshot.as_ref().map_or(0, |snapshot| snapshot.data.size_bytes);
                 at.ctx.write_and_sync(HARD_STATE_BYTES + entries + snapshot, SYNC);
                 self.syncing = true;
-                self.ready = ready;
+                self.ready = Some(ready);
             } else {
                 self.end_batch(ready, at)?;
             }
@@ -37,8 +36,9 @@ impl<V: Value> Running<V> {
     /// The sync of a batch is done.
     pub(super) fn synced(&mut self, at: &mut Act<'_, V>) -> Result<(), Failure> {
         self.syncing = false;
-        let ready = std::mem::take(&mut self.ready);
-        self.end_batch(ready, at)?;
+        if let Some(ready) = self.ready.take() {
+            self.end_batch(ready, at)?;
+        }
         if std::mem::take(&mut self.missed_tick) {
             self.raft_tick(at.now());
         }
@@ -46,7 +46,7 @@ impl<V: Value> Running<V> {
     }
 
     /// What comes before the write: news, reads, applying, and the messages of a leader.
-    fn begin_batch(&mut self, ready: &mut Ready<Logged<V>, Snapshot>, at: &mut Act<'_, V>) -> Result<(), Failure> {
+    fn begin_batch(&mut self, ready: &mut Ready<Logged<V>, StoreSnapshot>, at: &mut Act<'_, V>) -> Result<(), Failure> {
         if let Some(soft_state) = ready.soft_state {
             self.role_changed(soft_state, at);
         }
@@ -67,11 +67,15 @@ impl<V: Value> Running<V> {
     }
 
     /// What comes after the write: the messages of a follower, and word to the core.
-    fn end_batch(&mut self, mut ready: Ready<Logged<V>, Snapshot>, at: &mut Act<'_, V>) -> Result<(), Failure> {
+    fn end_batch(
+        &mut self,
+        mut ready: Box<Ready<Logged<V>, StoreSnapshot>>,
+        at: &mut Act<'_, V>,
+    ) -> Result<(), Failure> {
         at.disk.written(&ready);
         if let Some(snapshot) = &ready.snapshot {
             self.before_snapshot = None;
-            at.view.restore(snapshot.data);
+            at.view.restore(snapshot.data.at);
             self.streams.restore();
             self.arm_watch_sync(at);
         } else {
@@ -86,7 +90,7 @@ impl<V: Value> Running<V> {
             Ok(()) | Err(StepError::ProposalDropped) => {}
             Err(StepError::Corrupted(corruption)) => return Err(Failure::Corrupted(corruption)),
         }
-        self.ready = ready;
+        self.ready = Some(ready);
         if restored {
             self.serve_reads(at);
         }
@@ -112,8 +116,8 @@ impl<V: Value> Running<V> {
 }
 
 /// Of several answers to appends in one batch only the last is sent: it says all that the others say.
-fn drop_repeated_answers<V>(messages: &mut Vec<raft::Message<Logged<V>, Snapshot>>) {
-    let is_answer = |message: &raft::Message<Logged<V>, Snapshot>| {
+fn drop_repeated_answers<V>(messages: &mut Vec<raft::Message<Logged<V>, StoreSnapshot>>) {
+    let is_answer = |message: &raft::Message<Logged<V>, StoreSnapshot>| {
         matches!(message.body, Body::Appended { .. } | Body::AppendRejected { .. })
     };
     let answers = messages.iter().filter(|message| is_answer(message)).count();

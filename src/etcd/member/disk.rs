@@ -13,8 +13,8 @@ use super::request::Waiting;
 use super::{Act, CONNECT_POLL, Core, Failure, Member, Running, process_of, token};
 use crate::engine::process::Context;
 use crate::engine::time::{SimDuration, SimTime};
-use crate::etcd::message::{Logged, Message, PEER_LANE};
-use crate::etcd::mvcc::{Snapshot, View};
+use crate::etcd::message::{Logged, Message, PEER_LANE, StoreSnapshot};
+use crate::etcd::mvcc::View;
 use crate::etcd::raft::{self, Configuration, Durable, Entry, HardState, ProgressState, Raft, Ready};
 use crate::etcd::value::Value;
 
@@ -24,7 +24,7 @@ const BACKEND_PERIOD: SimDuration = SimDuration::from_millis(100);
 /// What a member's disk holds. While the member runs, its entries are left out here: the log in memory has them.
 #[derive(Debug)]
 pub(super) struct Disk<V> {
-    durable: Durable<Logged<V>, Snapshot>,
+    durable: Durable<Logged<V>, StoreSnapshot>,
     /// When the store's file was last written.
     backend_written: SimTime,
     /// How often the member has started.
@@ -40,19 +40,19 @@ impl<V: Value> Disk<V> {
     }
 
     /// What the disk holds, if the member does not run.
-    pub fn durable(&self) -> &Durable<Logged<V>, Snapshot> {
+    pub fn durable(&self) -> &Durable<Logged<V>, StoreSnapshot> {
         &self.durable
     }
 
     /// All that a crash at this moment would leave.
-    pub fn content(&self, raft: &Core<V>) -> Durable<Logged<V>, Snapshot> {
+    pub fn content(&self, raft: &Core<V>) -> Durable<Logged<V>, StoreSnapshot> {
         let first = self.durable.snapshot.as_ref().map_or(0, |snapshot| snapshot.last.index) + 1;
         let entries = raft.log().entries(first, raft.log().durable()).cloned().collect();
         Durable { entries, ..self.durable.clone() }
     }
 
     /// A batch has been written, and synced if it had to be.
-    pub fn written(&mut self, ready: &Ready<Logged<V>, Snapshot>) {
+    pub fn written(&mut self, ready: &Ready<Logged<V>, StoreSnapshot>) {
         if let Some(hard_state) = ready.hard_state.filter(|_| ready.must_sync) {
             self.durable.hard_state = hard_state;
         }
@@ -91,7 +91,7 @@ impl<V: Value> Member<V> {
         let phase = SimDuration::from_nanos(chance.below(self.settings.tick.as_nanos().max(1)));
         let mut running = Running {
             raft,
-            ready: Ready::default(),
+            ready: None,
             syncing: false,
             started: now,
             next_tick: now + phase,
@@ -178,7 +178,8 @@ impl<V: Value> Running<V> {
             return;
         }
         let configuration = self.raft.configuration().clone();
-        if self.raft.store_snapshot(applied, configuration, at.view.position()).is_err() {
+        let snapshot = StoreSnapshot { at: at.view.position(), size_bytes: at.view.snapshot_bytes() };
+        if self.raft.store_snapshot(applied, configuration, snapshot).is_err() {
             return;
         }
         at.view.persist();

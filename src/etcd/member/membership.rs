@@ -75,7 +75,7 @@ impl<V: Value> Running<V> {
             return if full { Err(Error::TooManyLearners) } else { Ok(()) };
         }
         let voters = configuration.voters().len();
-        if voters > 1 && self.started_voters() < (voters + 1) / 2 + 1 {
+        if voters > 1 && self.started_voters() < voters.div_ceil(2) + 1 {
             return Err(Error::NotEnoughStarted);
         }
         self.check_health(now)

@@ -21,7 +21,9 @@
 //! - `stream`: watch streams
 //! - `membership`: adding, promoting and removing members, moving the leadership
 //!
-//! Not modelled: authentication, quota and its alarm, the time that applying takes.
+//! Not modelled: authentication, quota and its alarm, the time that applying takes. A promotion of a learner is refused by
+//! followers, where a real one forwards it to the leader. A keep-alive that a follower forwards is sent again every half
+//! second, where a real one tries every 50 ms after an error.
 
 mod apply;
 mod batch;
@@ -45,8 +47,10 @@ use self::read::Reads;
 use self::request::{Parked, Waiting};
 use self::stream::Streams;
 use super::error::Error;
-use super::message::{APPEND_LANE, CLIENT_LANE, Logged, Message, PEER_LANE, Reply, Response, SNAPSHOT_LANE};
-use super::mvcc::{Diverged, SharedStore, Snapshot, View};
+use super::message::{
+    APPEND_LANE, CLIENT_LANE, Logged, Message, PEER_LANE, Reply, Response, SNAPSHOT_LANE, StoreSnapshot,
+};
+use super::mvcc::{Diverged, SharedStore, View};
 use super::raft::{self, Body, Corruption, MemberId, Raft, Ready, Role};
 use super::value::Value;
 use crate::engine::process::{Context, Input, ProcessId, Token};
@@ -151,7 +155,7 @@ const CONNECT_POLL: SimDuration = SimDuration::from_millis(50);
 /// A snapshot that was not acknowledged for so long counts as lost.
 const SNAPSHOT_TIMEOUT: SimDuration = SimDuration::from_secs(30);
 
-type Core<V> = Raft<Logged<V>, Snapshot>;
+type Core<V> = Raft<Logged<V>, StoreSnapshot>;
 
 /// A member of an etcd cluster. It is created once; a crash takes its volatile state, a start builds it anew from its disk.
 #[derive(Debug)]
@@ -163,6 +167,8 @@ pub struct Member<V> {
     disk: Disk<V>,
     view: View<V>,
     running: Option<Box<Running<V>>>,
+    /// The membership as it was applied here before the last crash.
+    left: raft::Configuration,
     failure: Option<Failure>,
 }
 
@@ -170,7 +176,8 @@ pub struct Member<V> {
 #[derive(Debug)]
 struct Running<V> {
     raft: Core<V>,
-    ready: Ready<Logged<V>, Snapshot>,
+    /// The batch under way, or an empty one whose buffers are used again.
+    ready: Option<Box<Ready<Logged<V>, StoreSnapshot>>>,
     syncing: bool,
     started: SimTime,
     next_tick: SimTime,
@@ -188,7 +195,7 @@ struct Running<V> {
     fast_forwarded: bool,
     snapshots_sent: Vec<(MemberId, SimTime)>,
     /// What the disk holds while a received snapshot has taken the log's place in memory but is not written yet.
-    before_snapshot: Option<raft::Durable<Logged<V>, Snapshot>>,
+    before_snapshot: Option<raft::Durable<Logged<V>, StoreSnapshot>>,
     chance: Stream,
     waiting: Waiting,
     parked: Parked<V>,
@@ -209,10 +216,11 @@ impl<V: Value> Member<V> {
         seed: Seed,
         store: &SharedStore<V>,
     ) -> Member<V> {
-        let disk = Disk::new(raft::Configuration::new(voters.iter().copied().map(member_id), []));
+        let first = raft::Configuration::new(voters.iter().copied().map(member_id), []);
+        let disk = Disk::new(first.clone());
         let mut view = store.view();
         view.crash();
-        Member { own, settings, seed, name: name.to_owned(), disk, view, running: None, failure: None }
+        Member { own, settings, seed, name: name.to_owned(), disk, view, running: None, left: first, failure: None }
     }
 
     /// Handles what happens to the member. Nothing but [`Input::Start`] reaches one that does not run.
@@ -232,6 +240,7 @@ impl<V: Value> Member<V> {
     /// The process is killed, or its machine loses power: what was not synced is lost.
     pub fn crash(&mut self, now: SimTime) {
         if let Some(running) = self.running.take() {
+            self.left = running.raft.configuration().clone();
             running.leave_on_disk(&mut self.disk, &mut self.view, now);
             self.view.crash();
         }
@@ -259,16 +268,21 @@ impl<V: Value> Member<V> {
     }
 
     /// The consensus core of a running member, for those who watch over invariants.
-    pub fn core(&self) -> Option<&Raft<Logged<V>, Snapshot>> {
+    pub fn core(&self) -> Option<&Raft<Logged<V>, StoreSnapshot>> {
         self.running.as_ref().map(|running| &running.raft)
     }
 
     /// What the disk of a member that does not run holds, for those who watch over invariants.
-    pub fn disk(&self) -> Option<&raft::Durable<Logged<V>, Snapshot>> {
+    pub fn disk(&self) -> Option<&raft::Durable<Logged<V>, StoreSnapshot>> {
         self.running.is_none().then(|| self.disk.durable())
     }
 
-    /// What the member sees of the store.
+    /// The membership as far as it has been applied here; of a member that does not run, as it was when it crashed.
+    pub fn configuration(&self) -> &raft::Configuration {
+        self.core().map_or(&self.left, Raft::configuration)
+    }
+
+    /// What the member sees of the store; of one that does not run, what it saw when it crashed.
     pub fn view(&self) -> &View<V> {
         &self.view
     }
@@ -324,7 +338,7 @@ impl<V: Value> Running<V> {
             Message::Raft(message) => {
                 self.hear(member_id(from), at.now());
                 if !self.removed.contains(&member_id(from)) {
-                    self.step(*message, at)?;
+                    self.step(message, at)?;
                 }
             }
             Message::Hello { answer } => {
@@ -362,7 +376,7 @@ impl<V: Value> Running<V> {
     }
 
     /// A message of the consensus core. What a snapshot is about to replace in memory is kept until it is written.
-    fn step(&mut self, message: raft::Message<Logged<V>, Snapshot>, at: &mut Act<'_, V>) -> Result<(), Failure> {
+    fn step(&mut self, message: raft::Message<Logged<V>, StoreSnapshot>, at: &mut Act<'_, V>) -> Result<(), Failure> {
         let is_snapshot = matches!(message.body, Body::Snapshot(_));
         let before = (is_snapshot && self.before_snapshot.is_none()).then(|| at.disk.content(&self.raft));
         let log_began = self.raft.log().compacted();
@@ -415,7 +429,7 @@ impl<V: Value> Running<V> {
     }
 
     /// Sends a message of the consensus core.
-    fn send(&mut self, message: raft::Message<Logged<V>, Snapshot>, at: &mut Act<'_, V>) {
+    fn send(&mut self, message: raft::Message<Logged<V>, StoreSnapshot>, at: &mut Act<'_, V>) {
         let lane = match &message.body {
             Body::Append { .. } => APPEND_LANE,
             Body::Snapshot(_) => {
@@ -424,6 +438,6 @@ impl<V: Value> Running<V> {
             }
             _ => PEER_LANE,
         };
-        at.ctx.send(process_of(message.to), lane, Message::Raft(Box::new(message)));
+        at.ctx.send(process_of(message.to), lane, Message::Raft(message));
     }
 }

@@ -1,5 +1,7 @@
 //! Linearizable reads: one question to the leader serves all reads that wait (etcd: etcdserver/read).
 
+use std::rc::Rc;
+
 use super::{Act, Running, token};
 use crate::engine::process::ProcessId;
 use crate::engine::time::{SimDuration, SimTime};
@@ -15,8 +17,8 @@ const RETRY: SimDuration = SimDuration::from_millis(500);
 /// What waits for a confirmed read.
 #[derive(Debug)]
 enum Wanted<V> {
-    Range(Range),
-    Txn(Txn<V>),
+    Range(Box<Range>),
+    Txn(Rc<Txn<V>>),
     /// A leader that may have lost its leadership without knowing asks before it keeps a lease alive.
     KeepAlive(LeaseId),
 }
@@ -56,7 +58,7 @@ impl<V> Reads<V> {
 }
 
 impl<V: Value> Running<V> {
-    pub(super) fn range(&mut self, client: ProcessId, id: u64, range: Range, at: &mut Act<'_, V>) {
+    pub(super) fn range(&mut self, client: ProcessId, id: u64, range: Box<Range>, at: &mut Act<'_, V>) {
         if range.serializable {
             let result = at.view.range(&range).map(Reply::Range);
             at.respond(client, id, result);
@@ -65,7 +67,7 @@ impl<V: Value> Running<V> {
         }
     }
 
-    pub(super) fn read_txn(&mut self, client: ProcessId, id: u64, txn: Txn<V>, at: &mut Act<'_, V>) {
+    pub(super) fn read_txn(&mut self, client: ProcessId, id: u64, txn: Rc<Txn<V>>, at: &mut Act<'_, V>) {
         if txn.is_serializable() {
             let result = at.view.read(&txn).map(Reply::Txn);
             at.respond(client, id, result);

@@ -44,6 +44,8 @@ pub struct Line {
     pub at: SimTime,
     pub pod: String,
     pub text: String,
+    /// The status before and after, of a status PATCH.
+    pub patched: Option<Box<(PodStatus, PodStatus)>>,
 }
 
 pub struct World {
@@ -66,6 +68,8 @@ pub struct Api {
     pub watch: Option<WatchId>,
     pub lines: Vec<Line>,
     pub down: bool,
+    /// The last status of pods that are gone.
+    deleted: BTreeMap<Uid, PodStatus>,
     next_uid: u64,
 }
 
@@ -266,6 +270,7 @@ impl World {
         if grace == 0 {
             let key = (Name::of("default"), Name::new(name));
             let mut pod = Pod::clone(&self.api.pods.remove(&key).expect("the pod is there"));
+            self.api.deleted.insert(pod.meta.uid, pod.status.clone());
             self.api.revision += 1;
             let revision = self.api.revision;
             pod.meta.resource_version = std::cell::Cell::new(revision);
@@ -388,10 +393,14 @@ impl Api {
                 TypedPatch::PodStatus { uid, status } => {
                     let place = (key.namespace.clone(), key.name.clone());
                     let Some(old) = self.pods.get(&place).filter(|pod| pod.meta.uid == uid).cloned() else {
-                        self.log(&key.name, "PATCH 404".to_owned(), now);
+                        let text = self.deleted.get(&uid).map(|old| lines::patch(old, &status));
+                        self.log(&key.name, text.unwrap_or_else(|| "PATCH 404".to_owned()), now);
                         return (Err(Status::not_found(Kind::Pod, &key.name)), None);
                     };
                     self.log(&key.name, lines::patch(&old.status, &status), now);
+                    if let Some(line) = self.lines.last_mut() {
+                        line.patched = Some(Box::new((old.status.clone(), status.clone())));
+                    }
                     let mut pod = Pod::clone(&old);
                     pod.status = merged(&old.status, status);
                     let object = self.store(pod);
@@ -433,7 +442,7 @@ impl Api {
     }
 
     fn log(&mut self, pod: &str, text: String, at: SimTime) {
-        self.lines.push(Line { at, pod: pod.to_owned(), text });
+        self.lines.push(Line { at, pod: pod.to_owned(), text, patched: None });
     }
 }
 

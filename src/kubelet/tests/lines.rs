@@ -132,8 +132,10 @@ fn without_value(text: &str, key: &str, word: Option<&str>) -> String {
     format!("{}{word}{}", &text[..start], &text[end..])
 }
 
-/// The text with the name of any image in quotes replaced, so that models may be told apart by image.
+/// The text with the name of any image in quotes replaced, so that models may be told apart by image, and without
+/// namespace and uid of a pod.
 pub fn any_image(text: &str) -> String {
+    let text = text.split_once("_").filter(|_| text.contains("Back-off restarting")).map_or(text, |(before, _)| before);
     match text.split_once("image \"") {
         Some((before, after)) => {
             let rest = after.split_once('"').map_or("", |(_, rest)| rest);

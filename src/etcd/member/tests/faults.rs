@@ -3,8 +3,11 @@
 use super::harness::{World, member, ms};
 use crate::engine::random::{Seed, Stream};
 use crate::engine::time::{SimDuration, SimTime};
+use crate::etcd::key::KeyRange;
 use crate::etcd::member::Settings;
-use crate::etcd::message::Reply;
+use crate::etcd::message::{Reply, WatchCommand};
+use crate::etcd::mvcc::Range;
+use crate::etcd::watch::{WatchBody, WatchRequest};
 
 /// A write that was acknowledged, with the revision it got.
 struct Acknowledged {
@@ -14,18 +17,54 @@ struct Acknowledged {
     at: SimTime,
 }
 
+/// A client that watches everything, goes to another member when its own is down, and sometimes for no reason.
+struct Follower {
+    stream: u32,
+    member: u32,
+    next: u64,
+    read: usize,
+    /// The revision and key of each event.
+    events: Vec<(u64, String)>,
+}
+
+impl Follower {
+    fn open(&mut self, world: &mut World, own: u32) {
+        (self.stream, self.member) = (self.stream + 1, own);
+        let request = WatchRequest::new(1, KeyRange::Prefix("".into()), self.next);
+        world.watch(member(own), self.stream, WatchCommand::Create { request, require_leader: false });
+    }
+
+    /// Takes what has arrived. No revision comes twice, none out of order.
+    fn follow(&mut self, world: &World) {
+        for (_, response) in &world.watched[self.read..] {
+            let WatchBody::Events(events) = &response.body else { continue };
+            if response.stream != self.stream {
+                continue;
+            }
+            for event in events.iter() {
+                assert!(event.kv.modified >= self.next, "revision {} again", event.kv.modified);
+                self.next = event.kv.modified + 1;
+                self.events.push((event.kv.modified, event.kv.key.to_string()));
+            }
+        }
+        self.read = world.watched.len();
+    }
+}
+
 /// Writes and reads at random members while members crash, restart and are cut off.
-fn history(seed: u64) -> usize {
+fn history(seed: u64, members: u32) -> usize {
     let settings = Settings { snapshot_entries: 40, catch_up_entries: 10, ..Settings::default() };
-    let mut world = World::ready_with(3, seed, settings);
+    let mut world = World::ready_with(members, seed, settings);
+    let mut follower = Follower { stream: 0, member: 1, next: 2, read: 0, events: Vec::new() };
+    follower.open(&mut world, 1);
     let mut chance = Seed(seed).stream("faults", "history");
     let (mut writes, mut reads) = (Vec::new(), Vec::new());
     for number in 0..150_u32 {
-        let to = member(chance.between(1, 3) as u32);
+        let to = member(chance.between(1, u64::from(members)) as u32);
         let key = format!("key-{number}");
         match chance.below(20) {
             0 => world.crash(to),
-            1..=3 => (1..=3).map(member).for_each(|own| {
+            1..=3 => (1..=members).map(member).for_each(|own| {
                 if !world.member(own).is_running() {
                     world.start(own);
                 }
@@ -36,14 +75,20 @@ fn history(seed: u64) -> usize {
             _ => writes.push((world.put(to, &key, number as u8), key, number as u8)),
         }
         world.run_for(SimDuration::from_micros(chance.below(400_000)));
+        follower.follow(&world);
+        if !world.member(member(follower.member)).is_running() || chance.ratio(1, 20) {
+            follower.open(&mut world, chance.between(1, u64::from(members)) as u32);
+        }
     }
     world.heal();
-    (1..=3).map(member).for_each(|own| {
+    (1..=members).map(member).for_each(|own| {
         if !world.member(own).is_running() {
             world.start(own);
         }
     });
+    follower.open(&mut world, 1);
     world.run_for(SimDuration::from_secs(10));
+    follower.follow(&world);
     let mut acknowledged = Vec::new();
     for (id, key, value) in writes {
         if let Some((at, response)) = world.answers.get(&id)
@@ -52,13 +97,14 @@ fn history(seed: u64) -> usize {
             acknowledged.push(Acknowledged { key, value, revision: response.revision, at: *at });
         }
     }
-    check_survival(&mut world, &acknowledged);
+    check_survival(&mut world, members, &acknowledged);
+    check_watch(&mut world, &follower);
     check_reads(&world, &reads, &acknowledged);
     acknowledged.len()
 }
 
-fn check_survival(world: &mut World, acknowledged: &[Acknowledged]) {
-    for number in 1..=3 {
+fn check_survival(world: &mut World, members: u32, acknowledged: &[Acknowledged]) {
+    for number in 1..=members {
         assert_eq!(world.member(member(number)).failure(), None);
         for write in acknowledged {
             let get = world.get(member(number), &write.key, number == 3);
@@ -68,6 +114,15 @@ fn check_survival(world: &mut World, acknowledged: &[Acknowledged]) {
             assert_eq!((kv.modified, kv.value.as_deref()), (write.revision, Some(&[write.value][..])));
         }
     }
+}
+
+/// Every key was written at most once, so the watch must have shown exactly the keys that are there, in their order.
+fn check_watch(world: &mut World, follower: &Follower) {
+    let all = world.ask(member(2), Range::of(KeyRange::Prefix("".into())).into());
+    let Ok(Reply::Range(result)) = &world.answer(all).1.result else { panic!("readable") };
+    let mut written: Vec<_> = result.kvs.iter().map(|kv| (kv.modified, kv.key.to_string())).collect();
+    written.sort_unstable();
+    assert_eq!(follower.events, written);
 }
 
 /// A linearizable read shows at least what was acknowledged before it began.
@@ -83,8 +138,29 @@ fn check_reads(world: &World, reads: &[(u64, SimTime)], acknowledged: &[Acknowle
 
 #[test]
 fn acknowledged_writes_survive_crashes_and_partitions() {
-    let acknowledged: usize = (0..40).map(history).sum();
-    assert!(acknowledged > 1000, "most of the time the cluster works: {acknowledged}");
+    let three: usize = (0..40).map(|seed| history(seed, 3)).sum();
+    let five: usize = (40..60).map(|seed| history(seed, 5)).sum();
+    let acknowledged = three + five;
+    assert!(acknowledged > 1500, "most of the time the cluster works: {acknowledged}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    let run = |seed| {
+        let mut world = World::ready(3, seed);
+        for number in 0..50 {
+            world.put(member(number % 3 + 1), &number.to_string(), 1);
+            world.run_for(ms(7));
+            if number == 20 {
+                world.crash(world.leader().expect("ready"));
+            }
+        }
+        world.run_for(ms(9000));
+        let answers = world.answers.iter().map(|(id, (at, response))| (*id, *at, response.revision));
+        (world.handled, answers.collect::<Vec<_>>())
+    };
+    assert_eq!(run(5), run(5));
+    assert_ne!(run(5), run(6));
 }
 
 /// From the crash of the leader to the first acknowledged write, with writes to both survivors every ten milliseconds.

@@ -203,12 +203,12 @@ impl World {
             return;
         }
         node.life += 1;
-        let configuration = node.member.core().expect("it runs").configuration().clone();
         node.member.crash(self.now);
         let down = Down {
             id: crate::etcd::member::member_id(own),
             disk: node.member.disk().expect("it does not run"),
-            configuration: &configuration,
+            applied: node.member.view().applied_index(),
+            configuration: node.member.configuration(),
         };
         self.checker.observe_crash(&down).expect("safe");
         let others: Vec<ProcessId> = self.nodes.keys().copied().filter(|&other| other != own).collect();
@@ -287,11 +287,11 @@ impl World {
 
     pub fn put(&mut self, to: ProcessId, key: &str, value: u8) -> u64 {
         let put = Put::new(Key::from(key), Rc::from([value]));
-        self.ask(to, Request::Txn(Txn::one(Operation::Put(put))))
+        self.ask(to, Txn::one(Operation::Put(put)).into())
     }
 
     pub fn get(&mut self, to: ProcessId, key: &str, serializable: bool) -> u64 {
-        self.ask(to, Request::Range(Range { serializable, ..Range::key(Key::from(key)) }))
+        self.ask(to, Range { serializable, ..Range::key(Key::from(key)) }.into())
     }
 
     pub fn run_for(&mut self, time: SimDuration) {

@@ -7,7 +7,7 @@ use crate::etcd::key::{Key, KeyRange};
 use crate::etcd::lease::LeaseId;
 use crate::etcd::member::Settings;
 use crate::etcd::message::{Reply, Request, Response, WatchCommand};
-use crate::etcd::mvcc::{Operation, Put, Txn};
+use crate::etcd::mvcc::{Operation, Put, Range, Txn};
 use crate::etcd::watch::{WatchBody, WatchRequest, WatchResponse};
 
 type Bytes = super::harness::Bytes;
@@ -214,7 +214,7 @@ fn a_lease_ends_on_time_and_a_new_leader_gives_it_its_full_time_again() {
     let Ok(Reply::Lease { id: lease, ttl_s: 5 }) = world.answer(grant).1.result else { panic!("granted") };
     let granted = world.now;
     let put = Put { lease: Some(lease), ..Put::new(Key::from("e"), std::rc::Rc::from([1])) };
-    let put = world.ask(leader, Request::Txn(Txn::one(Operation::Put(put))));
+    let put = world.ask(leader, Txn::one(Operation::Put(put)).into());
     world.answer(put);
     let follower = world.followers()[0];
     world.run_for(ms(3000));
@@ -274,6 +274,72 @@ fn a_member_that_was_away_catches_up_from_the_log_or_a_snapshot() {
         assert_eq!(core.log().snapshot().is_some(), writes > 100, "by a snapshot only if the log does not reach back");
         let get = world.get(away, &format!("k{}", (writes - 1) % 30), true);
         assert_eq!(value(world.answer(get).1), Some((writes - 1) as u8));
+    }
+}
+
+#[test]
+fn a_crash_between_receiving_a_snapshot_and_writing_it_leaves_the_old_log() {
+    let settings = Settings { snapshot_entries: 50, catch_up_entries: 20, ..Settings::default() };
+    let mut world = World::ready_with(3, 63, settings);
+    let (leader, away) = (world.leader().expect("ready"), world.followers()[0]);
+    let write = |world: &mut World, count: u8| {
+        for number in 0..count {
+            let put = world.put(leader, "a", number);
+            world.answer(put);
+        }
+    };
+    write(&mut world, 10);
+    world.crash(away);
+    write(&mut world, 200);
+    world.hang_disk(away, ms(200));
+    world.start(away);
+    let received = |world: &World| world.member(away).core().is_some_and(|core| core.log().first_index() > 100);
+    let end = world.now + ms(3000);
+    assert!(world.run_until(end, received));
+    assert!(world.member(away).view().revision() < 20, "received and not yet written");
+    world.crash(away);
+    let disk = world.member(away).disk().expect("it does not run");
+    assert!(disk.snapshot.is_none() && disk.entries.len() >= 10);
+    world.start(away);
+    world.run_for(ms(3000));
+    assert_eq!(world.member(away).failure(), None);
+    assert_eq!(world.member(away).view().revision(), world.member(leader).view().revision());
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_etcds_words() {
+    let mut world = World::ready(3, 91);
+    let to = world.followers()[0];
+    let put = |key: &str, bytes: usize| Operation::Put(Put::new(Key::from(key), Bytes::from(vec![0; bytes])));
+    let mut twice = Txn::one(put("a", 1));
+    twice.success.push(put("a", 1));
+    let mut many = Txn::one(put("a", 1));
+    many.success.extend((0..128).map(|number| put(&number.to_string(), 1)));
+    let lease = Put { lease: LeaseId::new(77), ..Put::new(Key::from("a"), Bytes::from([1])) };
+    let refused: [(Request<Bytes>, &str); 9] = [
+        (Txn::one(put("", 1)).into(), "etcdserver: key is not provided"),
+        (Txn::one(put("a", 2_000_000)).into(), "etcdserver: request is too large"),
+        (twice.into(), "etcdserver: duplicate key given in txn request"),
+        (many.into(), "etcdserver: too many operations in txn request"),
+        (Txn::one(Operation::Put(lease)).into(), "etcdserver: requested lease not found"),
+        (Request::Compact(99), "etcdserver: mvcc: required revision is a future revision"),
+        (Request::LeaseGrant { id: None, ttl_s: 9_000_000_001 }, "etcdserver: too large lease TTL"),
+        (Request::MoveLeader(to), "etcdserver: not leader"),
+        (Request::MemberRemove(member(9)), "etcdserver: member not found"),
+    ];
+    for (request, text) in refused {
+        let asked = world.ask(to, request);
+        assert_eq!(error(world.answer(asked).1).text(), text);
+    }
+    let write = world.put(to, "a", 1);
+    assert_eq!(world.answer(write).1.revision, 2, "nothing of all that has changed the store");
+    for (compact, result) in [(2, None), (2, Some(Error::Compacted))] {
+        let asked = world.ask(to, Request::Compact(compact));
+        assert_eq!(world.answer(asked).1.result.as_ref().err().copied(), result);
+    }
+    for (revision, expected) in [(1, Error::Compacted), (3, Error::FutureRevision)] {
+        let read = world.ask(to, Range { revision, ..Range::key(Key::from("a")) }.into());
+        assert_eq!(error(world.answer(read).1), expected);
     }
 }
 
