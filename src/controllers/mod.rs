@@ -9,6 +9,13 @@
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
 //! - `pod_gc`: pods that nobody else takes away
+//! - `garbage_collector`: what its owners left behind
+//! - `namespace`: namespaces that are being deleted
+//! - `service_account`: the default account of each namespace
+//! - `node_ipam`: the range of pod addresses of each node
+//!
+//! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), the publisher of the cluster's
+//! root certificate, token controllers, and those of kinds that do not exist yet.
 //!
 //! What they share:
 //!
@@ -22,11 +29,15 @@ pub mod config;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
+pub mod garbage_collector;
+pub mod namespace;
+pub mod node_ipam;
 pub mod node_lifecycle;
 mod owner;
 pub mod pod_gc;
 pub mod replica_set;
 mod script;
+pub mod service_account;
 mod service_pods;
 pub mod taint_eviction;
 #[cfg(test)]
@@ -46,5 +57,9 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),
         Box::new(taint_eviction::TaintEvictionController::new()),
         Box::new(pod_gc::PodGarbageCollector::new(config)),
+        Box::new(garbage_collector::GarbageCollector::new(config)),
+        Box::new(namespace::NamespaceController::new(config)),
+        Box::new(service_account::ServiceAccountController::new(config)),
+        Box::new(node_ipam::NodeIpamController::new(config)),
     ]
 }

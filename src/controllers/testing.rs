@@ -454,7 +454,7 @@ impl Server {
                         merged.spec = old.spec.clone();
                         merged.meta.labels = old.meta.labels.clone();
                     }
-                    Part::Main => merged.status = old.status.clone(),
+                    Part::Main | Part::Finalize => merged.status = old.status.clone(),
                 }
                 merged.boxed()
             }
@@ -465,7 +465,7 @@ impl Server {
                         merged = (**old).clone();
                         merged.status = new.status.clone();
                     }
-                    Part::Main => {
+                    Part::Main | Part::Finalize => {
                         merged.status = old.status.clone();
                         merged.meta.generation = old.meta.generation + i64::from(new.replicas != old.replicas);
                     }
@@ -482,6 +482,12 @@ impl Server {
         self.writes.push(format!("update {what}{key}"));
         let mut new = new;
         new.meta_mut();
+        if let Object::Namespace(namespace) = &new
+            && namespace.finalizers.is_empty()
+        {
+            self.vanish(&key);
+            return Ok(Answer::Object(new));
+        }
         self.put(new.clone());
         Ok(Answer::Object(new))
     }
