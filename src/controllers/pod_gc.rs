@@ -94,10 +94,8 @@ impl Controller for PodGarbageCollector {
                 Some((name, None)) => {
                     absent.insert(name.clone());
                 }
-                Some((_, Some(node))) if pod.meta.is_deleting() => {
-                    if !node.is_ready() && node.taints.iter().any(|taint| taint.key == *OUT_OF_SERVICE) {
-                        out_of_service.push(pod.clone());
-                    }
+                Some((_, Some(node))) if pod.meta.is_deleting() && is_out_of_service(node) => {
+                    out_of_service.push(pod.clone());
                 }
                 _ => {}
             }
@@ -133,6 +131,11 @@ impl Controller for PodGarbageCollector {
             Ok(Again::OnChange)
         })
     }
+}
+
+/// True if the node is not ready and an operator said that it will not come back.
+fn is_out_of_service(node: &Node) -> bool {
+    !node.is_ready() && node.taints.iter().any(|taint| taint.key == *OUT_OF_SERVICE)
 }
 
 /// The ended pods beyond the threshold: evicted ones first, then the oldest (`byEvictionAndCreationTimestamp`).
