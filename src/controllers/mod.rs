@@ -1,5 +1,5 @@
 //! The control loops of kube-controller-manager, one file or folder each, all of the shape
-//! [`Controller`](crate::client::controller::Controller): they look into a cache and return the writes to make.
+//! [`Controller`]: they look into a cache and return the writes to make.
 //!
 //! They know the API and never one another, never send anything themselves and never read a clock.
 //!
