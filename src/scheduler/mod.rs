@@ -22,6 +22,10 @@ pub mod node_tree;
 pub mod plugins;
 pub mod profile;
 pub mod queue;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
