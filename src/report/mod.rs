@@ -31,3 +31,6 @@ pub mod summary;
 pub mod table;
 pub mod tracks;
 pub mod writes;
+
+#[cfg(test)]
+mod tests;

@@ -240,8 +240,8 @@ mod tests {
             80, 1, // sequence 1
         ];
         let begin = [
-            10, 33, 64, 0xac, 2, // at 300
-            90, 26, // event of 26 bytes
+            10, 32, 64, 0xac, 2, // at 300
+            90, 25, // event of 25 bytes
             34, 5, 24, 7, 82, 1, b'n', // note n = 7
             72, 1, 88, 5, // slice begin on track 5
             0xba, 1, 1, b'x', // name

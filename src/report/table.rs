@@ -23,7 +23,7 @@ pub fn clock(at: SimTime) -> String {
     format!("{}.{:03} s", millis / 1_000, millis % 1_000)
 }
 
-/// A duration for a reader: three digits and a unit from minutes down, as `2m05s`, `12.3s`, `820ms`, `41us`.
+/// A duration for a reader: at most three digits and a unit below two minutes, as `2m05s`, `12.3s`, `820ms`, `41us`.
 pub fn length(duration: SimDuration) -> String {
     let nanos = duration.as_nanos();
     match nanos {
@@ -39,11 +39,13 @@ pub fn length(duration: SimDuration) -> String {
             let Some((unit, name)) = units.into_iter().find(|(unit, _)| nanos >= *unit) else {
                 return format!("{nanos}ns");
             };
-            let tenths = nanos / (unit / 10);
-            if tenths >= 1_000 || tenths % 10 == 0 {
-                format!("{}{name}", tenths / 10)
-            } else {
-                format!("{}.{}{name}", tenths / 10, tenths % 10)
+            let hundredths = nanos / (unit / 100);
+            match (hundredths / 100, hundredths % 100) {
+                (whole, 0) => format!("{whole}{name}"),
+                (whole @ 0..10, part) if part % 10 == 0 => format!("{whole}.{}{name}", part / 10),
+                (whole @ 0..10, part) => format!("{whole}.{part:02}{name}"),
+                (whole @ 10..100, part) if part >= 10 => format!("{whole}.{}{name}", part / 10),
+                (whole, _) => format!("{whole}{name}"),
             }
         }
     }
