@@ -25,3 +25,4 @@ pub mod engine;
 pub mod etcd;
 pub mod kubelet;
 pub mod runtime;
+pub mod scenario;
