@@ -97,6 +97,11 @@ impl Expression {
         self.sources
     }
 
+    /// Whether its value may change although no object does.
+    pub fn depends_on_time(&self) -> bool {
+        self.sources.contains(Sources::TIME)
+    }
+
     pub(super) fn program(&self) -> &Program {
         &self.program
     }

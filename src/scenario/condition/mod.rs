@@ -36,6 +36,9 @@ mod expression;
 mod functions;
 mod sight;
 
+use std::rc::Rc;
+
+use crate::api::kind::Kind;
 use crate::cluster::news::Write;
 use crate::engine::time::SimTime;
 
@@ -45,7 +48,7 @@ use sight::{Sources, Subjects};
 /// A condition and its last answer.
 #[derive(Debug)]
 pub struct Condition {
-    expression: Expression,
+    expression: Rc<Expression>,
     asked_at: Option<u64>,
     answer: Result<bool, String>,
 }
@@ -57,7 +60,7 @@ pub struct Conditions {
 
 impl Condition {
     /// A condition that was not asked yet.
-    pub fn new(expression: Expression) -> Self {
+    pub fn new(expression: Rc<Expression>) -> Self {
         Condition { expression, asked_at: None, answer: Err("it was never asked".to_owned()) }
     }
 
@@ -66,9 +69,9 @@ impl Condition {
         self.expression.text()
     }
 
-    /// Whether it depends on the time, so that it must be asked even if nothing changes.
-    pub fn depends_on_time(&self) -> bool {
-        self.expression.sources().contains(Sources::TIME)
+    /// Whether it looks at objects of a kind.
+    pub fn looks_at(&self, kind: Kind) -> bool {
+        self.expression.sources().contains(Sources::objects(kind))
     }
 }
 

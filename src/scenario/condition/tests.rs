@@ -82,7 +82,7 @@ fn ask(text: &str) -> Result<bool, String> {
     conditions.note_write(&pod(8, "web-2", 4));
     conditions.note_leader(Some(1));
     conditions.note_time(SimTime::from_nanos(61_500_000_000));
-    conditions.ask(&mut Condition::new(expression)).0.clone()
+    conditions.ask(&mut Condition::new(expression.into())).0.clone()
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn what_cannot_be_answered_says_why() {
 fn a_condition_is_asked_again_only_if_something_that_it_looks_at_changed() {
     let expression = Expression::parse("available('web') >= 2").unwrap();
     let mut conditions = Conditions::new([&expression].into_iter());
-    let mut condition = Condition::new(expression);
+    let mut condition = Condition::new(expression.into());
     conditions.note_write(&deployment(5, 2));
     assert_eq!(conditions.ask(&mut condition), (&Ok(true), true));
     conditions.note_write(&pod(6, "web-1", 0));
