@@ -1,9 +1,17 @@
 //! Virtual time, the event list, chance, links, disks and the trace. No word of Kubernetes here.
 //!
 //! - `time`: points and lengths of virtual time
-//! - `random`: streams of random numbers by name
+//! - `queue`: the future-event list; `heap`: the heap of keys beneath it
+//! - `random`: streams of random numbers by name; `distribution`: distributions of durations
+//! - `hash`: hash tables with a fixed hash function, for lookups
+//! - `digest`: one number that is different as soon as one event differs
 //! - `process`: what a component is to the engine, and what it may ask for
 
+pub mod digest;
+pub mod distribution;
+pub mod hash;
+mod heap;
 pub mod process;
+pub mod queue;
 pub mod random;
 pub mod time;

@@ -1,0 +1,32 @@
+//! The multi-version store: every write is a new revision, and old revisions stay readable until compaction.
+//!
+//! - `request`: ranges, puts, deletes and transactions, and their results
+//! - `check`: what is refused before it reaches the log
+//! - `version`: the versions of one key
+//! - `index`: all keys, found by name in constant time and in order
+//! - `store`: the state that the log builds
+//! - `txn`: carrying out a transaction
+//! - `range`: reading
+//! - `compact`: forgetting
+//! - `shared`: one store for all members of a cluster, and what each of them sees of it
+//!
+//! It never reads a clock, never draws a number and never decides what the log contains.
+
+mod check;
+mod compact;
+mod index;
+mod range;
+pub mod request;
+pub mod shared;
+mod store;
+mod txn;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+pub use request::{
+    Bounds, Compare, DeleteRange, KeyValue, Operation, OperationResult, Put, Range, RangeResult, Relation, Sort, SortBy,
+    Target, Txn, TxnResult,
+};
+pub use shared::{Applied, Command, Outcome, SharedStore, Snapshot, View};

@@ -1,0 +1,133 @@
+//! Which watchers a key concerns. The cost of a lookup depends on the watchers that match, not on all that there are.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use crate::engine::hash::Map;
+use crate::etcd::key::{Key, KeyRange};
+
+/// Where a watcher lies in the list of watchers.
+pub(super) type Place = u32;
+
+/// Watchers by what they watch.
+///
+/// Keys of Kubernetes are paths, and what is watched is nearly always a directory: such watchers are found by looking up
+/// the directories that the key lies in. Watchers of other ranges are looked at one by one.
+#[derive(Debug, Default)]
+pub(super) struct WatchIndex {
+    keys: Map<Key, SmallVec<[Place; 2]>>,
+    directories: Map<Key, SmallVec<[Place; 4]>>,
+    /// How many watched directories there are of each length, so that most lookups need not be made.
+    lengths: BTreeMap<usize, u32>,
+    others: BTreeMap<Place, KeyRange>,
+}
+
+impl WatchIndex {
+    /// Adds a watcher of a range.
+    pub fn insert(&mut self, place: Place, range: &KeyRange) {
+        match range {
+            KeyRange::One(key) => self.keys.entry(key.clone()).or_default().push(place),
+            KeyRange::Prefix(prefix) if prefix.ends_with('/') => {
+                let watchers = self.directories.entry(prefix.clone()).or_default();
+                if watchers.is_empty() {
+                    *self.lengths.entry(prefix.len()).or_default() += 1;
+                }
+                watchers.push(place);
+            }
+            other => {
+                self.others.insert(place, other.clone());
+            }
+        }
+    }
+
+    /// Removes a watcher of a range.
+    pub fn remove(&mut self, place: Place, range: &KeyRange) {
+        match range {
+            KeyRange::One(key) => {
+                if let Some(watchers) = self.keys.get_mut(key) {
+                    watchers.retain(|other| *other != place);
+                    if watchers.is_empty() {
+                        self.keys.remove(key);
+                    }
+                }
+            }
+            KeyRange::Prefix(prefix) if prefix.ends_with('/') => self.remove_directory(place, prefix),
+            _ => {
+                self.others.remove(&place);
+            }
+        }
+    }
+
+    fn remove_directory(&mut self, place: Place, prefix: &Key) {
+        let Some(watchers) = self.directories.get_mut(prefix) else { return };
+        watchers.retain(|other| *other != place);
+        if watchers.is_empty() {
+            self.directories.remove(prefix);
+            if let Some(count) = self.lengths.get_mut(&prefix.len()) {
+                *count -= 1;
+                if *count == 0 {
+                    self.lengths.remove(&prefix.len());
+                }
+            }
+        }
+    }
+
+    /// Whether nobody watches anything.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.directories.is_empty() && self.others.is_empty()
+    }
+
+    /// The watchers whose range a key lies in, in the order in which they lie in the list.
+    pub fn matching(&self, key: &str) -> SmallVec<[Place; 8]> {
+        let mut found = SmallVec::new();
+        if !self.keys.is_empty()
+            && let Some(watchers) = self.keys.get(key)
+        {
+            found.extend_from_slice(watchers);
+        }
+        for (&length, _) in self.lengths.range(..=key.len()) {
+            if key.as_bytes()[length - 1] == b'/'
+                && let Some(watchers) = self.directories.get(&key[..length])
+            {
+                found.extend_from_slice(watchers);
+            }
+        }
+        found.extend(self.others.iter().filter(|(_, range)| range.contains(key)).map(|(&place, _)| place));
+        found.sort_unstable();
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_finds_the_watchers_of_all_ranges_it_lies_in() {
+        let ranges = [
+            KeyRange::Prefix("/registry/pods/".into()),
+            KeyRange::One("/registry/pods/default/web".into()),
+            KeyRange::Prefix("/registry/pods/default/".into()),
+            KeyRange::Prefix("/registry/po".into()),
+            KeyRange::Between("/registry/a".into(), "/registry/q".into()),
+            KeyRange::From("/registry/z".into()),
+            KeyRange::Prefix("".into()),
+            KeyRange::Prefix("/registry/nodes/".into()),
+        ];
+        let mut index = WatchIndex::default();
+        for (place, range) in (0..).zip(&ranges) {
+            index.insert(place, range);
+        }
+        let keys = ["/registry/pods/default/web", "/registry/nodes/a", "/registry/zones", "/", "/registry/pods/"];
+        for key in keys {
+            let expected: Vec<u32> = (0..).zip(&ranges).filter(|(_, range)| range.contains(key)).map(|(at, _)| at).collect();
+            assert_eq!(index.matching(key).to_vec(), expected, "{key}");
+        }
+        for (place, range) in (0..).zip(&ranges) {
+            index.remove(place, range);
+        }
+        assert!(index.is_empty() && index.lengths.is_empty());
+        assert!(index.matching("/registry/pods/default/web").is_empty());
+    }
+}
