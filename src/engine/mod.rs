@@ -5,12 +5,14 @@
 //! - `random`: streams of random numbers by name; `distribution`: distributions of durations
 //! - `hash`: hash tables with a fixed hash function, for lookups
 //! - `digest`: one number that is different as soon as one event differs
+//! - `network`: what becomes of messages between processes; partitions, crashes, broken connections
 //! - `process`: what a component is to the engine, and what it may ask for
 
 pub mod digest;
 pub mod distribution;
 pub mod hash;
 mod heap;
+pub mod network;
 pub mod process;
 pub mod queue;
 pub mod random;

@@ -12,6 +12,30 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Seed(pub u64);
 
+/// A probability as a ratio of whole numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ratio {
+    numerator: u32,
+    denominator: u32,
+}
+
+impl Ratio {
+    /// What never happens.
+    pub const NEVER: Ratio = Ratio { numerator: 0, denominator: 1 };
+    /// What always happens.
+    pub const ALWAYS: Ratio = Ratio { numerator: 1, denominator: 1 };
+
+    /// The probability `numerator / denominator`; none if it would be above one or the denominator is zero.
+    pub const fn new(numerator: u32, denominator: u32) -> Option<Ratio> {
+        if denominator == 0 || numerator > denominator { None } else { Some(Ratio { numerator, denominator }) }
+    }
+
+    /// Whether this is zero.
+    pub const fn is_never(self) -> bool {
+        self.numerator == 0
+    }
+}
+
 /// A stream of random numbers (ChaCha8) that belongs to one entity and one purpose.
 ///
 /// Until its first draw it is only its key, so a million entities may each hold streams that they never use.
@@ -86,6 +110,11 @@ impl Stream {
     /// True with probability `numerator / denominator`. `denominator` must not be zero.
     pub fn ratio(&mut self, numerator: u64, denominator: u64) -> bool {
         self.below(denominator) < numerator
+    }
+
+    /// True with the given probability.
+    pub fn happens(&mut self, probability: Ratio) -> bool {
+        self.ratio(u64::from(probability.numerator), u64::from(probability.denominator))
     }
 
     /// One of the items, each equally likely; `None` if there are none.
