@@ -122,6 +122,12 @@ impl Labels {
     }
 }
 
+impl super::selector::Labels for Labels {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.get(key).map(Name::as_str)
+    }
+}
+
 /// Of equal keys the last one counts.
 impl FromIterator<(Name, Name)> for Labels {
     fn from_iter<I: IntoIterator<Item = (Name, Name)>>(pairs: I) -> Self {

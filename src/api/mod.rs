@@ -4,10 +4,20 @@
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `pod`, `workload`, `node`, `network`, `event`, `plain`: the kinds, compact
+//! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
+//! - `int_or_string`: numbers that may be percentages
+//! - `manifest`: files of objects, and what is wrong with them
+//! - `quantity`: amounts of resources
+//! - `selector`: label and field selectors
+//! - `yaml`: text to values that know their places
+//! - `strict`: values to typed objects, refusing unknown fields and wrong types
+//! - `validation`: what the API server refuses, and how it says so
 
+pub mod convert;
 pub mod event;
 pub mod int_or_string;
 pub mod kind;
+pub mod manifest;
 pub mod meta;
 pub mod name;
 pub mod network;
@@ -15,6 +25,10 @@ pub mod node;
 pub mod object;
 pub mod plain;
 pub mod pod;
+pub mod quantity;
 pub mod resources;
 pub mod selector;
+pub mod strict;
+pub mod validation;
 pub mod workload;
+pub mod yaml;

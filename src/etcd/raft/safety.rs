@@ -223,11 +223,8 @@ impl SafetyChecker {
             member.log = self.committed.clone();
             keep = lowest;
         } else if lost && !crashed && keep < member.commit {
-            let text = format!(
-                "member {} has dropped its entries after {keep}, committed up to {}",
-                view.id(),
-                member.commit
-            );
+            let text =
+                format!("member {} has dropped its entries after {keep}, committed up to {}", view.id(), member.commit);
             return broken(Invariant::Log, text);
         }
         member.log.truncate(keep);
@@ -246,10 +243,7 @@ impl SafetyChecker {
     fn check_new_entry(&mut self, position: usize, view: &impl View, entry: EntryId) -> Result<(), Violation> {
         let EntryId { term, index } = entry;
         let previous = self.members[position].log.term(index - 1).unwrap_or(0);
-        let record = self
-            .terms
-            .entry(term)
-            .or_insert(TermRecord { leader: None, first: index, last: index, previous });
+        let record = self.terms.entry(term).or_insert(TermRecord { leader: None, first: index, last: index, previous });
         if index > record.last {
             let makes = view.role() == Role::Leader && view.term() == term;
             if !makes && record.leader.is_some() {

@@ -1,0 +1,258 @@
+//! Between the compact objects and those of the Kubernetes API: `k8s_openapi` types and JSON, for the edges of the
+//! program (manifests, patches, reports).
+
+mod event;
+mod meta;
+mod network;
+mod node;
+mod plain;
+mod pod;
+mod spec;
+mod workload;
+
+use std::fmt;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::kind::Kind;
+use super::name::Name;
+use super::object::{Object, Resource};
+use super::plain::{ConfigMap, ControllerRevision, Namespace, PriorityClass, Secret, ServiceAccount};
+use super::pod::{ConditionStatus, Pod};
+use super::workload::{Deployment, ReplicaSet};
+use super::{event::Event, network::EndpointSlice, network::Endpoints, network::Service, node::Lease, node::Node};
+
+pub use meta::{from_label_selector, to_label_selector};
+pub use spec::compile;
+
+/// A kind whose objects can be written as those of the Kubernetes API and read from them.
+pub trait Convert: Resource {
+    /// The type of the Kubernetes API.
+    type Full: Serialize + DeserializeOwned + Clone;
+
+    /// The object as the API knows it.
+    fn to_full(&self) -> Self::Full;
+
+    /// The compact object. The full one need not be defaulted, but should be: what is absent becomes what the API
+    /// server's defaults say where that is a constant, and empty elsewhere.
+    fn from_full(full: Self::Full) -> Result<Self, ConvertError>;
+}
+
+/// Why an object of the API has no compact form: a value that the API's types allow but its rules do not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConvertError {
+    /// Where the value stands, as `spec.containers[0].resources.limits[cpu]`.
+    pub path: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl fmt::Display for ConvertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+impl std::error::Error for ConvertError {}
+
+impl ConvertError {
+    fn new(path: impl Into<String>, message: impl fmt::Display) -> Self {
+        ConvertError { path: path.into(), message: message.to_string() }
+    }
+}
+
+macro_rules! convert_all {
+    ($($kind:ident),* $(,)?) => {
+        impl Object {
+            /// The object as JSON, with `apiVersion` and `kind`, as the API server shows it.
+            pub fn to_json(&self) -> Value {
+                let mut value = match self { $(Object::$kind(object) => plain_json(&object.to_full())),* };
+                let row = self.kind().row();
+                if let Value::Object(fields) = &mut value {
+                    fields.insert("apiVersion".to_owned(), row.api_version().into());
+                    fields.insert("kind".to_owned(), row.name.into());
+                }
+                value
+            }
+
+            /// Reads JSON as an object of a kind. Unknown fields are ignored; `kind` and `apiVersion` are not looked at.
+            pub fn from_json(kind: Kind, value: Value) -> Result<Object, ConvertError> {
+                Ok(match kind { $(Kind::$kind => $kind::from_full(decode(value)?)?.boxed()),* })
+            }
+        }
+    };
+}
+
+convert_all!(
+    Namespace,
+    Node,
+    Lease,
+    Pod,
+    ReplicaSet,
+    Deployment,
+    Service,
+    EndpointSlice,
+    Endpoints,
+    Event,
+    ConfigMap,
+    Secret,
+    ServiceAccount,
+    PriorityClass,
+    ControllerRevision,
+);
+
+/// Serializes; the API's types hold nothing that JSON has not.
+fn plain_json<T: Serialize>(full: &T) -> Value {
+    serde_json::to_value(full).unwrap_or(Value::Null)
+}
+
+fn decode<T: DeserializeOwned>(value: Value) -> Result<T, ConvertError> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        ConvertError::new(path, error.into_inner())
+    })
+}
+
+/// An optional name as an optional string.
+fn text(name: &Option<Name>) -> Option<String> {
+    name.as_ref().map(String::from)
+}
+
+/// A name as an optional string, absent if it is empty.
+fn nonempty(name: &Name) -> Option<String> {
+    (!name.is_empty()).then(|| String::from(name))
+}
+
+/// An optional string as an optional name.
+fn name(text: Option<String>) -> Option<Name> {
+    text.map(Name::from)
+}
+
+/// An optional string as a name, empty if it is absent.
+fn name_or_empty(text: Option<String>) -> Name {
+    text.map(Name::from).unwrap_or_default()
+}
+
+/// A vector, absent if it is empty.
+fn some_unless_empty<T>(items: Vec<T>) -> Option<Vec<T>> {
+    (!items.is_empty()).then_some(items)
+}
+
+/// A number, absent if it is zero.
+fn nonzero<T: Default + PartialEq>(number: T) -> Option<T> {
+    (number != T::default()).then_some(number)
+}
+
+impl ConditionStatus {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConditionStatus::True => "True",
+            ConditionStatus::False => "False",
+            ConditionStatus::Unknown => "Unknown",
+        }
+    }
+
+    /// From what the API writes; anything but True and False is Unknown.
+    pub fn of(text: &str) -> Self {
+        match text {
+            "True" => ConditionStatus::True,
+            "False" => ConditionStatus::False,
+            _ => ConditionStatus::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(kind: Kind, full: Value) {
+        let object = Object::from_json(kind, full.clone()).unwrap();
+        assert_eq!(object.to_json(), full);
+        let again = Object::from_json(kind, object.to_json()).unwrap();
+        assert_eq!(again.to_json(), full);
+    }
+
+    #[test]
+    fn a_running_pod_comes_back_as_it_was() {
+        check(
+            Kind::Pod,
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {
+                    "name": "web-1", "namespace": "a", "uid": "3f0fe55c-39b6-426e-bdd0-d93ef8a9b7ef",
+                    "resourceVersion": "2645", "generation": 1, "creationTimestamp": "2026-11-20T18:32:17Z",
+                    "labels": {"app": "web"}, "finalizers": ["example.com/wait"],
+                    "ownerReferences": [{
+                        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "controller": true,
+                        "uid": "0d90d7f3-9bd1-4a0c-8f72-e37fd6cf044c", "blockOwnerDeletion": true
+                    }]
+                },
+                "spec": {
+                    "nodeName": "node-3", "restartPolicy": "Always",
+                    "containers": [{"name": "app", "image": "fake/app:v1", "resources": {"requests": {"cpu": "100m"}}}]
+                },
+                "status": {
+                    "phase": "Running", "qosClass": "Burstable", "observedGeneration": 1,
+                    "hostIP": "10.0.0.4", "hostIPs": [{"ip": "10.0.0.4"}],
+                    "podIP": "10.244.3.2", "podIPs": [{"ip": "10.244.3.2"}], "startTime": "2026-11-20T18:32:17Z",
+                    "conditions": [{
+                        "type": "Ready", "status": "True", "lastTransitionTime": "2026-11-20T18:32:18Z",
+                        "observedGeneration": 1
+                    }],
+                    "containerStatuses": [{
+                        "name": "app", "image": "fake/app:v1", "imageID": "sha256:1", "containerID": "containerd://c",
+                        "ready": true, "started": true, "restartCount": 1,
+                        "state": {"running": {"startedAt": "2026-11-20T18:32:18Z"}},
+                        "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}}
+                    }]
+                }
+            }),
+        );
+    }
+
+    #[test]
+    fn the_token_volume_stands_beside_the_shared_specification() {
+        let mut object = Object::from_json(
+            Kind::Pod,
+            json!({"metadata": {"name": "p"}, "spec": {"containers": [
+            {"name": "c", "image": "i"}]}}),
+        )
+        .unwrap();
+        let Object::Pod(pod) = &mut object else { panic!("a pod") };
+        std::rc::Rc::make_mut(pod).token_volume = Some(*b"abcde");
+        let json = object.to_json();
+        assert_eq!(json["spec"]["volumes"][0]["name"], "kube-api-access-abcde");
+        let again = Object::from_json(Kind::Pod, json).unwrap();
+        let pod = again.get::<Pod>().unwrap();
+        assert_eq!(pod.token_volume, Some(*b"abcde"));
+        assert_eq!(pod.spec.full.volumes, None);
+    }
+
+    #[test]
+    fn requests_take_sidecars_and_the_largest_init_container_into_account() {
+        let container = |name: &str, cpu: &str, restart: Value| json!({"name": name, "image": "i", "restartPolicy": restart, "resources": {"limits": {"cpu": cpu}}});
+        let pod = json!({"metadata": {"name": "p"}, "spec": {
+            "initContainers": [container("side", "100m", "Always".into()), container("init", "1", Value::Null)],
+            "containers": [container("main", "500m", Value::Null)],
+            "overhead": {"cpu": "10m"}
+        }});
+        let object = Object::from_json(Kind::Pod, pod).unwrap();
+        let spec = &object.get::<Pod>().unwrap().spec;
+        assert_eq!(spec.requests.milli_cpu, 1110);
+        assert_eq!(spec.scoring_requests.memory, 400 * 1024 * 1024);
+    }
+
+    #[test]
+    fn an_amount_that_is_none_is_refused_with_its_place() {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [
+            {"name": "c", "resources": {"limits": {"cpu": "lots"}}}]}});
+        let error = Object::from_json(Kind::Pod, pod).unwrap_err();
+        assert_eq!(error.path, "spec.containers[0].resources.limits[cpu]");
+    }
+}

@@ -1,0 +1,317 @@
+//! Pods.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::meta::{from_meta, from_time, to_meta, to_time, to_time_unless_zero};
+use super::spec::compile;
+use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, some_unless_empty, text};
+use crate::api::name::Name;
+use crate::api::pod::{
+    ConditionStatus, ContainerState, ContainerStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus,
+    QosClass, Terminated,
+};
+
+/// The prefix of the volume that gives a pod its token (ServiceAccount admission).
+const TOKEN_VOLUME_PREFIX: &str = "kube-api-access-";
+
+impl Convert for Pod {
+    type Full = core::Pod;
+
+    fn to_full(&self) -> core::Pod {
+        let mut spec = self.spec.full.clone();
+        spec.node_name = text(&self.node);
+        if let Some(letters) = self.token_volume {
+            add_token_volume(&mut spec, &String::from_utf8_lossy(&letters));
+        }
+        let mut status = to_status(&self.status);
+        status.qos_class = Some(self.spec.qos.as_str().to_owned());
+        core::Pod { metadata: to_meta(&self.meta), spec: Some(spec), status: Some(status) }
+    }
+
+    fn from_full(full: core::Pod) -> Result<Self, ConvertError> {
+        let mut spec = full.spec.unwrap_or_default();
+        let node = spec.node_name.take().filter(|node| !node.is_empty());
+        let token_volume = take_token_volume(&mut spec);
+        Ok(Pod {
+            meta: from_meta(full.metadata)?,
+            spec: Rc::new(compile("spec", spec)?),
+            node: name(node),
+            token_volume,
+            status: from_status(full.status.unwrap_or_default())?,
+        })
+    }
+}
+
+/// Adds the volume and its mounts as ServiceAccount admission does.
+fn add_token_volume(spec: &mut core::PodSpec, letters: &str) {
+    let volume_name = format!("{TOKEN_VOLUME_PREFIX}{letters}");
+    let mount = core::VolumeMount {
+        name: volume_name.clone(),
+        mount_path: "/var/run/secrets/kubernetes.io/serviceaccount".to_owned(),
+        read_only: Some(true),
+        ..core::VolumeMount::default()
+    };
+    let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+    for container in containers {
+        container.volume_mounts.get_or_insert_default().push(mount.clone());
+    }
+    let token = core::ServiceAccountTokenProjection {
+        expiration_seconds: Some(3607),
+        path: "token".to_owned(),
+        audience: None,
+    };
+    let file = |key: &str| core::KeyToPath { key: key.to_owned(), path: key.to_owned(), mode: None };
+    let certificate = core::ConfigMapProjection {
+        name: "kube-root-ca.crt".to_owned(),
+        items: Some(vec![file("ca.crt")]),
+        optional: None,
+    };
+    let namespace = core::DownwardAPIVolumeFile {
+        path: "namespace".to_owned(),
+        field_ref: Some(core::ObjectFieldSelector {
+            api_version: Some("v1".to_owned()),
+            field_path: "metadata.namespace".to_owned(),
+        }),
+        ..core::DownwardAPIVolumeFile::default()
+    };
+    let sources = vec![
+        core::VolumeProjection { service_account_token: Some(token), ..Default::default() },
+        core::VolumeProjection { config_map: Some(certificate), ..Default::default() },
+        core::VolumeProjection {
+            downward_api: Some(core::DownwardAPIProjection { items: Some(vec![namespace]) }),
+            ..Default::default()
+        },
+    ];
+    spec.volumes.get_or_insert_default().push(core::Volume {
+        name: volume_name,
+        projected: Some(core::ProjectedVolumeSource { default_mode: Some(0o644), sources: Some(sources) }),
+        ..core::Volume::default()
+    });
+}
+
+/// Takes the volume and its mounts out again, so that specifications can be shared; returns its five letters.
+fn take_token_volume(spec: &mut core::PodSpec) -> Option<[u8; 5]> {
+    let volumes = spec.volumes.as_mut()?;
+    let letters = |volume: &core::Volume| {
+        let letters = volume.name.strip_prefix(TOKEN_VOLUME_PREFIX)?;
+        volume.projected.as_ref()?;
+        <[u8; 5]>::try_from(letters.as_bytes()).ok()
+    };
+    let (index, letters) = volumes.iter().enumerate().find_map(|(index, volume)| Some((index, letters(volume)?)))?;
+    let volume = volumes.remove(index);
+    if volumes.is_empty() {
+        spec.volumes = None;
+    }
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        if let Some(mounts) = &mut container.volume_mounts {
+            mounts.retain(|mount| mount.name != volume.name);
+            if mounts.is_empty() {
+                container.volume_mounts = None;
+            }
+        }
+    }
+    Some(letters)
+}
+
+impl QosClass {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            QosClass::Guaranteed => "Guaranteed",
+            QosClass::Burstable => "Burstable",
+            QosClass::BestEffort => "BestEffort",
+        }
+    }
+}
+
+impl PodPhase {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PodPhase::Pending => "Pending",
+            PodPhase::Running => "Running",
+            PodPhase::Succeeded => "Succeeded",
+            PodPhase::Failed => "Failed",
+            PodPhase::Unknown => "Unknown",
+        }
+    }
+
+    /// From what the API writes; what is not known is Pending.
+    pub fn of(text: &str) -> Self {
+        match text {
+            "Running" => PodPhase::Running,
+            "Succeeded" => PodPhase::Succeeded,
+            "Failed" => PodPhase::Failed,
+            "Unknown" => PodPhase::Unknown,
+            _ => PodPhase::Pending,
+        }
+    }
+}
+
+impl PodConditionType {
+    /// As the API writes it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            PodConditionType::PodReadyToStartContainers => "PodReadyToStartContainers",
+            PodConditionType::Initialized => "Initialized",
+            PodConditionType::Ready => "Ready",
+            PodConditionType::ContainersReady => "ContainersReady",
+            PodConditionType::PodScheduled => "PodScheduled",
+            PodConditionType::DisruptionTarget => "DisruptionTarget",
+            PodConditionType::Other(name) => name,
+        }
+    }
+
+    /// From what the API writes.
+    pub fn of(text: &str) -> Self {
+        match text {
+            "PodReadyToStartContainers" => PodConditionType::PodReadyToStartContainers,
+            "Initialized" => PodConditionType::Initialized,
+            "Ready" => PodConditionType::Ready,
+            "ContainersReady" => PodConditionType::ContainersReady,
+            "PodScheduled" => PodConditionType::PodScheduled,
+            "DisruptionTarget" => PodConditionType::DisruptionTarget,
+            other => PodConditionType::Other(Name::from(other)),
+        }
+    }
+}
+
+fn to_status(status: &PodStatus) -> core::PodStatus {
+    let condition = |condition: &PodCondition| core::PodCondition {
+        type_: condition.kind.as_str().to_owned(),
+        status: condition.status.as_str().to_owned(),
+        reason: text(&condition.reason),
+        message: text(&condition.message),
+        last_transition_time: to_time_unless_zero(condition.last_transition),
+        observed_generation: nonzero(condition.observed_generation),
+        last_probe_time: None,
+    };
+    core::PodStatus {
+        phase: Some(status.phase.as_str().to_owned()),
+        observed_generation: nonzero(status.observed_generation),
+        conditions: some_unless_empty(status.conditions.iter().map(condition).collect()),
+        reason: text(&status.reason),
+        message: text(&status.message),
+        host_ip: status.host_ip.map(|ip| ip.to_string()),
+        host_ips: status.host_ip.map(|ip| vec![core::HostIP { ip: ip.to_string() }]),
+        pod_ip: status.pod_ip.map(|ip| ip.to_string()),
+        pod_ips: status.pod_ip.map(|ip| vec![core::PodIP { ip: ip.to_string() }]),
+        start_time: status.start_time.map(to_time),
+        init_container_statuses: some_unless_empty(status.init_containers.iter().map(to_container).collect()),
+        container_statuses: some_unless_empty(status.containers.iter().map(to_container).collect()),
+        nominated_node_name: text(&status.nominated_node),
+        ..core::PodStatus::default()
+    }
+}
+
+fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
+    let condition = |full: core::PodCondition| PodCondition {
+        kind: PodConditionType::of(&full.type_),
+        status: ConditionStatus::of(&full.status),
+        reason: name(full.reason),
+        message: name(full.message),
+        last_transition: full.last_transition_time.map(from_time).unwrap_or_default(),
+        observed_generation: full.observed_generation.unwrap_or(0),
+    };
+    let address = |path: &str, text: Option<String>| match text.filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => text
+            .parse::<IpAddr>()
+            .map(Some)
+            .map_err(|_| ConvertError::new(path, format!("Invalid value: \"{text}\": must be a valid IP address"))),
+    };
+    let containers = |list: Option<Vec<core::ContainerStatus>>| {
+        list.unwrap_or_default().into_iter().map(from_container).collect::<Rc<[_]>>()
+    };
+    Ok(PodStatus {
+        phase: full.phase.as_deref().map(PodPhase::of).unwrap_or_default(),
+        observed_generation: full.observed_generation.unwrap_or(0),
+        conditions: full.conditions.unwrap_or_default().into_iter().map(condition).collect(),
+        reason: name(full.reason),
+        message: name(full.message),
+        host_ip: address("status.hostIP", full.host_ip)?,
+        pod_ip: address("status.podIP", full.pod_ip)?,
+        start_time: full.start_time.map(from_time),
+        init_containers: containers(full.init_container_statuses),
+        containers: containers(full.container_statuses),
+        nominated_node: name(full.nominated_node_name),
+    })
+}
+
+fn to_container(status: &ContainerStatus) -> core::ContainerStatus {
+    let state = match &status.state {
+        ContainerState::Waiting { reason, message } => core::ContainerState {
+            waiting: Some(core::ContainerStateWaiting { reason: nonempty(reason), message: text(message) }),
+            ..core::ContainerState::default()
+        },
+        ContainerState::Running { started_at } => core::ContainerState {
+            running: Some(core::ContainerStateRunning { started_at: Some(to_time(*started_at)) }),
+            ..core::ContainerState::default()
+        },
+        ContainerState::Terminated(end) => ended(end),
+    };
+    core::ContainerStatus {
+        name: String::from(&status.name),
+        image: String::from(&status.image),
+        image_id: String::from(&status.image_id),
+        container_id: nonempty(&status.container_id),
+        state: Some(state),
+        last_state: Some(status.last_state.as_ref().map(ended).unwrap_or_default()),
+        ready: status.ready,
+        started: status.started,
+        restart_count: i32::try_from(status.restart_count).unwrap_or(i32::MAX),
+        ..core::ContainerStatus::default()
+    }
+}
+
+fn ended(end: &Terminated) -> core::ContainerState {
+    core::ContainerState {
+        terminated: Some(core::ContainerStateTerminated {
+            exit_code: end.exit_code,
+            reason: nonempty(&end.reason),
+            message: text(&end.message),
+            started_at: end.started_at.map(to_time),
+            finished_at: end.finished_at.map(to_time),
+            container_id: nonempty(&end.container_id),
+            ..core::ContainerStateTerminated::default()
+        }),
+        ..core::ContainerState::default()
+    }
+}
+
+fn from_container(full: core::ContainerStatus) -> ContainerStatus {
+    let state = full.state.unwrap_or_default();
+    let state = if let Some(running) = state.running {
+        ContainerState::Running { started_at: running.started_at.map(from_time).unwrap_or_default() }
+    } else if let Some(end) = state.terminated {
+        ContainerState::Terminated(from_ended(end))
+    } else {
+        let waiting = state.waiting.unwrap_or_default();
+        ContainerState::Waiting { reason: name_or_empty(waiting.reason), message: name(waiting.message) }
+    };
+    ContainerStatus {
+        name: Name::from(full.name),
+        image: Name::from(full.image),
+        image_id: Name::from(full.image_id),
+        container_id: name_or_empty(full.container_id),
+        state,
+        last_state: full.last_state.and_then(|last| last.terminated).map(from_ended),
+        ready: full.ready,
+        started: full.started,
+        restart_count: u32::try_from(full.restart_count).unwrap_or(0),
+    }
+}
+
+fn from_ended(full: core::ContainerStateTerminated) -> Terminated {
+    Terminated {
+        exit_code: full.exit_code,
+        reason: name_or_empty(full.reason),
+        message: name(full.message),
+        started_at: full.started_at.map(from_time),
+        finished_at: full.finished_at.map(from_time),
+        container_id: name_or_empty(full.container_id),
+    }
+}

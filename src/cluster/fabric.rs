@@ -1,0 +1,274 @@
+//! What lies between the processes: the network with the messages under way, and the disks.
+//!
+//! A component's handler sees of it only its [`Context`]; the world schedules what follows.
+
+use crate::apiserver::protocol::ApiMessage;
+use crate::engine::distribution::Distribution;
+use crate::engine::network::{Arrival, Delivery, Network, Notice, Ticket};
+use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
+use crate::engine::queue::EventQueue;
+use crate::engine::random::{Seed, Stream};
+use crate::engine::time::{SimDuration, SimTime};
+
+use super::event::{Event, Scheduled};
+use super::message::{EtcdMessage, Message, ServerMessage};
+
+/// The network, the messages under way and the disks.
+pub struct Fabric {
+    /// Who can talk to whom, and how long it takes.
+    pub network: Network,
+    messages: Vec<Option<UnderWay>>,
+    vacant: Vec<u32>,
+    held: Vec<(Ticket, u32)>,
+    disks: Vec<Disk>,
+    sent: u64,
+}
+
+/// A message on its way.
+struct UnderWay {
+    from: ProcessId,
+    to: ProcessId,
+    message: Message,
+    cause: Cause,
+}
+
+/// The disk of one process.
+struct Disk {
+    profile: DiskProfile,
+    stream: Stream,
+    /// When the last request is durable: requests complete in order.
+    busy_until: SimTime,
+}
+
+/// How fast a disk is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DiskProfile {
+    /// Until written data is durable.
+    pub sync: Distribution,
+    /// How many bytes a second are written. Zero means at once.
+    pub bytes_per_second: u64,
+}
+
+impl Default for DiskProfile {
+    /// A data centre's SSD: fdatasync 0.5 ms in the median and 4 ms at the 99th percentile, 400 MB/s.
+    fn default() -> Self {
+        DiskProfile {
+            sync: Distribution::log_normal(SimDuration::from_micros(500), SimDuration::from_millis(4)),
+            bytes_per_second: 400_000_000,
+        }
+    }
+}
+
+/// A message that has arrived: who sent it, to whom, what.
+pub struct Arrived {
+    /// The sender.
+    pub from: ProcessId,
+    /// The receiver.
+    pub to: ProcessId,
+    /// The message.
+    pub message: Message,
+}
+
+impl Fabric {
+    /// Nothing but a network.
+    pub fn new(network: Network) -> Self {
+        Fabric { network, messages: Vec::new(), vacant: Vec::new(), held: Vec::new(), disks: Vec::new(), sent: 0 }
+    }
+
+    /// Gives the next process its disk; to be called once for each process, in their order.
+    pub fn add_disk(&mut self, seed: Seed, process: &str, profile: DiskProfile) {
+        self.disks.push(Disk { profile, stream: seed.stream(process, "disk"), busy_until: SimTime::ZERO });
+    }
+
+    /// How many messages were sent.
+    pub fn messages_sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Who sent the message in a slot, and to whom.
+    pub fn ends(&self, slot: u32) -> Option<(ProcessId, ProcessId)> {
+        self.messages[slot as usize].as_ref().map(|message| (message.from, message.to))
+    }
+
+    /// The message in a slot.
+    pub fn message(&self, slot: u32) -> Option<&Message> {
+        self.messages[slot as usize].as_ref().map(|under_way| &under_way.message)
+    }
+
+    /// What becomes of a message at the time foreseen for its arrival: handed over, or kept, or lost.
+    pub fn arrive(&mut self, slot: u32, ticket: Ticket, queue: &mut EventQueue<Scheduled>) -> Option<Arrived> {
+        match self.network.arrive(queue.now(), ticket) {
+            Arrival::Deliver => {
+                let under_way = self.messages[slot as usize].take()?;
+                self.vacant.push(slot);
+                let UnderWay { from, to, message, .. } = under_way;
+                Some(Arrived { from, to, message })
+            }
+            Arrival::Later(at) => {
+                let cause = self.messages[slot as usize].as_ref().map_or(Cause::NONE, |message| message.cause);
+                queue.schedule(at, Scheduled { cause, event: Event::Arrive { slot, ticket } });
+                None
+            }
+            Arrival::Held => {
+                self.held.push((ticket, slot));
+                None
+            }
+            Arrival::Lost => {
+                self.messages[slot as usize] = None;
+                self.vacant.push(slot);
+                None
+            }
+        }
+    }
+
+    fn send(&mut self, queue: &mut EventQueue<Scheduled>, parcel: Parcel) {
+        let Parcel { from, to, lane, delay, message, cause } = parcel;
+        let bytes = message.wire_bytes();
+        self.sent += 1;
+        let delivery = self.network.send(queue.now(), from, to, lane, bytes, delay);
+        let under_way = UnderWay { from, to, message, cause };
+        match delivery {
+            Delivery::At { time, ticket } => {
+                let slot = self.keep(under_way);
+                queue.schedule(time, Scheduled { cause, event: Event::Arrive { slot, ticket } });
+            }
+            Delivery::Held { ticket } => {
+                let slot = self.keep(under_way);
+                self.held.push((ticket, slot));
+            }
+            Delivery::Dropped => {}
+        }
+    }
+
+    fn keep(&mut self, under_way: UnderWay) -> u32 {
+        match self.vacant.pop() {
+            Some(slot) => {
+                self.messages[slot as usize] = Some(under_way);
+                slot
+            }
+            None => {
+                self.messages.push(Some(under_way));
+                self.messages.len() as u32 - 1
+            }
+        }
+    }
+
+    /// Schedules what the network says must follow from the calls made on it. To be called after every event.
+    pub fn settle(&mut self, queue: &mut EventQueue<Scheduled>, cause: Cause) {
+        if !self.network.has_notices() {
+            return;
+        }
+        for notice in self.network.take_notices() {
+            match notice {
+                Notice::Deliver { ticket, at } => {
+                    if let Some(slot) = self.release(ticket) {
+                        queue.schedule(at, Scheduled { cause, event: Event::Arrive { slot, ticket } });
+                    }
+                }
+                Notice::Discard { ticket } => {
+                    if let Some(slot) = self.release(ticket) {
+                        self.messages[slot as usize] = None;
+                        self.vacant.push(slot);
+                    }
+                }
+                Notice::Lost(loss) => {
+                    let at = loss.at.max(queue.now());
+                    queue.schedule(at, Scheduled { cause, event: Event::ConnectionLost(loss) });
+                }
+                Notice::CheckAt(at) => {
+                    queue.schedule(at.max(queue.now()), Scheduled { cause, event: Event::NetworkCheck });
+                }
+            }
+        }
+    }
+
+    fn release(&mut self, ticket: Ticket) -> Option<u32> {
+        let index = self.held.iter().position(|(held, _)| *held == ticket)?;
+        Some(self.held.swap_remove(index).1)
+    }
+
+    fn write(&mut self, queue: &mut EventQueue<Scheduled>, process: ProcessId, bytes: u64, token: Token, cause: Cause) {
+        let epoch = self.network.epoch(process);
+        let disk = &mut self.disks[process.0 as usize];
+        let transfer = bytes.saturating_mul(1_000_000_000).checked_div(disk.profile.bytes_per_second).unwrap_or(0);
+        let sync = disk.stream.sample(&disk.profile.sync);
+        let done = disk.busy_until.max(queue.now()) + SimDuration::from_nanos(transfer) + sync;
+        disk.busy_until = done;
+        queue.schedule(done, Scheduled { cause, event: Event::DiskDone { process, epoch, token } });
+    }
+}
+
+/// A message about to be sent.
+struct Parcel {
+    from: ProcessId,
+    to: ProcessId,
+    lane: Lane,
+    delay: SimDuration,
+    message: Message,
+    cause: Cause,
+}
+
+/// What one process sees of the fabric while it handles one input.
+pub struct Wiring<'a> {
+    /// The fabric.
+    pub fabric: &'a mut Fabric,
+    /// The event list.
+    pub queue: &'a mut EventQueue<Scheduled>,
+    /// The process.
+    pub process: ProcessId,
+    /// What its effects are ascribed to.
+    pub cause: Cause,
+}
+
+impl Wiring<'_> {
+    fn dispatch(&mut self, delay: SimDuration, to: ProcessId, lane: Lane, message: Message) {
+        let parcel = Parcel { from: self.process, to, lane, delay, message, cause: self.cause };
+        self.fabric.send(self.queue, parcel);
+    }
+
+    fn timer(&mut self, at: SimTime, token: Token) -> TimerId {
+        let epoch = self.fabric.network.epoch(self.process);
+        let event = Event::Timer { process: self.process, epoch, token };
+        self.queue.schedule(at.max(self.queue.now()), Scheduled { cause: self.cause, event })
+    }
+}
+
+macro_rules! contexts {
+    ($($message:ty => $wrap:expr),* $(,)?) => {$(
+        impl Context<$message> for Wiring<'_> {
+            fn now(&self) -> SimTime {
+                self.queue.now()
+            }
+
+            fn send_after(&mut self, delay: SimDuration, to: ProcessId, lane: Lane, message: $message) {
+                self.dispatch(delay, to, lane, $wrap(message));
+            }
+
+            fn set_timer(&mut self, at: SimTime, token: Token) -> TimerId {
+                self.timer(at, token)
+            }
+
+            fn cancel_timer(&mut self, id: TimerId) {
+                self.queue.cancel(id);
+            }
+
+            fn write_and_sync(&mut self, bytes: u64, token: Token) {
+                self.fabric.write(self.queue, self.process, bytes, token, self.cause);
+            }
+
+            fn cause(&self) -> Cause {
+                self.cause
+            }
+
+            fn set_cause(&mut self, cause: Cause) {
+                self.cause = cause;
+            }
+        }
+    )*};
+}
+
+contexts!(
+    ApiMessage => Message::Api,
+    EtcdMessage => Message::Etcd,
+    ServerMessage => Message::from,
+);

@@ -1,0 +1,82 @@
+//! What the cluster tells whoever drives it: the scenario, the report, the invariants.
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::api::meta::ObjectKey;
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::apiserver::protocol::Answer;
+use crate::apiserver::status::Status;
+use crate::engine::process::{Cause, Token};
+use crate::engine::time::SimTime;
+
+/// Something that whoever drives the cluster may want to know. Drained after each event.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A write to the API was acknowledged by etcd.
+    Write(Rc<Write>),
+    /// A request of the operator was answered.
+    Answer {
+        /// Which.
+        request: OperatorRequest,
+        /// What came of it.
+        result: Result<Answer, Box<Status>>,
+    },
+    /// An alarm is due.
+    Alarm {
+        /// What was written on it.
+        token: Token,
+    },
+    /// Another etcd member leads, or none does.
+    EtcdLeader {
+        /// The member's place, if there is a leader.
+        member: Option<u32>,
+        /// The Raft term.
+        term: u64,
+    },
+    /// An invariant does not hold: the run is over.
+    Violation(Violation),
+}
+
+/// A write to the API, as etcd committed it.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// When the API server learnt of it.
+    pub at: SimTime,
+    /// The revision: the object's resourceVersion from then on.
+    pub revision: u64,
+    /// The object's place.
+    pub key: ObjectKey,
+    /// What was there before; none for a creation.
+    pub old: Option<Object>,
+    /// What is there now; none for a deletion.
+    pub new: Option<Object>,
+    /// Who wrote: the client's user agent.
+    pub agent: Name,
+    /// `create`, `update`, `patch`, `delete`, ...
+    pub verb: &'static str,
+    /// The event in which it was acknowledged.
+    pub cause: Cause,
+}
+
+/// A request that the operator (the scenario's kubectl) sent.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OperatorRequest(pub u64);
+
+/// An invariant that does not hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// The invariant's name.
+    pub invariant: String,
+    /// What was seen.
+    pub message: String,
+    /// In which event.
+    pub cause: Cause,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} (event {})", self.invariant, self.message, self.cause.0)
+    }
+}
