@@ -20,5 +20,8 @@
 pub mod api;
 pub mod apiserver;
 pub mod client;
+pub mod controllers;
 pub mod engine;
 pub mod etcd;
+pub mod kubelet;
+pub mod runtime;

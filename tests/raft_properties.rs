@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use kubesim::engine::random::{Seed, Stream};
-use kubesim::etcd::raft::{ChangeKind, Configuration, ConfigurationChange, Index, MemberId, Role, Settings};
+use kubesim::etcd::raft::{ChangeKind, ConfigurationChange, Index, MemberId, Role, Settings};
 use raft_support::{Failure, Group, Word, Words};
 
 /// A group, the trouble it is in, and what it has promised.
@@ -47,7 +47,7 @@ impl Ordeal {
     fn happen(&mut self) -> Result<(), Failure> {
         let id = self.any_id();
         match self.chance.below(1000) {
-            0..50 => self.group.act(id, |member| Ok(member.tick())).map(|_| ())?,
+            0..50 => self.group.tell(id, |member| member.tick())?,
             50..280 => {
                 self.group.begin_batch(id)?;
             }
@@ -66,15 +66,15 @@ impl Ordeal {
             }
             958..962 => {
                 let to = MemberId(self.any_id());
-                self.group.act(id, |member| Ok(member.transfer_leader(to)))?;
+                self.group.tell(id, |member| member.transfer_leader(to))?;
             }
             962..966 => {
                 let to = MemberId(self.any_id());
-                self.group.act(id, |member| Ok(member.report_unreachable(to)))?;
+                self.group.tell(id, |member| member.report_unreachable(to))?;
             }
             966..970 => {
                 let (to, delivered) = (MemberId(self.any_id()), self.chance.ratio(1, 2));
-                self.group.act(id, |member| Ok(member.report_snapshot(to, delivered)))?;
+                self.group.tell(id, |member| member.report_snapshot(to, delivered))?;
             }
             970..980 => self.crash_or_restart(id)?,
             980..982 => self.partition(),
@@ -133,7 +133,7 @@ impl Ordeal {
     fn read(&mut self, id: u64) -> Result<(), Failure> {
         let context = self.read_floor.len() as u64;
         self.read_floor.insert(context, self.group.checker.committed().index);
-        self.group.act(id, |member| Ok(member.read_index(context)))?;
+        self.group.tell(id, |member| member.read_index(context))?;
         Ok(())
     }
 
@@ -157,7 +157,7 @@ impl Ordeal {
         let member = 1 + self.chance.below(6);
         let kind = [ChangeKind::AddVoter, ChangeKind::AddLearner, ChangeKind::Remove][self.chance.below(3) as usize];
         if !self.group.machines.contains_key(&member) {
-            self.group.add_machine(member, Configuration::default());
+            self.group.add_machine(member);
         }
         let change = ConfigurationChange { member: MemberId(member), kind };
         self.group.act(id, |member| member.propose_configuration_change(change))?;
@@ -175,12 +175,16 @@ impl Ordeal {
         let last = Word(Rc::from("the end"));
         for tick in 0..400 {
             for id in self.group.ids() {
-                self.group.act(id, |member| Ok(member.tick()))?;
+                self.group.tell(id, |member| member.tick())?;
             }
             self.group.settle()?;
             if tick % 20 == 19
                 && let Some(leader) = self.group.leader()
             {
+                // A transport tells the leader when a snapshot was lost; without that the member would wait for ever.
+                for id in self.group.ids() {
+                    self.group.tell(leader, |member| member.report_snapshot(MemberId(id), false))?;
+                }
                 let word = last.clone();
                 self.group.act(leader, |member| member.propose(word))?;
             }
@@ -235,7 +239,7 @@ fn sweep(seeds: std::ops::Range<u64>, size: u64, steps: u64, settings: &Settings
 #[test]
 fn three_members_stay_safe_in_trouble_and_go_on_after_it() {
     let (elections, reads) = sweep(0..60, 3, 6000, &Settings::default(), false);
-    assert!(elections > 60 && reads > 60, "{elections} elections, {reads} reads");
+    assert!(elections > 120 && reads > 600, "{elections} elections, {reads} reads");
 }
 
 #[test]
@@ -279,7 +283,7 @@ fn a_leader_is_found_within_four_timeouts_after_the_old_one_dies() {
         let mut first = None;
         for tick in 0..120 {
             for id in group.ids() {
-                group.act(id, |member| Ok(member.tick())).unwrap();
+                group.tell(id, |member| member.tick()).unwrap();
             }
             group.settle().unwrap();
             let leader = group.leader();

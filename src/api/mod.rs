@@ -5,15 +5,19 @@
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `pod`, `workload`, `node`, `network`, `event`, `plain`: the kinds, compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
+//! - `defaults`: what the API server adds to objects
 //! - `int_or_string`: numbers that may be percentages
 //! - `manifest`: files of objects, and what is wrong with them
+//! - `patch`: JSON, merge and strategic merge patches
 //! - `quantity`: amounts of resources
 //! - `selector`: label and field selectors
-//! - `yaml`: text to values that know their places
 //! - `strict`: values to typed objects, refusing unknown fields and wrong types
+//! - `time`: points in time as the API writes them
 //! - `validation`: what the API server refuses, and how it says so
+//! - `yaml`: text to values that know their places
 
 pub mod convert;
+pub mod defaults;
 pub mod event;
 pub mod int_or_string;
 pub mod kind;
@@ -23,12 +27,14 @@ pub mod name;
 pub mod network;
 pub mod node;
 pub mod object;
+pub mod patch;
 pub mod plain;
 pub mod pod;
 pub mod quantity;
 pub mod resources;
 pub mod selector;
 pub mod strict;
+pub mod time;
 pub mod validation;
 pub mod workload;
 pub mod yaml;

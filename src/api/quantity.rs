@@ -194,7 +194,9 @@ impl fmt::Display for Quantity {
             return f.write_str("0");
         }
         // Binary suffixes cannot say fractions, and below 1024 they have nothing to say.
-        let binary = self.format == Format::BinarySi && self.is_whole() && self.nano.abs() >= 1024 * NANO;
+        let binary = self.format == Format::BinarySi
+            && self.is_whole()
+            && self.nano.unsigned_abs() >= 1024 * NANO.unsigned_abs();
         if binary {
             let mut number = self.nano / NANO;
             let mut suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].into_iter();
@@ -419,6 +421,15 @@ mod tests {
         assert_eq!(sum("64Mi", "1M"), Some("68108864".to_owned()));
         assert_eq!(sum("0", "64Mi"), Some("64Mi".to_owned()));
         assert_eq!(sum("500m", "1.5"), Some("2".to_owned()));
+    }
+
+    #[test]
+    fn sums_beyond_all_bounds_stay_at_the_bound() {
+        let least = Quantity::parse("-170141183460469231731687303715Ki").unwrap_or_default();
+        let less = least.minus(Quantity::parse("170141183460469231731687303715").unwrap_or_default());
+        let less = less.minus(Quantity::parse("170141183460469231731687303715").unwrap_or_default());
+        assert_eq!(less.value(), i64::MIN);
+        assert!(less.to_string().starts_with("-170141183460469231731"));
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use crate::engine::time::SimDuration;
 
 use super::plan::Plan;
 use super::view::{Now, View};
+use super::work_queue::RetryDelays;
 
 /// A control loop. Level-triggered: it decides from what the cache shows, never from having seen every change.
 ///
@@ -35,8 +36,27 @@ pub trait Controller {
         None
     }
 
+    /// How long a key that failed waits for its next try.
+    fn retry_delays(&self) -> RetryDelays {
+        RetryDelays::default()
+    }
+
+    /// After how many tries in a row a failing key is left alone until something changes; none for never.
+    fn max_retries(&self) -> Option<u32> {
+        None
+    }
+
     /// Decides what to do about a key. Pure: the same view, key and time give the same plan.
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan;
+
+    /// Asked in place of `reconcile` while the cache has not yet shown what a [`Step::Expect`] of the key announced:
+    /// what may be done without counting on it, as writing the status
+    /// (kube-controller-manager, ReplicaSet: an unsatisfied expectation stops creations and deletions, not the status).
+    ///
+    /// [`Step::Expect`]: super::plan::Step::Expect
+    fn reconcile_expecting(&self, _view: &View<'_>, _key: &ObjectKey, _now: Now) -> Plan {
+        Plan::nothing()
+    }
 }
 
 /// A change that an informer has seen.

@@ -1,8 +1,8 @@
-//! What a component knows of the cluster: its informers' caches, and the present time.
+//! What a component knows of the cluster: a reader's view of its informers' cache, and the present time.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+pub use super::cache::Cache;
 use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
@@ -26,146 +26,86 @@ impl Now {
     }
 }
 
-/// The objects of one component's informers, indexed as control loops ask for them. Always somewhat behind the truth.
-#[derive(Default)]
-pub struct Cache {
-    kinds: BTreeMap<Kind, BTreeMap<(Name, Name), Object>>,
-    by_owner: BTreeMap<Uid, BTreeSet<ObjectKey>>,
-    pods_by_node: BTreeMap<Name, BTreeSet<(Name, Name)>>,
-    synced: BTreeSet<Kind>,
-}
-
 /// A reader's view of a cache.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     cache: &'a Cache,
 }
 
-impl Cache {
-    /// Takes a version of an object in; returns what it replaces.
-    pub fn insert(&mut self, object: Object) -> Option<Object> {
-        let meta = object.meta();
-        let place = (meta.namespace.clone(), meta.name.clone());
-        let objects = self.kinds.entry(object.kind()).or_default();
-        let old = objects.insert(place, object.clone());
-        match &old {
-            Some(old) if same_index(old, &object) => {}
-            _ => {
-                if let Some(old) = &old {
-                    self.unindex(old);
-                }
-                self.index(&object);
-            }
-        }
-        old
-    }
-
-    /// Takes an object out; returns it.
-    pub fn remove(&mut self, key: &ObjectKey) -> Option<Object> {
-        let objects = self.kinds.get_mut(&key.kind)?;
-        let old = objects.remove(&(key.namespace.clone(), key.name.clone()))?;
-        self.unindex(&old);
-        Some(old)
-    }
-
-    /// Notes that the first list of a kind has arrived.
-    pub fn mark_synced(&mut self, kind: Kind) {
-        self.synced.insert(kind);
-    }
-
-    /// A view for readers.
-    pub fn view(&self) -> View<'_> {
-        View { cache: self }
-    }
-
-    fn index(&mut self, object: &Object) {
-        for owner in object.meta().owners() {
-            self.by_owner.entry(owner.uid).or_default().insert(object.key());
-        }
-        if let Object::Pod(pod) = object
-            && let Some(node) = &pod.node
-        {
-            let place = (pod.meta.namespace.clone(), pod.meta.name.clone());
-            self.pods_by_node.entry(node.clone()).or_default().insert(place);
-        }
-    }
-
-    fn unindex(&mut self, object: &Object) {
-        for owner in object.meta().owners() {
-            if let Some(keys) = self.by_owner.get_mut(&owner.uid) {
-                keys.remove(&object.key());
-                if keys.is_empty() {
-                    self.by_owner.remove(&owner.uid);
-                }
-            }
-        }
-        if let Object::Pod(pod) = object
-            && let Some(node) = &pod.node
-            && let Some(places) = self.pods_by_node.get_mut(node)
-        {
-            places.remove(&(pod.meta.namespace.clone(), pod.meta.name.clone()));
-            if places.is_empty() {
-                self.pods_by_node.remove(node);
-            }
-        }
-    }
-}
-
-/// True if both versions stand in the same places of the indexes.
-fn same_index(old: &Object, new: &Object) -> bool {
-    let node = |object: &Object| object.get::<Pod>().and_then(|pod| pod.node.clone());
-    old.meta().owners() == new.meta().owners() && node(old) == node(new)
-}
-
 impl<'a> View<'a> {
+    pub(super) fn of(cache: &'a Cache) -> Self {
+        View { cache }
+    }
+
     /// An object by kind, namespace (empty for kinds without one) and name.
-    pub fn get<R: Resource>(&self, namespace: &Name, name: &Name) -> Option<&'a Rc<R>> {
-        self.object(&ObjectKey { kind: R::KIND, namespace: namespace.clone(), name: name.clone() }).and_then(R::of)
+    pub fn get<R: Resource>(&self, namespace: &str, name: &str) -> Option<&'a Rc<R>> {
+        self.cache.find(R::KIND, namespace, name).and_then(R::of)
     }
 
     /// An object by key.
     pub fn object(&self, key: &ObjectKey) -> Option<&'a Object> {
-        self.cache.kinds.get(&key.kind)?.get(&(key.namespace.clone(), key.name.clone()))
+        self.cache.find(key.kind, &key.namespace, &key.name)
+    }
+
+    /// An object by kind, namespace (empty for kinds without one) and name.
+    pub fn object_at(&self, kind: Kind, namespace: &str, name: &str) -> Option<&'a Object> {
+        self.cache.find(kind, namespace, name)
     }
 
     /// All objects of a kind, by namespace and name.
     pub fn list<R: Resource>(&self) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
-        self.cache.kinds.get(&R::KIND).into_iter().flat_map(|objects| objects.values()).filter_map(R::of)
+        self.objects(R::KIND).filter_map(R::of)
+    }
+
+    /// All objects of a kind, by namespace and name.
+    pub fn objects(&self, kind: Kind) -> impl Iterator<Item = &'a Object> + use<'a> {
+        self.cache.of_kind(kind)
     }
 
     /// All objects of a kind in a namespace, by name.
-    pub fn list_in<R: Resource>(&self, namespace: &Name) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
-        let from = (namespace.clone(), Name::EMPTY);
-        let namespace = namespace.clone();
-        let objects = self.cache.kinds.get(&R::KIND).into_iter().flat_map(move |objects| objects.range(from.clone()..));
-        objects.take_while(move |((place, _), _)| *place == namespace).filter_map(|(_, object)| R::of(object))
+    pub fn list_in<R: Resource>(&self, namespace: &str) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
+        self.objects_in(R::KIND, namespace).filter_map(R::of)
+    }
+
+    /// All objects of a kind in a namespace, by name.
+    pub fn objects_in(&self, kind: Kind, namespace: &str) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let mut objects = self.cache.of_kind_from(kind, namespace).peekable();
+        let first = objects.peek().map(|object| &object.meta().namespace).filter(|first| first.as_str() == namespace);
+        objects.take_while(move |object| Some(&object.meta().namespace) == first)
     }
 
     /// All objects of a kind that name an owner, by namespace and name.
     pub fn owned_by<R: Resource>(&self, owner: Uid) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
-        let view = *self;
-        self.dependents(owner).filter(|key| key.kind == R::KIND).filter_map(move |key| R::of(view.object(key)?))
+        self.dependent_objects(owner).filter_map(R::of)
     }
 
     /// The keys of all objects that name an owner, of any kind.
-    pub fn dependents(&self, owner: Uid) -> impl Iterator<Item = &'a ObjectKey> + use<'a> {
-        self.cache.by_owner.get(&owner).into_iter().flatten()
+    pub fn dependents(&self, owner: Uid) -> impl Iterator<Item = ObjectKey> + use<'a> {
+        self.dependent_objects(owner).map(Object::key)
+    }
+
+    /// All objects that name an owner, of any kind, by kind, namespace and name.
+    pub fn dependent_objects(&self, owner: Uid) -> impl Iterator<Item = &'a Object> + use<'a> {
+        self.cache.owned_by(owner)
     }
 
     /// All pods that are bound to a node, by namespace and name.
     pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &'a Rc<Pod>> + use<'a> {
-        let pods = self.cache.kinds.get(&Kind::Pod);
-        let places = self.cache.pods_by_node.get(node).into_iter().flatten();
-        places.filter_map(move |place| Pod::of(pods?.get(place)?))
+        self.cache.on_node(node).filter_map(Pod::of)
+    }
+
+    /// All pods or ReplicaSets of a namespace that no controller owns, by name; nothing for other kinds.
+    pub fn orphans<R: Resource>(&self, namespace: &Name) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
+        self.cache.orphans(R::KIND, namespace).filter_map(R::of)
     }
 
     /// How many objects of a kind there are.
     pub fn count(&self, kind: Kind) -> usize {
-        self.cache.kinds.get(&kind).map_or(0, BTreeMap::len)
+        self.cache.count(kind)
     }
 
     /// True once the first list of a kind has arrived.
     pub fn has_synced(&self, kind: Kind) -> bool {
-        self.cache.synced.contains(&kind)
+        self.cache.has_synced(kind)
     }
 }

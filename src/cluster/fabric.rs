@@ -3,15 +3,16 @@
 //! A component's handler sees of it only its [`Context`]; the world schedules what follows.
 
 use crate::apiserver::protocol::ApiMessage;
-use crate::engine::distribution::Distribution;
+use crate::engine::disk::{DiskProfile, DiskQueue};
 use crate::engine::network::{Arrival, Delivery, Network, Notice, Ticket};
 use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
 use crate::engine::queue::EventQueue;
-use crate::engine::random::{Seed, Stream};
+use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
 
 use super::event::{Event, Scheduled};
-use super::message::{EtcdMessage, Message, ServerMessage};
+use super::message::{EtcdMessage, Message};
+use crate::apiserver::ServerMessage;
 
 /// The network, the messages under way and the disks.
 pub struct Fabric {
@@ -20,7 +21,7 @@ pub struct Fabric {
     messages: Vec<Option<UnderWay>>,
     vacant: Vec<u32>,
     held: Vec<(Ticket, u32)>,
-    disks: Vec<Disk>,
+    disks: Vec<ProcessDisk>,
     sent: u64,
 }
 
@@ -32,31 +33,10 @@ struct UnderWay {
     cause: Cause,
 }
 
-/// The disk of one process.
-struct Disk {
+/// The disk requests of one process.
+struct ProcessDisk {
     profile: DiskProfile,
-    stream: Stream,
-    /// When the last request is durable: requests complete in order.
-    busy_until: SimTime,
-}
-
-/// How fast a disk is.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DiskProfile {
-    /// Until written data is durable.
-    pub sync: Distribution,
-    /// How many bytes a second are written. Zero means at once.
-    pub bytes_per_second: u64,
-}
-
-impl Default for DiskProfile {
-    /// A data centre's SSD: fdatasync 0.5 ms in the median and 4 ms at the 99th percentile, 400 MB/s.
-    fn default() -> Self {
-        DiskProfile {
-            sync: Distribution::log_normal(SimDuration::from_micros(500), SimDuration::from_millis(4)),
-            bytes_per_second: 400_000_000,
-        }
-    }
+    queue: DiskQueue,
 }
 
 /// A message that has arrived: who sent it, to whom, what.
@@ -77,7 +57,7 @@ impl Fabric {
 
     /// Gives the next process its disk; to be called once for each process, in their order.
     pub fn add_disk(&mut self, seed: Seed, process: &str, profile: DiskProfile) {
-        self.disks.push(Disk { profile, stream: seed.stream(process, "disk"), busy_until: SimTime::ZERO });
+        self.disks.push(ProcessDisk { profile, queue: DiskQueue::new(seed.stream(process, "disk")) });
     }
 
     /// How many messages were sent.
@@ -85,14 +65,14 @@ impl Fabric {
         self.sent
     }
 
-    /// Who sent the message in a slot, and to whom.
-    pub fn ends(&self, slot: u32) -> Option<(ProcessId, ProcessId)> {
-        self.messages[slot as usize].as_ref().map(|message| (message.from, message.to))
+    /// A process died: its disk requests no longer keep later ones waiting.
+    pub fn crash_disk(&mut self, now: SimTime, process: ProcessId) {
+        self.disks[process.0 as usize].queue.crash(now);
     }
 
-    /// The message in a slot.
-    pub fn message(&self, slot: u32) -> Option<&Message> {
-        self.messages[slot as usize].as_ref().map(|under_way| &under_way.message)
+    /// The message in a slot, with sender and receiver.
+    pub fn message(&self, slot: u32) -> Option<(ProcessId, ProcessId, &Message)> {
+        self.messages[slot as usize].as_ref().map(|parcel| (parcel.from, parcel.to, &parcel.message))
     }
 
     /// What becomes of a message at the time foreseen for its arrival: handed over, or kept, or lost.
@@ -189,11 +169,8 @@ impl Fabric {
 
     fn write(&mut self, queue: &mut EventQueue<Scheduled>, process: ProcessId, bytes: u64, token: Token, cause: Cause) {
         let epoch = self.network.epoch(process);
-        let disk = &mut self.disks[process.0 as usize];
-        let transfer = bytes.saturating_mul(1_000_000_000).checked_div(disk.profile.bytes_per_second).unwrap_or(0);
-        let sync = disk.stream.sample(&disk.profile.sync);
-        let done = disk.busy_until.max(queue.now()) + SimDuration::from_nanos(transfer) + sync;
-        disk.busy_until = done;
+        let ProcessDisk { profile, queue: disk } = &mut self.disks[process.0 as usize];
+        let done = disk.write_and_sync(queue.now(), profile, bytes);
         queue.schedule(done, Scheduled { cause, event: Event::DiskDone { process, epoch, token } });
     }
 }

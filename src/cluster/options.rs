@@ -3,9 +3,10 @@
 use crate::api::meta::Epoch;
 use crate::api::node::Taint;
 use crate::api::resources::Resources;
+use crate::controllers;
+use crate::engine::disk::DiskProfile;
 use crate::engine::network::NetworkOptions;
-
-use super::fabric::DiskProfile;
+use crate::runtime::model::ImageModels;
 
 /// A cluster to be simulated.
 #[derive(Clone, Debug)]
@@ -22,6 +23,10 @@ pub struct ClusterOptions {
     pub nodes: Vec<NodeOptions>,
     /// The network.
     pub network: NetworkOptions,
+    /// What images do once they run.
+    pub images: ImageModels,
+    /// The controllers' settings.
+    pub controllers: controllers::config::Config,
     /// Client-side limits of each controller: requests a second, and how many at once.
     pub controller_limits: Limits,
     /// Client-side limits of the scheduler.
@@ -77,6 +82,8 @@ impl Default for ClusterOptions {
             api_servers: 1,
             nodes: Vec::new(),
             network: NetworkOptions::default(),
+            images: ImageModels::default(),
+            controllers: controllers::config::Config::default(),
             controller_limits: Limits { per_second: 20, burst: 30 },
             scheduler_limits: Limits { per_second: 50, burst: 100 },
         }

@@ -6,10 +6,15 @@
 //! - `hash`: hash tables with a fixed hash function, for lookups
 //! - `digest`: one number that is different as soon as one event differs
 //! - `network`: what becomes of messages between processes; partitions, crashes, broken connections
+//! - `disk`: when a write is durable, and what a crash leaves
+//! - `driver`: the loop, in virtual time or in step with the wall clock
+//! - `trace`: what happened, and because of what
 //! - `process`: what a component is to the engine, and what it may ask for
 
 pub mod digest;
+pub mod disk;
 pub mod distribution;
+pub mod driver;
 pub mod hash;
 mod heap;
 pub mod network;
@@ -17,3 +22,4 @@ pub mod process;
 pub mod queue;
 pub mod random;
 pub mod time;
+pub mod trace;

@@ -65,6 +65,10 @@ pub enum Error {
     TooManyLearners,
     /// The change would leave fewer started members than a quorum.
     NotEnoughStarted,
+    /// The leadership did not move in time.
+    TimeoutLeaderTransfer,
+    /// Raft did not take the proposal: the leadership is moving.
+    ProposalDropped,
     /// The deadline of the request passed in a wait that knows only deadlines (blocked in a proposal without a leader).
     DeadlineExceeded,
 }
@@ -112,9 +116,7 @@ impl Error {
             Error::Timeout => "etcdserver: request timed out",
             Error::TimeoutLeaderFail => "etcdserver: request timed out, possibly due to previous leader failure",
             Error::TimeoutConnectionLost => "etcdserver: request timed out, possibly due to connection lost",
-            Error::TimeoutWaitApplied => {
-                "etcdserver: request timed out, waiting for the applied index took too long"
-            }
+            Error::TimeoutWaitApplied => "etcdserver: request timed out, waiting for the applied index took too long",
             Error::Unhealthy => "etcdserver: unhealthy cluster",
             Error::NotSupportedForLearner => "etcdserver: rpc not supported for learner",
             Error::BadLeaderTransferee => "etcdserver: bad leader transferee",
@@ -123,9 +125,9 @@ impl Error {
             Error::MemberNotLearner => "etcdserver: can only promote a learner member",
             Error::LearnerNotReady => "etcdserver: can only promote a learner member which is in sync with leader",
             Error::TooManyLearners => "etcdserver: too many learner members in cluster",
-            Error::NotEnoughStarted => {
-                "etcdserver: re-configuration failed due to not enough started members"
-            }
+            Error::NotEnoughStarted => "etcdserver: re-configuration failed due to not enough started members",
+            Error::TimeoutLeaderTransfer => "etcdserver: request timed out, leader transfer took too long",
+            Error::ProposalDropped => "raft proposal dropped",
             Error::DeadlineExceeded => "context deadline exceeded",
         }
     }
@@ -160,8 +162,9 @@ impl Error {
             | Error::TimeoutLeaderFail
             | Error::TimeoutConnectionLost
             | Error::TimeoutWaitApplied
+            | Error::TimeoutLeaderTransfer
             | Error::Unhealthy => Code::Unavailable,
-            Error::DeadlineExceeded => Code::Unknown,
+            Error::DeadlineExceeded | Error::ProposalDropped => Code::Unknown,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Leases: keys that vanish together when nobody keeps them alive.
 //!
-//! Granting and revoking go through the log, so [`LeaseTable`] is part of the state that all members share. Time does
+//! Granting and revoking go through the log, so the table of leases is part of the state that all members share. Time does
 //! not go through the log: only the leader runs a [`LeaseClock`], and a new leader begins with every lease at its full
 //! time to live again (etcd: server/lease/lessor.go).
 

@@ -7,10 +7,14 @@
 //! - `mvcc`: revisions, transactions, compaction; one store in memory, seen by each member as far as it has applied
 //! - `lease`: leases granted through the log, and the clock that only the leader runs
 //! - `watch`: watchers of one member
+//! - `message`: what clients and members say to a member, and what it answers
+//! - `member`: a member as a process on a machine: it drives the consensus core, a disk, the store, leases and watchers
 
 pub mod error;
 pub mod key;
 pub mod lease;
+pub mod member;
+pub mod message;
 pub mod mvcc;
 pub mod raft;
 pub mod value;

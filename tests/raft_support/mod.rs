@@ -53,6 +53,7 @@ pub struct Group {
     pub machines: BTreeMap<u64, Machine>,
     pub mail: Vec<Mail>,
     pub checker: SafetyChecker,
+    founders: Configuration,
 }
 
 #[derive(Debug)]
@@ -69,22 +70,24 @@ impl From<Violation> for Failure {
 
 impl Group {
     pub fn new(seed: u64, settings: Settings, voters: u64) -> Group {
+        let founders = Configuration::new((1..=voters).map(MemberId), []);
         let mut group = Group {
             settings,
             seed: Seed(seed),
             machines: BTreeMap::new(),
             mail: Vec::new(),
             checker: SafetyChecker::new(),
+            founders,
         };
-        let configuration = Configuration::new((1..=voters).map(MemberId), []);
         for id in 1..=voters {
-            group.add_machine(id, configuration.clone());
+            group.add_machine(id);
         }
         group
     }
 
-    /// A machine with an empty disk; it joins a running group with the empty configuration.
-    pub fn add_machine(&mut self, id: u64, configuration: Configuration) {
+    /// A machine with an empty disk, of a founder or of someone who joins.
+    pub fn add_machine(&mut self, id: u64) {
+        let configuration = self.founders.clone();
         let disk = Durable {
             hard_state: HardState::default(),
             configuration: configuration.clone(),
@@ -137,8 +140,6 @@ impl Group {
             machine.flush();
         }
         machine.unsynced_commit = 0;
-        machine.applied.clear();
-        machine.applied_index = 0;
         machine.reads.clear();
         let machine = &self.machines[&id];
         self.checker.observe_crash(&machine.down())?;
@@ -151,6 +152,8 @@ impl Group {
         machine.lives += 1;
         let chance = seed.stream(&format!("etcd-{id}.{}", machine.lives), "election");
         let disk = machine.disk.clone();
+        machine.applied.clear();
+        machine.applied_index = 0;
         if let Some(snapshot) = &disk.snapshot {
             machine.applied = snapshot.data.clone();
             machine.applied_index = snapshot.last.index;
@@ -177,6 +180,15 @@ impl Group {
             Err(StepError::ProposalDropped) => Ok(None),
             Err(StepError::Corrupted(corruption)) => Err(Failure::Corrupted(corruption)),
         }
+    }
+
+    /// Tells a member something that it cannot refuse.
+    pub fn tell(&mut self, id: u64, action: impl FnOnce(&mut Member)) -> Result<(), Failure> {
+        let told = self.act(id, |member| {
+            action(member);
+            Ok(())
+        });
+        told.map(|_| ())
     }
 
     fn observe(&mut self, id: u64) -> Result<(), Failure> {
@@ -287,7 +299,7 @@ impl Group {
 
 impl Machine {
     fn down(&self) -> Down<'_, Word, Words> {
-        Down { id: self.id, disk: &self.disk, configuration: &self.configuration }
+        Down { id: self.id, disk: &self.disk, applied: self.applied_index, configuration: &self.configuration }
     }
 
     fn apply(&mut self, batch: &Batch) {

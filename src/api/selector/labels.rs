@@ -244,6 +244,17 @@ impl Selector {
         Selector::new(labels.into_iter().map(equal).collect())
     }
 
+    /// These conditions and one more: that a label is there with this value.
+    pub fn with(&self, key: &str, value: &str) -> Selector {
+        let equal = Requirement {
+            key: key.into(),
+            operator: Operator::Equals,
+            values: SmallVec::from_iter([Box::from(value)]),
+            bound: 0,
+        };
+        Selector { nothing: self.nothing, ..Selector::new(self.requirements.iter().cloned().chain([equal]).collect()) }
+    }
+
     /// Whether labels satisfy all conditions.
     pub fn matches(&self, labels: &(impl Labels + ?Sized)) -> bool {
         !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(labels))
@@ -297,8 +308,8 @@ mod tests {
     fn check(text: &str, printed: Result<&str, &str>, matching: &[&[(&str, &str)]], others: &[&[(&str, &str)]]) {
         let selector = Selector::parse(text);
         assert_eq!(
-            selector.as_ref().map(ToString::to_string),
-            printed.map(str::to_owned).map_err(str::to_owned).as_ref().map(Clone::clone)
+            selector.as_ref().map(ToString::to_string).map_err(String::clone),
+            printed.map(str::to_owned).map_err(str::to_owned)
         );
         let selector = selector.unwrap_or(Selector::nothing());
         for labels in matching {

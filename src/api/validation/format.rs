@@ -102,12 +102,7 @@ pub fn dns_1035_label(value: &str) -> Complaints {
     if value.len() > 63 {
         complaints.push(too_long(63));
     }
-    if !shaped(
-        value,
-        |byte| byte.is_ascii_lowercase(),
-        |byte| lower_or_digit(byte) || byte == b'-',
-        |byte| lower_or_digit(byte),
-    ) {
+    if !shaped(value, |byte| byte.is_ascii_lowercase(), |byte| lower_or_digit(byte) || byte == b'-', lower_or_digit) {
         complaints.push(expected(
             "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
              character, and end with an alphanumeric character",

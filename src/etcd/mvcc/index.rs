@@ -9,10 +9,14 @@ use crate::etcd::key::{Key, KeyRange};
 /// Where a key lies in the index. Valid until the key is removed by compaction.
 pub(super) type Slot = u32;
 
+/// Histories in one block.
+const BLOCK: usize = 256;
+
 /// Keys by name and in order. Deleted keys stay until compaction forgets them.
 #[derive(Debug)]
 pub(super) struct KeyIndex<V> {
-    slots: Vec<Option<KeyHistory<V>>>,
+    /// Histories in blocks, so that a growing store copies none of them and wastes little.
+    blocks: Vec<Vec<Option<KeyHistory<V>>>>,
     free: Vec<Slot>,
     by_name: Map<Key, Slot>,
     in_order: BTreeMap<Key, Slot>,
@@ -21,7 +25,7 @@ pub(super) struct KeyIndex<V> {
 impl<V> KeyIndex<V> {
     /// An index without keys.
     pub fn new() -> Self {
-        KeyIndex { slots: Vec::new(), free: Vec::new(), by_name: Map::default(), in_order: BTreeMap::new() }
+        KeyIndex { blocks: Vec::new(), free: Vec::new(), by_name: Map::default(), in_order: BTreeMap::new() }
     }
 
     /// Where a key lies, if it was ever written and not forgotten.
@@ -31,12 +35,18 @@ impl<V> KeyIndex<V> {
 
     /// The history of the key in a slot. The slot must be in use.
     pub fn history(&self, slot: Slot) -> &KeyHistory<V> {
-        self.slots[slot as usize].as_ref().expect("a slot is asked for only while its key is kept")
+        self.blocks[slot as usize / BLOCK][slot as usize % BLOCK]
+            .as_ref()
+            .expect("a slot is asked for only while its key is kept")
     }
 
     /// The history of the key in a slot, to be changed. The slot must be in use.
     pub fn history_mut(&mut self, slot: Slot) -> &mut KeyHistory<V> {
-        self.slots[slot as usize].as_mut().expect("a slot is asked for only while its key is kept")
+        self.place(slot).as_mut().expect("a slot is asked for only while its key is kept")
+    }
+
+    fn place(&mut self, slot: Slot) -> &mut Option<KeyHistory<V>> {
+        &mut self.blocks[slot as usize / BLOCK][slot as usize % BLOCK]
     }
 
     /// Adds a key that is not there, with its first version.
@@ -44,13 +54,17 @@ impl<V> KeyIndex<V> {
         let history = KeyHistory::new(key.clone(), first);
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.slots[slot as usize] = Some(history);
+                *self.place(slot) = Some(history);
                 slot
             }
             None => {
-                let slot = Slot::try_from(self.slots.len()).expect("fewer than 2^32 keys");
-                self.slots.push(Some(history));
-                slot
+                if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
+                    self.blocks.push(Vec::with_capacity(BLOCK));
+                }
+                let full = (self.blocks.len() - 1) * BLOCK;
+                let block = self.blocks.last_mut().expect("there is one now");
+                block.push(Some(history));
+                Slot::try_from(full + block.len() - 1).expect("fewer than 2^32 keys")
             }
         };
         self.by_name.insert(key.clone(), slot);
@@ -60,7 +74,7 @@ impl<V> KeyIndex<V> {
 
     /// Removes a key of which nothing is kept.
     pub fn remove(&mut self, slot: Slot) {
-        if let Some(history) = self.slots[slot as usize].take() {
+        if let Some(history) = self.place(slot).take() {
             self.by_name.remove(history.key.as_str());
             self.in_order.remove(history.key.as_str());
             self.free.push(slot);

@@ -26,7 +26,7 @@ mod version;
 mod tests;
 
 pub use request::{
-    Bounds, Compare, DeleteRange, KeyValue, Operation, OperationResult, Put, Range, RangeResult, Relation, Sort, SortBy,
-    Target, Txn, TxnResult,
+    Bounds, Compare, DeleteRange, KeyValue, Operation, OperationResult, Put, Range, RangeResult, Relation, Sort,
+    SortBy, Target, Txn, TxnResult,
 };
-pub use shared::{Applied, Command, Outcome, SharedStore, Snapshot, View};
+pub use shared::{Applied, Command, Diverged, Outcome, SharedStore, Snapshot, View};

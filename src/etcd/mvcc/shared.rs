@@ -44,7 +44,7 @@ const SWEEP_BATCH: usize = 64;
 #[derive(Clone, Debug)]
 pub enum Command<V> {
     /// Carry out a transaction.
-    Txn(Txn<V>),
+    Txn(Rc<Txn<V>>),
     /// Forget the history before a revision.
     Compact(u64),
     /// Grant a lease.
@@ -56,6 +56,12 @@ pub enum Command<V> {
     },
     /// Revoke a lease and delete its keys.
     LeaseRevoke(LeaseId),
+}
+
+impl<V> From<Txn<V>> for Command<V> {
+    fn from(txn: Txn<V>) -> Self {
+        Command::Txn(Rc::new(txn))
+    }
 }
 
 impl<V: Value> Command<V> {
@@ -183,7 +189,8 @@ impl<V: Value> SharedStore<V> {
     /// The view of a member that has applied nothing.
     pub fn view(&self) -> View<V> {
         let mut shared = self.0.borrow_mut();
-        let seat = Seat { at: Snapshot::EMPTY, durable: Snapshot::EMPTY, running: true, log_begins: shared.first_record };
+        let seat =
+            Seat { at: Snapshot::EMPTY, durable: Snapshot::EMPTY, running: true, log_begins: shared.first_record };
         let place = match shared.seats.iter().position(Option::is_none) {
             Some(place) => place,
             None => {
@@ -398,14 +405,12 @@ impl<V: Value> Shared<V> {
     fn carry_out(&mut self, index: u64, command: &Command<V>) {
         let outcome = match command {
             Command::Txn(txn) => match self.state.transact(txn) {
-                Ok(result) if result.succeeded && txn.is_plain() => None,
-                Ok(result) => Some(Outcome::Txn(result)),
+                Ok(None) => None,
+                Ok(Some(result)) => Some(Outcome::Txn(result)),
                 Err(error) => Some(Outcome::Failed(error)),
             },
             Command::Compact(revision) => self.state.compact(*revision).err().map(Outcome::Failed),
-            &Command::LeaseGrant { id, ttl_s } => {
-                self.state.leases.grant(id, ttl_s, index).err().map(Outcome::Failed)
-            }
+            &Command::LeaseGrant { id, ttl_s } => self.state.leases.grant(id, ttl_s, index).err().map(Outcome::Failed),
             Command::LeaseRevoke(id) => self.state.revoke(*id, index).err().map(Outcome::Failed),
         };
         if let Some(outcome) = outcome {

@@ -113,12 +113,8 @@ struct World {
 impl World {
     fn new() -> World {
         let store = SharedStore::new();
-        let node = || Node {
-            view: store.view(),
-            watchers: Watchers::default(),
-            durable: Snapshot::EMPTY,
-            restarted: false,
-        };
+        let node =
+            || Node { view: store.view(), watchers: Watchers::default(), durable: Snapshot::EMPTY, restarted: false };
         World {
             model: Model::new(),
             log: Vec::new(),
@@ -234,11 +230,11 @@ impl World {
         match step {
             Step::Put { key, value, lease } => {
                 let lease = LeaseId::new(u64::from(lease)).filter(|_| lease < 4);
-                self.propose(Command::Txn(Txn::one(Operation::Put(Put { lease, ..put(key, value) }))));
+                self.propose(Command::from(Txn::one(Operation::Put(Put { lease, ..put(key, value) }))));
             }
             Step::Delete { range: over } => {
                 let delete = DeleteRange { range: range(over), previous: true };
-                self.propose(Command::Txn(Txn::one(Operation::Delete(delete))));
+                self.propose(Command::from(Txn::one(Operation::Delete(delete))));
             }
             Step::Swap { key: number, guess, value } => {
                 let modified = match guess {
@@ -248,9 +244,9 @@ impl World {
                 };
                 let compare = Compare::modified_at(key(number), modified);
                 let read = Operation::Range(Range::key(key(number)));
-                self.propose(Command::Txn(Txn::when(compare, Operation::Put(put(number, value))).otherwise(read)));
+                self.propose(Command::from(Txn::when(compare, Operation::Put(put(number, value))).otherwise(read)));
             }
-            Step::Many { keys, compare, value } => self.propose(Command::Txn(many(keys, compare, value))),
+            Step::Many { keys, compare, value } => self.propose(Command::from(many(keys, compare, value))),
             Step::Compact { back } => {
                 self.propose(Command::Compact((self.model.revision() + 1).saturating_sub(u64::from(back))));
             }
@@ -324,7 +320,7 @@ fn many(keys: [u8; 3], compare: u8, value: u8) -> Txn<Bytes> {
         _ => Target::Value(bytes(value)),
     };
     let relation = [Relation::Equal, Relation::NotEqual, Relation::Greater, Relation::Less][usize::from(value) % 4];
-    let over = if value % 2 == 0 { KeyRange::One(key(first)) } else { KeyRange::Prefix("/a/".into()) };
+    let over = if value.is_multiple_of(2) { KeyRange::One(key(first)) } else { KeyRange::Prefix("/a/".into()) };
     let mut txn = Txn::when(Compare { range: over, relation, target }, Operation::Put(put(first, value)));
     txn.success.push(Operation::Put(Put { previous: true, ..put(second, value) }));
     txn.success.push(Operation::Delete(DeleteRange { range: range(third), previous: true }));
@@ -343,7 +339,7 @@ fn receive(clients: &mut [Client], response: crate::etcd::watch::WatchResponse<B
             client.received.extend(events.iter().cloned());
         }
         WatchBody::Canceled { compact_revision, .. } => client.canceled = compact_revision,
-        WatchBody::Created | WatchBody::Progress => {}
+        WatchBody::Created | WatchBody::Progress | WatchBody::Closed(_) => {}
     }
 }
 

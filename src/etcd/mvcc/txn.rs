@@ -4,7 +4,9 @@ use smallvec::SmallVec;
 
 use super::compact::check_compaction;
 use super::range::read_revision;
-use super::request::{Compare, DeleteRange, Operation, OperationResult, Put, Range, Relation, Target, Txn, TxnResult};
+use super::request::{
+    Compare, DeleteRange, KeyValue, Operation, OperationResult, Put, Range, Relation, Target, Txn, TxnResult,
+};
 use super::store::{Revision, State};
 use super::version::Version;
 use crate::etcd::error::Error;
@@ -15,13 +17,23 @@ use crate::etcd::value::Value;
 type Path = SmallVec<[bool; 4]>;
 
 impl<V: Value> State<V> {
-    /// Carries out a transaction. Without a change the revision stays.
-    pub(super) fn transact(&mut self, txn: &Txn<V>) -> Result<TxnResult<V>, Error> {
+    /// Carries out a transaction. Without a change the revision stays. No result if it is the one that
+    /// [`Txn::plain_result`] says.
+    pub(super) fn transact(&mut self, txn: &Txn<V>) -> Result<Option<TxnResult<V>>, Error> {
         let mut path = Path::new();
         self.decide(txn, &mut path);
         self.check_branches(txn, &mut path.iter().copied())?;
         let mut revision = self.begin();
-        let result = self.carry_out(txn, &mut path.iter().copied(), &mut revision);
+        let result = if path.first() == Some(&true) && txn.is_plain() {
+            for operation in &txn.success {
+                if let Operation::Put(put) = operation {
+                    self.carry_out_put(put, &mut revision);
+                }
+            }
+            None
+        } else {
+            Some(self.carry_out(txn, &mut path.iter().copied(), &mut revision))
+        };
         self.end(&revision);
         Ok(result)
     }
@@ -96,7 +108,7 @@ impl<V: Value> State<V> {
     ) -> TxnResult<V> {
         let succeeded = path.next().unwrap_or_default();
         let results = branch(txn, succeeded).iter().map(|operation| match operation {
-            Operation::Put(put) => self.carry_out_put(put, revision),
+            Operation::Put(put) => OperationResult::Put { previous: self.carry_out_put(put, revision) },
             Operation::Delete(delete) => self.carry_out_delete(delete, revision),
             // The revision being written is above all others, so reading at it shows the changes made so far.
             Operation::Range(read) => {
@@ -109,7 +121,7 @@ impl<V: Value> State<V> {
         TxnResult { succeeded, results }
     }
 
-    fn carry_out_put(&mut self, put: &Put<V>, revision: &mut Revision) -> OperationResult<V> {
+    fn carry_out_put(&mut self, put: &Put<V>, revision: &mut Revision) -> Option<KeyValue<V>> {
         let mut previous = None;
         let (mut value, mut lease) = (put.value.clone(), put.lease);
         if (put.previous || put.keep_lease || value.is_none())
@@ -129,7 +141,7 @@ impl<V: Value> State<V> {
         if let Some(value) = value {
             self.put(&put.key, value, lease, revision);
         }
-        OperationResult::Put { previous }
+        previous
     }
 
     fn carry_out_delete(&mut self, delete: &DeleteRange, revision: &mut Revision) -> OperationResult<V> {
@@ -200,7 +212,8 @@ impl<V> Txn<V> {
 
     /// Whether the member that is asked may answer a read-only transaction from what it has.
     pub fn is_serializable(&self) -> bool {
-        let serializable = |operation: &Operation<V>| matches!(operation, Operation::Range(Range { serializable: true, .. }));
+        let serializable =
+            |operation: &Operation<V>| matches!(operation, Operation::Range(Range { serializable: true, .. }));
         self.success.iter().chain(&self.failure).all(serializable)
     }
 }
@@ -232,9 +245,7 @@ pub(super) fn read_only<V: Value>(
             let at = read_revision(read, present, compacted)?;
             Ok(OperationResult::Range(state.range(read, at)))
         }
-        Operation::Txn(within) => {
-            read_only(state, within, present, compacted).map(OperationResult::Txn)
-        }
+        Operation::Txn(within) => read_only(state, within, present, compacted).map(OperationResult::Txn),
         // Callers have asked `is_read_only`.
         Operation::Put(_) | Operation::Delete(_) => Err(Error::NotLeader),
     });

@@ -37,6 +37,8 @@ pub trait View {
     fn vote(&self) -> Option<MemberId>;
     /// The highest index that it knows to be committed.
     fn commit(&self) -> Index;
+    /// The highest index applied there; `configuration` is the membership after that entry or a later one.
+    fn applied(&self) -> Index;
     /// The highest index on its disk.
     fn durable_index(&self) -> Index;
     /// The last entry of its log.
@@ -65,6 +67,9 @@ impl<P: Command, S: Clone> View for Raft<P, S> {
     fn commit(&self) -> Index {
         self.log().committed()
     }
+    fn applied(&self) -> Index {
+        self.log().applied()
+    }
     fn durable_index(&self) -> Index {
         self.log().durable()
     }
@@ -89,6 +94,8 @@ pub struct Down<'a, P, S> {
     pub id: MemberId,
     /// What its disk holds. The entries must follow the snapshot without a gap.
     pub disk: &'a Durable<P, S>,
+    /// The highest index that had been applied there.
+    pub applied: Index,
     /// The membership that had been applied there.
     pub configuration: &'a Configuration,
 }
@@ -114,6 +121,9 @@ impl<P, S> View for Down<'_, P, S> {
     }
     fn commit(&self) -> Index {
         self.disk.hard_state.commit.max(self.snapshot().index)
+    }
+    fn applied(&self) -> Index {
+        self.applied
     }
     fn durable_index(&self) -> Index {
         self.last().index
@@ -200,6 +210,14 @@ fn committed(member: &dyn View) -> EntryId {
     EntryId { term: member.term_at(index).unwrap_or(0), index }
 }
 
+/// The last committed entry that was decided under the member's configuration or an earlier one. A leader decides under
+/// its own; what another member has not applied may have been decided under a configuration it does not know yet.
+fn decided(member: &dyn View) -> EntryId {
+    let index = if member.role() == Role::Leader { member.commit() } else { member.commit().min(member.applied()) };
+    // What it has applied may be gone from its log, when a snapshot waits to be written.
+    member.term_at(index).map_or(EntryId::default(), |term| EntryId { term, index })
+}
+
 /// Whether `holder`'s log contains the committed prefix that ends at `id`. Where `holder` has compacted beyond it, the
 /// agreement of committed prefixes is the question, which has its own property.
 fn contains(holder: &dyn View, id: EntryId) -> bool {
@@ -216,11 +234,11 @@ pub fn committed_prefixes_agree(members: &[&dyn View]) -> Result<(), Violation> 
         for index in a.lowest_known().max(b.lowest_known())..=a.commit().min(b.commit()) {
             if a.term_at(index) != b.term_at(index) {
                 let text = format!(
-                    "entry {index} is committed by member {} with term {:?} and by member {} with term {:?}",
+                    "entry {index} is committed by member {} with term {} and by member {} with term {}",
                     a.id(),
-                    a.term_at(index),
+                    a.term_at(index).unwrap_or(0),
                     b.id(),
-                    b.term_at(index)
+                    b.term_at(index).unwrap_or(0)
                 );
                 return broken(Invariant::Log, text);
             }
@@ -279,11 +297,11 @@ pub fn logs_match(members: &[&dyn View]) -> Result<(), Violation> {
                 (false, None) => {}
                 (false, Some(above)) => {
                     let text = format!(
-                        "members {} and {} agree on entry {above} and differ on entry {index}: terms {:?} and {:?}",
+                        "members {} and {} agree on entry {above} and differ on entry {index}: terms {} and {}",
                         a.id(),
                         b.id(),
-                        a.term_at(index),
-                        b.term_at(index)
+                        a.term_at(index).unwrap_or(0),
+                        b.term_at(index).unwrap_or(0)
                     );
                     return broken(Invariant::LogMatching, text);
                 }
@@ -296,7 +314,7 @@ pub fn logs_match(members: &[&dyn View]) -> Result<(), Violation> {
 /// **QuorumLogInv**: every quorum of a member's configuration has a log that contains what the member has committed.
 pub fn quorums_contain_what_is_committed(members: &[&dyn View]) -> Result<(), Violation> {
     for member in members {
-        let id = committed(*member);
+        let id = decided(*member);
         let voters = member.configuration().voters();
         let lack = members.iter().filter(|other| voters.contains(&other.id()) && !contains(**other, id)).count();
         if !voters.is_empty() && lack >= majority(voters.len()) {
@@ -317,7 +335,7 @@ pub fn quorums_contain_what_is_committed(members: &[&dyn View]) -> Result<(), Vi
 /// not the one of the member that committed are left out: they learn of the change before they could win.
 pub fn the_electable_contain_what_is_committed(members: &[&dyn View]) -> Result<(), Violation> {
     for member in members {
-        let id = committed(*member);
+        let id = decided(*member);
         for candidate in members.iter().filter(|other| other.configuration() == member.configuration()) {
             let voters = candidate.configuration().voters();
             let behind = members

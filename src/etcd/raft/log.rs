@@ -169,7 +169,9 @@ impl<P, S> Log<P, S> {
                 return Err(Corruption::ConflictWithCommitted { index: first, committed: self.committed });
             }
             self.truncate_from(first);
-            self.entries.extend(entries.into_iter().skip(known));
+            for entry in entries.into_iter().skip(known) {
+                self.entries.push_back(entry);
+            }
         }
         self.commit_to(leader_commit.min(last_new))?;
         Ok(Some(last_new))

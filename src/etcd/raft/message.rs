@@ -20,8 +20,9 @@ pub struct Message<P, S> {
     pub body: Body<P, S>,
 }
 
-/// What a message says.
+/// What a message says. The tag is as wide as the fields, so that moving a message copies aligned words.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Body<P, S> {
     /// The leader's entries after `previous`, and how far the log is committed.
     Append {

@@ -16,6 +16,51 @@
 //! window, snapshots for whoever is too far behind, safe reads, leadership transfer, learners, one membership change at a
 //! time. Members are visited in id order everywhere.
 //!
+//! A group of one elects itself and applies what is proposed:
+//!
+//! ```
+//! use kubesim::engine::random::Seed;
+//! use kubesim::etcd::raft::{
+//!     Command, Configuration, Durable, HardState, MemberId, Payload, Raft, Ready, Settings,
+//! };
+//!
+//! #[derive(Clone)]
+//! struct Put(&'static str);
+//!
+//! impl Command for Put {
+//!     fn size_bytes(&self) -> u64 {
+//!         self.0.len() as u64
+//!     }
+//! }
+//!
+//! let disk = Durable {
+//!     hard_state: HardState::default(),
+//!     configuration: Configuration::new([MemberId(1)], []),
+//!     snapshot: None,
+//!     entries: Vec::new(),
+//! };
+//! let chance = Seed(7).stream("etcd-0", "election");
+//! let mut member: Raft<Put, ()> = Raft::new(MemberId(1), Settings::default(), chance, disk).unwrap();
+//! let mut ready = Ready::default();
+//! let mut applied = Vec::new();
+//! for tick in 0..30 {
+//!     member.tick();
+//!     if tick == 25 {
+//!         member.propose(Put("hello")).unwrap();
+//!     }
+//!     while member.ready(&mut ready) {
+//!         // Here a real member writes `ready.entries` and `ready.hard_state`, and sends the messages to others.
+//!         for entry in ready.committed.drain(..) {
+//!             if let Payload::Normal(put) = entry.data {
+//!                 applied.push(put.0);
+//!             }
+//!         }
+//!         member.advance(ready.receipt).unwrap();
+//!     }
+//! }
+//! assert_eq!(applied, ["hello"]);
+//! ```
+//!
 //! The map, from the bottom up:
 //!
 //! - `entry`: entries of the log, their ids and payloads

@@ -182,7 +182,7 @@ impl Progress {
             if self.next - 1 != rejected {
                 return false;
             }
-            self.next = rejected.min(hint + 1).max(self.matched + 1);
+            self.next = rejected.min(hint.saturating_add(1)).max(self.matched + 1);
             self.paused = false;
         }
         self.sent_commit = self.sent_commit.min(self.next - 1);

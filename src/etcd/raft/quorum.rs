@@ -9,11 +9,14 @@ pub fn majority(voters: usize) -> usize {
 
 /// The highest value that a quorum has reached, given the value of each voter. Without voters there is no quorum and the
 /// answer is 0: nothing is ever agreed on.
-pub fn reached_by_majority(values: impl Iterator<Item = u64>) -> u64 {
-    let mut sorted: SmallVec<[u64; 8]> = values.collect();
-    if let [a, b, c] = sorted[..] {
+#[inline]
+pub fn reached_by_majority(values: impl Iterator<Item = u64> + Clone) -> u64 {
+    // The usual case, without sorting: the middle one of three.
+    let mut all = values.clone();
+    if let (Some(a), Some(b), Some(c), None) = (all.next(), all.next(), all.next(), all.next()) {
         return a.min(b).max(a.max(b).min(c));
     }
+    let mut sorted: SmallVec<[u64; 8]> = values.collect();
     if sorted.is_empty() {
         return 0;
     }

@@ -44,6 +44,7 @@ struct Shadow {
     role: Role,
     term: Term,
     commit: Index,
+    applied: Index,
     durable: Index,
     last: EntryId,
     log: Spans,
@@ -93,6 +94,7 @@ impl Shadow {
             role: Role::Follower,
             term: 0,
             commit: 0,
+            applied: 0,
             durable: 0,
             last: EntryId::default(),
             log: Spans::default(),
@@ -100,8 +102,10 @@ impl Shadow {
         }
     }
 
-    fn committed(&self) -> EntryId {
-        EntryId { term: self.log.term(self.commit).unwrap_or(0), index: self.commit }
+    /// The last committed entry that was decided under the member's configuration or an earlier one.
+    fn decided(&self) -> EntryId {
+        let index = if self.role == Role::Leader { self.commit } else { self.commit.min(self.applied) };
+        EntryId { term: self.log.term(index).unwrap_or(0), index }
     }
 
     /// Whether `view` shows nothing new.
@@ -155,14 +159,17 @@ impl SafetyChecker {
     fn compare(&mut self, position: usize, view: &impl View, crashed: bool) -> Result<(), Violation> {
         let before = &self.members[position];
         let elected = view.role() == Role::Leader && (before.role, before.term) != (Role::Leader, view.term());
+        let before_last = before.last;
         let reconfigured = before.configuration != *view.configuration();
         if elected {
             self.record_leader(view)?;
         }
-        let lost = self.follow_log(position, view, crashed)?;
+        // The same last entry stands for the same log.
+        let lost = before_last != view.last() && self.follow_log(position, view, crashed)?;
         let member = &mut self.members[position];
         member.role = view.role();
         member.term = view.term();
+        member.applied = view.applied();
         member.durable = view.durable_index();
         member.last = view.last();
         if reconfigured {
@@ -307,16 +314,19 @@ impl SafetyChecker {
         member.commit = commit;
         let known = self.committed.last;
         for index in before + 1..=commit {
-            let (ours, theirs) = (member.log.term(index), self.committed.term(index));
-            match (ours, theirs) {
-                (Some(ours), None) => {
+            let Some(ours) = member.log.term(index) else {
+                let text = format!("member {} has committed entry {index} and does not have it", member.id);
+                return broken(Invariant::Log, text);
+            };
+            match self.committed.term(index) {
+                None => {
                     self.committed.push(ours);
                     self.committed_in.push(member.term);
                 }
-                (Some(ours), Some(theirs)) if ours == theirs => {}
-                _ => {
+                Some(theirs) if ours == theirs => {}
+                Some(theirs) => {
                     let text = format!(
-                        "member {} has committed entry {index} of term {ours:?}, another one of term {theirs:?}",
+                        "member {} has committed entry {index} of term {ours}, which another has committed with term {theirs}",
                         member.id
                     );
                     return broken(Invariant::Log, text);
@@ -330,7 +340,7 @@ impl SafetyChecker {
     fn check_new_commit(&self, position: usize) -> Result<(), Violation> {
         self.check_quorums(position)?;
         let member = &self.members[position];
-        let id = member.committed();
+        let id = member.decided();
         for other in self.members.iter().filter(|other| !other.log.contains(id)) {
             if other.role == Role::Leader && other.term > member.term {
                 return self.check_complete(other, id.index);
@@ -358,7 +368,7 @@ impl SafetyChecker {
     /// Every quorum of a member's configuration has a log with what the member has committed, and if it leads, a disk.
     fn check_quorums(&self, position: usize) -> Result<(), Violation> {
         let member = &self.members[position];
-        let id = member.committed();
+        let id = member.decided();
         let voters = member.configuration.voters();
         if voters.is_empty() || id.index == 0 {
             return Ok(());

@@ -121,7 +121,8 @@ mod tests {
         }
         let keys = ["/registry/pods/default/web", "/registry/nodes/a", "/registry/zones", "/", "/registry/pods/"];
         for key in keys {
-            let expected: Vec<u32> = (0..).zip(&ranges).filter(|(_, range)| range.contains(key)).map(|(at, _)| at).collect();
+            let expected: Vec<u32> =
+                (0..).zip(&ranges).filter(|(_, range)| range.contains(key)).map(|(at, _)| at).collect();
             assert_eq!(index.matching(key).to_vec(), expected, "{key}");
         }
         for (place, range) in (0..).zip(&ranges) {

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use self::index::{Place, WatchIndex};
+use super::error::Error;
 use super::key::KeyRange;
 use super::mvcc::{KeyValue, View};
 use super::value::Value;
@@ -120,6 +121,8 @@ pub enum WatchBody<V> {
     Events(Rc<[WatchEvent<V>]>),
     /// Nothing but the revision.
     Progress,
+    /// The stream has ended, with all its watches.
+    Closed(Error),
 }
 
 /// A response and where it goes.

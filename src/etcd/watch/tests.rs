@@ -37,7 +37,7 @@ impl Member {
     }
 
     fn put(&mut self, key: &str) {
-        self.run(Command::Txn(Txn::one(Operation::Put(Put::new(key.into(), Rc::from([1]))))));
+        self.run(Command::from(Txn::one(Operation::Put(Put::new(key.into(), Rc::from([1]))))));
     }
 
     fn watch(&mut self, request: WatchRequest) {
@@ -63,6 +63,7 @@ impl Member {
                 WatchBody::Created => "created".to_owned(),
                 WatchBody::Canceled { reason, compact_revision } => format!("canceled {compact_revision:?} {reason}"),
                 WatchBody::Progress => format!("progress {}", response.revision),
+                WatchBody::Closed(error) => format!("closed {error}"),
                 WatchBody::Events(events) => {
                     let word = |event: &WatchEvent<Bytes>| {
                         let sign = if event.is_delete() { "-" } else { "+" };
@@ -106,7 +107,7 @@ fn a_revision_comes_whole_and_filters_leave_out_what_is_not_wanted() {
     member.said();
     let mut txn = Txn::one(Operation::Put(Put::new("b".into(), Rc::from([2]))));
     txn.success.push(Operation::Delete(DeleteRange { range: KeyRange::Prefix("a/".into()), previous: false }));
-    member.run(Command::Txn(txn));
+    member.run(Command::from(txn));
     assert_eq!(member.said(), ["1: -a/1@5 was@2 -a/2@5 was@3", "2: +b@5", "3: -a/1@5 -a/2@5"]);
 }
 

@@ -7,7 +7,8 @@ use crate::etcd::error::Error;
 use crate::etcd::key::Key;
 use crate::etcd::lease::LeaseId;
 use crate::etcd::mvcc::{
-    Command, Compare, KeyValue, Operation, OperationResult, Outcome, Range, RangeResult, Relation, Target, Txn, TxnResult,
+    Command, Compare, KeyValue, Operation, OperationResult, Outcome, Range, RangeResult, Relation, Target, Txn,
+    TxnResult,
 };
 use crate::etcd::watch::{WatchEvent, WatchRequest};
 

@@ -32,12 +32,12 @@ impl Alone {
     }
 
     fn put(&mut self, key: &str, value: u8) -> u64 {
-        self.run(Command::Txn(Txn::one(put(key, value))));
+        self.run(Command::from(Txn::one(put(key, value))));
         self.view.revision()
     }
 
     fn delete(&mut self, range: KeyRange) -> u64 {
-        self.run(Command::Txn(Txn::one(delete(range))));
+        self.run(Command::from(Txn::one(delete(range))));
         self.view.revision()
     }
 
@@ -79,7 +79,7 @@ fn a_put_that_keeps_value_or_lease_needs_the_key() {
     let lease = LeaseId::new(7);
     let keep_value = |lease| Put { value: None, lease, ..Put::new(Key::from("a"), bytes(0)) };
     let keep_lease = || Put { keep_lease: true, ..Put::new(Key::from("a"), bytes(9)) };
-    let run = |store: &mut Alone, put| store.run(Command::Txn(Txn::one(Operation::Put(put))));
+    let run = |store: &mut Alone, put| store.run(Command::from(Txn::one(Operation::Put(put))));
     assert_eq!(run(&mut store, keep_value(None)), Outcome::Failed(Error::KeyNotFound));
     assert_eq!(run(&mut store, keep_lease()), Outcome::Failed(Error::KeyNotFound));
     store.put("a", 1);
@@ -124,7 +124,7 @@ fn transactions_within_decide_on_the_state_before_the_outermost() {
     let mut outer = Txn::when(a_is_old(), put("a", 2));
     outer.success.push(Operation::Txn(Box::new(inner)));
     outer.success.push(Operation::Range(Range::of(KeyRange::Prefix("".into()))));
-    let Outcome::Txn(result) = store.run(Command::Txn(outer)) else { panic!("carried out") };
+    let Outcome::Txn(result) = store.run(Command::from(outer)) else { panic!("carried out") };
     let OperationResult::Range(read) = &result.results[2] else { panic!("a read") };
     let seen: Vec<_> = read.kvs.iter().map(|kv| (kv.key.as_str(), kv.modified)).collect();
     assert_eq!(seen, [("a", 3), ("b", 3)], "one revision, and the transaction sees its own changes");
@@ -200,7 +200,7 @@ fn memory_is_given_back_after_compaction() {
 fn an_idle_or_slow_member_holds_back_what_it_can_still_read() {
     let shared = SharedStore::<Bytes>::new();
     let (mut fast, mut slow) = (shared.view(), shared.view());
-    let log: Vec<Command<Bytes>> = (0..50).map(|value| Command::Txn(Txn::one(put("a", value)))).collect();
+    let log: Vec<Command<Bytes>> = (0..50).map(|value| Command::from(Txn::one(put("a", value)))).collect();
     for (index, command) in (1..).zip(&log) {
         fast.apply(index, 1, Some(command)).expect("in order");
         if index <= 10 {
@@ -225,13 +225,41 @@ fn an_idle_or_slow_member_holds_back_what_it_can_still_read() {
 }
 
 #[test]
+fn a_member_that_was_down_for_very_long_sees_nothing_until_a_snapshot_comes() {
+    let shared = SharedStore::<Bytes>::new();
+    let (mut fast, mut away) = (shared.view(), shared.view());
+    let command = Command::from(Txn::one(put("a", 1)));
+    for member in [&mut fast, &mut away] {
+        member.apply(1, 1, Some(&command)).expect("in order");
+        member.persist();
+    }
+    away.crash();
+    for index in 2..=30_000 {
+        fast.apply(index, 1, Some(&command)).expect("in order");
+    }
+    fast.persist();
+    fast.apply(30_001, 1, Some(&Command::Compact(29_000))).expect("in order");
+    assert_eq!(away.restart().index, 1);
+    assert!(away.is_hollow());
+    assert_eq!(away.range(&Range::key("a".into())), Err(Error::Stopped));
+    // The log of the member may still reach far: what it applies again is not carried out again.
+    for index in 2..=100 {
+        away.apply(index, 1, Some(&command)).expect("in order");
+    }
+    assert_eq!((away.revision(), away.is_hollow(), fast.revision()), (101, true, 30_001));
+    away.restore(fast.position());
+    let request = Range::key("a".into());
+    assert_eq!(away.range(&request), fast.range(&request));
+}
+
+#[test]
 fn one_revocation_is_one_revision_with_its_deletions_in_order() {
     let mut store = Alone::new();
     let id = LeaseId::new(5).expect("not zero");
     store.run(Command::LeaseGrant { id, ttl_s: 60 });
     for key in ["e/9", "e/10", "e/2"] {
         let put = Put { lease: Some(id), ..Put::new(key.into(), bytes(1)) };
-        store.run(Command::Txn(Txn::one(Operation::Put(put))));
+        store.run(Command::from(Txn::one(Operation::Put(put))));
     }
     let before = store.view.revision();
     assert_eq!(store.run(Command::LeaseRevoke(id)), Outcome::Done);
@@ -268,7 +296,7 @@ fn a_value_is_stamped_once_however_many_members_apply_it_however_often() {
     let shared = SharedStore::<Stamped>::new();
     let mut members = [shared.view(), shared.view(), shared.view()];
     let value = Stamped(Rc::default());
-    let command = Command::Txn(Txn::one(Operation::Put(Put::new("a".into(), value.clone()))));
+    let command = Command::from(Txn::one(Operation::Put(Put::new("a".into(), value.clone()))));
     for member in &mut members {
         member.apply(1, 1, Some(&command)).expect("in order");
     }

@@ -4,11 +4,15 @@
 //! The decoder is a serde deserializer that knows where it is. A value of a wrong type is noted and read as absent, so
 //! that what follows is looked at too.
 
+mod probe;
+
 use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
 use serde_json::Value;
+
+use self::probe::element_type;
 
 /// A value whose type does not fit its field.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -327,12 +331,12 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
                 value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)),
             ) => Err(Failure::Own { found: json_type(value).to_owned(), expected: "string" }),
             ("Quantity", Value::Null) => visitor.visit_newtype_struct("0".into_deserializer()),
-            ("Quantity", Value::String(text)) => match super::quantity::Quantity::parse(text.trim()) {
+            ("Quantity", Value::String(text)) => match crate::api::quantity::Quantity::parse(text.trim()) {
                 Ok(_) => visitor.visit_newtype_struct(self),
                 Err(error) => Err(Failure::Message(error.to_string())),
             },
             ("Quantity", Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
-                Err(Failure::Message(super::quantity::QuantityError::Format.to_string()))
+                Err(Failure::Message(crate::api::quantity::QuantityError::Format.to_string()))
             }
             _ => visitor.visit_newtype_struct(self),
         }
@@ -444,109 +448,6 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         };
         let reader = self.reader.with(value);
         self.reader.tracker.within(Step::Field(key.to_owned()), || seed.deserialize(reader))
-    }
-}
-
-/// Asks a collection what it would hold: gives it one element that answers every question with the type asked for.
-fn element_type(collection: impl FnOnce(Probe) -> Option<Failure>) -> String {
-    match collection(Probe) {
-        Some(Failure::Type { expected, .. }) => expected,
-        _ => "interface {}".to_owned(),
-    }
-}
-
-struct Probe;
-
-macro_rules! probes {
-    ($($method:ident $go_type:literal;)*) => {
-        $(fn $method<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Failure> {
-            mismatch(&Value::Null, $go_type)
-        })*
-    };
-}
-
-impl<'de> de::Deserializer<'de> for Probe {
-    type Error = Failure;
-
-    probes! {
-        deserialize_any "interface {}"; deserialize_bool "bool"; deserialize_i8 "int8"; deserialize_i16 "int16";
-        deserialize_i32 "int32"; deserialize_i64 "int64"; deserialize_u8 "uint8"; deserialize_u16 "uint16";
-        deserialize_u32 "uint32"; deserialize_u64 "uint64"; deserialize_f32 "float32"; deserialize_f64 "float64";
-        deserialize_char "string"; deserialize_str "string"; deserialize_string "string"; deserialize_bytes "[]uint8";
-        deserialize_byte_buf "[]uint8"; deserialize_unit "interface {}"; deserialize_identifier "string";
-        deserialize_ignored_any "interface {}";
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, _: V) -> Result<V::Value, Failure> {
-        mismatch(&Value::Null, go_struct(name))
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, _: V) -> Result<V::Value, Failure> {
-        mismatch(&Value::Null, if name == "Quantity" { "resource.Quantity".to_owned() } else { go_struct(name) })
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        mismatch(&Value::Null, format!("[]{}", element_type(|probe| visitor.visit_seq(probe).err())))
-    }
-
-    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Failure> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: usize,
-        visitor: V,
-    ) -> Result<V::Value, Failure> {
-        self.deserialize_seq(visitor)
-    }
-
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        let element = element_type(|probe| visitor.visit_map(probe).err());
-        mismatch(&Value::Null, format!("map[string]{element}"))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        _: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Failure> {
-        mismatch(&Value::Null, go_struct(name))
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        _: V,
-    ) -> Result<V::Value, Failure> {
-        mismatch(&Value::Null, "string")
-    }
-}
-
-impl<'de> de::SeqAccess<'de> for Probe {
-    type Error = Failure;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
-        seed.deserialize(Probe).map(Some)
-    }
-}
-
-impl<'de> de::MapAccess<'de> for Probe {
-    type Error = Failure;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Failure> {
-        seed.deserialize("".into_deserializer()).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Failure> {
-        seed.deserialize(Probe)
     }
 }
 

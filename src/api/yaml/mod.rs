@@ -2,13 +2,22 @@
 //!
 //! Scalars are read as kubectl reads them (YAML 1.1, after go-yaml version 2): `y`, `yes` and `on` are true, `0644` is
 //! octal, timestamps stay text, `<<` merges. No tag makes an object, nothing is included from elsewhere.
+//!
+//! - `places`: where values stand
+//! - `scalar`: what scalars mean
+
+mod places;
+mod scalar;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use base64::Engine;
-use serde_json::{Map, Number, Value};
-use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use serde_json::{Map, Value};
+use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, Span};
+
+use self::places::Inside;
+pub use self::places::{Mark, Places};
+use self::scalar::resolve;
 
 /// What to do where a mapping names a key twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,97 +26,6 @@ pub enum Duplicates {
     Refuse,
     /// The last one counts and a warning is given, as for manifests.
     LastWins,
-}
-
-/// A piece of the text: where it begins for people, and its bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Mark {
-    /// Counted from 1.
-    pub line: usize,
-    /// Counted from 1, in characters.
-    pub column: usize,
-    /// The first byte.
-    pub start: usize,
-    /// One past the last byte.
-    pub end: usize,
-}
-
-/// Where a value stands, and everything in it.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Places {
-    /// The key that leads to the value, if it is in a mapping.
-    pub key: Option<Mark>,
-    /// The value itself.
-    pub value: Mark,
-    inside: Inside,
-}
-
-#[derive(Clone, PartialEq, Debug, Default)]
-enum Inside {
-    #[default]
-    Nothing,
-    Entries(BTreeMap<String, Rc<Places>>),
-    Items(Vec<Rc<Places>>),
-}
-
-impl Places {
-    /// The place of a field written as in the API server's messages: `spec.containers[0].name`, `metadata.labels[a.b/c]`.
-    /// Where that is not in the text, the nearest thing around it.
-    pub fn field(&self, path: &str) -> &Places {
-        let mut place = self;
-        let mut rest = path;
-        while !rest.is_empty() {
-            let Some((next, after)) = place.step(rest) else { return place };
-            (place, rest) = (next, after);
-        }
-        place
-    }
-
-    /// The place of a JSON pointer such as `/spec/replicas`, or the nearest thing around it.
-    pub fn pointer(&self, pointer: &str) -> &Places {
-        let mut place = self;
-        for step in pointer.split('/').skip(1) {
-            let step = step.replace("~1", "/").replace("~0", "~");
-            let next = match &place.inside {
-                Inside::Nothing => None,
-                Inside::Entries(entries) => entries.get(&step),
-                Inside::Items(items) => step.parse().ok().and_then(|index: usize| items.get(index)),
-            };
-            let Some(next) = next else { return place };
-            place = next;
-        }
-        place
-    }
-
-    /// The item at an index of a list.
-    pub fn item(&self, index: usize) -> Option<&Rc<Places>> {
-        match &self.inside {
-            Inside::Items(items) => items.get(index),
-            Inside::Nothing | Inside::Entries(_) => None,
-        }
-    }
-
-    /// One step along a field path: the place reached and what remains of the path.
-    fn step<'s, 'p>(&'s self, path: &'p str) -> Option<(&'s Places, &'p str)> {
-        let path = path.strip_prefix('.').unwrap_or(path);
-        if let Some(bracketed) = path.strip_prefix('[') {
-            let (inner, rest) = bracketed.split_once(']')?;
-            let next = match &self.inside {
-                Inside::Items(items) => items.get(inner.parse::<usize>().ok()?)?,
-                Inside::Entries(entries) => entries.get(inner.trim_matches('"'))?,
-                Inside::Nothing => return None,
-            };
-            return Some((next, rest));
-        }
-        let Inside::Entries(entries) = &self.inside else { return None };
-        // Keys may hold dots, so the longest key that fits is taken.
-        let fits = |key: &str| match path.strip_prefix(key) {
-            Some(rest) if rest.is_empty() || rest.starts_with(['.', '[']) => Some(rest),
-            _ => None,
-        };
-        let (key, next) = entries.iter().filter(|(key, _)| fits(key).is_some()).max_by_key(|(key, _)| key.len())?;
-        Some((next, fits(key)?))
-    }
 }
 
 /// One document of a text.
@@ -429,91 +347,6 @@ fn key_text(value: &Value) -> Result<String, String> {
         Value::Null => Err("a key must not be null".to_owned()),
         Value::Array(_) | Value::Object(_) => Err("a key must be a scalar".to_owned()),
     }
-}
-
-/// The value of a scalar, after go-yaml version 2, resolve.go.
-fn resolve(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
-    let plain = match tag.map(Tag::core_suffix) {
-        None => style == ScalarStyle::Plain,
-        Some(Some("str")) => false,
-        Some(Some(_)) => true,
-        Some(None) if tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("binary") || tag.suffix() == "binary") => {
-            let packed: String = text.split_whitespace().collect();
-            let bytes = base64::engine::general_purpose::STANDARD.decode(packed);
-            let bytes = bytes.map_err(|_| "!!binary value contains invalid base64 data".to_owned())?;
-            return Ok(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        }
-        Some(None) => false,
-    };
-    if !plain {
-        return Ok(Value::String(text.to_owned()));
-    }
-    Ok(match text {
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Value::Bool(true),
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Value::Bool(false),
-        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf"
-        | "-.INF" => return Err(format!("{text} cannot be said in JSON")),
-        _ if text.starts_with(['+', '-', '.']) || text.starts_with(|first: char| first.is_ascii_digit()) => {
-            number(text).unwrap_or_else(|| Value::String(text.to_owned()))
-        }
-        _ => Value::String(text.to_owned()),
-    })
-}
-
-fn number(text: &str) -> Option<Value> {
-    let digits = text.replace('_', "");
-    let (negative, unsigned) = match digits.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, digits.strip_prefix('+').unwrap_or(&digits)),
-    };
-    if let Some(magnitude) = integer(unsigned) {
-        let value = if negative { -magnitude } else { magnitude };
-        if let Ok(value) = i64::try_from(value) {
-            return Some(Value::from(value));
-        }
-        if let Ok(value) = u64::try_from(value) {
-            return Some(Value::from(value));
-        }
-    }
-    if !looks_like_float(unsigned) {
-        return None;
-    }
-    let value: f64 = digits.parse().ok().filter(|value: &f64| value.is_finite())?;
-    // Go writes a float without a fraction as a whole number, so `replicas: 3.0` is accepted.
-    if value.trunc() == value && value.abs() < 9e18 {
-        return Some(Value::from(value as i64));
-    }
-    Number::from_f64(value).map(Value::Number)
-}
-
-/// A whole number with Go's prefixes; a leading zero means octal.
-fn integer(digits: &str) -> Option<i128> {
-    let (digits, radix) = match digits.as_bytes() {
-        [b'0', b'x' | b'X', ..] => (&digits[2..], 16),
-        [b'0', b'o' | b'O', ..] => (&digits[2..], 8),
-        [b'0', b'b' | b'B', ..] => (&digits[2..], 2),
-        [b'0', _, ..] => (&digits[1..], 8),
-        _ => (digits, 10),
-    };
-    if digits.starts_with(['+', '-']) {
-        return None;
-    }
-    u64::from_str_radix(digits, radix).ok().map(i128::from)
-}
-
-/// Digits with at most one point among them and perhaps an exponent.
-fn looks_like_float(unsigned: &str) -> bool {
-    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, Some(exponent.strip_prefix(['+', '-']).unwrap_or(exponent))),
-        None => (unsigned, None),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    all_digits(whole)
-        && all_digits(fraction)
-        && !(whole.is_empty() && fraction.is_empty())
-        && exponent.is_none_or(|exponent| !exponent.is_empty() && all_digits(exponent))
 }
 
 #[cfg(test)]

@@ -1,0 +1,428 @@
+//! The objects of one component's informers, indexed as control loops ask for them.
+//!
+//! Objects are shared by reference with the rest of the program. An entry costs a slot of 24 bytes, a place in a hash table
+//! and four to eight bytes in each index; nothing is allocated to look something up. Iteration is by namespace and name.
+
+use std::cmp::Ordering;
+use std::hash::Hasher;
+
+use super::order::Order;
+use super::view::View;
+use crate::api::kind::{Kind, REGISTRY};
+use crate::api::meta::{ObjectKey, Uid};
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::engine::hash::{FixedHasher, Map};
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// The objects of one component's informers. Always somewhat behind the truth.
+#[derive(Default)]
+pub struct Cache {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// The first slot for each hash of kind, namespace and name; equal hashes are chained.
+    places: Map<u64, u32>,
+    kinds: [Order; REGISTRY.len()],
+    by_owner: Map<Uid, Order>,
+    pods_by_node: Map<Name, Order>,
+    orphans: Map<(Kind, Name), Order>,
+    synced: [bool; REGISTRY.len()],
+}
+
+struct Slot {
+    object: Option<Object>,
+    /// The next slot with the same hash.
+    next: u32,
+}
+
+impl Cache {
+    /// Takes a version of an object in; returns what it replaces.
+    pub fn insert(&mut self, object: Object) -> Option<Object> {
+        let meta = object.meta();
+        let hash = hash(object.kind(), &meta.namespace, &meta.name);
+        match self.find_hashed(hash, object.kind(), &meta.namespace, &meta.name) {
+            Some(slot) => self.replace(slot, object),
+            None => {
+                self.add(hash, object);
+                None
+            }
+        }
+    }
+
+    /// Takes an object out; returns it.
+    pub fn remove(&mut self, key: &ObjectKey) -> Option<Object> {
+        self.remove_at(key.kind, &key.namespace, &key.name)
+    }
+
+    /// Takes out what stands at the place of an object; returns it.
+    pub fn take_out(&mut self, object: &Object) -> Option<Object> {
+        let meta = object.meta();
+        self.remove_at(object.kind(), &meta.namespace, &meta.name)
+    }
+
+    /// Notes that the first list of a kind has arrived.
+    pub fn mark_synced(&mut self, kind: Kind) {
+        self.synced[kind as usize] = true;
+    }
+
+    /// A view for readers.
+    pub fn view(&self) -> View<'_> {
+        View::of(self)
+    }
+
+    /// The object at a place.
+    pub(super) fn find(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Object> {
+        let slot = self.find_hashed(hash(kind, namespace, name), kind, namespace, name)?;
+        self.slots[slot as usize].object.as_ref()
+    }
+
+    /// All objects of a kind, by namespace and name.
+    pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        self.objects(Some(&self.kinds[kind as usize]))
+    }
+
+    /// All objects of a kind from a namespace on, by namespace and name.
+    pub(super) fn of_kind_from<'a>(
+        &'a self,
+        kind: Kind,
+        namespace: &str,
+    ) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let compare = |there: u32| self.namespace_of(there).cmp(namespace);
+        self.kinds[kind as usize].iter_from(&compare).filter_map(|slot| self.slots[slot as usize].object.as_ref())
+    }
+
+    /// All objects that name an owner, by kind, namespace and name.
+    pub(super) fn owned_by(&self, owner: Uid) -> impl Iterator<Item = &Object> {
+        self.objects(self.by_owner.get(&owner))
+    }
+
+    /// All pods bound to a node, by namespace and name.
+    pub(super) fn on_node<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a Object> + use<'a> {
+        self.objects(self.pods_by_node.get(node))
+    }
+
+    /// All pods or ReplicaSets of a namespace without controller, by name.
+    pub(super) fn orphans<'a>(&'a self, kind: Kind, namespace: &Name) -> impl Iterator<Item = &'a Object> + use<'a> {
+        self.objects(self.orphans.get(&(kind, namespace.clone())))
+    }
+
+    /// How many objects of a kind there are.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        self.kinds[kind as usize].len()
+    }
+
+    /// True once the first list of a kind has arrived.
+    pub(super) fn has_synced(&self, kind: Kind) -> bool {
+        self.synced[kind as usize]
+    }
+
+    fn objects<'a>(&'a self, order: Option<&'a Order>) -> impl Iterator<Item = &'a Object> + use<'a> {
+        order.into_iter().flat_map(Order::iter).filter_map(|slot| self.slots[slot as usize].object.as_ref())
+    }
+
+    fn namespace_of(&self, slot: u32) -> &str {
+        self.slots[slot as usize].object.as_ref().map_or("", |object| &object.meta().namespace)
+    }
+
+    fn find_hashed(&self, hash: u64, kind: Kind, namespace: &str, name: &str) -> Option<u32> {
+        let mut slot = *self.places.get(&hash)?;
+        while slot != NONE {
+            let entry = &self.slots[slot as usize];
+            if entry.object.as_ref().is_some_and(|object| place(object) == (kind, namespace, name)) {
+                return Some(slot);
+            }
+            slot = entry.next;
+        }
+        None
+    }
+
+    fn replace(&mut self, slot: u32, object: Object) -> Option<Object> {
+        let entry = &mut self.slots[slot as usize].object;
+        let reindex = entry.as_ref().is_none_or(|old| !same_index(old, &object));
+        if !reindex {
+            return entry.replace(object);
+        }
+        self.unindex(slot);
+        let old = self.slots[slot as usize].object.replace(object);
+        self.index(slot);
+        old
+    }
+
+    fn add(&mut self, hash: u64, object: Object) {
+        let kind = object.kind();
+        let next = self.places.get(&hash).copied().unwrap_or(NONE);
+        let entry = Slot { object: Some(object), next };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = entry;
+                slot
+            }
+            None => {
+                assert!(self.slots.len() < NONE as usize, "the cache is full");
+                self.slots.push(entry);
+                self.slots.len() as u32 - 1
+            }
+        };
+        self.places.insert(hash, slot);
+        let slots = &self.slots;
+        self.kinds[kind as usize].insert(slot, |there| compare(slots, there, slot));
+        self.index(slot);
+    }
+
+    fn remove_at(&mut self, kind: Kind, namespace: &str, name: &str) -> Option<Object> {
+        let hash = hash(kind, namespace, name);
+        let slot = self.find_hashed(hash, kind, namespace, name)?;
+        self.unindex(slot);
+        let slots = &self.slots;
+        self.kinds[kind as usize].remove(|there| compare(slots, there, slot));
+        self.unchain(hash, slot);
+        self.free.push(slot);
+        self.slots[slot as usize].object.take()
+    }
+
+    fn unchain(&mut self, hash: u64, slot: u32) {
+        let next = self.slots[slot as usize].next;
+        let mut before = match self.places.get_mut(&hash) {
+            Some(first) if *first == slot && next == NONE => {
+                self.places.remove(&hash);
+                return;
+            }
+            Some(first) if *first == slot => {
+                *first = next;
+                return;
+            }
+            Some(first) => *first,
+            None => return,
+        };
+        while before != NONE {
+            let entry = &mut self.slots[before as usize];
+            if entry.next == slot {
+                entry.next = next;
+                return;
+            }
+            before = entry.next;
+        }
+    }
+
+    fn index(&mut self, slot: u32) {
+        let slots = &self.slots;
+        let Some(object) = &slots[slot as usize].object else { return };
+        let in_order = |there: u32| compare(slots, there, slot);
+        for owner in distinct_owners(object) {
+            self.by_owner.entry(owner).or_default().insert(slot, in_order);
+        }
+        if let Some(node) = node(object) {
+            self.pods_by_node.entry(node.clone()).or_default().insert(slot, in_order);
+        }
+        if is_orphan(object) {
+            let place = (object.kind(), object.meta().namespace.clone());
+            self.orphans.entry(place).or_default().insert(slot, in_order);
+        }
+    }
+
+    fn unindex(&mut self, slot: u32) {
+        let slots = &self.slots;
+        let Some(object) = &slots[slot as usize].object else { return };
+        let in_order = |there: u32| compare(slots, there, slot);
+        for owner in distinct_owners(object) {
+            if take_from(self.by_owner.get_mut(&owner), in_order) {
+                self.by_owner.remove(&owner);
+            }
+        }
+        if let Some(node) = node(object)
+            && take_from(self.pods_by_node.get_mut(node), in_order)
+        {
+            self.pods_by_node.remove(node);
+        }
+        if is_orphan(object) {
+            let place = (object.kind(), object.meta().namespace.clone());
+            if take_from(self.orphans.get_mut(&place), in_order) {
+                self.orphans.remove(&place);
+            }
+        }
+    }
+}
+
+/// Takes a slot out of an index; true if nothing is left there.
+fn take_from(order: Option<&mut Order>, in_order: impl Fn(u32) -> Ordering) -> bool {
+    order.is_some_and(|order| {
+        order.remove(in_order);
+        order.is_empty()
+    })
+}
+
+fn hash(kind: Kind, namespace: &str, name: &str) -> u64 {
+    let mut hasher = FixedHasher::default();
+    hasher.write_u8(kind as u8);
+    hasher.write(namespace.as_bytes());
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
+
+fn place(object: &Object) -> (Kind, &str, &str) {
+    let meta = object.meta();
+    (object.kind(), &meta.namespace, &meta.name)
+}
+
+fn compare(slots: &[Slot], left: u32, right: u32) -> Ordering {
+    let place = |slot: u32| slots[slot as usize].object.as_ref().map(place);
+    if left == right { Ordering::Equal } else { place(left).cmp(&place(right)) }
+}
+
+/// The owners, each once.
+fn distinct_owners(object: &Object) -> impl Iterator<Item = Uid> + '_ {
+    let owners = object.meta().owners();
+    let is_first = move |index: usize, uid: Uid| owners[..index].iter().all(|before| before.uid != uid);
+    owners
+        .iter()
+        .map(|owner| owner.uid)
+        .enumerate()
+        .filter(move |(index, uid)| is_first(*index, *uid))
+        .map(|pair| pair.1)
+}
+
+fn node(object: &Object) -> Option<&Name> {
+    match object {
+        Object::Pod(pod) => pod.node.as_ref(),
+        _ => None,
+    }
+}
+
+/// True if the object is of a kind that controllers adopt and has no controller.
+fn is_orphan(object: &Object) -> bool {
+    matches!(object.kind(), Kind::Pod | Kind::ReplicaSet) && object.meta().controller().is_none()
+}
+
+/// True if both versions stand in the same places of the indexes.
+fn same_index(old: &Object, new: &Object) -> bool {
+    old.meta().owners == new.meta().owners && node(old) == node(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::meta::{Meta, OwnerReference};
+    use crate::api::object::Resource;
+    use crate::api::pod::{Pod, PodSpec, PodStatus, QosClass, RestartPolicy};
+    use crate::api::resources::Resources;
+    use crate::client::script::config_map;
+    use crate::engine::random::{Seed, Stream};
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+
+    fn spec() -> Rc<PodSpec> {
+        Rc::new(PodSpec {
+            full: Default::default(),
+            containers: Vec::new(),
+            init_count: 0,
+            requests: Resources::default(),
+            scoring_requests: Resources::default(),
+            host_ports: Vec::new(),
+            priority: 0,
+            restart_policy: RestartPolicy::Always,
+            grace_seconds: 30,
+            qos: QosClass::BestEffort,
+        })
+    }
+
+    fn owner(uid: u64, controller: bool) -> OwnerReference {
+        OwnerReference {
+            api_version: Name::of("apps/v1"),
+            kind: Name::of("ReplicaSet"),
+            name: Name::of("set"),
+            uid: Uid(u128::from(uid)),
+            controller,
+            block_owner_deletion: false,
+        }
+    }
+
+    /// A pod in one of three namespaces, on one of three nodes or none, with up to three owners, perhaps the same twice.
+    fn pod(chance: &mut Stream, spec: &Rc<PodSpec>) -> Object {
+        let owners: Vec<OwnerReference> =
+            (0..chance.below(4)).map(|place| owner(chance.below(3), place == 0 && chance.ratio(2, 3))).collect();
+        let meta = Meta {
+            namespace: NAMES[chance.below(3) as usize].into(),
+            name: format!("pod-{}", chance.below(40)).into(),
+            owners: (!owners.is_empty()).then(|| owners.into()),
+            ..Meta::default()
+        };
+        let node = NAMES.get(chance.below(4) as usize).map(|node| Name::of(node));
+        Pod { meta, spec: spec.clone(), node, token_volume: None, status: PodStatus::default() }.boxed()
+    }
+
+    fn names<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<(Kind, &'a str, &'a str)> {
+        objects.map(place).collect()
+    }
+
+    #[test]
+    fn every_index_shows_what_a_search_through_all_objects_finds_in_the_same_order() {
+        let (mut chance, spec) = (Seed(3).stream("cache", "test"), spec());
+        let (mut cache, mut all) = (Cache::default(), BTreeMap::new());
+        for round in 0..4_000 {
+            let object =
+                if chance.ratio(1, 8) { config_map(&format!("m{}", chance.below(9))) } else { pod(&mut chance, &spec) };
+            let old = if chance.ratio(1, 3) {
+                let known = all.remove(&object.key());
+                (cache.remove(&object.key()), known)
+            } else {
+                (cache.insert(object.clone()), all.insert(object.key(), object))
+            };
+            assert!(match &old {
+                (Some(left), Some(right)) => left.same(right),
+                (left, right) => left.is_none() && right.is_none(),
+            });
+            if round % 50 != 0 {
+                continue;
+            }
+            let find = |test: &dyn Fn(&Object) -> bool| names(all.values().filter(|object| test(object)));
+            let view = cache.view();
+            for kind in [Kind::Pod, Kind::ConfigMap, Kind::Node] {
+                assert_eq!(names(view.objects(kind)), find(&|object| object.kind() == kind));
+                assert_eq!(view.count(kind), find(&|object| object.kind() == kind).len());
+            }
+            for name in NAMES {
+                let inside = |object: &Object| object.kind() == Kind::Pod && object.meta().namespace == name;
+                assert_eq!(names(view.objects_in(Kind::Pod, name)), find(&inside));
+                let on = |object: &Object| node(object).is_some_and(|node| node == name);
+                assert_eq!(view.pods_on(name).count(), find(&on).len());
+                assert_eq!(names(cache.on_node(name)), find(&on));
+                let orphan = |object: &Object| inside(object) && object.meta().controller().is_none();
+                assert_eq!(names(cache.orphans(Kind::Pod, &name.into())), find(&orphan));
+            }
+            for uid in 0..3 {
+                let uid = Uid(uid);
+                let owned = |object: &Object| object.meta().owners().iter().any(|owner| owner.uid == uid);
+                assert_eq!(names(view.dependent_objects(uid)), find(&owned));
+            }
+            assert!(all.iter().all(|(key, object)| view.object(key).is_some_and(|found| found.same(object))));
+        }
+        for key in all.keys() {
+            cache.remove(key);
+        }
+        assert!(cache.by_owner.is_empty() && cache.pods_by_node.is_empty() && cache.orphans.is_empty());
+        assert!(cache.places.is_empty() && cache.free.len() == cache.slots.len());
+    }
+
+    #[test]
+    fn objects_whose_hashes_are_equal_are_told_apart() {
+        let mut cache = Cache::default();
+        let names = ["a", "b", "c", "d"];
+        for name in names {
+            cache.add(42, config_map(name));
+        }
+        let find = |cache: &Cache, name| cache.find_hashed(42, Kind::ConfigMap, "default", name);
+        assert!(names.iter().all(|name| find(&cache, name).is_some()));
+        // The first, the last and one between leave the chain.
+        for (gone, left) in [("d", vec!["a", "b", "c"]), ("a", vec!["b", "c"]), ("b", vec!["c"]), ("c", vec![])] {
+            let slot = find(&cache, gone).expect("it is there");
+            cache.unchain(42, slot);
+            assert_eq!(find(&cache, gone), None);
+            assert!(left.iter().all(|name| find(&cache, name).is_some()), "{left:?} without {gone}");
+        }
+        assert!(cache.places.is_empty());
+    }
+}

@@ -1,0 +1,94 @@
+//! Which events are written, which counted on an earlier one, which dropped (client-go, `tools/record/events_cache.go`).
+//!
+//! Three tables: how many different messages an object has had for a reason (ten in ten minutes make one combined
+//! event), which event was seen before (it is counted up), and how many events an object may have of a component
+//! (25 at once, then one in five minutes). Keys are hashes of the fields that client-go joins to a text.
+
+use smallvec::SmallVec;
+
+use super::rate_limit::RateLimit;
+use super::recent::{Recent, digest};
+use super::recorder::{Draft, Stamp};
+use crate::engine::time::{SimDuration, SimTime};
+
+/// Different messages for one reason from which on they are combined (`defaultAggregateMaxEvents`).
+const COMBINE_FROM: usize = 10;
+
+/// After how long without one, messages are counted anew (`defaultAggregateIntervalInSeconds`).
+const COMBINE_WITHIN: SimDuration = SimDuration::from_secs(600);
+
+/// Events of one type that a component may write about one object at once, and in how much time it may write one more
+/// (`defaultSpamBurst`, `defaultSpamQPS`).
+const SPAM_BURST: u32 = 25;
+const SPAM_REFILL: SimDuration = SimDuration::from_secs(300);
+
+/// What a component has said so far.
+#[derive(Default)]
+pub(super) struct Correlator {
+    similar: Recent<Similar>,
+    seen: Recent<Seen>,
+    spam: Recent<RateLimit>,
+}
+
+#[derive(Default)]
+struct Similar {
+    /// Hashes of the different messages, at most ten.
+    messages: SmallVec<[u64; 2]>,
+    last: Option<SimTime>,
+}
+
+/// An event that was made: its name's stamp, when it was first, and how often since.
+#[derive(Clone, Copy)]
+struct Seen {
+    count: i32,
+    first: Stamp,
+    name: Stamp,
+}
+
+impl Correlator {
+    /// What becomes of an event: counted and named as it is to be written, or none if it is spam.
+    /// `stamp` names a combined event.
+    pub(super) fn correlate(&mut self, mut draft: Draft, now: SimTime, stamp: Stamp) -> Option<Draft> {
+        let about = &draft.note.regarding;
+        let fields = [&about.kind, &about.namespace, &about.name, &about.api_version].map(|field| field.as_str());
+        let uid = [(about.uid.0 >> 64) as u64, about.uid.0 as u64, draft.note.kind as u64];
+        let spam_key = digest(fields, &uid);
+        let similar_key = digest(fields.into_iter().chain([draft.note.reason.as_str()]), &uid);
+        let message = digest([draft.note.message.as_str()], &[]);
+        let mut key = digest([about.field_path.as_str()], &[similar_key, message]);
+
+        if self.is_one_of_many(similar_key, message, now) {
+            key = similar_key;
+            draft.note.message.insert_str(0, "(combined from similar events): ");
+            draft.name = stamp;
+            draft.first = stamp;
+            draft.last = stamp;
+        }
+        let seen = self.seen.entry(key, || Seen { count: 0, first: draft.first, name: draft.name });
+        seen.count = seen.count.saturating_add(1);
+        (draft.count, draft.first, draft.name) = (seen.count, seen.first, seen.name);
+
+        self.spam.sweep(|limit| !limit.is_full(now));
+        let allowed = self.spam.entry(spam_key, || RateLimit::every(SPAM_REFILL, SPAM_BURST)).try_take(now);
+        allowed.then_some(draft)
+    }
+
+    /// Counts different messages; true if there are too many to write each.
+    fn is_one_of_many(&mut self, key: u64, message: u64, now: SimTime) -> bool {
+        let recent = |last: Option<SimTime>| last.is_some_and(|last| now.since(last) <= COMBINE_WITHIN);
+        self.similar.sweep(|similar| recent(similar.last));
+        let similar = self.similar.entry(key, Similar::default);
+        if !recent(similar.last) {
+            similar.messages.clear();
+        }
+        similar.last = Some(now);
+        if !similar.messages.contains(&message) {
+            similar.messages.push(message);
+        }
+        if similar.messages.len() < COMBINE_FROM {
+            return false;
+        }
+        similar.messages.remove(0);
+        true
+    }
+}

@@ -1,0 +1,82 @@
+//! A table that remembers what was used last (client-go keeps its event caches as `lru.Cache` of 4096 entries).
+//!
+//! Entries are found by a hash of what they are about. Which entries go first never depends on the table's own order.
+
+use std::hash::Hasher;
+
+use crate::engine::hash::{FixedHasher, Map};
+
+/// How many entries are kept at least.
+const CAPACITY: usize = 4096;
+
+/// Entries beyond the capacity are dropped this many at a time.
+const SURPLUS: usize = 512;
+
+/// A table of at least the 4096 entries used last.
+pub(super) struct Recent<V> {
+    entries: Map<u64, (u64, V)>,
+    uses: u64,
+    sweep_at: usize,
+}
+
+impl<V> Default for Recent<V> {
+    fn default() -> Self {
+        Recent { entries: Map::default(), uses: 0, sweep_at: 64 }
+    }
+}
+
+impl<V> Recent<V> {
+    /// An entry, which is now the one used last; made if it is not there.
+    pub(super) fn entry(&mut self, key: u64, make: impl FnOnce() -> V) -> &mut V {
+        if self.entries.len() >= CAPACITY + SURPLUS && !self.entries.contains_key(&key) {
+            self.drop_oldest();
+        }
+        self.uses += 1;
+        let uses = self.uses;
+        let entry = self.entries.entry(key).or_insert_with(|| (uses, make()));
+        entry.0 = uses;
+        &mut entry.1
+    }
+
+    /// Drops, once in a while, entries that are as good as none.
+    pub(super) fn sweep(&mut self, keep: impl Fn(&V) -> bool) {
+        if self.entries.len() >= self.sweep_at {
+            self.entries.retain(|_, (_, value)| keep(value));
+            self.entries.shrink_to(self.entries.len() * 2);
+            self.sweep_at = 64.max(self.entries.len() * 2);
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let mut uses: Vec<u64> = self.entries.values().map(|(used, _)| *used).collect();
+        let (_, first_kept, _) = uses.select_nth_unstable(SURPLUS);
+        let first_kept = *first_kept;
+        self.entries.retain(|_, (used, _)| *used >= first_kept);
+    }
+}
+
+/// A hash of several texts, none of which runs into the next.
+pub(super) fn digest<'a>(texts: impl IntoIterator<Item = &'a str>, more: &[u64]) -> u64 {
+    let mut hasher = FixedHasher::default();
+    texts.into_iter().for_each(|text| hasher.write(text.as_bytes()));
+    more.iter().for_each(|number| hasher.write_u64(*number));
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_entries_used_last_stay() {
+        let mut recent = Recent::default();
+        for key in 0..10_000u64 {
+            *recent.entry(key, || 0) += 1;
+            *recent.entry(7, || 0) += 1;
+        }
+        assert!((CAPACITY..=CAPACITY + SURPLUS).contains(&recent.entries.len()));
+        assert_eq!(*recent.entry(7, || 0), 10_001, "every round and itself: never dropped");
+        assert_eq!(*recent.entry(9_999, || 0), 1);
+        assert_eq!(*recent.entry(0, || 55), 55);
+    }
+}

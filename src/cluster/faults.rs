@@ -1,0 +1,193 @@
+//! What can be done to a cluster from outside: power, processes, partitions, nodes that come and go.
+
+use std::fmt;
+
+use crate::engine::network::{Directions, MachineId, PartitionId};
+use crate::engine::process::{Cause, ProcessId};
+use crate::engine::queue::EventQueue;
+use crate::kubelet::{Command, KubeletInput};
+
+use super::bootstrap::schedule_start;
+use super::event::Scheduled;
+use super::fabric::Wiring;
+use super::options::NodeOptions;
+use super::topology::Role;
+use super::world::World;
+
+/// Something was named that is not there, or is there already.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FaultError {
+    /// There is no machine, node or process of this name.
+    Unknown {
+        /// What was looked for, as `node`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// There is one of this name already.
+    Exists {
+        /// What was to be added.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Display for FaultError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FaultError::Unknown { what, name, known } => {
+                write!(f, "there is no {what} \"{name}\"")?;
+                let shown: Vec<&str> = known.iter().take(8).map(String::as_str).collect();
+                let more = if known.len() > shown.len() { ", ..." } else { "" };
+                write!(f, " (there are: {}{more})", shown.join(", "))
+            }
+            FaultError::Exists { what, name } => write!(f, "there is a {what} \"{name}\" already"),
+        }
+    }
+}
+
+impl std::error::Error for FaultError {}
+
+/// The event list, and the event to which what follows is ascribed.
+pub(super) struct Moment<'a> {
+    pub(super) queue: &'a mut EventQueue<Scheduled>,
+    pub(super) cause: Cause,
+}
+
+impl World {
+    fn node_place(&self, name: &str) -> Result<usize, FaultError> {
+        self.nodes.iter().position(|node| node.name().as_str() == name).ok_or_else(|| FaultError::Unknown {
+            what: "node",
+            name: name.to_owned(),
+            known: self.nodes.iter().map(|node| node.name().to_string()).collect(),
+        })
+    }
+
+    pub(super) fn machine_named(&self, name: &str) -> Result<MachineId, FaultError> {
+        self.topology.machine(name).ok_or_else(|| FaultError::Unknown {
+            what: "machine",
+            name: name.to_owned(),
+            known: self.topology.machine_names().to_vec(),
+        })
+    }
+
+    fn process_named(&self, name: &str) -> Result<ProcessId, FaultError> {
+        let all = || (0..self.topology.process_count()).map(|index| ProcessId(index as u32));
+        all().find(|process| self.topology.process_name(*process) == name).ok_or_else(|| FaultError::Unknown {
+            what: "process",
+            name: name.to_owned(),
+            known: all().map(|process| self.topology.process_name(process).to_owned()).collect(),
+        })
+    }
+
+    /// Cuts a machine's power: its processes die and nobody is told.
+    pub(super) fn crash_machine(&mut self, name: &str, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+        let machine = self.machine_named(name)?;
+        let now = moment.queue.now();
+        let processes: Vec<ProcessId> = self.topology.processes_on(machine).collect();
+        self.fabric.network.machine_down(now, machine);
+        for process in processes {
+            self.drop_state(process, now, moment.cause);
+            self.fabric.crash_disk(now, process);
+            if let Role::Kubelet(place) = self.topology.role(process) {
+                self.nodes[place as usize].crash();
+            }
+        }
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Gives a machine power again and starts its processes.
+    pub(super) fn restart_machine(&mut self, name: &str, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+        let machine = self.machine_named(name)?;
+        let now = moment.queue.now();
+        self.fabric.network.machine_up(now, machine);
+        let processes: Vec<ProcessId> = self.topology.processes_on(machine).collect();
+        for process in processes {
+            if self.fabric.network.is_alive(process) {
+                continue;
+            }
+            self.fabric.network.restart(now, process);
+            if let Role::Kubelet(place) = self.topology.role(process) {
+                let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+                self.nodes[place as usize].restart(&mut wiring);
+            }
+            schedule_start(moment.queue, process, now, moment.cause);
+        }
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Kills one process; its machine lives and tells its peers.
+    pub(super) fn crash_process(&mut self, name: &str, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+        let process = self.process_named(name)?;
+        let now = moment.queue.now();
+        if self.fabric.network.is_alive(process) {
+            self.fabric.network.crash(now, process);
+            self.drop_state(process, now, moment.cause);
+            self.fabric.crash_disk(now, process);
+        }
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Starts a process that was killed.
+    pub(super) fn restart_process(&mut self, name: &str, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+        let process = self.process_named(name)?;
+        let now = moment.queue.now();
+        if !self.fabric.network.is_alive(process) {
+            self.fabric.network.restart(now, process);
+            schedule_start(moment.queue, process, now, moment.cause);
+        }
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Makes a node's kubelet silent, or lets it speak again.
+    pub(super) fn heartbeats(&mut self, node: &str, on: bool, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        let command = if on { Command::ResumeHeartbeats } else { Command::StopHeartbeats };
+        let machine = &mut self.nodes[place];
+        let process = machine.process();
+        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+        machine.kubelet_input(KubeletInput::Command(command), &mut wiring);
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Adds a machine whose kubelet registers itself as a node.
+    pub(super) fn add_node(&mut self, options: &NodeOptions, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+        if self.topology.machine(&options.name).is_some() {
+            return Err(FaultError::Exists { what: "machine", name: options.name.clone() });
+        }
+        let process = self.add_node_machine(options, moment.queue);
+        schedule_start(moment.queue, process, moment.queue.now(), moment.cause);
+        Ok(())
+    }
+
+    /// Stops packets between two groups of machines.
+    pub(super) fn partition(
+        &mut self,
+        first: &[String],
+        second: &[String],
+        directions: Directions,
+        moment: &mut Moment<'_>,
+    ) -> Result<PartitionId, FaultError> {
+        let machines = |names: &[String]| {
+            names.iter().map(|name| self.machine_named(name)).collect::<Result<Vec<MachineId>, FaultError>>()
+        };
+        let (first, second) = (machines(first)?, machines(second)?);
+        let id = self.fabric.network.partition(moment.queue.now(), first, second, directions);
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(id)
+    }
+
+    /// Ends a partition.
+    pub(super) fn heal(&mut self, id: PartitionId, moment: &mut Moment<'_>) {
+        self.fabric.network.heal(moment.queue.now(), id);
+        self.fabric.settle(moment.queue, moment.cause);
+    }
+}

@@ -1,0 +1,132 @@
+//! The etcd members of a cluster, and the watch over Raft's invariants.
+
+use crate::apiserver::storage::Stored;
+use crate::engine::process::{Context, Input, ProcessId};
+use crate::engine::random::Seed;
+use crate::engine::time::SimTime;
+use crate::etcd::member::{Member, Settings, member_id};
+use crate::etcd::mvcc::SharedStore;
+use crate::etcd::raft::SafetyChecker;
+use crate::etcd::raft::invariants::Down;
+
+use super::message::EtcdMessage;
+
+/// All etcd members.
+pub struct Members {
+    members: Vec<Member<Stored>>,
+    processes: Vec<ProcessId>,
+    safety: SafetyChecker,
+    leader: Option<(u32, u64)>,
+    elections: u64,
+}
+
+/// What came to light when a member had handled an input.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Observation {
+    /// The leadership changed: who leads now, and the term.
+    pub leader: Option<(Option<u32>, u64)>,
+    /// What is wrong, if an invariant does not hold.
+    pub violation: Option<(String, String)>,
+}
+
+impl Members {
+    /// The members of a new etcd cluster, one for each process.
+    pub fn new(processes: &[ProcessId], names: &[String], seed: Seed) -> Self {
+        let store = SharedStore::new();
+        let member = |(process, name): (&ProcessId, &String)| {
+            Member::new(*process, name, processes, Settings::default(), seed, &store)
+        };
+        Members {
+            members: processes.iter().zip(names).map(member).collect(),
+            processes: processes.to_vec(),
+            safety: SafetyChecker::new(),
+            leader: None,
+            elections: 0,
+        }
+    }
+
+    /// Hands an input to a member and looks at what it did.
+    pub fn handle(&mut self, place: u32, input: Input<EtcdMessage>, ctx: &mut dyn Context<EtcdMessage>) -> Observation {
+        let member = &mut self.members[place as usize];
+        member.handle(input, ctx);
+        let mut observation = Observation::default();
+        if let Some(failure) = member.failure() {
+            observation.violation = Some(("etcd member".to_owned(), failure.to_string()));
+        } else if let Some(core) = member.core()
+            && let Err(violation) = self.safety.observe(core)
+        {
+            observation.violation = Some(("Raft safety".to_owned(), violation.to_string()));
+        }
+        observation.leader = self.leadership();
+        observation
+    }
+
+    /// The process of a member dies.
+    pub fn crash(&mut self, place: u32, now: SimTime) -> Observation {
+        let member = &mut self.members[place as usize];
+        if !member.is_running() {
+            return Observation::default();
+        }
+        let applied = member.view().applied_index();
+        let before = member.core().map(|core| core.configuration().clone());
+        member.crash(now);
+        let mut observation = Observation::default();
+        let configuration = before.unwrap_or_default();
+        if let Some(disk) = member.disk() {
+            let id = member_id(self.processes[place as usize]);
+            let down = Down { id, disk, applied, configuration: &configuration };
+            if let Err(violation) = self.safety.observe_crash(&down) {
+                observation.violation = Some(("Raft safety".to_owned(), violation.to_string()));
+            }
+        }
+        observation.leader = self.leadership();
+        observation
+    }
+
+    /// Notes who leads; some if that changed.
+    fn leadership(&mut self) -> Option<(Option<u32>, u64)> {
+        let leads = |member: &Member<Stored>| member.core().filter(|_| member.is_leader()).map(|core| core.term());
+        if let Some((place, term)) = self.leader
+            && leads(&self.members[place as usize]) == Some(term)
+        {
+            let newer = self.members.iter().filter_map(leads).any(|other| other > term);
+            if !newer {
+                return None;
+            }
+        }
+        let leaders = self.members.iter().zip(0u32..).filter_map(|(member, place)| Some((leads(member)?, place)));
+        let now = leaders.max().map(|(term, place)| (place, term));
+        if now == self.leader {
+            return None;
+        }
+        self.elections += u64::from(now.is_some());
+        let term = now.or(self.leader).map_or(0, |(_, term)| term);
+        self.leader = now;
+        Some((now.map(|(place, _)| place), term))
+    }
+
+    /// The member that leads, if one does.
+    pub fn leader(&self) -> Option<u32> {
+        self.leader.map(|(place, _)| place)
+    }
+
+    /// How often a leader was elected.
+    pub fn elections(&self) -> u64 {
+        self.elections
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// A member.
+    pub fn member(&self, place: u32) -> &Member<Stored> {
+        &self.members[place as usize]
+    }
+}

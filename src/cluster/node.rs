@@ -1,0 +1,263 @@
+//! A machine that runs pods: its kubelet and its container runtime.
+//!
+//! What the runtime tells reaches the kubelet in the same event, and what the kubelet asks reaches the runtime in the
+//! same event: both are on one machine, and the runtime's own delays stand for all that happens between them.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+use crate::api::meta::{Epoch, Labels};
+use crate::api::name::Name;
+use crate::apiserver::protocol::ApiMessage;
+use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
+use crate::engine::random::Seed;
+use crate::engine::time::{SimDuration, SimTime};
+use crate::kubelet::settings::{KubeletProfile, KubeletSettings, KubeletTimings, NodeSettings};
+use crate::kubelet::{Kubelet, KubeletInput, NodeContext};
+use crate::runtime::interface::{Action, Event as RuntimeEvent};
+use crate::runtime::model::ImageModels;
+use crate::runtime::simulated::{RuntimeContext, RuntimeInput, RuntimeSettings, SimulatedRuntime};
+use crate::runtime::span::Spread;
+
+use super::event::{Event, Scheduled};
+use super::fabric::Wiring;
+use super::options::{KubeletKind, NodeOptions};
+
+/// A machine that runs pods.
+pub struct NodeMachine {
+    /// Its place in the list of nodes.
+    place: u32,
+    /// The node's name.
+    name: Name,
+    /// The process number of its kubelet.
+    process: ProcessId,
+    settings: Rc<KubeletSettings>,
+    kubelet: Option<Kubelet>,
+    runtime: SimulatedRuntime,
+    /// How often the machine has lost power: what the runtime waited for before is void.
+    power_losses: u32,
+}
+
+/// What a machine is to do next.
+enum Work {
+    Kubelet(KubeletInput),
+    Runtime(RuntimeInput),
+}
+
+/// What all nodes of a cluster have in common.
+pub struct NodeCommons {
+    /// The run's seed.
+    pub seed: Seed,
+    /// The date at which virtual time is zero.
+    pub epoch: Epoch,
+    /// The API servers.
+    pub api_servers: Vec<ProcessId>,
+    /// What images do.
+    pub images: Rc<ImageModels>,
+}
+
+impl NodeMachine {
+    /// A machine that was just set up; its kubelet does not run yet.
+    pub fn new(place: u32, process: ProcessId, options: &NodeOptions, commons: &NodeCommons) -> Self {
+        let name = Name::from(&options.name);
+        let address = node_address(place);
+        let pod_range = Name::from(pod_range(place));
+        let stand_in = options.kubelet == KubeletKind::StandIn;
+        let (timings, profile) = if stand_in {
+            (KubeletTimings::stand_in(), KubeletProfile::stand_in())
+        } else {
+            (KubeletTimings::default(), KubeletProfile::default())
+        };
+        let labels = options.labels.iter().map(|(key, value)| (Name::from(key), Name::from(value)));
+        let node = NodeSettings {
+            pod_range: Some(pod_range.clone()),
+            capacity: options.capacity.clone(),
+            allocatable: options.capacity.clone(),
+            labels: labels.collect::<Labels>(),
+            taints: options.taints.clone().into(),
+            ..NodeSettings::new(name.clone(), address)
+        };
+        let settings = KubeletSettings {
+            seed: commons.seed,
+            epoch: commons.epoch,
+            api_servers: commons.api_servers.clone(),
+            node,
+            timings,
+            profile,
+        };
+        let mut runtime = RuntimeSettings {
+            address: Some(address),
+            pod_range: Some(pod_range),
+            bytes_per_second: options.pull_bytes_per_second,
+            all_images_present: stand_in,
+            ..RuntimeSettings::new(commons.seed, name.clone())
+        };
+        if stand_in {
+            runtime.create_sandbox = Spread::millis(0);
+            runtime.stop_sandbox = Spread::millis(0);
+            runtime.list = Spread::millis(0);
+        }
+        NodeMachine {
+            place,
+            name,
+            process,
+            settings: Rc::new(settings),
+            kubelet: None,
+            runtime: SimulatedRuntime::new(Rc::new(runtime), Rc::clone(&commons.images)),
+            power_losses: 0,
+        }
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The process number of its kubelet.
+    pub fn process(&self) -> ProcessId {
+        self.process
+    }
+
+    /// Its kubelet, if it runs.
+    pub fn kubelet(&self) -> Option<&Kubelet> {
+        self.kubelet.as_ref()
+    }
+
+    /// Its container runtime.
+    pub fn runtime(&self) -> &SimulatedRuntime {
+        &self.runtime
+    }
+
+    /// How often the machine has lost power.
+    pub fn power_losses(&self) -> u32 {
+        self.power_losses
+    }
+
+    /// Sets the kubelet up; it begins with [`crate::engine::process::Input::Start`].
+    pub fn create_kubelet(&mut self, now: SimTime) {
+        self.kubelet = Some(Kubelet::new(Rc::clone(&self.settings), now));
+    }
+
+    /// The kubelet dies; containers run on.
+    pub fn crash_kubelet(&mut self) {
+        self.kubelet = None;
+    }
+
+    /// The machine loses power.
+    pub fn crash(&mut self) {
+        self.kubelet = None;
+        self.power_losses += 1;
+    }
+
+    /// Puts images on the node by other means than pulls.
+    pub fn preload(&mut self, images: &[String], wiring: &mut Wiring<'_>) {
+        for image in images {
+            self.drive(Work::Runtime(RuntimeInput::AddImage(Name::from(image))), wiring);
+        }
+    }
+
+    /// The machine has power again: no container runs any more.
+    pub fn restart(&mut self, wiring: &mut Wiring<'_>) {
+        self.drive(Work::Runtime(RuntimeInput::MachineRestarted), wiring);
+    }
+
+    /// Hands the kubelet what happens to it.
+    pub fn kubelet_input(&mut self, input: KubeletInput, wiring: &mut Wiring<'_>) {
+        self.drive(Work::Kubelet(input), wiring);
+    }
+
+    /// Hands the runtime a timer, unless the machine has lost power since it was set.
+    pub fn runtime_timer(&mut self, epoch: u32, token: Token, wiring: &mut Wiring<'_>) {
+        if epoch == self.power_losses {
+            self.drive(Work::Runtime(RuntimeInput::Timer { token }), wiring);
+        }
+    }
+
+    fn drive(&mut self, first: Work, wiring: &mut Wiring<'_>) {
+        let mut work = VecDeque::from([first]);
+        while let Some(next) = work.pop_front() {
+            let (node, epoch) = (self.place, self.power_losses);
+            let mut wiring = NodeWiring { wiring, node, epoch, work: &mut work };
+            match (next, &mut self.kubelet) {
+                (Work::Kubelet(input), Some(kubelet)) => kubelet.handle(input, &mut wiring),
+                (Work::Kubelet(_), None) => {}
+                (Work::Runtime(input), _) => self.runtime.handle(input, &mut wiring),
+            }
+        }
+    }
+}
+
+/// The address of a node: 10.0.0.1, 10.0.0.2, ...
+fn node_address(place: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from(0x0a00_0001 + place))
+}
+
+/// The range of a node's pods: 10.244.0.0/24, 10.244.1.0/24, ..., 10.245.0.0/24, ...
+fn pod_range(place: u32) -> String {
+    format!("{}/24", Ipv4Addr::from(0x0af4_0000u32.wrapping_add(place << 8)))
+}
+
+/// What a kubelet and its runtime see of the machine and the world beyond.
+struct NodeWiring<'a, 'w> {
+    wiring: &'a mut Wiring<'w>,
+    node: u32,
+    epoch: u32,
+    work: &'a mut VecDeque<Work>,
+}
+
+impl Context<ApiMessage> for NodeWiring<'_, '_> {
+    fn now(&self) -> SimTime {
+        Context::<ApiMessage>::now(self.wiring)
+    }
+
+    fn send_after(&mut self, delay: SimDuration, to: ProcessId, lane: Lane, message: ApiMessage) {
+        self.wiring.send_after(delay, to, lane, message);
+    }
+
+    fn set_timer(&mut self, at: SimTime, token: Token) -> TimerId {
+        Context::<ApiMessage>::set_timer(self.wiring, at, token)
+    }
+
+    fn cancel_timer(&mut self, id: TimerId) {
+        Context::<ApiMessage>::cancel_timer(self.wiring, id);
+    }
+
+    fn write_and_sync(&mut self, bytes: u64, token: Token) {
+        Context::<ApiMessage>::write_and_sync(self.wiring, bytes, token);
+    }
+
+    fn cause(&self) -> Cause {
+        Context::<ApiMessage>::cause(self.wiring)
+    }
+
+    fn set_cause(&mut self, cause: Cause) {
+        Context::<ApiMessage>::set_cause(self.wiring, cause);
+    }
+}
+
+impl NodeContext for NodeWiring<'_, '_> {
+    fn act(&mut self, action: Action) {
+        self.work.push_back(Work::Runtime(RuntimeInput::Act(action)));
+    }
+}
+
+impl RuntimeContext for NodeWiring<'_, '_> {
+    fn now(&self) -> SimTime {
+        Context::<ApiMessage>::now(self.wiring)
+    }
+
+    fn set_timer(&mut self, at: SimTime, token: u64) -> TimerId {
+        let event = Event::Runtime { node: self.node, epoch: self.epoch, token };
+        let at = at.max(self.wiring.queue.now());
+        self.wiring.queue.schedule(at, Scheduled { cause: self.wiring.cause, event })
+    }
+
+    fn cancel_timer(&mut self, id: TimerId) {
+        self.wiring.queue.cancel(id);
+    }
+
+    fn emit(&mut self, event: RuntimeEvent) {
+        self.work.push_back(Work::Kubelet(KubeletInput::Runtime(event)));
+    }
+}

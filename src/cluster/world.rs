@@ -1,0 +1,269 @@
+//! The world that the engine drives: every process, and the one place where events are handled.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::apiserver::ApiServer;
+use crate::client::harness::ControllerManager;
+use crate::engine::driver;
+use crate::engine::process::{Cause, Input, ProcessId, Token};
+use crate::engine::queue::EventQueue;
+use crate::engine::random::Seed;
+use crate::engine::time::SimTime;
+use crate::engine::trace::Trace;
+use crate::kubelet::KubeletInput;
+use crate::scheduler::Scheduler;
+
+use super::event::{Event, Scheduled};
+use super::fabric::{Arrived, Fabric, Wiring};
+use super::members::{Members, Observation};
+use super::message::Message;
+use super::news::{News, Violation, Write};
+use super::node::{NodeCommons, NodeMachine};
+use super::operator::Operator;
+use super::options::ClusterOptions;
+use super::topology::{Role, Topology};
+use super::truth::Truth;
+
+/// Everything there is in a run, apart from the list of what is going to happen.
+pub struct World {
+    pub(super) seed: Seed,
+    pub(super) options: ClusterOptions,
+    pub(super) commons: NodeCommons,
+    pub(super) topology: Topology,
+    pub(super) fabric: Fabric,
+    pub(super) etcd: Members,
+    pub(super) servers: Vec<Option<ApiServer>>,
+    pub(super) manager: Option<ControllerManager>,
+    pub(super) scheduler: Option<Scheduler>,
+    pub(super) nodes: Vec<NodeMachine>,
+    pub(super) operator: Operator,
+    pub(super) truth: Truth,
+    pub(super) news: VecDeque<News>,
+    pub(super) trace: Trace,
+    pub(super) is_over: bool,
+}
+
+/// What reaches a process, before it is known to be of the right kind for it.
+pub(super) enum Incoming {
+    /// It begins.
+    Start,
+    /// A message.
+    Message(ProcessId, Message),
+    /// A timer.
+    Timer(Token),
+    /// A write is durable.
+    DiskDone(Token),
+    /// Connections broke.
+    ConnectionLost(ProcessId),
+}
+
+impl driver::World for World {
+    type Event = Scheduled;
+
+    fn handle(&mut self, at: SimTime, sequence: u64, scheduled: Scheduled, queue: &mut EventQueue<Scheduled>) {
+        let cause = Cause(sequence);
+        if self.trace.is_on() {
+            self.record(at, sequence, &scheduled);
+        }
+        match scheduled.event {
+            Event::Start { process } => self.start(process, queue, cause),
+            Event::Arrive { slot, ticket } => {
+                if let Some(Arrived { from, to, message }) = self.fabric.arrive(slot, ticket, queue) {
+                    self.deliver(to, Incoming::Message(from, message), queue, cause);
+                }
+            }
+            Event::Timer { process, epoch, token } => {
+                self.deliver_to(process, epoch, Incoming::Timer(token), queue, cause);
+            }
+            Event::DiskDone { process, epoch, token } => {
+                self.deliver_to(process, epoch, Incoming::DiskDone(token), queue, cause);
+            }
+            Event::ConnectionLost(loss) => {
+                if self.fabric.network.learns(&loss) {
+                    self.deliver(loss.process, Incoming::ConnectionLost(loss.peer), queue, cause);
+                }
+            }
+            Event::NetworkCheck => self.fabric.network.expire(at),
+            Event::Runtime { node, epoch, token } => {
+                let machine = &mut self.nodes[node as usize];
+                let mut wiring = Wiring { fabric: &mut self.fabric, queue, process: machine.process(), cause };
+                machine.runtime_timer(epoch, token, &mut wiring);
+            }
+            Event::Alarm { token } => self.news.push_back(News::Alarm { token }),
+        }
+        self.fabric.settle(queue, cause);
+    }
+
+    fn digest(scheduled: &Scheduled) -> [u64; 2] {
+        let (kind, [subject, detail]) = scheduled.event.words();
+        [u64::from(kind) | subject << 16, detail]
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
+}
+
+impl World {
+    /// Hands something to a process, unless the incarnation that asked for it is gone.
+    fn deliver_to(
+        &mut self,
+        process: ProcessId,
+        epoch: u32,
+        incoming: Incoming,
+        queue: &mut EventQueue<Scheduled>,
+        cause: Cause,
+    ) {
+        if self.fabric.network.epoch(process) == epoch && self.fabric.network.is_alive(process) {
+            self.deliver(process, incoming, queue, cause);
+        }
+    }
+
+    /// Hands something to a process.
+    fn deliver(&mut self, process: ProcessId, incoming: Incoming, queue: &mut EventQueue<Scheduled>, cause: Cause) {
+        if !self.fabric.network.is_alive(process) {
+            return;
+        }
+        let wiring = &mut Wiring { fabric: &mut self.fabric, queue, process, cause };
+        match self.topology.role(process) {
+            Role::Etcd(place) => {
+                if let Some(input) = incoming.input(Message::etcd) {
+                    let observation = self.etcd.handle(place, input, wiring);
+                    self.observe(observation, cause);
+                }
+            }
+            Role::ApiServer(place) => {
+                if let (Some(input), Some(server)) =
+                    (incoming.input(Message::server), &mut self.servers[place as usize])
+                {
+                    server.handle(input, wiring);
+                    self.collect_writes(place, queue.now(), cause);
+                }
+            }
+            Role::ControllerManager => {
+                if let (Some(input), Some(manager)) = (incoming.input(Message::api), &mut self.manager) {
+                    manager.handle(input, wiring);
+                }
+            }
+            Role::Scheduler => {
+                if let (Some(input), Some(scheduler)) = (incoming.input(Message::api), &mut self.scheduler) {
+                    scheduler.handle(input, wiring);
+                }
+            }
+            Role::Kubelet(place) => {
+                if let Some(input) = incoming.input(Message::api) {
+                    self.nodes[place as usize].kubelet_input(KubeletInput::Process(input), wiring);
+                }
+            }
+            Role::Operator => {
+                if let Some(input) = incoming.input(Message::api) {
+                    self.operator.handle(input, wiring, &mut self.news);
+                }
+            }
+        }
+    }
+
+    /// Sets a process up and lets it begin.
+    fn start(&mut self, process: ProcessId, queue: &mut EventQueue<Scheduled>, cause: Cause) {
+        if !self.fabric.network.is_alive(process) {
+            return;
+        }
+        match self.topology.role(process) {
+            Role::Etcd(_) | Role::Operator => {}
+            Role::ApiServer(place) => self.servers[place as usize] = Some(self.new_server(place)),
+            Role::ControllerManager => self.manager = Some(self.new_manager()),
+            Role::Scheduler => self.scheduler = Some(self.new_scheduler()),
+            Role::Kubelet(place) => self.nodes[place as usize].create_kubelet(queue.now()),
+        }
+        self.deliver(process, Incoming::Start, queue, cause);
+    }
+
+    /// Takes the volatile state of a process that has died.
+    pub(super) fn drop_state(&mut self, process: ProcessId, now: SimTime, cause: Cause) {
+        match self.topology.role(process) {
+            Role::Etcd(place) => {
+                let observation = self.etcd.crash(place, now);
+                self.observe(observation, cause);
+            }
+            Role::ApiServer(place) => self.servers[place as usize] = None,
+            Role::ControllerManager => self.manager = None,
+            Role::Scheduler => self.scheduler = None,
+            Role::Kubelet(place) => self.nodes[place as usize].crash_kubelet(),
+            Role::Operator => {}
+        }
+    }
+
+    /// Tells of what was seen of the etcd members.
+    fn observe(&mut self, observation: Observation, cause: Cause) {
+        if let Some((member, term)) = observation.leader {
+            self.news.push_back(News::EtcdLeader { member, term });
+        }
+        if let Some((invariant, message)) = observation.violation {
+            self.news.push_back(News::Violation(Violation { invariant, message, cause }));
+            self.is_over = true;
+        }
+    }
+
+    /// Tells of the writes that an API server has learnt to be committed.
+    fn collect_writes(&mut self, place: u32, at: SimTime, cause: Cause) {
+        let Some(server) = &mut self.servers[place as usize] else { return };
+        for committed in server.take_writes() {
+            let write = Write {
+                at,
+                revision: committed.revision,
+                key: committed.key,
+                old: committed.old,
+                new: committed.new,
+                agent: committed.agent,
+                verb: committed.verb,
+                cause,
+            };
+            self.truth.apply(&write);
+            self.news.push_back(News::Write(Rc::new(write)));
+        }
+    }
+
+    /// Records an event in the trace.
+    fn record(&mut self, at: SimTime, sequence: u64, scheduled: &Scheduled) {
+        let (kind, operands, process) = match scheduled.event {
+            Event::Arrive { slot, .. } => match self.fabric.message(slot) {
+                Some((from, to, message)) => (message.trace_kind(), [u64::from(from.0), message.trace_detail()], to),
+                None => return,
+            },
+            Event::Runtime { node, token, .. } => {
+                let (kind, _) = scheduled.event.words();
+                (kind, [u64::from(node), token], self.nodes[node as usize].process())
+            }
+            Event::Start { process } | Event::Timer { process, .. } | Event::DiskDone { process, .. } => {
+                let (kind, [_, detail]) = scheduled.event.words();
+                (kind, [0, detail], process)
+            }
+            Event::ConnectionLost(loss) => (scheduled.event.words().0, [u64::from(loss.peer.0), 0], loss.process),
+            Event::NetworkCheck | Event::Alarm { .. } => {
+                let (kind, operands) = scheduled.event.words();
+                (kind, operands, self.operator_process())
+            }
+        };
+        self.trace.scheduled(sequence, scheduled.cause);
+        self.trace.happened(sequence, at, process, kind, operands);
+    }
+
+    /// The process of the operator.
+    pub(super) fn operator_process(&self) -> ProcessId {
+        self.topology.process(Role::Operator).expect("every cluster has an operator")
+    }
+}
+
+impl Incoming {
+    /// As an input of a process that understands messages of one kind; none for a message of another.
+    fn input<M>(self, of: impl FnOnce(Message) -> Option<M>) -> Option<Input<M>> {
+        Some(match self {
+            Incoming::Start => Input::Start,
+            Incoming::Message(from, message) => Input::Message { from, message: of(message)? },
+            Incoming::Timer(token) => Input::Timer { token },
+            Incoming::DiskDone(token) => Input::DiskDone { token },
+            Incoming::ConnectionLost(peer) => Input::ConnectionLost { peer },
+        })
+    }
+}

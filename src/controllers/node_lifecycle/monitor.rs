@@ -1,0 +1,274 @@
+//! The pass over all nodes: who is silent, who is to be tainted, whose pods are not ready (`monitorNodeHealth`).
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::api::event::{EventType, ObjectReference};
+use crate::api::meta::Uid;
+use crate::api::name::Name;
+use crate::api::node::{Lease, Node};
+use crate::api::object::Object;
+use crate::api::pod::{ConditionStatus, Pod};
+use crate::apiserver::protocol::{Answer, Operation, Part};
+use crate::client::plan::{Again, Plan};
+use crate::client::view::{Now, View};
+use crate::engine::time::{SimDuration, SimTime};
+
+use super::super::config::Config;
+use super::super::owner;
+use super::super::script::{self, Halt, Script};
+use super::health::{self, Health};
+use super::zones::{self, Disruption, Zones};
+use super::{mark_not_ready, taints};
+
+/// The namespace of the nodes' leases.
+const LEASES: Name = Name::of("kube-node-lease");
+/// A node with this label does not count for its zone.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-disruption";
+/// How often the status of a node is written if somebody else writes it too (`NodeHealthUpdateRetry`).
+const TRIES: usize = 5;
+
+/// What is remembered from pass to pass, and lost with the process.
+pub(super) struct Monitor {
+    pub zones: Zones,
+    /// Nodes that the cache shows as not ready: while there are any, the tainting pass goes on.
+    pub not_ready: BTreeSet<Name>,
+    /// Nodes of which not all pods could be called not ready.
+    pub retry: BTreeSet<Name>,
+    known: BTreeMap<Name, Uid>,
+    health: BTreeMap<Name, Health>,
+    grace: SimDuration,
+    startup_grace: SimDuration,
+}
+
+impl Monitor {
+    pub fn new(config: &Config) -> Self {
+        Monitor {
+            zones: Zones::new(config),
+            not_ready: BTreeSet::new(),
+            retry: BTreeSet::new(),
+            known: BTreeMap::new(),
+            health: BTreeMap::new(),
+            grace: config.node_monitor_grace_period,
+            startup_grace: config.node_startup_grace_period,
+        }
+    }
+
+    /// What the last pass saw of a node's Ready condition.
+    pub fn last_seen_ready(&self, node: &str) -> Option<ConditionStatus> {
+        self.health.get(node)?.ready.map(|(_, _, status)| status)
+    }
+
+    /// Looks at a node and says what has to be done about it, if anything.
+    fn look(&mut self, view: &View<'_>, node: &Rc<Node>, now: Now) -> Option<Work> {
+        let name = &node.meta.name;
+        let lease = view.get::<Lease>(&LEASES, name);
+        let before = self.health.get(name).copied();
+        let health = Health::observe(before, node, lease.map(|lease| &**lease), now);
+        self.health.insert(name.clone(), health);
+        let grace = if node.condition("Ready").is_some() { self.grace } else { self.startup_grace };
+        let silent = health.is_silent(grace, now.at) && health::silent_conditions(node, now.timestamp()).1;
+        let observed = node.condition("Ready").map_or(ConditionStatus::Unknown, |ready| ready.status);
+        let current = if silent { ConditionStatus::Unknown } else { observed };
+        if silent {
+            let ready = node
+                .condition("Ready")
+                .map_or((node.meta.created, now.timestamp()), |ready| (ready.last_heartbeat, now.timestamp()));
+            self.health
+                .insert(name.clone(), Health { ready: Some((ready.0, ready.1, ConditionStatus::Unknown)), ..health });
+        }
+        let posted = silent || node.condition("Ready").is_some();
+        let tainted = taints::all_no_execute().iter().any(|taint| taints::has(node, taint));
+        if posted && current == ConditionStatus::True && !tainted && !self.retry.contains(name) {
+            self.zones.dequeue(node);
+            return None;
+        }
+        if !posted {
+            return None;
+        }
+        let fell = current != ConditionStatus::True && observed == ConditionStatus::True;
+        let retries = self.retry.contains(name) && observed != ConditionStatus::True;
+        let pods = if fell || retries { view.pods_on(name).cloned().collect() } else { Vec::new() };
+        Some(Work { node: node.clone(), silent, current, fell, pods })
+    }
+
+    /// Judges the zones; when all were down and one is not any more, every node gets a new grace.
+    fn judge(&mut self, counts: &BTreeMap<Name, (usize, usize)>, now: SimTime) -> Disruption {
+        let disruption = self.zones.judge(counts, now);
+        if disruption == Disruption::Left {
+            self.health.values_mut().for_each(|health| health.probe = now);
+        }
+        disruption
+    }
+
+    /// Notes which nodes came and went; returns what is to be said about it.
+    fn register(&mut self, nodes: &[&Rc<Node>]) -> Vec<(ObjectReference, &'static str, String)> {
+        let mut notes = Vec::new();
+        for node in nodes {
+            self.zones.add(node);
+            if self.known.get(&node.meta.name).is_none() {
+                let name = &node.meta.name;
+                self.known.insert(name.clone(), node.meta.uid);
+                let message = format!("Node {name} event: Registered Node {name} in Controller");
+                notes.push((reference(name, node.meta.uid), "RegisteredNode", message));
+            }
+        }
+        if self.known.len() > nodes.len() {
+            let present: BTreeSet<_> = nodes.iter().map(|node| &node.meta.name).collect();
+            let gone: Vec<_> = self.known.keys().filter(|name| !present.contains(name)).cloned().collect();
+            for name in gone {
+                if let Some(uid) = self.known.remove(&name) {
+                    let message = format!("Node {name} event: Removing Node {name} from Controller");
+                    notes.push((reference(&name, uid), "RemovingNode", message));
+                }
+            }
+        }
+        notes
+    }
+}
+
+/// The reference of an event about a node: no version, as in the original.
+fn reference(name: &Name, uid: Uid) -> ObjectReference {
+    ObjectReference {
+        api_version: Name::of("v1"),
+        kind: Name::of("Node"),
+        name: name.clone(),
+        uid,
+        ..ObjectReference::default()
+    }
+}
+
+/// What has to be done about a node.
+struct Work {
+    node: Rc<Node>,
+    /// Its conditions become Unknown.
+    silent: bool,
+    /// What its Ready condition says then.
+    current: ConditionStatus,
+    /// It was ready until now.
+    fell: bool,
+    /// Pods to be called not ready.
+    pods: Vec<Rc<Pod>>,
+}
+
+/// One pass.
+pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) -> Plan {
+    let nodes: Vec<_> = view.list::<Node>().collect();
+    let mut state = monitor.borrow_mut();
+    let notes = state.register(&nodes);
+    let work: Vec<_> = nodes.iter().filter_map(|node| state.look(view, node, now)).collect();
+    let mut counts: BTreeMap<Name, (usize, usize)> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| node.meta.labels.get(EXCLUDED).is_none()) {
+        let (ready, not_ready) = counts.entry(zones::zone_of(node)).or_default();
+        let is_ready = state.last_seen_ready(&node.meta.name) == Some(ConditionStatus::True);
+        *(if is_ready { ready } else { not_ready }) += 1;
+    }
+    if work.is_empty() && notes.is_empty() {
+        // The usual case: nothing to write. A zone can only get better by it.
+        if state.judge(&counts, now.at) == Disruption::Entered {
+            drop(state);
+            return lift_all(monitor, view, now, &nodes);
+        }
+        return Plan::nothing();
+    }
+    drop(state);
+    let nodes: Vec<_> = nodes.into_iter().cloned().collect();
+    let monitor = monitor.clone();
+    script::run(view, now, move |script| {
+        for (about, reason, message) in &notes {
+            script.record(about, EventType::Normal, reason, message.clone());
+        }
+        for work in &work {
+            carry_out(script, &monitor, work)?;
+        }
+        let at = script.now().at;
+        if script.once(|| monitor.borrow_mut().judge(&counts, at) == Disruption::Entered) {
+            for node in &nodes {
+                lift(script, &monitor, node)?;
+            }
+        }
+        Ok(Again::OnChange)
+    })
+}
+
+/// Takes the NoExecute taints off all nodes.
+fn lift_all(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now, nodes: &[&Rc<Node>]) -> Plan {
+    let nodes: Vec<Rc<Node>> = nodes.iter().map(|node| Rc::clone(node)).collect();
+    let monitor = monitor.clone();
+    script::run(view, now, move |script| {
+        for node in &nodes {
+            lift(script, &monitor, node)?;
+        }
+        Ok(Again::OnChange)
+    })
+}
+
+/// Takes the NoExecute taints off a node, and the node out of its queue (`markNodeAsReachable`).
+fn lift(script: &mut Script<'_>, monitor: &Rc<RefCell<Monitor>>, node: &Node) -> Result<(), Halt> {
+    for taint in taints::all_no_execute() {
+        if !taints::remove(script, node, &[taint])? {
+            return Ok(());
+        }
+    }
+    script.once(|| {
+        monitor.borrow_mut().zones.dequeue(node);
+        true
+    });
+    Ok(())
+}
+
+/// Writes what a node's silence or return asks for. What fails is tried again by the next pass.
+fn carry_out(script: &mut Script<'_>, monitor: &Rc<RefCell<Monitor>>, work: &Work) -> Result<(), Halt> {
+    let node = &work.node;
+    if work.silent && !write_silence(script, node)? {
+        return Ok(());
+    }
+    match taints::no_execute(work.current) {
+        None => lift(script, monitor, node)?,
+        Some((add, opposite)) => {
+            if taints::has(node, &opposite) {
+                taints::swap(script, node, &[add], &[opposite])?;
+            } else {
+                let at = script.now().at;
+                script.once(|| {
+                    monitor.borrow_mut().zones.enqueue(node, taints::has(node, &add), at);
+                    true
+                });
+            }
+        }
+    }
+    if work.fell {
+        let name = &node.meta.name;
+        let message = format!("Node {name} status is now: NodeNotReady");
+        script.record(&reference(name, node.meta.uid), EventType::Normal, "NodeNotReady", message);
+    }
+    let failed = mark_not_ready(script, &work.pods)?.is_some();
+    script.once(|| {
+        let retry = &mut monitor.borrow_mut().retry;
+        if failed { retry.insert(node.meta.name.clone()) } else { retry.remove(&node.meta.name) }
+    });
+    Ok(())
+}
+
+/// Writes that a node is silent, on a fresh copy if somebody else wrote it meanwhile; true if it is written.
+fn write_silence(script: &mut Script<'_>, node: &Rc<Node>) -> Result<bool, Halt> {
+    let mut current = node.clone();
+    for _ in 0..TRIES {
+        let (conditions, changed) = health::silent_conditions(&current, script.now().timestamp());
+        if !changed {
+            return Ok(true);
+        }
+        let mut update = (*current).clone();
+        update.status.conditions = conditions;
+        let object = Object::Node(Rc::new(update));
+        if script.ask(Operation::Update { object, part: Part::Status, dry_run: false })?.is_ok() {
+            return Ok(true);
+        }
+        match script.ask(Operation::Get { key: owner::key_of(&**node) })? {
+            Ok(Answer::Object(Object::Node(fresh))) => current = fresh,
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,208 @@
+//! The node lifecycle as a whole: silence, taints, pods, zones, return.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::api::meta::{MicroTime, Timestamp};
+use crate::api::node::Lease;
+use crate::controllers::testing::{self, Server};
+
+struct World {
+    server: Server,
+    controllers: Vec<Box<dyn Controller>>,
+    later: BTreeSet<(u64, usize, ObjectKey)>,
+    /// Nodes that renew their leases.
+    alive: Vec<String>,
+}
+
+impl World {
+    fn new(nodes: usize) -> World {
+        let mut server = Server::at(1000);
+        let alive: Vec<_> = (0..nodes).map(|number| format!("node-{number}")).collect();
+        for name in &alive {
+            server.put(Object::Node(Rc::new(testing::node(name))));
+        }
+        let controllers: Vec<Box<dyn Controller>> = vec![Box::new(NodeLifecycleController::new(&Config::default()))];
+        let mut world = World { server, controllers, later: BTreeSet::new(), alive };
+        world.pass(2);
+        world
+    }
+
+    fn renew(&mut self) {
+        for name in &self.alive {
+            let lease = Lease {
+                meta: crate::api::meta::Meta {
+                    name: name.into(),
+                    namespace: "kube-node-lease".into(),
+                    ..Default::default()
+                },
+                holder: None,
+                duration_seconds: Some(40),
+                acquire_time: None,
+                renew_time: Some(MicroTime(self.server.seconds as i64 * 1_000_000)),
+                transitions: None,
+            };
+            self.server.put(Object::Lease(Rc::new(lease)));
+        }
+    }
+
+    /// Lets some monitor passes go by, five seconds each.
+    fn pass(&mut self, count: u64) {
+        for _ in 0..count * 5 {
+            if self.server.seconds % 10 == 0 {
+                self.renew();
+            }
+            if self.server.seconds % 5 == 0 {
+                self.server.reconcile(&*self.controllers[0], &monitor_key());
+            }
+            self.server.settle(&self.controllers, &mut self.later);
+            self.server.seconds += 1;
+        }
+    }
+
+    fn node(&self, name: &str) -> Rc<Node> {
+        self.server.get::<Node>("", name).expect("there").clone()
+    }
+
+    fn taints(&self, name: &str) -> Vec<(String, TaintEffect)> {
+        let node = self.node(name);
+        let short = |key: &str| key.trim_start_matches("node.kubernetes.io/").to_owned();
+        node.taints.iter().map(|taint| (short(&taint.key), taint.effect)).collect()
+    }
+
+    fn no_execute_count(&self) -> usize {
+        let nodes = self.server.all::<Node>();
+        nodes.iter().filter(|node| node.taints.iter().any(|taint| taint.effect == TaintEffect::NoExecute)).count()
+    }
+}
+
+fn pod_on(node: &str) -> Pod {
+    let mut pod = testing::ready_pod("web", 50);
+    pod.node = Some(node.into());
+    pod
+}
+
+#[test]
+fn a_silent_node_becomes_unknown_is_tainted_and_its_pods_are_not_ready() {
+    let mut world = World::new(4);
+    world.server.put(Object::Pod(Rc::new(pod_on("node-1"))));
+    world.pass(2);
+    world.alive.retain(|name| name != "node-1");
+    let silent_since = world.server.seconds;
+    while world.node("node-1").is_ready() {
+        world.pass(1);
+        assert!(world.server.seconds - silent_since < 70);
+    }
+    let waited = world.server.seconds - silent_since;
+    assert!((45..=65).contains(&waited), "{waited}");
+    let ready = world.node("node-1").condition("Ready").cloned().expect("there");
+    assert_eq!((&*ready.reason, &*ready.message), ("NodeStatusUnknown", "Kubelet stopped posting node status."));
+    let both =
+        [("unreachable".to_owned(), TaintEffect::NoSchedule), ("unreachable".to_owned(), TaintEffect::NoExecute)];
+    assert_eq!(world.taints("node-1"), both);
+    assert!(!world.server.get::<Pod>("default", "web").expect("there").status.is_ready());
+    assert!(world.server.events.contains(&"NodeNotReady Node is not ready".to_owned()));
+    assert!(world.server.events.contains(&"NodeNotReady Node node-1 status is now: NodeNotReady".to_owned()));
+
+    world.server.edit::<Node>("", "node-1", |node| {
+        *node = Node { taints: node.taints.clone(), ..testing::node("node-1") };
+        node.status.conditions[0].last_heartbeat = Timestamp(5000);
+    });
+    world.alive.push("node-1".to_owned());
+    world.pass(1);
+    assert_eq!(world.taints("node-1"), []);
+}
+
+#[test]
+fn a_node_that_says_it_is_not_ready_is_tainted_by_the_next_pass() {
+    let mut world = World::new(4);
+    world.server.edit::<Node>("", "node-2", |node| node.status.conditions[0].status = ConditionStatus::False);
+    world.server.settle(&world.controllers, &mut world.later);
+    assert_eq!(world.taints("node-2"), [("not-ready".to_owned(), TaintEffect::NoSchedule)]);
+    world.pass(2);
+    assert_eq!(world.taints("node-2")[1], ("not-ready".to_owned(), TaintEffect::NoExecute));
+}
+
+#[test]
+fn conditions_and_cordons_show_as_taints() {
+    let mut world = World::new(1);
+    world.server.edit::<Node>("", "node-0", |node| {
+        node.unschedulable = true;
+        let pressure =
+            crate::api::node::NodeCondition { kind: "MemoryPressure".into(), ..node.status.conditions[0].clone() };
+        node.status.conditions.push(pressure);
+    });
+    world.server.settle(&world.controllers, &mut world.later);
+    let expected = ["memory-pressure", "unschedulable"].map(|key| (key.to_owned(), TaintEffect::NoSchedule));
+    assert_eq!(world.taints("node-0"), expected);
+    world.server.edit::<Node>("", "node-0", |node| {
+        node.unschedulable = false;
+        node.status.conditions.pop();
+    });
+    world.server.settle(&world.controllers, &mut world.later);
+    assert_eq!(world.taints("node-0"), []);
+}
+
+#[test]
+fn six_of_ten_nodes_lost_stop_the_evictions() {
+    let mut world = World::new(10);
+    world.alive.truncate(9);
+    world.pass(5);
+    world.alive.truncate(4);
+    world.pass(40);
+    let unready = world.server.all::<Node>().iter().filter(|node| !node.is_ready()).count();
+    assert_eq!(unready, 6);
+    assert!(world.no_execute_count() < 6, "{}", world.no_execute_count());
+}
+
+#[test]
+fn when_all_nodes_are_lost_no_execute_taints_are_taken_off() {
+    let mut world = World::new(3);
+    world.alive.truncate(2);
+    world.pass(20);
+    assert_eq!(world.no_execute_count(), 1);
+    world.alive.clear();
+    world.pass(20);
+    assert_eq!(world.no_execute_count(), 0);
+    assert!(world.server.all::<Node>().iter().all(|node| !node.is_ready()));
+}
+
+#[test]
+fn a_node_that_never_posted_a_status_is_given_a_minute() {
+    let mut world = World::new(2);
+    let mut node = testing::node("late");
+    node.status.conditions.clear();
+    node.meta.created = Timestamp(world.server.seconds as i64);
+    world.server.put(Object::Node(Rc::new(node)));
+    world.pass(12);
+    assert!(world.node("late").status.conditions.is_empty());
+    world.pass(2);
+    assert_eq!(
+        world.node("late").condition("Ready").map(|it| it.reason.to_string()).as_deref(),
+        Some("NodeStatusNeverUpdated")
+    );
+}
+
+#[test]
+fn nodes_are_registered_and_removed_by_name() {
+    let mut world = World::new(1);
+    assert_eq!(world.server.events[0], "RegisteredNode Node node-0 event: Registered Node node-0 in Controller");
+    world.server.vanish(&ObjectKey::new(Kind::Node, "", "node-0"));
+    world.pass(1);
+    assert!(
+        world
+            .server
+            .events
+            .contains(&"RemovingNode Node node-0 event: Removing Node node-0 from Controller".to_owned())
+    );
+}
+
+#[test]
+fn the_older_labels_follow_the_newer_ones() {
+    let mut world = World::new(1);
+    world
+        .server
+        .edit::<Node>("", "node-0", |node| node.meta.labels = node.meta.labels.with("kubernetes.io/os", "linux"));
+    world.server.settle(&world.controllers, &mut world.later);
+    assert_eq!(world.node("node-0").meta.labels.get("beta.kubernetes.io/os").map(|it| it.as_str()), Some("linux"));
+}

@@ -1,0 +1,276 @@
+//! The ReplicaSet controller: keeps as many pods as are wanted.
+//!
+//! Never moves a pod and never waits for one: it creates what is missing, deletes what is too much and counts the rest.
+//!
+//! - `ranking`: which pods go first
+//! - `status`: counts, availability in time, the condition ReplicaFailure
+
+mod ranking;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+
+use crate::api::event::{EventType, ObjectReference};
+use crate::api::kind::Kind;
+use crate::api::meta::{Labels, Meta, ObjectKey};
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::api::pod::{Pod, PodStatus};
+use crate::api::workload::ReplicaSet;
+use crate::apiserver::protocol::{DeleteOptions, Operation};
+use crate::apiserver::status::Reason;
+use crate::client::controller::{Change, Controller};
+use crate::client::plan::{EventNote, Outcome, Plan, Request, Step};
+use crate::client::view::{Now, View};
+use crate::engine::time::SimDuration;
+
+use super::config::Config;
+use super::owner::{self, Claim};
+use super::script::{self, Halt, Script};
+use ranking::Neighbours;
+use status::Tally;
+
+/// The ReplicaSet controller.
+pub struct ReplicaSetController {
+    workers: usize,
+    resync: Option<SimDuration>,
+    burst: usize,
+}
+
+/// What a sync begins with: taken from the cache once.
+struct Snapshot {
+    set: Rc<ReplicaSet>,
+    /// Pods that count, and orphans that could.
+    pods: Vec<Rc<Pod>>,
+    terminating: i32,
+    /// How many pods of the same Deployment each node has; only if pods may have to go.
+    neighbours: Neighbours,
+    burst: usize,
+    /// False while creations or deletions of the last sync are still expected.
+    manage: bool,
+}
+
+impl ReplicaSetController {
+    /// The controller with a configuration.
+    pub fn new(config: &Config) -> Self {
+        ReplicaSetController {
+            workers: config.concurrent_replica_set_syncs,
+            resync: config.resync,
+            burst: config.replica_set_burst,
+        }
+    }
+
+    fn look(&self, view: &View<'_>, key: &ObjectKey, now: Now, manage: bool) -> Plan {
+        let Some(set) = view.get::<ReplicaSet>(&key.namespace, &key.name) else {
+            return Plan::nothing();
+        };
+        let mut tally = Tally::new(set, now);
+        let mut to_claim = false;
+        for pod in view.owned_by::<Pod>(set.meta.uid) {
+            match owner::claim(&set.meta, &set.selector, &pod.meta) {
+                Claim::Owned => tally.add(pod),
+                Claim::Release => to_claim |= pod.is_active(),
+                Claim::Foreign | Claim::Adopt => {}
+            }
+        }
+        to_claim |= view.orphans::<Pod>(&key.namespace).any(|pod| may_adopt(set, pod));
+        let manage = manage && !set.meta.is_deleting();
+        if !to_claim && (!manage || tally.active == set.replicas) {
+            return status::plan(view, set, tally, now);
+        }
+        let snapshot = self.snapshot(view, set, tally.terminating, manage);
+        script::run(view, now, move |script| sync(script, &snapshot))
+    }
+
+    /// Everything that a sync which creates, deletes, adopts or releases may need.
+    fn snapshot(&self, view: &View<'_>, set: &Rc<ReplicaSet>, terminating: i32, manage: bool) -> Snapshot {
+        let controlled = |pod: &&Rc<Pod>| pod.meta.controller().is_some_and(|it| it.uid == set.meta.uid);
+        let own = view.owned_by::<Pod>(set.meta.uid).filter(|pod| pod.is_active()).filter(controlled);
+        let orphans = view.orphans::<Pod>(&set.meta.namespace).filter(|pod| may_adopt(set, pod));
+        let pods: Vec<_> = own.chain(orphans).cloned().collect();
+        let neighbours = if manage && pods.len() as i64 > i64::from(set.replicas) {
+            ranking::neighbours(view, set)
+        } else {
+            Neighbours::new()
+        };
+        Snapshot { set: set.clone(), pods, terminating, neighbours, burst: self.burst, manage }
+    }
+}
+
+impl Controller for ReplicaSetController {
+    fn name(&self) -> &'static str {
+        "replicaset-controller"
+    }
+
+    fn workers(&self) -> usize {
+        self.workers
+    }
+
+    fn watches(&self) -> &'static [Kind] {
+        &[Kind::ReplicaSet, Kind::Pod]
+    }
+
+    fn on_change(&self, change: Change<'_>, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
+        match change.object() {
+            Object::ReplicaSet(set) => enqueue(key_of(&set.meta), SimDuration::ZERO),
+            Object::Pod(pod) => pod_changed(change, pod, view, enqueue),
+            _ => {}
+        }
+    }
+
+    fn resync(&self) -> Option<SimDuration> {
+        self.resync
+    }
+
+    fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
+        self.look(view, key, now, true)
+    }
+
+    fn reconcile_expecting(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
+        self.look(view, key, now, false)
+    }
+}
+
+fn key_of(meta: &Meta) -> ObjectKey {
+    ObjectKey { kind: Kind::ReplicaSet, namespace: meta.namespace.clone(), name: meta.name.clone() }
+}
+
+fn may_adopt(set: &ReplicaSet, pod: &Pod) -> bool {
+    pod.is_active() && owner::claim(&set.meta, &set.selector, &pod.meta) == Claim::Adopt
+}
+
+/// Puts the ReplicaSets that a pod's change concerns into the queue: its owner, its former owner, and for an orphan all that
+/// select it. A pod that became ready is looked at again when it may count as available.
+fn pod_changed(change: Change<'_>, pod: &Pod, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
+    let namespace = &pod.meta.namespace;
+    let controller = pod.meta.controller();
+    let mut could_be_adopted = matches!(change, Change::Added(_)) && !pod.meta.is_deleting();
+    let mut became_ready = false;
+    if let Change::Updated { old, new } = change {
+        if old.meta().revision() == new.meta().revision() {
+            return; // A resync.
+        }
+        let before = old.meta().controller();
+        let relabelled = old.meta().labels != new.meta().labels;
+        if before != controller
+            && (!pod.meta.is_deleting() || relabelled)
+            && let Some(set) = before.and_then(|before| owner::resolve::<ReplicaSet>(view, namespace, before))
+        {
+            enqueue(key_of(&set.meta), SimDuration::ZERO);
+        }
+        could_be_adopted = !pod.meta.is_deleting() && (relabelled || before != controller);
+        let was_ready = old.get::<Pod>().is_some_and(|old| old.status.is_ready());
+        became_ready = !pod.meta.is_deleting() && !was_ready && pod.status.is_ready();
+    }
+    let Some(controller) = controller else {
+        if could_be_adopted {
+            let sets = view.list_in::<ReplicaSet>(namespace);
+            let selecting = sets.filter(|set| !set.selector.is_everything() && set.selector.matches(&pod.meta.labels));
+            selecting.for_each(|set| enqueue(key_of(&set.meta), SimDuration::ZERO));
+        }
+        return;
+    };
+    if let Some(set) = owner::resolve::<ReplicaSet>(view, namespace, controller) {
+        enqueue(key_of(&set.meta), SimDuration::ZERO);
+        if became_ready && set.min_ready_seconds > 0 {
+            enqueue(key_of(&set.meta), SimDuration::from_secs(set.min_ready_seconds as u64));
+        }
+    }
+}
+
+/// Claims pods, creates or deletes, then writes the status (kube-controller-manager, `syncReplicaSet`).
+fn sync(script: &mut Script<'_>, snapshot: &Snapshot) -> Result<crate::client::plan::Again, Halt> {
+    let set = &*snapshot.set;
+    let pods = owner::claim_all(script, set, &set.selector, &snapshot.pods)?;
+    let failure = if snapshot.manage { manage(script, snapshot, &pods)? } else { None };
+    let mut tally = Tally::new(set, script.now());
+    tally.terminating = snapshot.terminating;
+    pods.iter().for_each(|pod| tally.add(pod));
+    status::write(script, set, &tally, failure)
+}
+
+/// Creates the pods that are missing or deletes those that are too many, at most a burst of them; returns the first failure
+/// (`manageReplicas`).
+fn manage(script: &mut Script<'_>, snapshot: &Snapshot, pods: &[Rc<Pod>]) -> Result<Option<String>, Halt> {
+    let set = &*snapshot.set;
+    let wanted = usize::try_from(set.replicas).unwrap_or(0);
+    if pods.len() < wanted {
+        let count = (wanted - pods.len()).min(snapshot.burst);
+        create(script, set, count)
+    } else if pods.len() > wanted {
+        let count = (pods.len() - wanted).min(snapshot.burst);
+        let doomed = ranking::first(pods, count, &snapshot.neighbours, script.now());
+        delete(script, set, &doomed)
+    } else {
+        Ok(None)
+    }
+}
+
+fn create(script: &mut Script<'_>, set: &ReplicaSet, count: usize) -> Result<Option<String>, Halt> {
+    script.push(Step::Expect { creations: count as u32, deletions: Vec::new() });
+    let about = owner::reference(set);
+    let outcomes = script.step(|| {
+        let pod = new_pod(set);
+        let request = || Request {
+            operation: Operation::Create { object: Object::Pod(Rc::new(pod.clone())), dry_run: false },
+            tolerate: Vec::new(),
+            on_success: Some(note(&about, EventType::Normal, "SuccessfulCreate", "Created pod: {name}".to_owned())),
+            on_failure: Some(note(&about, EventType::Warning, "FailedCreate", "Error creating: {error}".to_owned())),
+        };
+        Step::SlowStart(std::iter::repeat_with(request).take(count).collect())
+    })?;
+    // In a namespace that is being deleted every creation fails, and there is nothing to be done about it.
+    let counts = |outcome: &&Outcome| outcome.as_ref().is_err_and(|status| !owner::is_namespace_terminating(status));
+    Ok(outcomes.iter().find(counts).and_then(|outcome| outcome.as_ref().err()).map(|status| status.message.clone()))
+}
+
+fn delete(script: &mut Script<'_>, set: &ReplicaSet, doomed: &[Rc<Pod>]) -> Result<Option<String>, Halt> {
+    script.push(Step::Expect { creations: 0, deletions: doomed.iter().map(|pod| pod.meta.uid).collect() });
+    let about = owner::reference(set);
+    let outcomes = script.step(|| {
+        let request = |pod: &Rc<Pod>| {
+            let name = &pod.meta.name;
+            let key = ObjectKey { kind: Kind::Pod, namespace: pod.meta.namespace.clone(), name: name.clone() };
+            Request {
+                operation: Operation::Delete { key, options: DeleteOptions::default() },
+                tolerate: vec![Reason::NotFound],
+                on_success: Some(note(&about, EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"))),
+                on_failure: Some(note(
+                    &about,
+                    EventType::Warning,
+                    "FailedDelete",
+                    "Error deleting: {error}".to_owned(),
+                )),
+            }
+        };
+        Step::Parallel(doomed.iter().map(request).collect())
+    })?;
+    let counts = |outcome: &&Outcome| outcome.as_ref().is_err_and(|status| status.reason != Reason::NotFound);
+    let failure = outcomes.iter().find(counts).and_then(|outcome| outcome.as_ref().err());
+    Ok(failure.map(|status| format!("unable to delete pods: {status}")))
+}
+
+fn note(about: &ObjectReference, kind: EventType, reason: &'static str, message: String) -> EventNote {
+    EventNote { regarding: about.clone(), kind, reason: Name::of(reason), message }
+}
+
+/// A pod of the template, to be named by the server. All replicas share the specification, labels and owner.
+fn new_pod(set: &ReplicaSet) -> Pod {
+    const MAX_NAME_LENGTH: usize = 253;
+    let mut prefix = format!("{}-", set.meta.name);
+    if prefix.len() > MAX_NAME_LENGTH {
+        prefix.pop();
+    }
+    let annotations: Labels = set.template.annotations.clone();
+    let meta = Meta {
+        generate_name: Some(Name::from(prefix)),
+        namespace: set.meta.namespace.clone(),
+        labels: set.template.labels.clone(),
+        annotations,
+        owners: Some([owner::controller_reference(set)].into()),
+        ..Meta::default()
+    };
+    Pod { meta, spec: set.template.spec.clone(), node: None, token_volume: None, status: PodStatus::default() }
+}

@@ -1,0 +1,414 @@
+//! The kubelet as a process: its inputs, and which part of it each one concerns.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::api::kind::Kind;
+use crate::api::meta::Uid;
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::api::pod::Pod;
+use crate::apiserver::protocol::{Answer, ApiMessage, FieldTest, Scope};
+use crate::client::cache::Cache;
+use crate::client::controller::Change;
+use crate::client::delivery::{Caller, Delivery, Failure};
+use crate::client::informer::Informers;
+use crate::client::rate_limit::RateLimit;
+use crate::client::recorder::Recorder;
+use crate::client::tokens;
+use crate::client::transport::{Client, ClientsetConfig};
+use crate::engine::process::{Context, Input, Token};
+use crate::engine::time::SimTime;
+use crate::runtime::interface::{Action, Event, PodNumber, State};
+
+use super::admission;
+use super::node::NodeAgent;
+use super::restore::Remains;
+use super::settings::KubeletSettings;
+use super::shared::{Purpose, Shared};
+use super::tokens::Timer;
+use super::worker::{Held, Stage, Worker};
+use super::writer::same;
+
+/// What a kubelet may ask for: what every process may, and to act on its node's containers.
+pub trait NodeContext: Context<ApiMessage> {
+    /// Asks the node's container runtime for something. Events that follow come as [`KubeletInput::Runtime`].
+    fn act(&mut self, action: Action);
+}
+
+/// What happens to a kubelet.
+#[derive(Debug)]
+pub enum KubeletInput {
+    /// What happens to every process.
+    Process(Input<ApiMessage>),
+    /// The node's runtime tells something.
+    Runtime(Event),
+    /// A fault or its end.
+    Command(Command),
+}
+
+/// Faults of a kubelet that is otherwise well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Renews no lease and writes no node status from now on.
+    StopHeartbeats,
+    /// Does so again.
+    ResumeHeartbeats,
+}
+
+/// The kubelet of one node. All its state is volatile: after a crash a new one begins, lists the runtime and the API, and
+/// finds the containers that ran on.
+pub struct Kubelet {
+    shared: Shared,
+    node: NodeAgent,
+    recorder: Recorder,
+    informers: Informers,
+    cache: Cache,
+    workers: BTreeMap<PodNumber, Worker>,
+    numbers: BTreeMap<Uid, PodNumber>,
+    remains: Remains,
+    next_number: u32,
+    synced: bool,
+}
+
+impl Kubelet {
+    /// A kubelet that begins now. It does nothing before [`Input::Start`].
+    pub fn new(settings: Rc<KubeletSettings>, now: SimTime) -> Self {
+        let name = settings.node.name.clone();
+        let user = Rc::new(settings.node.user());
+        let agent = Name::from(format!("kubelet/{name}"));
+        let mut client = Client::new(settings.api_servers.clone());
+        let limit = Some(RateLimit::node_or_scheduler());
+        let config = ClientsetConfig { user, agent, limit, timeout: None, lane: 0 };
+        let clientset = client.add_clientset(config.clone());
+        let timeout = Some(settings.timings.lease);
+        let heartbeat = client.add_clientset(ClientsetConfig { limit: None, timeout, lane: 1, ..config });
+        let mine = FieldTest { field: Name::of("spec.nodeName"), value: name.clone(), equal: true };
+        let scope = Scope { fields: vec![mine], ..Scope::all(Kind::Pod) };
+        let informers = Informers::new(clientset, vec![scope], settings.seed, &format!("kubelet {name}"));
+        let stream = settings.seed.stream(&name, "kubelet events");
+        let recorder = Recorder::new(0, clientset, Name::of("kubelet"), name, settings.epoch, stream);
+        let shared = Shared::new(settings, client, clientset, heartbeat, now);
+        Kubelet {
+            node: NodeAgent::new(&shared),
+            shared,
+            recorder,
+            informers,
+            cache: Cache::default(),
+            workers: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            remains: Remains::default(),
+            next_number: 0,
+            synced: false,
+        }
+    }
+
+    /// Handles one input.
+    pub fn handle(&mut self, input: KubeletInput, ctx: &mut dyn NodeContext) {
+        match input {
+            KubeletInput::Process(Input::Start) => {
+                ctx.act(Action::ListState);
+                self.node.start(&mut self.shared, ctx);
+            }
+            KubeletInput::Process(input) => {
+                if let Some(Input::Timer { token }) = self.shared.client.handle(input, ctx) {
+                    self.token(token, ctx);
+                }
+                self.deliver_all(ctx);
+            }
+            KubeletInput::Runtime(event) => self.runtime_event(event, ctx),
+            KubeletInput::Command(command) => self.node.silent = command == Command::StopHeartbeats,
+        }
+        self.record_notes(ctx);
+    }
+
+    /// The pods of which the kubelet knows, and how far each has come.
+    pub fn pods(&self) -> impl Iterator<Item = (&Rc<Pod>, Stage)> {
+        self.workers.values().map(|worker| (&worker.pod, worker.stage))
+    }
+
+    fn deliver_all(&mut self, ctx: &mut dyn NodeContext) {
+        while let Some(delivery) = self.shared.client.next_delivery() {
+            match delivery.caller() {
+                Caller::Informer(_) => self.deliver_pods(delivery, ctx),
+                Caller::Process(purpose) => {
+                    if let Delivery::Answered { result, .. } = delivery {
+                        self.answered(purpose, result, ctx);
+                    }
+                }
+                Caller::Recorder(_) => {
+                    if let Delivery::Answered { result, .. } = delivery {
+                        self.recorder.answered(result, &mut self.shared.client, ctx);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in what the watch of this node's pods brings.
+    fn deliver_pods(&mut self, delivery: Delivery<Purpose>, ctx: &mut dyn NodeContext) {
+        let mut changes: Vec<(Rc<Pod>, bool)> = Vec::new();
+        let Kubelet { informers, shared, cache, .. } = self;
+        informers.deliver(delivery, &mut shared.client, cache, ctx, &mut |change, _| {
+            if let Object::Pod(pod) = change.object() {
+                changes.push((pod.clone(), matches!(change, Change::Deleted(_))));
+            }
+        });
+        // New pods are taken in the order of their creation (kubelet, HandlePodAdditions).
+        changes.sort_by_key(|(pod, _)| (self.numbers.contains_key(&pod.meta.uid), pod.meta.created));
+        for (pod, deleted) in changes {
+            if deleted { self.pod_gone(&pod, ctx) } else { self.pod_changed(pod, ctx) }
+        }
+        if !self.synced && self.informers.have_synced(&self.cache) {
+            self.synced = true;
+            self.remains.end_strays(ctx);
+        }
+    }
+
+    fn pod_changed(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
+        match self.numbers.get(&pod.meta.uid) {
+            Some(number) => {
+                if let Some(worker) = self.workers.get_mut(number) {
+                    worker.pod_changed(pod, &mut self.shared, ctx);
+                }
+            }
+            None => self.pod_added(pod, ctx),
+        }
+    }
+
+    fn pod_added(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
+        let known = self.remains.number(pod.meta.uid);
+        let number = known.unwrap_or(PodNumber(self.next_number));
+        self.next_number = self.next_number.max(number.0 + 1);
+        let mut worker = Worker::new(number, pod);
+        self.remains.give_back(&mut worker, ctx.now());
+        self.numbers.insert(worker.pod.meta.uid, number);
+        let ends = worker.pod.meta.is_deleting() || worker.pod.is_terminal();
+        if !ends && known.is_none() {
+            let active = self.workers.values().filter(|other| other.stage == Stage::Running);
+            let others = active.map(|other| other.pod.as_ref());
+            if let Err(rejection) = admission::admit(&worker.pod, others, &self.shared.settings.node) {
+                worker.reject(rejection, &mut self.shared, ctx);
+                self.workers.insert(number, worker);
+                return;
+            }
+        }
+        if ends {
+            worker.stage = Stage::Terminating;
+        }
+        worker.want_sync(&mut self.shared, ctx);
+        self.workers.insert(number, worker);
+    }
+
+    fn pod_gone(&mut self, pod: &Rc<Pod>, ctx: &mut dyn NodeContext) {
+        let Some(number) = self.numbers.get(&pod.meta.uid).copied() else { return };
+        let Some(worker) = self.workers.get_mut(&number) else { return };
+        worker.pod = pod.clone();
+        worker.gone = true;
+        worker.begin_to_end(&mut self.shared, ctx);
+        self.forget_if_done(number);
+    }
+
+    /// Forgets a pod that is gone from the API and of which nothing is left.
+    fn forget_if_done(&mut self, number: PodNumber) {
+        let done = self.workers.get(&number).is_some_and(|worker| worker.gone && worker.stage == Stage::Finished);
+        if !done {
+            return;
+        }
+        if let Some(worker) = self.workers.remove(&number) {
+            self.numbers.remove(&worker.pod.meta.uid);
+            self.shared.to_recheck.remove(&number);
+            self.shared.to_relist.remove(&number);
+        }
+    }
+
+    fn token(&mut self, token: Token, ctx: &mut dyn NodeContext) {
+        let client = &mut self.shared.client;
+        if self.informers.timer(token, client, ctx) {
+            return;
+        }
+        if tokens::recorder_timer(token).is_some() {
+            self.recorder.timer(client, ctx);
+        } else if let Some(timer) = Timer::of(token) {
+            self.timer(timer, ctx);
+        }
+    }
+
+    fn timer(&mut self, timer: Timer, ctx: &mut dyn NodeContext) {
+        match timer {
+            Timer::Relist => {
+                for number in self.shared.take_relisted() {
+                    self.with(number, ctx, |worker, shared, ctx| worker.relisted(shared, ctx));
+                }
+            }
+            Timer::SyncTick => {
+                for number in self.shared.take_due(ctx.now()) {
+                    self.with(number, ctx, |worker, shared, ctx| worker.fell_due(shared, ctx));
+                }
+                self.shared.await_due(ctx);
+            }
+            Timer::StatusRead => self.write_status(ctx),
+            Timer::StatusRecheck => {
+                for number in self.shared.take_rechecked() {
+                    self.with(number, ctx, |worker, shared, ctx| {
+                        if worker.must_write() {
+                            worker.enqueue_write(shared, ctx);
+                        }
+                    });
+                }
+            }
+            Timer::Register => self.node.register(&mut self.shared, ctx),
+            Timer::NodeStatus => self.node.look(&mut self.shared, ctx),
+            Timer::Lease => self.node.renew_lease(&mut self.shared, ctx),
+            Timer::Job(number) => self.with(number, ctx, |worker, shared, ctx| worker.job_timer(shared, ctx)),
+            Timer::Grace(number, index) => self.with(number, ctx, |worker, shared, ctx| {
+                worker.on_killing(shared, ctx, |killing, worker, shared, ctx| {
+                    killing.grace_over(index, worker, shared, ctx);
+                });
+            }),
+            Timer::Probe(number, index, kind) => {
+                self.with(number, ctx, |worker, shared, ctx| worker.probe_tick(index, kind, shared, ctx));
+            }
+        }
+    }
+
+    /// Lets a pod's worker do something, if the pod is still here.
+    fn with(
+        &mut self,
+        number: PodNumber,
+        ctx: &mut dyn NodeContext,
+        act: impl FnOnce(&mut Worker, &mut Shared, &mut dyn NodeContext),
+    ) {
+        if let Some(worker) = self.workers.get_mut(&number) {
+            act(worker, &mut self.shared, ctx);
+            self.forget_if_done(number);
+        }
+    }
+
+    /// The pod whose status is to be written has been read.
+    fn write_status(&mut self, ctx: &mut dyn NodeContext) {
+        let Some((number, status)) = self.shared.writing.clone() else { return };
+        let worker = self.workers.get_mut(&number);
+        if !worker.is_some_and(|worker| worker.write(&status, &mut self.shared, ctx)) {
+            self.status_done(ctx);
+        }
+    }
+
+    /// A pod's status is written: goes on with the next in the queue.
+    fn status_done(&mut self, ctx: &mut dyn NodeContext) {
+        self.shared.writing = None;
+        while self.shared.writing.is_none()
+            && let Some(number) = self.shared.to_write.pop_front()
+        {
+            if let Some(worker) = self.workers.get_mut(&number) {
+                worker.begin_write(&mut self.shared, ctx);
+            }
+        }
+    }
+
+    fn answered(&mut self, purpose: Purpose, result: Result<Answer, Failure>, ctx: &mut dyn NodeContext) {
+        let shared = &mut self.shared;
+        match purpose {
+            Purpose::Register => self.node.registered(result, shared, ctx),
+            Purpose::GetNode => self.node.found(&result, shared, ctx),
+            Purpose::NodeStatus => self.node.status_written(&result, shared, ctx),
+            Purpose::GetLease => self.node.lease_found(result, shared, ctx),
+            Purpose::RenewLease => self.node.lease_renewed(result),
+            Purpose::PodStatus(number) => {
+                let worker = self.workers.get_mut(&number);
+                if !worker.is_some_and(|worker| worker.written(result, shared, ctx)) {
+                    self.status_done(ctx);
+                }
+            }
+            Purpose::DeletePod(number) => {
+                if let (Some(worker), Err(failure)) = (self.workers.get_mut(&number), result) {
+                    worker.write_failed(&failure, shared, ctx);
+                }
+                self.status_done(ctx);
+            }
+        }
+    }
+
+    fn runtime_event(&mut self, event: Event, ctx: &mut dyn NodeContext) {
+        let number = match &event {
+            Event::State(state) => return self.begin(state, ctx),
+            Event::ImageAdded { image } => {
+                self.shared.puller.add(image.clone());
+                return self.node.images_changed(&self.shared, ctx);
+            }
+            Event::ImageRemoved { name } => {
+                self.shared.puller.remove(name);
+                return self.node.images_changed(&self.shared, ctx);
+            }
+            Event::Pulled { ticket, .. }
+            | Event::PullFailed { ticket, .. }
+            | Event::ProbeDone { ticket, .. }
+            | Event::HookDone { ticket, .. } => ticket.pod,
+            Event::SandboxReady { sandbox, .. }
+            | Event::SandboxFailed { sandbox, .. }
+            | Event::SandboxStopped { sandbox } => sandbox.pod,
+            Event::Created { container }
+            | Event::CreateFailed { container, .. }
+            | Event::Started { container, .. }
+            | Event::StartFailed { container, .. }
+            | Event::Exited { container, .. } => container.pod,
+        };
+        self.with(number, ctx, |worker, shared, ctx| worker.runtime_event(event, shared, ctx));
+        self.node.images_changed(&self.shared, ctx);
+    }
+
+    /// The runtime was listed for the first time: what there is is known, the pods of the node can be read.
+    fn begin(&mut self, state: &State, ctx: &mut dyn NodeContext) {
+        state.images.iter().for_each(|image| self.shared.puller.add(image.clone()));
+        self.next_number = self.next_number.max(state.next_pod);
+        self.remains = Remains::of(state);
+        self.informers.start(&mut self.shared.client, ctx);
+    }
+
+    /// Hands the events that the handling of the input noted to the recorder.
+    fn record_notes(&mut self, ctx: &mut dyn NodeContext) {
+        for note in std::mem::take(&mut self.shared.notes) {
+            self.recorder.record(note, &mut self.shared.client, ctx);
+        }
+    }
+}
+
+impl Worker {
+    /// The watch brought a version of the pod.
+    fn pod_changed(&mut self, pod: Rc<Pod>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let stale = pod.meta.revision() < self.in_api().meta.revision();
+        let known = self.in_api().clone();
+        let old = std::mem::replace(&mut self.pod, pod);
+        if !stale {
+            self.written = None;
+        }
+        if self.pod.meta.is_deleting() && !old.meta.is_deleting() {
+            if self.stage == Stage::Finished {
+                shared.recheck(self.number, ctx);
+            }
+            self.begin_to_end(shared, ctx);
+            return;
+        }
+        let gates = self.pod.spec.full.readiness_gates.is_some() && self.pod.status.conditions != old.status.conditions;
+        let changed = self.pod.meta.generation != old.meta.generation
+            || self.pod.meta.labels != old.meta.labels
+            || self.pod.meta.annotations != old.meta.annotations;
+        if changed || gates {
+            self.want_sync(shared, ctx);
+        }
+        if !stale {
+            self.disagree(&known, shared, ctx);
+        }
+    }
+
+    /// Somebody else may have changed what the kubelet says of the pod: then it says it again at the next recheck.
+    fn disagree(&mut self, known: &Pod, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if !self.reported || same(&known.status, &self.pod.status) {
+            return;
+        }
+        if self.held.is_none() {
+            self.held = Some(Box::new(Held { status: known.status.clone(), dirty: true, finished: false }));
+        }
+        shared.recheck(self.number, ctx);
+    }
+}

@@ -1,0 +1,339 @@
+//! The node in the API: its registration, its lease, its status.
+//!
+//! As a real kubelet was seen to do: POST node, not ready; status; Ready 50 ms later; a lease every 10 s and a little; the
+//! status again only if it changed, or after five minutes. Which taints a node that is not ready gets is the business of
+//! admission and of the node controller.
+
+use std::rc::Rc;
+
+use crate::api::event::EventType;
+use crate::api::kind::Kind;
+use crate::api::meta::{Labels, Meta, ObjectKey};
+use crate::api::name::Name;
+use crate::api::node::{Lease, Node, NodeCondition, NodeImage, NodeStatus};
+use crate::api::object::{Object, Resource};
+use crate::api::pod::ConditionStatus;
+use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch};
+use crate::apiserver::status::Reason;
+use crate::client::delivery::{Caller, Failure};
+use crate::engine::process::TimerId;
+use crate::engine::random::Stream;
+use crate::engine::time::{SimDuration, SimTime};
+
+use super::agent::NodeContext;
+use super::settings::NodeSettings;
+use super::shared::{Purpose, Shared};
+use super::tokens::Timer;
+
+/// The namespace of leases of nodes.
+const LEASE_NAMESPACE: Name = Name::of("kube-node-lease");
+/// How many images a node's status names at most (`nodeStatusMaxImages`).
+const MAX_IMAGES: usize = 50;
+
+impl NodeSettings {
+    /// The labels with which the node is registered.
+    pub fn all_labels(&self) -> Labels {
+        let own = [
+            ("beta.kubernetes.io/arch", "amd64"),
+            ("beta.kubernetes.io/os", "linux"),
+            ("kubernetes.io/arch", "amd64"),
+            ("kubernetes.io/os", "linux"),
+        ];
+        let own = own.map(|(key, value)| (Name::of(key), Name::of(value)));
+        let hostname = (Name::of("kubernetes.io/hostname"), self.name.clone());
+        own.into_iter().chain([hostname]).chain(self.labels.pairs().iter().cloned()).collect()
+    }
+}
+
+/// The part of a kubelet that speaks for its node.
+pub struct NodeAgent {
+    /// The kubelet sends no heartbeats: leases and statuses are left out.
+    pub silent: bool,
+    registered: bool,
+    attempts: u32,
+    ready_since: Option<crate::api::meta::Timestamp>,
+    began: crate::api::meta::Timestamp,
+    lease: Option<Rc<Lease>>,
+    lease_stream: Stream,
+    /// What was last written: the count of changes of the image list, and when.
+    reported: Option<(u64, SimTime)>,
+    /// A random delay before the next report that no change asks for.
+    report_delay: SimDuration,
+    status_timer: Option<(SimTime, TimerId)>,
+}
+
+impl NodeAgent {
+    /// A node that is not registered.
+    pub fn new(shared: &Shared) -> Self {
+        NodeAgent {
+            silent: false,
+            registered: false,
+            attempts: 0,
+            ready_since: None,
+            began: shared.date(shared.began),
+            lease: None,
+            lease_stream: shared.settings.seed.stream(&shared.settings.node.name, "lease"),
+            reported: None,
+            report_delay: SimDuration::ZERO,
+            status_timer: None,
+        }
+    }
+
+    /// Begins to register, and looks for a lease of an earlier kubelet.
+    pub fn start(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        shared.record_node(EventType::Normal, "Starting", "Starting kubelet.".to_owned());
+        for reason in ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"] {
+            let message = format!("Node {} status is now: {reason}", shared.settings.node.name);
+            shared.record_node(EventType::Normal, reason, message);
+        }
+        let at = ctx.now() + shared.settings.timings.register;
+        ctx.set_timer(at, Timer::Register.token());
+        let operation = Operation::Get { key: lease_key(shared) };
+        shared.client.request(shared.heartbeat, Caller::Process(Purpose::GetLease), operation, ctx);
+    }
+
+    /// Tries to register.
+    pub fn register(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let settings = &shared.settings.node;
+        let annotation = (Name::of("volumes.kubernetes.io/controller-managed-attach-detach"), Name::of("true"));
+        let node = Node {
+            meta: Meta {
+                name: settings.name.clone(),
+                labels: settings.all_labels(),
+                annotations: [annotation].into_iter().collect(),
+                ..Meta::default()
+            },
+            pod_cidr: settings.pod_range.clone(),
+            provider_id: None,
+            unschedulable: false,
+            taints: settings.taints.clone(),
+            status: self.status(shared, ctx.now()),
+        };
+        let operation = Operation::Create { object: node.boxed(), dry_run: false };
+        shared.request(Purpose::Register, operation, ctx);
+    }
+
+    /// The node's status now.
+    fn status(&self, shared: &Shared, now: SimTime) -> NodeStatus {
+        let date = shared.date(now);
+        let condition =
+            |kind: &'static str, status, reason: &'static str, message: &'static str, since| NodeCondition {
+                kind: Name::of(kind),
+                status,
+                reason: Name::of(reason),
+                message: Name::of(message),
+                last_heartbeat: date,
+                last_transition: since,
+            };
+        let no = ConditionStatus::False;
+        let ready = match self.ready_since {
+            Some(since) => {
+                condition("Ready", ConditionStatus::True, "KubeletReady", "kubelet is posting ready status", since)
+            }
+            None => condition("Ready", no, "KubeletNotReady", "[CSINode is not yet initialized]", self.began),
+        };
+        let settings = &shared.settings.node;
+        NodeStatus {
+            capacity: settings.capacity.clone(),
+            allocatable: settings.allocatable.clone(),
+            conditions: vec![
+                condition(
+                    "MemoryPressure",
+                    no,
+                    "KubeletHasSufficientMemory",
+                    "kubelet has sufficient memory available",
+                    self.began,
+                ),
+                condition("DiskPressure", no, "KubeletHasNoDiskPressure", "kubelet has no disk pressure", self.began),
+                condition(
+                    "PIDPressure",
+                    no,
+                    "KubeletHasSufficientPID",
+                    "kubelet has sufficient PID available",
+                    self.began,
+                ),
+                ready,
+            ],
+            address: Some(settings.address),
+            images: images(shared),
+            info: settings.info.clone(),
+        }
+    }
+
+    /// The registration was answered. Returns true once the node is registered.
+    pub fn registered(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let existing = match result {
+            Ok(Answer::Object(_)) => false,
+            Err(failure) if failure.reason() == Some(Reason::AlreadyExists) => true,
+            _ => {
+                // kubelet, registerWithAPIServer: 100 ms, doubled up to 7 s.
+                self.attempts = (self.attempts + 1).min(7);
+                let step = shared.settings.timings.register * (1 << self.attempts);
+                let at = ctx.now() + step.min(SimDuration::from_secs(7));
+                ctx.set_timer(at, Timer::Register.token());
+                return;
+            }
+        };
+        self.registered = true;
+        if existing {
+            let key = shared.node_key();
+            shared.request(Purpose::GetNode, Operation::Get { key }, ctx);
+        } else {
+            self.look_at(ctx.now() + shared.settings.timings.ready, ctx);
+        }
+    }
+
+    /// The node that was there already was read: its Ready condition may go on.
+    pub fn found(&mut self, result: &Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if let Ok(Answer::Object(object)) = result
+            && let Some(ready) = Node::of(object).and_then(|node| node.condition("Ready"))
+            && ready.status == ConditionStatus::True
+        {
+            self.ready_since = Some(ready.last_transition);
+        }
+        self.look_at(ctx.now() + shared.settings.timings.ready, ctx);
+    }
+
+    fn look_at(&mut self, at: SimTime, ctx: &mut dyn NodeContext) {
+        if let Some((old, timer)) = self.status_timer {
+            if old <= at {
+                return;
+            }
+            ctx.cancel_timer(timer);
+        }
+        self.status_timer = Some((at, ctx.set_timer(at, Timer::NodeStatus.token())));
+    }
+
+    /// Lets a change of the images be seen at the next look, every 10 s.
+    pub fn images_changed(&mut self, shared: &Shared, ctx: &mut dyn NodeContext) {
+        if self.reported.is_some_and(|(changes, _)| changes != shared.puller.changes) {
+            let after = ctx.now() + SimDuration::from_nanos(1);
+            self.look_at(after.next_tick(shared.began, shared.settings.timings.node_status), ctx);
+        }
+    }
+
+    /// Looks at the node's status and writes it.
+    pub fn look(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.status_timer = None;
+        if !self.registered {
+            return;
+        }
+        if self.silent {
+            self.look_at(ctx.now() + shared.settings.timings.node_status, ctx);
+            return;
+        }
+        if self.ready_since.is_none() {
+            self.ready_since = Some(shared.date(ctx.now()));
+            let message = format!("Node {} status is now: NodeReady", shared.settings.node.name);
+            shared.record_node(EventType::Normal, "NodeReady", message);
+        }
+        let patch = TypedPatch::NodeStatus { status: self.status(shared, ctx.now()) };
+        let operation = Operation::Patch {
+            key: shared.node_key(),
+            patch: Patch::Typed(Box::new(patch)),
+            part: Part::Status,
+            dry_run: false,
+        };
+        self.reported = Some((shared.puller.changes, ctx.now()));
+        shared.request(Purpose::NodeStatus, operation, ctx);
+    }
+
+    /// The status was written, or not.
+    pub fn status_written(&mut self, result: &Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let timings = &shared.settings.timings;
+        let next = match result {
+            Ok(_) => {
+                // kubelet, calculateDelay: reports that no change asks for are spread by up to half the period either way.
+                let period = timings.node_report.as_nanos();
+                self.report_delay = SimDuration::from_nanos(self.lease_stream.between(period / 2, period / 2 * 3));
+                (ctx.now() + self.report_delay).next_tick(shared.began, timings.node_status)
+            }
+            Err(_) => ctx.now() + timings.node_status,
+        };
+        self.look_at(next, ctx);
+        self.images_changed(shared, ctx);
+    }
+
+    /// The search for a lease was answered: one of an earlier kubelet is renewed at once, a new one is made after a period.
+    pub fn lease_found(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        match result {
+            Ok(Answer::Object(object)) => {
+                self.lease = Lease::of(&object).cloned();
+                self.renew_lease(shared, ctx);
+            }
+            _ => {
+                ctx.set_timer(ctx.now() + shared.settings.timings.lease, Timer::Lease.token());
+            }
+        }
+    }
+
+    /// Renews the lease, or makes it.
+    pub fn renew_lease(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let timings = &shared.settings.timings;
+        // component-helpers, lease controller: the period and up to 4 percent more.
+        let jitter = self.lease_stream.between(0, timings.lease.as_nanos() / 25);
+        ctx.set_timer(ctx.now() + timings.lease + SimDuration::from_nanos(jitter), Timer::Lease.token());
+        if self.silent {
+            return;
+        }
+        let renewed = Some(shared.settings.epoch.micro_time(ctx.now()));
+        let operation = match &self.lease {
+            Some(lease) => {
+                let mut lease = Lease::clone(lease);
+                lease.renew_time = renewed;
+                Operation::Update { object: lease.boxed(), part: Part::Main, dry_run: false }
+            }
+            None => {
+                let meta =
+                    Meta { namespace: LEASE_NAMESPACE, name: shared.settings.node.name.clone(), ..Meta::default() };
+                let lease = Lease {
+                    meta,
+                    holder: Some(shared.settings.node.name.clone()),
+                    duration_seconds: Some(timings.lease_seconds),
+                    acquire_time: None,
+                    renew_time: renewed,
+                    transitions: None,
+                };
+                Operation::Create { object: lease.boxed(), dry_run: false }
+            }
+        };
+        shared.client.request(shared.heartbeat, Caller::Process(Purpose::RenewLease), operation, ctx);
+    }
+
+    /// The renewal was answered. One that met another version reads the lease anew.
+    pub fn lease_renewed(&mut self, result: Result<Answer, Failure>) {
+        match result {
+            Ok(Answer::Object(Object::Lease(lease))) => self.lease = Some(lease),
+            Err(failure) if failure.reason() == Some(Reason::NotFound) => self.lease = None,
+            _ => {}
+        }
+    }
+}
+
+/// The largest images, as the status names them.
+fn images(shared: &Shared) -> Rc<[NodeImage]> {
+    let mut images: Vec<NodeImage> = shared
+        .puller
+        .images()
+        .map(|image| {
+            let digest = Name::from(format!("{}@{}", untagged(&image.name), image.id));
+            let names: Rc<[Name]> = Rc::from([digest, image.name.clone()]);
+            NodeImage { names, size_bytes: i64::try_from(image.size).unwrap_or(i64::MAX) }
+        })
+        .collect();
+    images.sort_by_key(|image| std::cmp::Reverse(image.size_bytes));
+    images.truncate(MAX_IMAGES);
+    images.into()
+}
+
+/// An image's name without its tag.
+fn untagged(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+fn lease_key(shared: &Shared) -> ObjectKey {
+    ObjectKey { kind: Kind::Lease, namespace: LEASE_NAMESPACE, name: shared.settings.node.name.clone() }
+}

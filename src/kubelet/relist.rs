@@ -1,0 +1,130 @@
+//! How changes in the runtime come to be seen: the generic PLEG, computed when asked.
+//!
+//! The real one lists the runtime every second and compares. Here a relist takes place only for pods of which something
+//! is to be seen or that wait for one, at the times at which the real one would: on the kubelet's own grid of seconds, and
+//! at once after a pass over a pod that did something (`PLEGOnDemandRelist`).
+
+use crate::api::name::Name;
+use crate::api::pod::Terminated;
+use crate::engine::time::SimTime;
+use crate::runtime::images::digest;
+use crate::runtime::interface::{ContainerId, Event, Exit, ExitReason};
+
+use super::agent::NodeContext;
+use super::shared::Shared;
+use super::worker::{Instance, Job, Record, Sandbox, Worker};
+
+impl Worker {
+    /// Keeps a change in the runtime until a relist shows it.
+    pub fn happened(&mut self, event: Event, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.unseen.push(event);
+        shared.relist(self.number, ctx);
+    }
+
+    /// A relist takes place. What it shows may ask for a pass over the pod, and a pass may have waited for it.
+    pub fn relisted(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.fresh = true;
+        if self.look(shared) {
+            self.wants_sync = true;
+        }
+        shared.no_relist(self.number, ctx);
+        if matches!(self.job, Job::Idle) {
+            self.try_sync(shared, ctx);
+        }
+    }
+
+    /// Takes in what happened; true if containers began or ended to run. A sandbox counts as a container, as in the PLEG.
+    pub fn look(&mut self, shared: &Shared) -> bool {
+        let mut changed = false;
+        for event in std::mem::take(&mut self.unseen) {
+            changed |= self.take_in(event, shared);
+        }
+        changed
+    }
+
+    fn take_in(&mut self, event: Event, shared: &Shared) -> bool {
+        match event {
+            Event::SandboxReady { sandbox, address } => {
+                self.sandbox = Some(Sandbox { id: sandbox, ready: true, address });
+                true
+            }
+            Event::SandboxStopped { sandbox } => {
+                let stopped = self.sandbox.as_mut().filter(|seen| seen.id == sandbox && seen.ready);
+                stopped.is_some_and(|seen| {
+                    seen.ready = false;
+                    true
+                })
+            }
+            Event::Created { container } => {
+                self.replace(container, Instance::Created { attempt: container.attempt }, shared);
+                false
+            }
+            Event::Started { container, at } => {
+                self.replace(container, Instance::Running { attempt: container.attempt, since: at }, shared);
+                true
+            }
+            Event::StartFailed { container, at, message } => {
+                let exit = Exit { code: 128, reason: ExitReason::StartError, at };
+                self.replace(container, Instance::Exited { attempt: container.attempt, since: None, exit }, shared);
+                if let Some(record) = self.containers.get_mut(usize::from(container.index)) {
+                    record.start_error = Some(Name::from(message));
+                }
+                true
+            }
+            Event::Exited { container, exit } => self.exited(container, exit),
+            _ => false,
+        }
+    }
+
+    fn exited(&mut self, container: ContainerId, exit: Exit) -> bool {
+        let Some(record) = self.containers.get_mut(usize::from(container.index)) else { return false };
+        match record.instance {
+            Instance::Running { attempt, since } if attempt == container.attempt => {
+                record.instance = Instance::Exited { attempt, since: Some(since), exit };
+                true
+            }
+            Instance::Created { attempt } if attempt == container.attempt => {
+                record.instance = Instance::Exited { attempt, since: None, exit };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes in a new state of a container; a new instance makes the one before the last one.
+    fn replace(&mut self, id: ContainerId, instance: Instance, shared: &Shared) {
+        let image = self.pod.spec.containers.get(usize::from(id.index)).map(|container| container.image.clone());
+        let uid = self.pod.meta.uid;
+        let Some(record) = self.containers.get_mut(usize::from(id.index)) else { return };
+        if record.instance.attempt() != Some(id.attempt) {
+            if let Some(ended) = record.terminated(shared) {
+                record.last = Some(Box::new(ended));
+            }
+            record.start_error = None;
+            record.image = image.unwrap_or_default();
+            record.container_id = container_id(&format!("{uid}/{}/{}", id.index, id.attempt));
+        }
+        record.instance = instance;
+    }
+}
+
+impl Record {
+    /// How the instance ended, as the API says it, and when; none if it has not.
+    pub fn terminated(&self, shared: &Shared) -> Option<(Terminated, SimTime)> {
+        let Instance::Exited { since, exit, .. } = self.instance else { return None };
+        let terminated = Terminated {
+            exit_code: exit.code,
+            reason: exit.reason.word(),
+            message: self.start_error.clone(),
+            started_at: since.map(|since| shared.date(since)),
+            finished_at: Some(shared.date(exit.at)),
+            container_id: self.container_id.clone(),
+        };
+        Some((terminated, exit.at))
+    }
+}
+
+/// What containerd would call an instance: 64 hexadecimal digits.
+pub fn container_id(instance: &str) -> Name {
+    Name::from(format!("containerd://{}", digest(instance)))
+}

@@ -1,0 +1,232 @@
+//! The pod status as it follows from what was seen: container states first, then phase and conditions.
+//!
+//! Follows kubelet_pods.go (`generateAPIPodStatus`, `convertToAPIContainerStatuses`) and the prober manager's
+//! `UpdatePodStatus`. Never looks at what no relist has shown.
+
+use std::rc::Rc;
+
+use crate::api::name::Name;
+use crate::api::pod::{ContainerRole, ContainerState, ContainerStatus, PodPhase, PodStatus, Terminated};
+use crate::engine::time::SimTime;
+
+use super::conditions::{self, Previous};
+use super::shared::Shared;
+use super::worker::{Instance, Worker};
+
+/// The state of a container that was running and is nowhere to be found.
+fn lost(message: &'static str) -> Terminated {
+    Terminated {
+        exit_code: 137,
+        reason: Name::of("ContainerStatusUnknown"),
+        message: Some(Name::of(message)),
+        started_at: None,
+        finished_at: None,
+        container_id: Name::EMPTY,
+    }
+}
+
+impl Worker {
+    /// The status that follows from what was seen. `ended` says that no container will run any more.
+    pub fn generate_status(&self, shared: &Shared, ended: bool, now: SimTime) -> PodStatus {
+        let old = self.status();
+        let init_containers = self.container_statuses(shared, &old.init_containers, true);
+        let containers = self.container_statuses(shared, &old.containers, false);
+        let mut status = PodStatus {
+            observed_generation: self.pod.meta.generation.max(old.observed_generation),
+            host_ip: Some(shared.settings.node.address),
+            pod_ip: self.sandbox.and_then(|sandbox| sandbox.address).or(old.pod_ip),
+            start_time: old.start_time.or_else(|| Some(shared.date(now))),
+            nominated_node: old.nominated_node.clone(),
+            init_containers,
+            containers,
+            ..PodStatus::default()
+        };
+        if self.host_network() && status.pod_ip.is_none() {
+            status.pod_ip = status.host_ip;
+        }
+        status.phase = self.phase(&status, old.phase, ended);
+        if status.phase == old.phase {
+            status.reason = old.reason.clone();
+            status.message = old.message.clone();
+        }
+        if let Some(message) = self.deadline_passed(shared, old, now) {
+            status.phase = PodPhase::Failed;
+            status.reason = Some(Name::of("DeadlineExceeded"));
+            status.message = Some(message);
+        }
+        self.with_conditions(status, shared, now)
+    }
+
+    /// The status with the conditions that follow from the rest of it.
+    pub fn with_conditions(&self, mut status: PodStatus, shared: &Shared, now: SimTime) -> PodStatus {
+        let previous = Previous { status: self.status(), generation: self.pod.meta.generation, now: shared.date(now) };
+        conditions::generate(self, &mut status, &previous);
+        status
+    }
+
+    /// The phase; once it is terminal it stays.
+    fn phase(&self, status: &PodStatus, old: PodPhase, ended: bool) -> PodPhase {
+        let terminal = |phase: PodPhase| matches!(phase, PodPhase::Succeeded | PodPhase::Failed);
+        let phase = conditions::phase(self, status, ended);
+        match self.in_api().status.phase {
+            known if terminal(known) => known,
+            _ if !terminal(phase) && terminal(old) => old,
+            _ => phase,
+        }
+    }
+
+    /// When `activeDeadlineSeconds` is over, if the pod has a deadline: counted from the start time in whole seconds.
+    pub fn deadline(&self, shared: &Shared) -> Option<SimTime> {
+        let seconds = self.pod.spec.full.active_deadline_seconds?;
+        let start = self.status().start_time?;
+        let end = crate::api::meta::Timestamp(start.0.saturating_add(seconds.max(0)));
+        Some(shared.settings.epoch.sim_time(end))
+    }
+
+    fn deadline_passed(&self, shared: &Shared, old: &PodStatus, now: SimTime) -> Option<Name> {
+        let passed = self.stage == super::worker::Stage::Running && self.deadline(shared).is_some_and(|end| now >= end);
+        let failed = old.reason.as_deref() == Some("DeadlineExceeded");
+        (passed || failed).then_some(Name::of("Pod was active on the node longer than the specified deadline"))
+    }
+
+    fn container_statuses(&self, shared: &Shared, old: &Rc<[ContainerStatus]>, init: bool) -> Rc<[ContainerStatus]> {
+        let indexes: Vec<u16> = if init { self.init_indexes().collect() } else { self.main_indexes().collect() };
+        if indexes.is_empty() {
+            return Rc::default();
+        }
+        let statuses = indexes.into_iter().map(|index| {
+            let old = old.iter().find(|status| status.name == self.spec(index).name);
+            let mut status = self.container_status(shared, index, old);
+            self.apply_trouble(index, &mut status);
+            self.apply_probes(index, &mut status);
+            status
+        });
+        let statuses: Rc<[ContainerStatus]> = statuses.collect();
+        // What did not change stays shared with the version that the API has.
+        if statuses == *old { old.clone() } else { statuses }
+    }
+
+    fn container_status(&self, shared: &Shared, index: u16, old: Option<&ContainerStatus>) -> ContainerStatus {
+        let record = self.record(index);
+        let last = record.last.as_ref().map(|last| last.0.clone());
+        let last = last.or_else(|| old.and_then(|old| old.last_state.clone()));
+        let mut status = ContainerStatus {
+            name: self.spec(index).name.clone(),
+            image: self.spec(index).image.clone(),
+            image_id: Name::EMPTY,
+            container_id: record.container_id.clone(),
+            state: ContainerState::Waiting { reason: Name::EMPTY, message: None },
+            last_state: last,
+            ready: false,
+            started: Some(false),
+            restart_count: record.instance.attempt().unwrap_or(0),
+        };
+        match record.instance {
+            Instance::None => return self.missing_status(index, status, old),
+            Instance::Created { .. } => {}
+            Instance::Running { since, .. } => {
+                status.state = ContainerState::Running { started_at: shared.date(since) };
+            }
+            Instance::Exited { .. } => {
+                if let Some((terminated, _)) = record.terminated(shared) {
+                    status.state = ContainerState::Terminated(terminated);
+                }
+            }
+        }
+        status.image = record.image.clone();
+        status.image_id = shared.puller.image(&record.image).map_or_else(
+            || if shared.settings.profile.images_present { record.image.clone() } else { Name::EMPTY },
+            |image| image.id.clone(),
+        );
+        status
+    }
+
+    /// The status of a container that the runtime does not know.
+    fn missing_status(
+        &self,
+        index: u16,
+        mut status: ContainerStatus,
+        old: Option<&ContainerStatus>,
+    ) -> ContainerStatus {
+        if let Some(old) = old {
+            if matches!(old.state, ContainerState::Terminated(_)) {
+                return old.clone();
+            }
+            status.restart_count = old.restart_count;
+        }
+        let reason = if self.pod.spec.init_count > 0 { "PodInitializing" } else { "ContainerCreating" };
+        status.state = ContainerState::Waiting { reason: Name::of(reason), message: None };
+        let was_running = old.is_some_and(|old| matches!(old.state, ContainerState::Running { .. }));
+        if was_running && status.last_state.is_none() {
+            status.last_state = Some(lost(
+                "The container could not be located when the pod was deleted.  The container used to be Running",
+            ));
+            status.restart_count += u32::from(!self.pod.meta.is_deleting());
+        }
+        let past = self.main_indexes().any(|main| self.record(main).instance != Instance::None);
+        if past && self.spec(index).role == ContainerRole::Init {
+            status.state = ContainerState::Terminated(Terminated {
+                exit_code: 0,
+                reason: Name::of("Completed"),
+                message: Some(Name::of(
+                    "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally",
+                )),
+                ..lost("")
+            });
+        }
+        status
+    }
+
+    /// A container that is to be started and could not be the last time is waiting, with the reason.
+    fn apply_trouble(&self, index: u16, status: &mut ContainerStatus) {
+        let record = self.record(index);
+        let done =
+            self.spec(index).role == ContainerRole::Init && record.instance.exit().is_some_and(|exit| exit.code == 0);
+        let Some(trouble) = record.trouble.as_ref().filter(|_| !done && self.should_start(index)) else { return };
+        let (reason, message) = (trouble.0.clone(), trouble.1.clone());
+        let waiting = ContainerState::Waiting { reason, message: Some(message).filter(|text| !text.is_empty()) };
+        if let ContainerState::Terminated(terminated) = std::mem::replace(&mut status.state, waiting) {
+            status.last_state = Some(terminated);
+        }
+    }
+
+    /// `started` and `ready` as the probes say.
+    fn apply_probes(&self, index: u16, status: &mut ContainerStatus) {
+        let running = matches!(status.state, ContainerState::Running { .. });
+        let started = running && self.has_started(index);
+        status.started = Some(started);
+        status.ready = match self.spec(index).role {
+            ContainerRole::Init => {
+                matches!(&status.state, ContainerState::Terminated(terminated) if terminated.exit_code == 0)
+            }
+            ContainerRole::Sidecar | ContainerRole::Main => started && self.is_ready(index),
+        };
+    }
+
+    /// Makes of a status one of a pod whose containers are gone for good (status manager, `TerminatePod`): what still
+    /// waits or runs is said to be lost, and a pod that did not end well has failed.
+    pub fn terminate_status(&self, status: &mut PodStatus) {
+        const MESSAGE: &str = "The container could not be located when the pod was terminated";
+        let end = |statuses: &Rc<[ContainerStatus]>, count: usize| -> Rc<[ContainerStatus]> {
+            let ended = statuses.iter().enumerate().map(|(place, status)| {
+                let mut status = status.clone();
+                if place < count && !matches!(status.state, ContainerState::Terminated(_)) {
+                    status.state = ContainerState::Terminated(lost(MESSAGE));
+                }
+                status
+            });
+            ended.collect()
+        };
+        if conditions::initialized(self, status) {
+            status.containers = end(&status.containers, status.containers.len());
+        }
+        let begun = |status: &ContainerStatus| {
+            status.last_state.is_some() || !matches!(status.state, ContainerState::Waiting { .. })
+        };
+        let reached = status.init_containers.iter().rposition(begun).map_or(1, |last| last + 1);
+        status.init_containers = end(&status.init_containers, reached);
+        if !matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed) {
+            status.phase = PodPhase::Failed;
+        }
+    }
+}

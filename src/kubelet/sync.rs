@@ -1,0 +1,257 @@
+//! One pass over a pod that runs or is to run: its status first, then its volumes, sandbox and containers, one after the other.
+//!
+//! Follows the kubelet's `SyncPod` and the pod worker's loop around it. At most one pass per pod is under way; what asks
+//! for another one meanwhile is remembered. A pass decides on what the last relist showed, and does not begin before
+//! there was a relist after the one before.
+
+use crate::api::event::EventType;
+use crate::api::pod::{ConditionStatus, PodConditionType, PodPhase};
+use crate::engine::time::SimDuration;
+use crate::runtime::interface::{Action, Event, PodIdentity, SandboxId};
+
+use super::actions;
+use super::agent::NodeContext;
+use super::killing::Killing;
+use super::shared::Shared;
+use super::tokens::Timer;
+use super::worker::{Doing, Job, Stage, Step, Syncing, Worker};
+
+impl Worker {
+    /// Asks for a pass over the pod.
+    pub fn want_sync(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.wants_sync = true;
+        self.try_sync(shared, ctx);
+    }
+
+    /// Begins a pass if one is wanted, none is under way and the runtime was listed since the last one.
+    pub fn try_sync(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if !self.wants_sync || !matches!(self.job, Job::Idle) || self.stage == Stage::Finished {
+            return;
+        }
+        let listed = self.last_sync.is_none_or(|last| self.fresh || shared.relist_after(last) <= ctx.now());
+        if !listed {
+            shared.relist(self.number, ctx);
+            return;
+        }
+        self.wants_sync = false;
+        match self.stage {
+            Stage::Running => self.sync(shared, ctx),
+            Stage::Terminating => self.terminate(shared, ctx),
+            Stage::Terminated => self.clean_up(shared, ctx),
+            Stage::Finished => {}
+        }
+    }
+
+    fn sync(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let status = self.generate_status(shared, false, ctx.now());
+        if status.reason.as_deref() == Some("DeadlineExceeded") && status.phase == PodPhase::Failed {
+            let message = status.message.as_deref().unwrap_or_default().to_owned();
+            shared.record(self, None, EventType::Normal, "DeadlineExceeded", message);
+        }
+        let terminal = matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed);
+        self.set_status(status, shared, ctx);
+        if terminal {
+            self.stage = Stage::Terminating;
+            self.wants_sync = true;
+            self.end_pass(shared, ctx);
+            return;
+        }
+        self.follow_probes(shared, ctx);
+        if self.mounted || shared.settings.timings.volumes == SimDuration::ZERO {
+            self.job = Job::Syncing(Box::default());
+            self.mounted(shared, ctx);
+        } else {
+            let at = ctx.now() + shared.settings.timings.volumes;
+            self.job = Job::Mounting(ctx.set_timer(at, Timer::Job(self.number).token()));
+        }
+    }
+
+    /// The volumes are there: compares and begins with the first step.
+    pub fn mounted(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.mounted = true;
+        self.watch_probes(ctx.now());
+        let steps = actions::plan(self);
+        self.job = Job::Syncing(Box::new(Syncing { acted: !steps.is_empty(), steps, ..Syncing::default() }));
+        self.advance(shared, ctx);
+    }
+
+    /// Does one step after the other until one has to wait or none is left.
+    pub fn advance(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        loop {
+            let Job::Syncing(job) = &mut self.job else { return };
+            if !matches!(job.doing, Doing::Nothing) {
+                return;
+            }
+            match job.steps.pop_front() {
+                None => {
+                    self.finish_pass(shared, ctx);
+                    return;
+                }
+                Some(Step::KillPod) => {
+                    let killing = self.kill_pod(None, shared, ctx);
+                    self.doing(killing.map_or(Doing::Nothing, |killing| Doing::Killing(Box::new(killing))));
+                }
+                Some(Step::KillContainer { index, message, probe }) => {
+                    let killing = self.kill_container(index, &message, probe, shared, ctx);
+                    self.doing(killing.map_or(Doing::Nothing, |killing| Doing::Killing(Box::new(killing))));
+                }
+                Some(Step::CreateSandbox) => self.create_sandbox(ctx),
+                Some(Step::Start(index)) => self.start(index, shared, ctx),
+            }
+        }
+    }
+
+    /// Notes what the pass is doing.
+    pub fn doing(&mut self, doing: Doing) {
+        if let Job::Syncing(job) = &mut self.job {
+            job.doing = doing;
+        }
+    }
+
+    fn create_sandbox(&mut self, ctx: &mut dyn NodeContext) {
+        let attempt = self.sandbox.map_or(0, |sandbox| sandbox.id.attempt + 1);
+        let sandbox = SandboxId { pod: self.number, attempt };
+        let meta = &self.pod.meta;
+        let pod = PodIdentity { uid: meta.uid, namespace: meta.namespace.clone(), name: meta.name.clone() };
+        ctx.act(Action::CreateSandbox { sandbox, pod: pod.into(), host_network: self.host_network() });
+        self.doing(Doing::Sandbox(sandbox));
+    }
+
+    /// A sandbox came up. The API is told at once (`OnPodSandboxReady`), from the status that it has.
+    pub fn sandbox_ready(&mut self, id: SandboxId, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let Job::Syncing(job) = &self.job else { return };
+        if !matches!(job.doing, Doing::Sandbox(waiting) if waiting == id) {
+            return;
+        }
+        if shared.settings.profile.sandbox_write && self.stage == Stage::Running {
+            let mut status = self.status().clone();
+            let ready = status.conditions.iter_mut().find(|c| c.kind == PodConditionType::PodReadyToStartContainers);
+            if let Some(condition) = ready.filter(|condition| condition.status != ConditionStatus::True) {
+                condition.status = ConditionStatus::True;
+                condition.last_transition = shared.date(ctx.now());
+                self.set_status(status, shared, ctx);
+            }
+        }
+        self.doing(Doing::Nothing);
+        self.advance(shared, ctx);
+    }
+
+    /// A sandbox could not be made: the pass is over, and tried again later.
+    pub fn sandbox_failed(&mut self, id: SandboxId, message: &str, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let Job::Syncing(job) = &mut self.job else { return };
+        if !matches!(job.doing, Doing::Sandbox(waiting) if waiting == id) {
+            return;
+        }
+        job.steps.clear();
+        (job.failed, job.failed_otherwise) = (true, true);
+        let message = format!("Failed to create pod sandbox: {message}");
+        shared.record(self, None, EventType::Warning, "FailedCreatePodSandBox", message);
+        self.doing(Doing::Nothing);
+        self.advance(shared, ctx);
+    }
+
+    /// All steps are done: sees to the next pass, and lists the runtime at once if this one did something.
+    fn finish_pass(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let Job::Syncing(job) = std::mem::replace(&mut self.job, Job::Idle) else { return };
+        let now = ctx.now();
+        let again = job.failed.then(|| {
+            let wait = match job.back_off_until.filter(|_| !job.failed_otherwise) {
+                Some(until) => until.since(now).min(shared.settings.timings.resync),
+                None => shared.settings.timings.retry,
+            };
+            now + shared.jittered(wait)
+        });
+        let deadline = if self.stage == Stage::Running { self.deadline(shared) } else { None };
+        let next = [again, deadline.filter(|end| *end > now)].into_iter().flatten().min();
+        shared.sync_at(self, next, ctx);
+        self.last_sync = Some(now);
+        self.fresh = false;
+        if job.acted && !job.failed {
+            self.relisted(shared, ctx);
+        } else {
+            self.try_sync(shared, ctx);
+        }
+    }
+
+    /// A pass ended that leads over to the next stage, or was broken off.
+    pub fn end_pass(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.job = Job::Idle;
+        self.last_sync = Some(ctx.now());
+        self.fresh = false;
+        shared.sync_at(self, None, ctx);
+        self.try_sync(shared, ctx);
+    }
+
+    /// The pod's wait is over: for its volumes, or for their end.
+    pub fn job_timer(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        match self.job {
+            Job::Mounting(_) => {
+                self.job = Job::Syncing(Box::default());
+                self.mounted(shared, ctx);
+            }
+            Job::Unmounting => self.finish(shared, ctx),
+            _ => {}
+        }
+    }
+
+    /// The pod must end. A pass that waits for volumes is broken off; one that acts on containers goes on to its end.
+    pub fn begin_to_end(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        self.stage = Stage::Terminating;
+        self.wants_sync = true;
+        if let Job::Mounting(timer) = self.job {
+            ctx.cancel_timer(timer);
+            self.end_pass(shared, ctx);
+        } else {
+            self.try_sync(shared, ctx);
+        }
+    }
+
+    /// Something happened to a container or sandbox of the pod.
+    pub fn runtime_event(&mut self, event: Event, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        match event {
+            Event::Pulled { ticket, image } => self.pulled(ticket, Ok(image), shared, ctx),
+            Event::PullFailed { ticket, message } => self.pulled(ticket, Err(message), shared, ctx),
+            Event::SandboxReady { sandbox, .. } => {
+                self.happened(event, shared, ctx);
+                self.sandbox_ready(sandbox, shared, ctx);
+            }
+            Event::SandboxFailed { sandbox, message } => self.sandbox_failed(sandbox, &message, shared, ctx),
+            Event::Created { container } => {
+                self.happened(event, shared, ctx);
+                self.created(container, shared, ctx);
+            }
+            Event::CreateFailed { container, message } => self.create_failed(container, &message, shared, ctx),
+            Event::Started { container, .. } => {
+                self.happened(event, shared, ctx);
+                self.started(container, shared, ctx);
+            }
+            Event::StartFailed { container, ref message, .. } => {
+                let message = message.clone();
+                self.happened(event, shared, ctx);
+                self.start_failed(container, &message, shared, ctx);
+            }
+            Event::Exited { container, .. } => {
+                self.happened(event, shared, ctx);
+                self.on_killing(shared, ctx, |killing: &mut Killing, worker, shared, ctx| {
+                    killing.stopped(container, worker, shared, ctx);
+                });
+            }
+            Event::SandboxStopped { sandbox } => {
+                self.happened(event, shared, ctx);
+                self.on_killing(shared, ctx, |killing, _, _, _| killing.sandbox_stopped(sandbox));
+            }
+            Event::ProbeDone { ticket, outcome } => self.probe_done(ticket, &outcome, shared, ctx),
+            Event::HookDone { ticket, outcome } => self.hook_done(ticket, outcome, shared, ctx),
+            Event::ImageAdded { .. } | Event::ImageRemoved { .. } | Event::State(_) => {}
+        }
+    }
+
+    /// When the pod is next due by itself has come.
+    pub fn fell_due(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.due = None;
+        self.want_sync(shared, ctx);
+    }
+}

@@ -1,0 +1,61 @@
+//! Plain pods from beginning to end: recording k1q.
+
+use crate::api::pod::RestartPolicy::Always;
+use crate::runtime::model::{ImageModel, StopModel};
+use crate::runtime::span::Spread;
+
+use super::check::check;
+use super::harness::{World, container, spec};
+
+const K1Q: &str = include_str!("../../../tests/golden/kubelet/k1q/kubelet-writes.txt");
+
+/// The behaviours of recording k1q, told apart by image.
+fn world() -> World {
+    let stops = |seconds: u64, code: i32| ImageModel {
+        stop: StopModel { takes: Spread::millis(seconds * 1000 + 100), code, ..StopModel::default() },
+        ..ImageModel::default()
+    };
+    let deaf = ImageModel { stop: StopModel { ignores_term: true, ..StopModel::default() }, ..ImageModel::default() };
+    let models = vec![("traps-2s", stops(2, 0)), ("deaf", deaf), ("traps", stops(0, 0)), ("traps-4s", stops(4, 3))];
+    World::new(models, |_, _| {}).with_images(&["traps-2s", "deaf", "traps", "traps-4s"])
+}
+
+#[test]
+fn plain_pods_are_written_about_as_by_a_real_kubelet() {
+    let mut world = world();
+    world.create("handler", spec(Always, 30, vec![container("c", "traps-2s")]));
+    world.create("nohandler", spec(Always, 5, vec![container("c", "deaf")]));
+    world.create("two", spec(Always, 8, vec![container("a", "traps"), container("b", "traps-4s")]));
+    world.run(6_000);
+    for (pod, grace) in [("handler", 30), ("nohandler", 5), ("two", 8)] {
+        world.delete(pod, grace);
+        world.run(8_000);
+        assert!(!world.exists(pod), "{pod} is gone");
+    }
+    world.create("nohandler", spec(Always, 20, vec![container("c", "deaf")]));
+    world.run(3_000);
+    world.delete("nohandler", 20);
+    world.run(3_000);
+    world.delete("nohandler", 2);
+    world.run(16_000);
+    assert!(world.exists("nohandler"), "a shortened grace has no effect");
+    world.run(4_000);
+    assert!(!world.exists("nohandler"));
+    for pod in ["handler", "nohandler", "two"] {
+        assert_eq!(check(&world, K1Q, pod), 0, "no two writes of {pod} were one");
+    }
+    assert_eq!(world.runtime.running(), 0);
+}
+
+#[test]
+fn an_idle_machine_runs_a_pod_in_six_tenths_of_a_second() {
+    let mut world = world();
+    world.create("p", spec(Always, 30, vec![container("c", "traps")]));
+    world.run(3_000);
+    let writes = world.times("p", "PATCH");
+    assert_eq!(writes.len(), 3);
+    let since: Vec<u64> = writes.iter().map(|at| at - 5_000).collect();
+    assert!((10..=40).contains(&since[0]), "first status after {} ms", since[0]);
+    assert!((400..=700).contains(&since[1]), "sandbox after {} ms", since[1]);
+    assert!((500..=1000).contains(&since[2]), "running after {} ms", since[2]);
+}

@@ -1,0 +1,11 @@
+//! Stories of a kubelet with a simulated runtime, held against recordings of a real one.
+
+mod check;
+mod crash;
+mod harness;
+mod images;
+mod init;
+mod life;
+mod lines;
+mod node;
+mod probing;

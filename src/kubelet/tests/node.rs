@@ -1,0 +1,342 @@
+//! The node itself: registration, heartbeats, restarts, crashes, outages, and pods that may not run.
+
+use crate::api::name::Name;
+use crate::api::node::Lease;
+use crate::api::object::{Object, Resource};
+use crate::api::pod::RestartPolicy::{Always, Never};
+use crate::api::pod::{ConditionStatus, Container, Handler, HostPort, PodConditionType, PodPhase};
+use crate::api::resources::Resources;
+use crate::kubelet::{Command, KubeletInput, KubeletProfile, KubeletTimings};
+use crate::runtime::model::{ExitModel, Health, HookModel, ImageModel, StopModel};
+use crate::runtime::simulated::RuntimeInput;
+use crate::runtime::span::Spread;
+
+use super::check::check;
+use super::harness::{Happens, World, container, probe, spec};
+
+const K1Q: &str = include_str!("../../../tests/golden/kubelet/k1q/kubelet-writes.txt");
+
+fn world() -> World {
+    let ends = |after: u64| ImageModel {
+        exit: Some(ExitModel { after: Spread::millis(after), codes: vec![3], out_of_memory: false }),
+        ..ImageModel::default()
+    };
+    let quick =
+        ImageModel { stop: StopModel { takes: Spread::millis(100), ..StopModel::default() }, ..ImageModel::default() };
+    World::new(vec![("ends-at-20s", ends(20_000)), ("quick", quick)], |_, _| {}).with_images(&[
+        "ends-at-20s",
+        "quick",
+        "localhost/ks/busybox:3",
+    ])
+}
+
+#[test]
+fn a_node_registers_not_ready_and_is_ready_50_ms_later() {
+    let mut world = world();
+    world.run_to(40_000);
+    let writes = world.lines("kn1", &["CREATE", "UPDATE", "PATCH"]);
+    assert_eq!(
+        writes,
+        ["CREATE nodes", "PATCH nodes/status Ready=True", "CREATE leases", "UPDATE leases", "UPDATE leases",]
+    );
+    let leases = world.times("kn1", "leases");
+    assert!((10_000..10_100).contains(&leases[0]), "the first lease after 10 s: {leases:?}");
+    assert!(leases.windows(2).all(|pair| (10_000..=10_401).contains(&(pair[1] - pair[0]))), "{leases:?}");
+    let ready = world.times("kn1", "nodes/status")[0] - world.times("kn1", "CREATE nodes")[0];
+    assert!((50..60).contains(&ready), "{ready}");
+    let events = world.lines("kn1", &["EVENT"]);
+    assert_eq!(events.first().map(String::as_str), Some("EVENT Normal Starting: Starting kubelet."));
+    assert_eq!(events.last().map(String::as_str), Some("EVENT Normal NodeReady: Node kn1 status is now: NodeReady"));
+}
+
+#[test]
+fn an_idle_node_with_running_pods_costs_its_lease_and_a_report_every_five_minutes() {
+    let mut world = world();
+    for number in 0..20 {
+        world.create(&format!("p{number}"), spec(Always, 30, vec![container("c", "quick")]));
+    }
+    world.run_to(60_000);
+    assert_eq!(world.runtime.running(), 20);
+    let (before, lines) = (world.handled, world.api.lines.len());
+    world.run_to(60_000 + 600_000);
+    let writes: Vec<&str> = world.api.lines[lines..].iter().map(|line| line.text.as_str()).collect();
+    let leases = writes.iter().filter(|text| **text == "UPDATE leases").count();
+    assert!((57..=60).contains(&leases), "{leases}");
+    assert!(writes.iter().all(|text| text.ends_with("leases") || text.starts_with("PATCH nodes/status")), "{writes:?}");
+    // A timer and an answer for every write.
+    assert!(world.handled - before <= 2 * writes.len() as u64 + 2, "{}", world.handled - before);
+}
+
+#[test]
+fn a_new_image_is_in_the_status_at_the_next_look() {
+    let mut world = world();
+    world.run_to(25_000);
+    let before = world.times("kn1", "nodes/status").len();
+    world.queue.schedule(world.queue.now(), Happens::ToRuntime(RuntimeInput::AddImage(Name::of("late:1"))));
+    world.run_to(31_000);
+    assert_eq!(world.times("kn1", "nodes/status")[before..].iter().map(|at| at / 1000).collect::<Vec<_>>(), [30]);
+}
+
+#[test]
+fn heartbeats_stop_and_resume_on_command() {
+    let mut world = world();
+    world.run_to(35_000);
+    world.tell(KubeletInput::Command(Command::StopHeartbeats));
+    world.run_to(95_000);
+    let silent = world.times("kn1", "leases").iter().filter(|at| **at > 35_000).count();
+    assert_eq!(silent, 0);
+    world.tell(KubeletInput::Command(Command::ResumeHeartbeats));
+    world.run_to(110_000);
+    assert!(world.times("kn1", "leases").last().is_some_and(|at| *at > 95_000));
+}
+
+#[test]
+fn containers_run_on_while_the_kubelet_is_down_and_are_found_again() {
+    let mut world = world();
+    let ready = Container { readiness: Some(probe(Handler::TcpSocket { port: 80 }, 5)), ..container("c", "quick") };
+    world.create("stays", spec(Always, 30, vec![ready]));
+    world.create("ends", spec(Always, 30, vec![container("c", "ends-at-20s")]));
+    world.create("never", spec(Never, 30, vec![container("c", "ends-at-20s")]));
+    world.create("deleted", spec(Always, 30, vec![container("c", "quick")]));
+    world.create("gone", spec(Always, 30, vec![container("c", "quick")]));
+    world.run_to(15_000);
+    assert!(world.pod("stays").status.is_ready());
+    world.stop_kubelet();
+    world.delete("deleted", 30);
+    world.delete("gone", 0);
+    world.run_to(60_000);
+    assert_eq!(world.runtime.running(), 3, "what did not end by itself");
+    let lines = world.api.lines.len();
+    world.start_kubelet();
+    world.run_to(75_000);
+    let since: Vec<(&str, &str)> =
+        world.api.lines[lines..].iter().map(|line| (line.pod.as_str(), line.text.as_str())).collect();
+    let of = |pod: &str| -> Vec<&str> { since.iter().filter(|line| line.0 == pod).map(|line| line.1).collect() };
+    assert_eq!(of("kn1").first(), Some(&"EVENT Normal Starting: Starting kubelet."));
+    assert!(of("stays").is_empty(), "a restart of the kubelet changes no readiness: {:?}", of("stays"));
+    assert!(of("ends").iter().any(|text| text.contains("running rc=1")), "{:?}", of("ends"));
+    assert_eq!(world.pod("never").status.phase, PodPhase::Failed);
+    let ended = world.pod("never").status.containers[0].clone();
+    assert!(format!("{:?}", ended.state).contains("exit_code: 3"), "the exit during the outage is known: {ended:?}");
+    assert!(!world.exists("deleted"), "a pod deleted meanwhile is ended now");
+    assert_eq!(world.runtime.running(), 2, "nothing of deleted pods is left");
+}
+
+#[test]
+fn a_machine_that_crashed_gets_new_sandboxes_and_counts_restarts() {
+    let mut world = world();
+    world.create("p", spec(Always, 30, vec![container("c", "quick")]));
+    world.run_to(15_000);
+    let address = world.pod("p").status.pod_ip;
+    world.stop_kubelet();
+    world.queue.schedule(world.queue.now(), Happens::ToRuntime(RuntimeInput::MachineRestarted));
+    world.run_to(30_000);
+    assert_eq!(world.runtime.running(), 0);
+    world.start_kubelet();
+    world.run_to(45_000);
+    assert_eq!(world.runtime.running(), 1);
+    let status = &world.pod("p").status;
+    assert!(status.is_ready());
+    assert_eq!(status.containers[0].restart_count, 1);
+    assert_eq!(status.containers[0].last_state.as_ref().map(|last| last.exit_code), Some(255));
+    assert!(status.pod_ip.is_some() && status.pod_ip != address, "a new sandbox has a new address");
+}
+
+#[test]
+fn what_others_write_into_a_status_is_written_back_at_the_next_recheck() {
+    let mut world = world();
+    world.create("p", spec(Always, 30, vec![container("c", "quick")]));
+    world.run_to(12_000);
+    world.change("p", |pod| {
+        for condition in &mut pod.status.conditions {
+            if condition.kind == PodConditionType::Ready {
+                condition.status = ConditionStatus::False;
+            }
+        }
+    });
+    world.run_to(19_000);
+    assert!(!world.pod("p").status.is_ready());
+    world.run_to(21_000);
+    assert!(world.pod("p").status.is_ready());
+}
+
+#[test]
+fn a_write_that_no_server_answered_is_made_again() {
+    let mut world = world();
+    world.api.down = true;
+    world.create("p", spec(Always, 30, vec![container("c", "quick")]));
+    world.run(3_000);
+    assert_eq!(world.runtime.running(), 1, "a pod that was seen is started whether or not its status can be written");
+    assert!(world.lines("p", &["PATCH"]).is_empty());
+    world.api.down = false;
+    world.queue.schedule(
+        world.queue.now(),
+        Happens::ToKubelet(
+            KubeletInput::Process(crate::engine::process::Input::ConnectionLost { peer: super::harness::API }),
+            0,
+        ),
+    );
+    world.run(30_000);
+    assert!(world.pod("p").status.is_ready());
+}
+
+#[test]
+fn a_pod_deleted_by_force_is_stopped_all_the_same() {
+    let mut world = world();
+    world.create("hello", spec(Always, 5, vec![container("c", "quick")]));
+    world.run(3_000);
+    world.delete("hello", 0);
+    world.run(3_000);
+    assert_eq!(world.runtime.running(), 0);
+    assert_eq!(check(&world, K1Q, "hello"), 0);
+    assert_eq!(world.kubelet.as_ref().map(|kubelet| kubelet.pods().count()), Some(0), "nothing of it is left");
+}
+
+#[test]
+fn a_pod_that_does_not_fit_is_rejected_in_one_write() {
+    let mut world = world();
+    let sized = |milli_cpu: i64| {
+        let mut spec = spec(Always, 30, vec![container("c", "quick")]);
+        spec.requests = Resources { milli_cpu, ..Resources::default() };
+        spec.host_ports = vec![HostPort { ip: Name::EMPTY, protocol: Name::of("TCP"), port: 80 }];
+        spec
+    };
+    world.create("first", sized(3000));
+    world.create("second", sized(1001));
+    world.create("third", sized(10));
+    let mut selective = spec(Always, 30, vec![container("c", "quick")]);
+    selective.full.node_selector = Some([("disk".to_owned(), "ssd".to_owned())].into());
+    world.create("fourth", selective);
+    world.run(3_000);
+    assert_eq!(world.runtime.running(), 1);
+    assert_eq!(
+        world.lines("second", &["PATCH", "EVENT"]),
+        [
+            "EVENT Warning OutOfcpu: Node didn't have enough resource: cpu, requested: 1001, used: 3000, capacity: 4000",
+            "PATCH observedGeneration=1 phase=\"Failed\" startTime",
+        ]
+    );
+    let message = world.pod("second").status.message.clone();
+    assert!(
+        message.is_some_and(|message| message.starts_with("Pod was rejected: Node didn't have enough resource: cpu"))
+    );
+    assert_eq!(world.pod("third").status.reason.as_deref(), Some("NodePorts"));
+    assert_eq!(world.pod("fourth").status.reason.as_deref(), Some("NodeAffinity"));
+    world.delete("second", 30);
+    world.run(12_000);
+    assert!(!world.exists("second"), "a rejected pod is deleted from the API when somebody deletes it");
+}
+
+#[test]
+fn hooks_run_before_the_next_container_and_inside_the_grace() {
+    let hook =
+        |millis: u64, error: Option<&str>| HookModel { takes: Spread::millis(millis), error: error.map(str::to_owned) };
+    let deaf = StopModel { ignores_term: true, ..StopModel::default() };
+    let models = vec![
+        (
+            "slow-hooks",
+            ImageModel {
+                post_start: hook(4_000, None),
+                pre_stop: hook(3_000, None),
+                stop: deaf.clone(),
+                ..ImageModel::default()
+            },
+        ),
+        ("bad-start", ImageModel { post_start: hook(500, Some("exit 1")), ..ImageModel::default() }),
+        ("long-stop", ImageModel { pre_stop: hook(60_000, None), stop: deaf, ..ImageModel::default() }),
+    ];
+    let mut world = World::new(models, |_, _| {}).with_images(&["slow-hooks", "bad-start", "long-stop"]);
+    let hooked = |name: &str, image: &str| Container {
+        post_start: (image != "long-stop").then(|| Handler::Exec(std::rc::Rc::from([String::from("x")]))),
+        pre_stop: (image != "bad-start").then(|| Handler::Exec(std::rc::Rc::from([String::from("x")]))),
+        ..container(name, image)
+    };
+    world.create("p", spec(Always, 10, vec![hooked("a", "slow-hooks"), hooked("b", "slow-hooks")]));
+    world.create("bad", spec(Always, 10, vec![hooked("c", "bad-start")]));
+    world.create("long", spec(Always, 4, vec![hooked("c", "long-stop")]));
+    world.run(12_000);
+    let started = world.times("p", "Started");
+    assert!((4_000..4_300).contains(&(started[1] - started[0])), "postStart holds back the next: {started:?}");
+    assert_eq!(
+        world.lines("bad", &["EVENT Warning FailedPostStartHook"]),
+        ["EVENT Warning FailedPostStartHook: PostStartHook failed"]
+    );
+    assert_eq!(world.lines("bad", &["EVENT Normal Killing"]), ["EVENT Normal Killing: FailedPostStartHook"]);
+    assert!(world.lines("bad", &["PATCH"]).iter().any(|line| line.contains("waiting:PostStartHookError")));
+    for pod in ["p", "long"] {
+        let grace = if pod == "p" { 10 } else { 4 };
+        let from = world.queue.now().as_millis();
+        world.delete(pod, grace);
+        world.run(20_000);
+        assert!(!world.exists(pod));
+        let ended = world.times(pod, "cont").last().map(|at| at - from);
+        // p: 3 s of the hook and the 7 s that are left; long: the hook takes all of the 4 s, and 2 s are the least.
+        let expected = if pod == "p" { 10_000..10_600 } else { 6_000..6_600 };
+        assert!(ended.is_some_and(|ended| expected.contains(&ended)), "{pod}: {ended:?}");
+    }
+}
+
+#[test]
+fn the_stand_in_writes_three_times_and_deletes() {
+    let slow = ImageModel {
+        create: Spread::millis(0),
+        start: Spread::millis(1000),
+        stop: StopModel { takes: Spread::millis(100), ..StopModel::default() },
+        ..ImageModel::default()
+    };
+    let never = ImageModel { readiness: Health::never(), ..slow.clone() };
+    let mut world = World::new(vec![("fake/never-ready*", never), ("*", slow)], |settings, runtime| {
+        settings.profile = KubeletProfile::stand_in();
+        settings.timings = KubeletTimings::stand_in();
+        runtime.all_images_present = true;
+        runtime.create_sandbox = Spread::millis(0);
+        runtime.stop_sandbox = Spread::millis(0);
+    });
+    world.run_to(1_000);
+    world.create("p", spec(Always, 30, vec![container("app", "fake/app:v1")]));
+    world.run(5_000);
+    world.delete("p", 30);
+    world.run(5_000);
+    assert!(world.lines("p", &["EVENT"]).is_empty());
+    assert_eq!(
+        world.lines("p", &["PATCH", "DELETE"]),
+        [
+            "PATCH PodReadyToStartContainers=False Initialized=True Ready=False/ContainersNotReady<containers with unready status: [app]> ContainersReady=False/ContainersNotReady<containers with unready status: [app]> condObsGen=1 cont app[waiting:ContainerCreating rc=0 rdy=False st=False] hostIP hostIPs observedGeneration=1 startTime",
+            "PATCH PodReadyToStartContainers=True Ready=True/None ContainersReady=True/None cont app[running rc=0 rdy=True st=True] phase=\"Running\" podIP podIPs",
+            "PATCH PodReadyToStartContainers=False Initialized=-/PodCompleted Ready=False/PodCompleted ContainersReady=False/PodCompleted condObsGen=2 cont app[terminated:Completed(0) rc=0 rdy=False st=False] observedGeneration=2 phase=\"Succeeded\"",
+            "DELETE",
+        ]
+    );
+    let at: Vec<u64> = world.times("p", "PATCH").into_iter().chain(world.times("p", "DELETE")).collect();
+    assert!((1000..1010).contains(&(at[1] - at[0])), "{at:?}");
+    assert!((100..110).contains(&(at[2] - 6_000)) && at[3] - at[2] < 5, "{at:?}");
+}
+
+#[test]
+fn a_container_above_its_memory_limit_is_killed_by_the_kernel() {
+    let grows = ImageModel {
+        memory: vec![crate::runtime::model::Usage {
+            from: "3s".parse().expect("a duration"),
+            amount: "200Mi".parse().expect("a size"),
+        }],
+        ..ImageModel::default()
+    };
+    let mut world = World::new(vec![("grows", grows)], |_, _| {}).with_images(&["grows"]);
+    let limits = Resources { memory: 100 << 20, ..Resources::default() };
+    world.create("p", spec(Never, 30, vec![Container { limits, ..container("c", "grows") }]));
+    world.run(10_000);
+    assert!(world.lines("p", &["PATCH"]).iter().any(|line| line.contains("terminated:OOMKilled(137)")));
+}
+
+#[test]
+fn the_lease_names_its_holder_and_forty_seconds() {
+    let mut world = world();
+    world.run_to(15_000);
+    let lease = world.api.others.values().find_map(|object| match object {
+        Object::Lease(lease) => Some(Lease::clone(lease)),
+        _ => None,
+    });
+    let lease = lease.expect("there is a lease");
+    assert_eq!((lease.holder.as_deref(), lease.duration_seconds), (Some("kn1"), Some(40)));
+    assert_eq!((lease.meta().namespace.as_str(), lease.meta().name.as_str()), ("kube-node-lease", "kn1"));
+}

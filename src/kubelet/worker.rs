@@ -1,0 +1,372 @@
+//! One pod on its node: what is wanted of it, what was seen of its containers, and what is being done about it.
+//!
+//! What was seen is what the last relist showed, not what is; the kubelet decides on that alone, as the real one does on
+//! its PLEG's cache. Changes in between wait in `unseen`.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::api::meta::ObjectKey;
+use crate::api::name::Name;
+use crate::api::object::Resource;
+use crate::api::pod::{Container, ContainerRole, Pod, PodStatus, RestartPolicy, Terminated};
+use crate::engine::process::TimerId;
+use crate::engine::time::SimTime;
+use crate::runtime::interface::{ContainerId, Event, Exit, PodNumber, SandboxId};
+
+use super::back_off::BackOff;
+use super::killing::Killing;
+use super::probes::Probe;
+
+/// A pod's worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// The pod's number in the runtime.
+    pub number: PodNumber,
+    /// The newest version of the pod that the watch has brought.
+    pub pod: Rc<Pod>,
+    /// What the last status write returned, while the watch has not brought a version as new.
+    pub written: Option<Rc<Pod>>,
+    /// A status that is not in the API, or not yet known to be.
+    pub held: Option<Box<Held>>,
+    /// How far the pod has come.
+    pub stage: Stage,
+    /// What is being done.
+    pub job: Job,
+    /// A pass over the pod is wanted.
+    pub wants_sync: bool,
+    /// The pod is gone from the API.
+    pub gone: bool,
+    /// The API said that it does not have the pod: nothing is written about it any more.
+    pub missing: bool,
+    /// Its volumes are mounted.
+    pub mounted: bool,
+    /// A status was handed to the writer since this kubelet began.
+    pub reported: bool,
+    /// Was relisted since the last pass ended.
+    pub fresh: bool,
+    /// When the last pass ended; none before the first.
+    pub last_sync: Option<SimTime>,
+    /// When the next pass is due by itself.
+    pub due: Option<SimTime>,
+    /// When the containers had stopped, once they have for good.
+    pub stopped: SimTime,
+    /// The sandbox as last seen.
+    pub sandbox: Option<Sandbox>,
+    /// The containers as last seen, in the order of the specification.
+    pub containers: Box<[Record]>,
+    /// Changes that no relist has shown yet.
+    pub unseen: Vec<Event>,
+}
+
+/// A status on its way to the API.
+#[derive(Debug)]
+pub struct Held {
+    /// The status.
+    pub status: PodStatus,
+    /// True while there is something to write, or something may have to be deleted.
+    pub dirty: bool,
+    /// The pod has ended for good and may be deleted from the API.
+    pub finished: bool,
+}
+
+/// How far a pod has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Stage {
+    /// It runs or is to run.
+    Running,
+    /// It must end; its containers may still run.
+    Terminating,
+    /// None of its containers runs or will run again.
+    Terminated,
+    /// Everything of it is cleaned up.
+    Finished,
+}
+
+/// What is being done about a pod.
+#[derive(Debug)]
+pub enum Job {
+    /// Nothing.
+    Idle,
+    /// Waits for the volumes.
+    Mounting(TimerId),
+    /// Brings the containers to what is wanted.
+    Syncing(Box<Syncing>),
+    /// Stops everything.
+    Stopping(Box<Killing>),
+    /// Waits until the volumes are gone.
+    Unmounting,
+}
+
+/// A pass over a pod's containers: what is left to do.
+#[derive(Debug, Default)]
+pub struct Syncing {
+    /// What is left to do, in order.
+    pub steps: VecDeque<Step>,
+    /// What is being done.
+    pub doing: Doing,
+    /// Something was done or tried.
+    pub acted: bool,
+    /// Something failed.
+    pub failed: bool,
+    /// Something failed other than for a back-off with a known end.
+    pub failed_otherwise: bool,
+    /// The first end of a back-off.
+    pub back_off_until: Option<SimTime>,
+}
+
+/// A step of a pass.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Stop all containers and the sandbox.
+    KillPod,
+    /// Stop one container.
+    KillContainer {
+        /// Which.
+        index: u16,
+        /// The event's message.
+        message: String,
+        /// Which probe asked for it, if one did.
+        probe: Option<crate::runtime::interface::ProbeKind>,
+    },
+    /// Make a sandbox.
+    CreateSandbox,
+    /// Start a container.
+    Start(u16),
+}
+
+/// What a pass is doing.
+#[derive(Debug, Default)]
+pub enum Doing {
+    /// Nothing: the next step may begin.
+    #[default]
+    Nothing,
+    /// Stopping containers.
+    Killing(Box<Killing>),
+    /// Waiting for the sandbox.
+    Sandbox(SandboxId),
+    /// Waiting for the image of a container.
+    Pulling {
+        /// Which container.
+        index: u16,
+        /// Since when.
+        since: SimTime,
+    },
+    /// Waiting for a container to be made.
+    Creating(ContainerId),
+    /// Waiting for a container to run.
+    Starting(ContainerId),
+    /// Waiting for a postStart hook.
+    Hook(ContainerId),
+    /// Stopping a container whose postStart hook failed.
+    KillingAfterHook(Box<Killing>),
+}
+
+/// A sandbox as last seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sandbox {
+    /// Which.
+    pub id: SandboxId,
+    /// Up.
+    pub ready: bool,
+    /// Its address; kept when it is down, as the API keeps `podIP`.
+    pub address: Option<IpAddr>,
+}
+
+/// A container as last seen.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// Its newest instance.
+    pub instance: Instance,
+    /// What the API calls the instance.
+    pub container_id: Name,
+    /// The image that the instance was made of.
+    pub image: Name,
+    /// How the instance before ended, and when.
+    pub last: Option<Box<(Terminated, SimTime)>>,
+    /// The runtime's message if the instance could not be started.
+    pub start_error: Option<Name>,
+    /// Why it could not be started the last time, as reason and message.
+    pub trouble: Option<Box<(Name, Name)>>,
+    /// The back-off of its crashes.
+    pub crashes: Option<BackOff>,
+    /// The back-off of its image, and of which image; with the last error.
+    pub pulls: Option<Box<ImageBackOff>>,
+    /// Its probes, once they are watched.
+    pub probes: Option<Box<[Probe]>>,
+}
+
+/// The back-off of an image's pulls for one container.
+#[derive(Clone, Debug)]
+pub struct ImageBackOff {
+    /// The image.
+    pub image: Name,
+    /// How long to leave it alone.
+    pub back_off: BackOff,
+    /// Why the last pull failed.
+    pub error: String,
+}
+
+/// An instance of a container as last seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Instance {
+    /// There is none.
+    #[default]
+    None,
+    /// Made and not started.
+    Created {
+        /// Which instance it is, from zero.
+        attempt: u32,
+    },
+    /// Running.
+    Running {
+        /// Which instance it is, from zero.
+        attempt: u32,
+        /// Since when.
+        since: SimTime,
+    },
+    /// Ended.
+    Exited {
+        /// Which instance it is, from zero.
+        attempt: u32,
+        /// When it was started; none if it could not be.
+        since: Option<SimTime>,
+        /// How it ended.
+        exit: Exit,
+    },
+}
+
+impl Instance {
+    /// Which instance it is, from zero; none if there is none.
+    pub fn attempt(self) -> Option<u32> {
+        match self {
+            Instance::None => None,
+            Instance::Created { attempt } | Instance::Running { attempt, .. } | Instance::Exited { attempt, .. } => {
+                Some(attempt)
+            }
+        }
+    }
+
+    /// True while it runs.
+    pub fn is_running(self) -> bool {
+        matches!(self, Instance::Running { .. })
+    }
+
+    /// How it ended, if it has.
+    pub fn exit(self) -> Option<Exit> {
+        match self {
+            Instance::Exited { exit, .. } => Some(exit),
+            _ => None,
+        }
+    }
+}
+
+impl Worker {
+    /// A pod that is new to this kubelet.
+    pub fn new(number: PodNumber, pod: Rc<Pod>) -> Self {
+        let containers = pod.spec.containers.iter().map(|_| Record::default()).collect();
+        Worker {
+            number,
+            pod,
+            written: None,
+            held: None,
+            stage: Stage::Running,
+            job: Job::Idle,
+            wants_sync: false,
+            gone: false,
+            missing: false,
+            mounted: false,
+            reported: false,
+            fresh: false,
+            last_sync: None,
+            due: None,
+            stopped: SimTime::ZERO,
+            sandbox: None,
+            containers,
+            unseen: Vec::new(),
+        }
+    }
+
+    /// The pod as the API has it, as far as is known here.
+    pub fn in_api(&self) -> &Rc<Pod> {
+        self.written.as_ref().unwrap_or(&self.pod)
+    }
+
+    /// The status that this kubelet last made: on its way, or in the API.
+    pub fn status(&self) -> &PodStatus {
+        self.held.as_deref().map_or(&self.in_api().status, |held| &held.status)
+    }
+
+    /// Where the pod is found.
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey { kind: Pod::KIND, namespace: self.pod.meta.namespace.clone(), name: self.pod.meta.name.clone() }
+    }
+
+    /// A container of the specification; there is one for every record.
+    pub fn spec(&self, index: u16) -> &Container {
+        &self.pod.spec.containers[usize::from(index)]
+    }
+
+    /// The record of a container.
+    pub fn record(&self, index: u16) -> &Record {
+        &self.containers[usize::from(index)]
+    }
+
+    /// The record of a container, to change it.
+    pub fn record_mut(&mut self, index: u16) -> &mut Record {
+        &mut self.containers[usize::from(index)]
+    }
+
+    /// The id of a container's newest instance.
+    pub fn instance_id(&self, index: u16) -> Option<ContainerId> {
+        let attempt = self.record(index).instance.attempt()?;
+        Some(ContainerId { pod: self.number, index, attempt })
+    }
+
+    /// The places of all containers.
+    pub fn indexes(&self) -> impl Iterator<Item = u16> + use<> {
+        (0..self.containers.len()).map(|index| index as u16)
+    }
+
+    /// The places of the main containers.
+    pub fn main_indexes(&self) -> impl Iterator<Item = u16> + use<> {
+        (self.pod.spec.init_count..self.containers.len()).map(|index| index as u16)
+    }
+
+    /// The places of the init containers and sidecars.
+    pub fn init_indexes(&self) -> impl DoubleEndedIterator<Item = u16> + use<> {
+        (0..self.pod.spec.init_count.min(self.containers.len())).map(|index| index as u16)
+    }
+
+    /// True if the pod uses the node's own network.
+    pub fn host_network(&self) -> bool {
+        self.pod.spec.full.host_network == Some(true)
+    }
+
+    /// True if a container that ended with this code is started again (podutil, `ContainerShouldRestart`).
+    pub fn restarts(&self, index: u16, code: i32) -> bool {
+        match (self.spec(index).role, self.pod.spec.restart_policy) {
+            (ContainerRole::Sidecar, _) | (_, RestartPolicy::Always) => true,
+            (_, RestartPolicy::OnFailure) => code != 0,
+            (_, RestartPolicy::Never) => false,
+        }
+    }
+
+    /// True if a container that does not run is to be started (kubecontainer, `ShouldContainerBeRestarted`).
+    pub fn should_start(&self, index: u16) -> bool {
+        if self.pod.meta.is_deleting() {
+            return false;
+        }
+        match self.record(index).instance {
+            Instance::None | Instance::Created { .. } => true,
+            Instance::Running { .. } => false,
+            Instance::Exited { exit, .. } => self.restarts(index, exit.code),
+        }
+    }
+
+    /// True while containers of the pod may run (kubelet, `PodCouldHaveRunningContainers`).
+    pub fn could_have_running_containers(&self) -> bool {
+        self.stage < Stage::Terminated
+    }
+}

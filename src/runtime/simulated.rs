@@ -1,0 +1,551 @@
+//! The simulated container runtime of one node: answers a kubelet's actions from models of the images.
+//!
+//! A running container costs no event until something is due for it. A crash of the machine ends all containers; the
+//! image store and the records of what there was survive, as containerd's do on disk.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::api::name::Name;
+use crate::api::pod::Handler;
+use crate::engine::process::TimerId;
+use crate::engine::random::{Seed, Stream};
+use crate::engine::time::{SimDuration, SimTime};
+
+use super::addresses::Addresses;
+use super::images::ImageStore;
+use super::instance::{Instance, Question};
+use super::interface::{
+    Action, ContainerConfig, ContainerId, ContainerRecord, Event, Exit, ExitReason, HookKind, ImageRecord, PodIdentity,
+    PodNumber, ProbeOutcome, SandboxId, SandboxRecord, State, Ticket,
+};
+use super::model::{HookModel, ImageModels};
+use super::span::Spread;
+
+/// What a simulated runtime may ask for while it handles an input.
+pub trait RuntimeContext {
+    /// The present virtual time.
+    fn now(&self) -> SimTime;
+
+    /// Asks for [`RuntimeInput::Timer`] at a time; not before now.
+    fn set_timer(&mut self, at: SimTime, token: u64) -> TimerId;
+
+    /// Takes a timer back.
+    fn cancel_timer(&mut self, id: TimerId);
+
+    /// Tells the node's kubelet; lost if none runs.
+    fn emit(&mut self, event: Event);
+}
+
+/// What happens to a runtime.
+#[derive(Debug)]
+pub enum RuntimeInput {
+    /// The kubelet asks for something.
+    Act(Action),
+    /// A timer fired.
+    Timer {
+        /// What the runtime wrote on it.
+        token: u64,
+    },
+    /// The machine crashed and is up again: no container runs any more.
+    MachineRestarted,
+    /// An image is put into the store by other means than a pull (`ctr image import`).
+    AddImage(Name),
+    /// An image is taken out of the store.
+    RemoveImage(Name),
+}
+
+/// A node's runtime: what it is made of.
+#[derive(Clone, Debug)]
+pub struct RuntimeSettings {
+    /// The run's seed.
+    pub seed: Seed,
+    /// The node's name; names the streams of pulls.
+    pub node: Name,
+    /// The node's address, that of pods on the node's own network.
+    pub address: Option<IpAddr>,
+    /// The range of pod addresses, such as `10.244.3.0/24`. Without one no sandbox can be made but on the node's network.
+    pub pod_range: Option<Name>,
+    /// The bandwidth at which images come, in bytes per second.
+    pub bytes_per_second: u64,
+    /// True if every image is there from the beginning.
+    pub all_images_present: bool,
+    /// How long a sandbox takes. Default: median 160 ms (containerd 1.7 with CNI bridge, 90 ms idle to 160 ms loaded).
+    pub create_sandbox: Spread,
+    /// How long taking a sandbox down takes. Default: median 60 ms (containerd 1.7, 27 to 107 ms).
+    pub stop_sandbox: Spread,
+    /// How long a listing of everything takes.
+    pub list: Spread,
+}
+
+impl RuntimeSettings {
+    /// The defaults: an idle machine with 1 Gbit/s to the registry.
+    pub fn new(seed: Seed, node: Name) -> Self {
+        RuntimeSettings {
+            seed,
+            node,
+            address: None,
+            pod_range: None,
+            bytes_per_second: 125_000_000,
+            all_images_present: false,
+            create_sandbox: Spread::log_normal_millis(160, 400),
+            stop_sandbox: Spread::log_normal_millis(60, 200),
+            list: Spread::millis(20),
+        }
+    }
+}
+
+/// The simulated runtime of one node.
+#[derive(Debug)]
+pub struct SimulatedRuntime {
+    settings: Rc<RuntimeSettings>,
+    models: Rc<ImageModels>,
+    images: ImageStore,
+    addresses: Option<Addresses>,
+    sandboxes: BTreeMap<SandboxId, Sandbox>,
+    containers: BTreeMap<ContainerId, Instance>,
+    due: BTreeMap<u64, Due>,
+    next_token: u64,
+    next_pod: u32,
+    image_timer: Option<TimerId>,
+    failed_pulls: BTreeMap<Name, u32>,
+    pulls: u64,
+}
+
+#[derive(Debug)]
+struct Sandbox {
+    pod: Rc<PodIdentity>,
+    ready: bool,
+    address: Option<IpAddr>,
+}
+
+/// What a timer stands for.
+#[derive(Debug)]
+enum Due {
+    SandboxReady(SandboxId, bool),
+    SandboxStopped(SandboxId),
+    Created(ContainerId, Box<ContainerConfig>),
+    Started(ContainerId),
+    Exit(ContainerId),
+    Tell(Event),
+    Images,
+    List,
+}
+
+impl SimulatedRuntime {
+    /// The runtime of a fresh machine.
+    pub fn new(settings: Rc<RuntimeSettings>, models: Rc<ImageModels>) -> Self {
+        SimulatedRuntime {
+            images: ImageStore::new(settings.bytes_per_second),
+            addresses: settings.pod_range.as_deref().and_then(Addresses::of_range),
+            settings,
+            models,
+            sandboxes: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            due: BTreeMap::new(),
+            next_token: 0,
+            next_pod: 0,
+            image_timer: None,
+            failed_pulls: BTreeMap::new(),
+            pulls: 0,
+        }
+    }
+
+    /// Handles one input.
+    pub fn handle(&mut self, input: RuntimeInput, ctx: &mut dyn RuntimeContext) {
+        match input {
+            RuntimeInput::Act(action) => self.act(action, ctx),
+            RuntimeInput::Timer { token } => {
+                if let Some(due) = self.due.remove(&token) {
+                    self.fall_due(due, ctx);
+                }
+            }
+            RuntimeInput::MachineRestarted => self.restart_machine(ctx),
+            RuntimeInput::AddImage(name) => {
+                let image = self.images.add(&name, &self.models.of(&name).clone());
+                ctx.emit(Event::ImageAdded { image });
+            }
+            RuntimeInput::RemoveImage(name) => {
+                if self.images.remove(&name) {
+                    ctx.emit(Event::ImageRemoved { name });
+                }
+            }
+        }
+    }
+
+    /// How many containers run.
+    pub fn running(&self) -> usize {
+        self.containers.values().filter(|instance| instance.is_running()).count()
+    }
+
+    /// CPU in thousandths of a core and memory in bytes that a pod's containers use now.
+    pub fn usage(&self, pod: PodNumber, now: SimTime) -> (u64, u64) {
+        let instances = self.containers.range(first_of(pod)..).take_while(|(id, _)| id.pod == pod);
+        let running =
+            instances.filter_map(|(_, instance)| Some((instance, instance.started?))).filter(|(i, _)| i.exit.is_none());
+        running.fold((0, 0), |(cpu, memory), (instance, started)| {
+            let age = now.since(started);
+            let cpu_now = instance.model.cpu.iter().rfind(|usage| usage.from.0 <= age).map_or(0, |usage| usage.amount);
+            let memory_now = instance.model.memory.iter().rfind(|usage| usage.from.0 <= age);
+            (cpu.saturating_add(cpu_now), memory.saturating_add(memory_now.map_or(0, |usage| usage.amount.0)))
+        })
+    }
+
+    fn act(&mut self, action: Action, ctx: &mut dyn RuntimeContext) {
+        match action {
+            Action::PullImage { ticket, image } => self.pull(ticket, image, ctx),
+            Action::CreateSandbox { sandbox, pod, host_network } => {
+                self.next_pod = self.next_pod.max(sandbox.pod.0.saturating_add(1));
+                let mut stream = self.pod_stream(&pod, "sandbox", sandbox.attempt);
+                let takes = self.settings.create_sandbox.0.sample(&mut stream);
+                self.sandboxes.insert(sandbox, Sandbox { pod, ready: false, address: None });
+                self.later(takes, Due::SandboxReady(sandbox, host_network), ctx);
+            }
+            Action::CreateContainer { container, config } => self.create(container, config, ctx),
+            Action::StartContainer { container } => {
+                let Some(instance) = self.containers.get(&container) else { return };
+                let model = instance.model.clone();
+                let takes = model.start.0.sample(&mut self.container_stream(container, "start"));
+                self.later(takes, Due::Started(container), ctx);
+            }
+            Action::StopContainer { container, grace } => self.stop(container, grace, ctx),
+            Action::RemoveContainer { container } => {
+                if self.containers.get(&container).is_some_and(|instance| !instance.is_running()) {
+                    self.containers.remove(&container);
+                }
+            }
+            Action::StopSandbox { sandbox } => self.stop_sandbox(sandbox, ctx),
+            Action::RemoveSandbox { sandbox } => {
+                self.kill_all(sandbox.pod, ctx);
+                let ids: Vec<ContainerId> = self.ids_of(sandbox.pod);
+                ids.iter().for_each(|id| drop(self.containers.remove(id)));
+                self.disconnect(sandbox);
+                self.sandboxes.remove(&sandbox);
+            }
+            Action::Probe { ticket, container, kind, handler, timeout } => {
+                let address = self.address_of(container.pod);
+                let question = Question { kind, handler: &handler, address, timeout };
+                self.probe(ticket, container, &question, ctx);
+            }
+            Action::RunHook { ticket, container, kind, handler } => {
+                self.run_hook(ticket, container, kind, &handler, ctx);
+            }
+            Action::ListState => {
+                let mut stream = self.settings.seed.stream(&self.settings.node, "list state");
+                let takes = self.settings.list.0.sample(&mut stream);
+                // Whoever lists is a kubelet that has just begun: what the one before it waited for is of no use.
+                self.images.abandon_pulls();
+                self.later(takes, Due::List, ctx);
+            }
+        }
+    }
+
+    fn fall_due(&mut self, due: Due, ctx: &mut dyn RuntimeContext) {
+        match due {
+            Due::SandboxReady(sandbox, host_network) => self.sandbox_ready(sandbox, host_network, ctx),
+            Due::SandboxStopped(sandbox) => {
+                self.disconnect(sandbox);
+                ctx.emit(Event::SandboxStopped { sandbox });
+            }
+            Due::Created(container, config) => {
+                let model = self.models.of(&config.image).clone();
+                self.containers.insert(container, Instance::new(&config, &model));
+                ctx.emit(Event::Created { container });
+            }
+            Due::Started(container) => self.started(container, ctx),
+            Due::Exit(container) => {
+                let Some(instance) = self.containers.get_mut(&container) else { return };
+                let Some((exit, ..)) = instance.due.take() else { return };
+                instance.exit = Some(exit);
+                ctx.emit(Event::Exited { container, exit });
+            }
+            Due::Tell(event) => ctx.emit(event),
+            Due::Images => {
+                self.image_timer = None;
+                for (ticket, image) in self.images.finished(ctx.now()) {
+                    ctx.emit(Event::Pulled { ticket, image });
+                }
+                self.await_images(ctx);
+            }
+            Due::List => ctx.emit(Event::State(Box::new(self.state()))),
+        }
+    }
+
+    fn pull(&mut self, ticket: Ticket, image: Name, ctx: &mut dyn RuntimeContext) {
+        let model = self.models.of(&image).clone();
+        self.pulls += 1;
+        let purpose = format!("pull {image} {}", self.pulls);
+        let latency = model.pull.latency.0.sample(&mut self.settings.seed.stream(&self.settings.node, &purpose));
+        let failures = self.failed_pulls.entry(image.clone()).or_default();
+        if let Some(error) = &model.pull.error
+            && model.pull.failures.is_none_or(|failing| *failures < failing)
+        {
+            *failures += 1;
+            // containerd 1.7's words around the registry's.
+            let message = format!(
+                "failed to pull and unpack image \"{image}\": failed to resolve reference \"{image}\": {error}"
+            );
+            self.later(latency, Due::Tell(Event::PullFailed { ticket, message }), ctx);
+            return;
+        }
+        self.images.pull(ticket, &image, &model, ctx.now() + latency, ctx.now());
+        self.await_images(ctx);
+    }
+
+    /// Sets the timer for the image store's next change.
+    fn await_images(&mut self, ctx: &mut dyn RuntimeContext) {
+        if let Some(timer) = self.image_timer.take() {
+            ctx.cancel_timer(timer);
+        }
+        self.due.retain(|_, due| !matches!(due, Due::Images));
+        if let Some(at) = self.images.next_change(ctx.now()) {
+            let (_, timer) = self.at(at, Due::Images, ctx);
+            self.image_timer = Some(timer);
+        }
+    }
+
+    fn sandbox_ready(&mut self, id: SandboxId, host_network: bool, ctx: &mut dyn RuntimeContext) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        if !host_network {
+            let Some(address) = self.addresses.as_mut().and_then(Addresses::take) else {
+                let why = match self.addresses {
+                    Some(_) => "no IP addresses available in range set",
+                    None => "cni plugin not initialized",
+                };
+                let message = format!("rpc error: code = Unknown desc = failed to setup network for sandbox: {why}");
+                self.sandboxes.remove(&id);
+                ctx.emit(Event::SandboxFailed { sandbox: id, message });
+                return;
+            };
+            sandbox.address = Some(IpAddr::V4(address));
+        }
+        sandbox.ready = true;
+        ctx.emit(Event::SandboxReady { sandbox: id, address: sandbox.address });
+    }
+
+    fn create(&mut self, container: ContainerId, config: Box<ContainerConfig>, ctx: &mut dyn RuntimeContext) {
+        let model = self.models.of(&config.image).clone();
+        if self.images.get(&config.image).is_none() {
+            if !self.settings.all_images_present {
+                let message = format!("failed to create container: image \"{}\": not found", config.image);
+                ctx.emit(Event::CreateFailed { container, message });
+                return;
+            }
+            self.images.add(&config.image, &model);
+        }
+        if !self.sandboxes.iter().any(|(id, sandbox)| id.pod == container.pod && sandbox.ready) {
+            let message = "failed to create container: failed to find sandbox: not found".to_owned();
+            ctx.emit(Event::CreateFailed { container, message });
+            return;
+        }
+        let takes = model.create.0.sample(&mut self.container_stream(container, "create"));
+        self.later(takes, Due::Created(container, config), ctx);
+    }
+
+    fn started(&mut self, id: ContainerId, ctx: &mut dyn RuntimeContext) {
+        let mut stream = self.container_stream(id, "life");
+        let now = ctx.now();
+        let Some(instance) = self.containers.get_mut(&id) else { return };
+        if let Some(error) = &instance.model.start_error {
+            let message = error.clone();
+            instance.exit = Some(Exit { code: 128, reason: ExitReason::StartError, at: now });
+            ctx.emit(Event::StartFailed { container: id, at: now, message });
+            return;
+        }
+        let exit = instance.start(id.attempt, &mut stream, now);
+        ctx.emit(Event::Started { container: id, at: now });
+        if let Some(exit) = exit {
+            self.exit_later(id, exit, ctx);
+        }
+    }
+
+    fn stop(&mut self, id: ContainerId, grace: SimDuration, ctx: &mut dyn RuntimeContext) {
+        let mut stream = self.container_stream(id, "stop");
+        let now = ctx.now();
+        let Some(instance) = self.containers.get(&id).filter(|instance| instance.is_running()) else {
+            let known = self.containers.get(&id).and_then(|instance| instance.exit);
+            let exit = known.unwrap_or(Exit { code: 255, reason: ExitReason::Unknown, at: now });
+            ctx.emit(Event::Exited { container: id, exit });
+            return;
+        };
+        let stopped = instance.stop(grace, &mut stream, now);
+        if instance.due.is_none_or(|(exit, ..)| stopped.at < exit.at) {
+            self.exit_later(id, stopped, ctx);
+        }
+    }
+
+    /// Lets a container end at a time, instead of when it would have.
+    fn exit_later(&mut self, id: ContainerId, exit: Exit, ctx: &mut dyn RuntimeContext) {
+        let (token, timer) = self.at(exit.at, Due::Exit(id), ctx);
+        let Some(instance) = self.containers.get_mut(&id) else { return };
+        if let Some((_, token, timer)) = instance.due.replace((exit, token, timer)) {
+            ctx.cancel_timer(timer);
+            self.due.remove(&token);
+        }
+    }
+
+    fn stop_sandbox(&mut self, id: SandboxId, ctx: &mut dyn RuntimeContext) {
+        self.kill_all(id.pod, ctx);
+        let Some(sandbox) = self.sandboxes.get_mut(&id).filter(|sandbox| sandbox.ready) else {
+            ctx.emit(Event::SandboxStopped { sandbox: id });
+            return;
+        };
+        sandbox.ready = false;
+        let pod = sandbox.pod.clone();
+        let takes = self.settings.stop_sandbox.0.sample(&mut self.pod_stream(&pod, "stop sandbox", id.attempt));
+        self.later(takes, Due::SandboxStopped(id), ctx);
+    }
+
+    /// Ends all containers of a pod at once, as the removal of their sandbox does.
+    fn kill_all(&mut self, pod: PodNumber, ctx: &mut dyn RuntimeContext) {
+        for id in self.ids_of(pod) {
+            let Some(instance) = self.containers.get_mut(&id).filter(|instance| instance.is_running()) else {
+                continue;
+            };
+            let exit = Exit { code: 137, reason: ExitReason::Error, at: ctx.now() };
+            instance.exit = Some(exit);
+            if let Some((_, token, timer)) = instance.due.take() {
+                ctx.cancel_timer(timer);
+                self.due.remove(&token);
+            }
+            ctx.emit(Event::Exited { container: id, exit });
+        }
+    }
+
+    /// Takes a sandbox from the network.
+    fn disconnect(&mut self, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        sandbox.ready = false;
+        if let (Some(IpAddr::V4(address)), Some(addresses)) = (sandbox.address.take(), &mut self.addresses) {
+            addresses.release(address);
+        }
+    }
+
+    fn probe(&mut self, ticket: Ticket, id: ContainerId, question: &Question<'_>, ctx: &mut dyn RuntimeContext) {
+        let number = match self.containers.get_mut(&id).filter(|instance| instance.is_running()) {
+            Some(instance) => {
+                instance.probes = instance.probes.wrapping_add(1);
+                instance.probes
+            }
+            None => {
+                let outcome = ProbeOutcome::Errored("container is not running".to_owned());
+                ctx.emit(Event::ProbeDone { ticket, outcome });
+                return;
+            }
+        };
+        let mut stream = self.container_stream(id, &format!("probe {number}"));
+        let Some(instance) = self.containers.get(&id) else { return };
+        let (takes, outcome) = instance.probe(question, &mut stream, ctx.now());
+        self.later(takes, Due::Tell(Event::ProbeDone { ticket, outcome }), ctx);
+    }
+
+    fn run_hook(
+        &mut self,
+        ticket: Ticket,
+        id: ContainerId,
+        kind: HookKind,
+        handler: &Handler,
+        ctx: &mut dyn RuntimeContext,
+    ) {
+        let model = self.containers.get(&id).map(|instance| instance.model.clone());
+        let ended = HookModel { error: Some("container not found".to_owned()), ..HookModel::default() };
+        let hook = model.as_deref().map_or(&ended, |model| match kind {
+            HookKind::PostStart => &model.post_start,
+            HookKind::PreStop => &model.pre_stop,
+        });
+        let takes = match handler {
+            Handler::Sleep { seconds } => SimDuration::from_secs(u64::try_from(*seconds).unwrap_or(0)),
+            _ => hook.takes.0.sample(&mut self.container_stream(id, "hook")),
+        };
+        let outcome = hook.error.clone().map_or(Ok(()), Err);
+        self.later(takes, Due::Tell(Event::HookDone { ticket, outcome }), ctx);
+    }
+
+    /// Everything ended with the machine. containerd finds its containers again and reports them as ended with code 255.
+    fn restart_machine(&mut self, ctx: &mut dyn RuntimeContext) {
+        let now = ctx.now();
+        self.due.clear();
+        self.image_timer = None;
+        self.images.abandon_pulls();
+        for instance in self.containers.values_mut() {
+            instance.due = None;
+            if instance.exit.is_none() {
+                instance.exit = Some(Exit { code: 255, reason: ExitReason::Unknown, at: now });
+            }
+        }
+        let ids: Vec<SandboxId> = self.sandboxes.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.disconnect(id));
+    }
+
+    fn state(&self) -> State {
+        let sandboxes = self.sandboxes.iter().map(|(id, sandbox)| SandboxRecord {
+            sandbox: *id,
+            pod: sandbox.pod.clone(),
+            ready: sandbox.ready,
+            address: sandbox.address,
+        });
+        let containers = self.containers.iter().map(|(id, instance)| ContainerRecord {
+            container: *id,
+            image: instance.image.clone(),
+            started: instance.started,
+            exit: instance.exit,
+        });
+        State {
+            sandboxes: sandboxes.collect(),
+            containers: containers.collect(),
+            images: self.images.all().cloned().collect(),
+            next_pod: self.next_pod,
+        }
+    }
+
+    /// The image of a name, if it is in the store.
+    pub fn image(&self, name: &str) -> Option<&ImageRecord> {
+        self.images.get(name)
+    }
+
+    fn later(&mut self, delay: SimDuration, due: Due, ctx: &mut dyn RuntimeContext) {
+        let at = ctx.now() + delay;
+        self.at(at, due, ctx);
+    }
+
+    fn at(&mut self, at: SimTime, due: Due, ctx: &mut dyn RuntimeContext) -> (u64, TimerId) {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.due.insert(token, due);
+        (token, ctx.set_timer(at, token))
+    }
+
+    fn ids_of(&self, pod: PodNumber) -> Vec<ContainerId> {
+        self.containers.range(first_of(pod)..).map(|(id, _)| *id).take_while(|id| id.pod == pod).collect()
+    }
+
+    fn address_of(&self, pod: PodNumber) -> Option<IpAddr> {
+        let first = SandboxId { pod, attempt: 0 };
+        let mut sandboxes = self.sandboxes.range(first..).take_while(|(id, _)| id.pod == pod);
+        sandboxes.find_map(|(_, sandbox)| sandbox.address).or(self.settings.address)
+    }
+
+    /// The stream of a pod for a purpose.
+    fn pod_stream(&self, pod: &PodIdentity, purpose: &str, attempt: u32) -> Stream {
+        let entity = format!("{}/{}", pod.namespace, pod.name);
+        self.settings.seed.stream(&entity, &format!("{purpose} {attempt}"))
+    }
+
+    /// The stream of one instance of a container for a purpose: named by pod and place, so that it is the same on any node.
+    fn container_stream(&self, id: ContainerId, purpose: &str) -> Stream {
+        let first = SandboxId { pod: id.pod, attempt: 0 };
+        let sandbox = self.sandboxes.range(first..).next().filter(|(sandbox, _)| sandbox.pod == id.pod);
+        let (namespace, name) = match sandbox {
+            Some((_, sandbox)) => (sandbox.pod.namespace.as_str(), sandbox.pod.name.as_str()),
+            None => ("", self.settings.node.as_str()),
+        };
+        let entity = format!("{namespace}/{name}/{}", id.index);
+        self.settings.seed.stream(&entity, &format!("{purpose} {}", id.attempt))
+    }
+}
+
+/// The smallest id that a container of the pod can have.
+fn first_of(pod: PodNumber) -> ContainerId {
+    ContainerId { pod, index: 0, attempt: 0 }
+}
