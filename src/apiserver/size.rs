@@ -6,6 +6,8 @@ use crate::api::meta::Meta;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodSpec, PodTemplate};
 
+use super::protocol::{Answer, ApiMessage, Operation, Patch, WatchEvent};
+
 /// Uid, timestamps, managed fields of two writers.
 const META: u64 = 320;
 const OWNER: u64 = 110;
@@ -70,4 +72,30 @@ fn of_template(template: &PodTemplate) -> u64 {
 
 fn of_spec(spec: &PodSpec) -> u64 {
     300 + CONTAINER * spec.containers.len() as u64
+}
+
+/// The bytes of what clients and servers say to one another, with the framing of HTTP/2 and its headers.
+pub fn of_message(message: &ApiMessage) -> u64 {
+    const FRAME: u64 = 120;
+    let of_event = |event: &WatchEvent| match event {
+        WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted { object, .. } => {
+            of(object) + 16
+        }
+        WatchEvent::Bookmark { .. } => 90,
+        WatchEvent::Error(_) => 300,
+    };
+    FRAME
+        + match message {
+            ApiMessage::Request(request) => match &request.operation {
+                Operation::Create { object, .. } | Operation::Update { object, .. } => of(object),
+                Operation::Patch { patch: Patch::Typed(_), .. } => 600,
+                Operation::Patch { .. } => 400,
+                _ => 60,
+            },
+            ApiMessage::Response { result: Ok(Answer::Object(object)), .. } => of(object),
+            ApiMessage::Response { result: Ok(Answer::List { items, .. }), .. } => items.iter().map(of).sum(),
+            ApiMessage::Response { .. } => 120,
+            ApiMessage::Watch { events, .. } => events.iter().map(of_event).sum(),
+            ApiMessage::StopWatch { .. } | ApiMessage::WatchClosed { .. } => 16,
+        }
 }

@@ -6,13 +6,12 @@ use std::rc::Rc;
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::object::Object;
-use crate::etcd::error::Error;
 use crate::etcd::key::{Key, KeyRange};
 use crate::etcd::lease::LeaseId;
+use crate::etcd::message::Request;
 use crate::etcd::mvcc::{Compare, DeleteRange, KeyValue, Operation, Put, Range, Txn, TxnResult};
 use crate::etcd::mvcc::{OperationResult, RangeResult};
 use crate::etcd::value::Value;
-use crate::etcd::watch::{WatchId, WatchRequest, WatchResponse};
 
 use super::size;
 
@@ -78,65 +77,7 @@ impl Value for Stored {
 }
 
 /// What an API server asks of etcd.
-#[derive(Clone, Debug)]
-pub enum EtcdRequest {
-    /// Reads keys.
-    Range(Range),
-    /// Carries out a transaction.
-    Txn(Txn<Stored>),
-    /// Grants a lease; etcd chooses its id.
-    LeaseGrant {
-        /// Its time to live in seconds.
-        ttl_s: u64,
-    },
-    /// Forgets the history before a revision.
-    Compact {
-        /// The revision.
-        revision: u64,
-    },
-}
-
-/// What etcd answers.
-#[derive(Clone, Debug)]
-pub enum EtcdAnswer {
-    /// What a read found.
-    Range(RangeResult<Stored>),
-    /// What a transaction did.
-    Txn(TxnResult<Stored>),
-    /// The lease that was granted.
-    Lease(LeaseId),
-    /// History was compacted.
-    Compacted,
-}
-
-/// Between an API server and an etcd member, in either direction.
-#[derive(Clone, Debug)]
-pub enum EtcdMessage {
-    /// A request.
-    Request {
-        /// The client's number for it.
-        id: u64,
-        /// What is asked.
-        request: EtcdRequest,
-    },
-    /// The answer to a request.
-    Response {
-        /// The request.
-        id: u64,
-        /// The member's revision when it answered (the header of the real answer).
-        revision: u64,
-        /// What came of it.
-        result: Result<EtcdAnswer, Error>,
-    },
-    /// Begins a watch on the client's stream.
-    Watch(WatchRequest),
-    /// Ends a watch.
-    CancelWatch(WatchId),
-    /// Asks how far the stream has come.
-    Progress,
-    /// What a watch says.
-    Watched(WatchResponse<Stored>),
-}
+pub type EtcdRequest = Request<Stored>;
 
 /// The prefix of all keys of a kind.
 pub fn prefix(kind: Kind) -> String {
@@ -169,27 +110,27 @@ pub fn key_of(key: &ObjectKey) -> Key {
 
 /// Reads one key with a quorum's word.
 pub fn get(key: Key) -> EtcdRequest {
-    EtcdRequest::Range(Range::key(key))
+    Range::key(key).into()
 }
 
 /// Creates a key that must not exist (etcd3 store: `If mod == 0 Then put`).
 pub fn create(key: Key, object: Object, lease: Option<LeaseId>) -> EtcdRequest {
     let put = Put { lease, ..Put::new(key.clone(), Stored::Object(object)) };
-    EtcdRequest::Txn(Txn::when(Compare::modified_at(key, 0), Operation::Put(put)))
+    Txn::when(Compare::modified_at(key, 0), Operation::Put(put)).into()
 }
 
 /// Replaces a key that must still be at a revision, or else reads it. The key keeps its lease.
 pub fn replace(key: Key, revision: u64, object: Object, keep_lease: bool) -> EtcdRequest {
     let put = Put { keep_lease, ..Put::new(key.clone(), Stored::Object(object)) };
     let when = Txn::when(Compare::modified_at(key.clone(), revision), Operation::Put(put));
-    EtcdRequest::Txn(when.otherwise(Operation::Range(Range::key(key))))
+    when.otherwise(Operation::Range(Range::key(key))).into()
 }
 
 /// Deletes a key that must still be at a revision, or else reads it.
 pub fn remove(key: Key, revision: u64) -> EtcdRequest {
     let delete = DeleteRange { range: KeyRange::One(key.clone()), previous: false };
     let when = Txn::when(Compare::modified_at(key.clone(), revision), Operation::Delete(delete));
-    EtcdRequest::Txn(when.otherwise(Operation::Range(Range::key(key))))
+    when.otherwise(Operation::Range(Range::key(key))).into()
 }
 
 /// Sets the key on which API servers agree if it was put as often as `version` says, or else reads it.
@@ -198,7 +139,7 @@ pub fn agree_on_compaction(version: u64, revision: u64) -> EtcdRequest {
     let bytes: Rc<[u8]> = revision.to_string().into_bytes().into();
     let put = Put::new(key.clone(), Stored::Bytes(bytes));
     let when = Txn::when(Compare::version_is(key.clone(), version), Operation::Put(put));
-    EtcdRequest::Txn(when.otherwise(Operation::Range(Range::key(key))))
+    when.otherwise(Operation::Range(Range::key(key))).into()
 }
 
 /// The one key that a read found.

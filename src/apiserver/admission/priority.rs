@@ -74,7 +74,7 @@ fn establish(pod: &Pod, facts: Facts<'_>) -> Result<Established, Refusal> {
     let asked = pod.spec.full.priority_class_name.as_deref().unwrap_or_default();
     let of = |class: &PriorityClass| Established {
         class: class.meta.name.to_string(),
-        value: class.content.value,
+        value: class.content.value.unwrap_or(0),
         preemption: class.content.preemption_policy.clone(),
     };
     if asked.is_empty() {

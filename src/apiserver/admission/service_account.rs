@@ -132,7 +132,6 @@ fn needs_token(full: &core::PodSpec) -> bool {
     let has_token = volumes.into_iter().any(|volume| volume.name.starts_with("kube-api-access-"));
     let mut containers = full.init_containers.iter().flatten().chain(&full.containers);
     !has_token
-        && containers.any(|container| {
-            !container.volume_mounts.iter().flatten().any(|mount| mount.mount_path == TOKEN_PATH)
-        })
+        && containers
+            .any(|container| !container.volume_mounts.iter().flatten().any(|mount| mount.mount_path == TOKEN_PATH))
 }

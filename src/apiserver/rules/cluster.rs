@@ -48,12 +48,17 @@ pub fn update_node(new: &mut Node, old: &Node, part: Part) -> Result<(), Box<Sta
     let changed = |old: &Option<Name>, new: &Option<Name>| old.is_some() && old != new;
     let spec = Path::Root.child("spec");
     if changed(&old.pod_cidr, &new.pod_cidr) {
-        let error = FieldError::forbidden(&spec.child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid");
+        let error = FieldError::forbidden(
+            &spec.child("podCIDRs"),
+            "node updates may not change podCIDR except from \"\" to valid",
+        );
         return refuse(Kind::Node, &new.meta.name, error);
     }
     if changed(&old.provider_id, &new.provider_id) {
-        let error =
-            FieldError::forbidden(&spec.child("providerID"), "node updates may not change providerID except from \"\" to valid");
+        let error = FieldError::forbidden(
+            &spec.child("providerID"),
+            "node updates may not change providerID except from \"\" to valid",
+        );
         return refuse(Kind::Node, &new.meta.name, error);
     }
     Ok(())
@@ -71,7 +76,11 @@ pub fn update_priority_class(new: &PriorityClass, old: &PriorityClass) -> Result
         let shown = policy(new).unwrap_or_default();
         errors.push(FieldError::invalid(&Path::Root.child("preemptionPolicy"), shown.as_str(), "field is immutable"));
     }
-    if errors.is_empty() { Ok(()) } else { Err(Box::new(Status::invalid(Kind::PriorityClass, &new.meta.name, &errors))) }
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Box::new(Status::invalid(Kind::PriorityClass, &new.meta.name, &errors)))
+    }
 }
 
 /// An immutable ConfigMap keeps its data and stays immutable.

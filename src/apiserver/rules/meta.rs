@@ -101,7 +101,10 @@ pub fn new_finalizers(meta: &Meta, asked: Option<Propagation>, default: Propagat
         (_, Some(Propagation::Foreground)) => (false, true),
         (PropagationDefault::Background, None) => {
             let first = had.iter().find(|finalizer| *finalizer == ORPHAN || *finalizer == FOREGROUND);
-            (first.is_some_and(|finalizer| *finalizer == ORPHAN), first.is_some_and(|finalizer| *finalizer == FOREGROUND))
+            (
+                first.is_some_and(|finalizer| *finalizer == ORPHAN),
+                first.is_some_and(|finalizer| *finalizer == FOREGROUND),
+            )
         }
     };
     if orphan == has(ORPHAN) && foreground == has(FOREGROUND) {

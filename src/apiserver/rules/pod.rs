@@ -1,9 +1,9 @@
 //! Pods (kubernetes, pkg/registry/core/pod and pkg/apis/core/validation).
 
+use crate::api::kind::Kind;
 use crate::api::meta::Timestamp;
 use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase, PodSpec, PodStatus};
-use crate::api::kind::Kind;
 use crate::api::validation::error::{ErrorList, FieldError, Path};
 
 use crate::apiserver::equality;
@@ -85,12 +85,16 @@ fn check_spec(new: &Pod, old: &Pod) -> Result<(), Box<Status>> {
         _ => {}
     }
     let (before, after) = (&old.spec.full, &new.spec.full);
-    let kept = before.tolerations.iter().flatten().all(|toleration| {
-        after.tolerations.iter().flatten().any(|other| other == toleration)
-    });
-    let gates = after.scheduling_gates.iter().flatten().all(|gate| {
-        before.scheduling_gates.iter().flatten().any(|other| other == gate)
-    });
+    let kept = before
+        .tolerations
+        .iter()
+        .flatten()
+        .all(|toleration| after.tolerations.iter().flatten().any(|other| other == toleration));
+    let gates = after
+        .scheduling_gates
+        .iter()
+        .flatten()
+        .all(|gate| before.scheduling_gates.iter().flatten().any(|other| other == gate));
     if kept && gates && before.containers.len() == after.containers.len() {
         let mut same = after.clone();
         same.tolerations.clone_from(&before.tolerations);

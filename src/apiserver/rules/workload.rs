@@ -1,8 +1,8 @@
 //! Deployments and ReplicaSets (kubernetes, pkg/registry/apps).
 
+use crate::api::convert::to_label_selector;
 use crate::api::kind::Kind;
 use crate::api::name::Name;
-use crate::api::convert::to_label_selector;
 use crate::api::selector::Selector;
 use crate::api::validation::error::{BadValue, ErrorList, FieldError, Path};
 use crate::api::workload::{Deployment, ReplicaSet};
