@@ -20,8 +20,10 @@
 pub mod api;
 pub mod apiserver;
 pub mod client;
+pub mod cluster;
 pub mod controllers;
 pub mod engine;
 pub mod etcd;
 pub mod kubelet;
 pub mod runtime;
+pub mod scheduler;
