@@ -46,3 +46,6 @@ mod task;
 mod watchers;
 
 pub use server::{ApiServer, CommittedWrite, Config, ServerMessage};
+
+#[cfg(test)]
+mod stories;
