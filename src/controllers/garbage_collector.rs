@@ -89,6 +89,11 @@ impl Controller for GarbageCollector {
         self.workers
     }
 
+    /// Each deletion takes two requests (kube-controller-manager, app/core.go).
+    fn limit_factors(&self) -> (u32, u32) {
+        (2, 1)
+    }
+
     fn watches(&self) -> &'static [Kind] {
         KINDS
     }

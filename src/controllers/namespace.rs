@@ -64,6 +64,11 @@ impl Controller for NamespaceController {
         self.workers
     }
 
+    /// A namespace's end takes many requests at once (kube-controller-manager, app/core.go).
+    fn limit_factors(&self) -> (u32, u32) {
+        (20, 100)
+    }
+
     fn watches(&self) -> &'static [Kind] {
         &[Kind::Namespace]
     }
