@@ -14,8 +14,11 @@ fn grace(seconds: i64) -> DeleteOptions {
     DeleteOptions { grace_seconds: Some(seconds), ..DeleteOptions::default() }
 }
 
+/// A watch event, the end and grace of the deletion, the generation.
+type Told = (&'static str, Option<(i64, Option<i64>)>, i64);
+
 /// What watchers see of deletions: kind of event, grace, deletion time relative to a date, generation.
-fn deletions(events: &[WatchEvent], since: Timestamp) -> Vec<(&'static str, Option<(i64, Option<i64>)>, i64)> {
+fn deletions(events: &[WatchEvent], since: Timestamp) -> Vec<Told> {
     let of = |object: &Object| {
         let deletion = object.meta().deletion.map(|d| (d.timestamp.0 - since.0, d.grace_seconds));
         (deletion, object.meta().generation)
