@@ -22,6 +22,7 @@ use super::addresses;
 use super::admission::{Attributes, Facts, Refusal, Verb};
 use super::change::{self, Change, Then};
 use super::complete;
+use super::failure::{failure, may_retry};
 use super::names;
 use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
 use super::reading::{Next, Page};
@@ -587,28 +588,4 @@ fn answer_of(operation: &Operation, object: Object) -> Answer {
         Operation::Bind { .. } => Answer::Done,
         _ => Answer::Object(object),
     }
-}
-
-/// True if asking again cannot do a thing twice: for writes only what etcd surely has not begun (etcd3retry).
-fn may_retry(error: Error, is_read: bool) -> bool {
-    match error {
-        Error::LeaderChanged | Error::NoLeader => true,
-        Error::Timeout
-        | Error::TimeoutLeaderFail
-        | Error::TimeoutConnectionLost
-        | Error::TimeoutWaitApplied
-        | Error::Stopped
-        | Error::Unhealthy => is_read,
-        _ => false,
-    }
-}
-
-/// An error of etcd as the API says it.
-fn failure(error: Error) -> Box<Status> {
-    Box::new(match error {
-        Error::DeadlineExceeded => {
-            Status::timeout("request did not complete within requested timeout - context deadline exceeded", 0)
-        }
-        other => Status::new(Reason::InternalError, other.text()),
-    })
 }
