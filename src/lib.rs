@@ -20,9 +20,11 @@
 pub mod api;
 pub mod apiserver;
 pub mod client;
+pub mod cluster;
 pub mod controllers;
 pub mod engine;
 pub mod etcd;
 pub mod kubelet;
 pub mod runtime;
 pub mod scenario;
+pub mod scheduler;

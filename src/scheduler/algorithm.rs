@@ -1,0 +1,193 @@
+//! Which node a pod goes to (kube-scheduler, `schedulePod`).
+
+use std::rc::Rc;
+
+use super::class::PodClass;
+use super::cluster::Cluster;
+use super::diagnosis::Diagnosis;
+use super::framework::{Point, Validity};
+use super::profile::Profile;
+use crate::api::name::Name;
+use crate::api::pod::Pod;
+use crate::engine::random::Stream;
+
+/// With fewer nodes than these all are looked at, and at least so many that fit are looked for (`minFeasibleNodesToFind`).
+const LEAST_NODES: usize = 100;
+
+/// At least so many percent of the nodes are looked for (`minFeasibleNodesPercentageToFind`).
+const LEAST_PERCENT: usize = 5;
+
+/// So many specifications are remembered.
+const CLASSES: usize = 64;
+
+/// Chooses nodes for pods.
+pub struct Algorithm {
+    classes: Vec<PodClass>,
+    /// Where in the list of nodes the next search begins.
+    next_start: usize,
+    /// `percentageOfNodesToScore`; zero for a share that falls with the number of nodes.
+    percentage: u32,
+    stream: Stream,
+    feasible: Vec<u32>,
+    totals: Vec<i64>,
+}
+
+/// What became of a pod.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It goes to a node.
+    Node(Chosen),
+    /// It fits no node.
+    Unschedulable(Box<Diagnosis>),
+}
+
+/// The node for a pod.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Chosen {
+    /// The node's name.
+    pub node: Name,
+    /// How many nodes were looked at.
+    pub evaluated: usize,
+    /// How many of them fit.
+    pub feasible: usize,
+}
+
+impl Algorithm {
+    /// An algorithm with a stream of its own for choosing among equals.
+    pub fn new(percentage: u32, stream: Stream) -> Self {
+        let (feasible, totals) = (Vec::new(), Vec::new());
+        Algorithm { classes: Vec::new(), next_start: 0, percentage, stream, feasible, totals }
+    }
+
+    /// Chooses a node for a pod. The cluster must have been refreshed.
+    pub fn schedule(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> Outcome {
+        if cluster.node_count() == 0 {
+            return Outcome::Unschedulable(Box::default());
+        }
+        let mut class = self.take_class(profile, pod, cluster);
+        let outcome = self.place(profile, pod, &mut class, cluster);
+        if is_kept(profile, pod) {
+            self.classes.push(class);
+        }
+        outcome
+    }
+
+    /// The class of a pod; classes are kept in the order in which they were last used.
+    fn take_class(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> PodClass {
+        let known = self.classes.iter().rposition(|class| Rc::ptr_eq(&class.spec, &pod.spec));
+        if let Some(known) = known {
+            let class = self.classes.remove(known);
+            if class.is_current(cluster) && is_kept(profile, pod) {
+                return class;
+            }
+        }
+        if self.classes.len() >= CLASSES {
+            self.classes.remove(0);
+        }
+        PodClass::new(profile, pod, cluster)
+    }
+
+    fn place(&mut self, profile: &Profile, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> Outcome {
+        if class.compiled.rejected.is_some() {
+            return Outcome::Unschedulable(Box::new(class.diagnose(std::iter::empty(), profile, cluster)));
+        }
+        if let Some(node) = &pod.status.nominated_node
+            && let Some(place) = cluster.place_of(node)
+            && class.fits(place, cluster)
+        {
+            return Outcome::Node(Chosen { node: node.clone(), evaluated: 1, feasible: 1 });
+        }
+        let evaluated = match class.compiled.nodes.take() {
+            Some(names) => {
+                let places: Vec<usize> = names.iter().filter_map(|name| cluster.place_of(name)).collect();
+                class.compiled.nodes = Some(names);
+                let evaluated = self.search(profile, &places, class, cluster);
+                if self.feasible.is_empty() {
+                    let diagnosis = class.diagnose(places.into_iter(), profile, cluster);
+                    return Outcome::Unschedulable(Box::new(diagnosis));
+                }
+                evaluated
+            }
+            None => self.search_all(profile, class, cluster),
+        };
+        if self.feasible.is_empty() {
+            let diagnosis = class.diagnose(0..cluster.node_count(), profile, cluster);
+            return Outcome::Unschedulable(Box::new(diagnosis));
+        }
+        let place = self.choose(class);
+        Outcome::Node(Chosen { node: cluster.at(place).name.clone(), evaluated, feasible: self.feasible.len() })
+    }
+
+    /// Looks for nodes that fit among all; returns how many were looked at.
+    fn search_all(&mut self, profile: &Profile, class: &mut PodClass, cluster: &Cluster) -> usize {
+        let count = cluster.node_count();
+        let wanted = self.wanted(profile, count);
+        let start = self.next_start % count;
+        self.feasible.clear();
+        let mut evaluated = 0;
+        for place in (start..count).chain(0..start) {
+            evaluated += 1;
+            if class.fits(place, cluster) {
+                self.feasible.push(place as u32);
+                if self.feasible.len() == wanted {
+                    break;
+                }
+            }
+        }
+        self.next_start = (start + evaluated) % count;
+        evaluated
+    }
+
+    /// Looks for nodes that fit among some; returns how many were looked at.
+    fn search(&mut self, profile: &Profile, places: &[usize], class: &mut PodClass, cluster: &Cluster) -> usize {
+        let wanted = self.wanted(profile, places.len());
+        self.feasible.clear();
+        let mut evaluated = 0;
+        for offset in 0..places.len() {
+            let place = places[(self.next_start + offset) % places.len()];
+            evaluated += 1;
+            if class.fits(place, cluster) {
+                self.feasible.push(place as u32);
+                if self.feasible.len() == wanted {
+                    break;
+                }
+            }
+        }
+        self.next_start = (self.next_start + evaluated) % cluster.node_count();
+        evaluated
+    }
+
+    /// How many nodes that fit are looked for (`numFeasibleNodesToFind`).
+    fn wanted(&self, profile: &Profile, count: usize) -> usize {
+        if profile.at(Point::Score).next().is_none() {
+            return 1;
+        }
+        if count < LEAST_NODES {
+            return count;
+        }
+        let percentage = match self.percentage as usize {
+            0 => 50_usize.saturating_sub(count / 125).max(LEAST_PERCENT),
+            percentage => percentage,
+        };
+        (count * percentage / 100).max(LEAST_NODES).min(count)
+    }
+
+    /// The best of the nodes that fit; one of several equals by a single draw. A single node is not scored.
+    fn choose(&mut self, class: &PodClass) -> usize {
+        if let [only] = self.feasible.as_slice() {
+            return *only as usize;
+        }
+        class.score(&self.feasible, &mut self.totals);
+        let best = self.totals.iter().copied().max().unwrap_or(0);
+        let count = self.totals.iter().filter(|total| **total == best).count();
+        let chosen = if count > 1 { self.stream.below(count as u64) as usize } else { 0 };
+        let mut equals = self.feasible.iter().zip(&self.totals).filter(|(_, total)| **total == best);
+        equals.nth(chosen).map_or(0, |(place, _)| *place as usize)
+    }
+}
+
+/// True if what plugins say of the pod holds for all pods of its specification.
+fn is_kept(profile: &Profile, pod: &Pod) -> bool {
+    let points = [Point::Filter, Point::Score];
+    points.into_iter().all(|point| profile.at(point).all(|(_, plugin, _)| plugin.validity(pod) == Validity::Node))
+}

@@ -1,0 +1,267 @@
+//! Pods of one specification: what the plugins compiled out of it, and what they said of each node.
+//!
+//! A verdict and the raw scores of a node are kept while the node's version is the same, so that for a pod like the last
+//! one only those nodes are looked at again that changed in between. Whether anything is kept never changes a result.
+
+use std::rc::Rc;
+
+use super::cluster::Cluster;
+use super::diagnosis::{Diagnosis, Verdict};
+use super::framework::{Code, NodeFilter, NodeScore, Normalization, Point, PreFilter, PreScore, Status};
+use super::node_info::NodeInfo;
+use super::profile::Profile;
+use crate::api::name::Name;
+use crate::api::pod::{Pod, PodSpec};
+
+/// The verdict on a node that fits.
+const FITS: u16 = 0;
+
+/// What the plugins of a profile compiled out of a pod.
+pub struct Compiled {
+    /// The plugin that rejected the pod on all nodes, and what it said.
+    pub rejected: Option<(usize, Status)>,
+    /// The only nodes that come into question, sorted by name, if PreFilter named any.
+    pub nodes: Option<Vec<Name>>,
+    /// The places of the plugins that named nodes.
+    pub naming: Vec<usize>,
+    /// The filters that are run, with the places of their plugins.
+    pub filters: Vec<(usize, Box<dyn NodeFilter>)>,
+    /// The places of the plugins whose filters are not run.
+    pub skipped_filters: Vec<usize>,
+    /// The scorers that are run.
+    pub scorers: Vec<Scorer>,
+    /// The places of the plugins whose scorers are not run.
+    pub skipped_scorers: Vec<usize>,
+}
+
+/// A plugin's scorer.
+pub struct Scorer {
+    /// The plugin's place in the profile.
+    pub plugin: usize,
+    /// How much its scores weigh.
+    pub weight: i64,
+    /// Scores a node.
+    pub score: Box<dyn NodeScore>,
+    /// How raw scores become scores.
+    pub normalization: Normalization,
+}
+
+impl Compiled {
+    /// Runs PreFilter and PreScore.
+    pub fn new(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Self {
+        let mut compiled = Compiled {
+            rejected: None,
+            nodes: None,
+            naming: Vec::new(),
+            filters: Vec::new(),
+            skipped_filters: Vec::new(),
+            scorers: Vec::new(),
+            skipped_scorers: Vec::new(),
+        };
+        compiled.pre_filter(profile, pod, cluster);
+        for (plugin, asked, weight) in profile.at(Point::Score) {
+            match asked.pre_score(pod, cluster) {
+                PreScore::Skip => compiled.skipped_scorers.push(plugin),
+                PreScore::Score(score) => {
+                    let normalization = score.normalization();
+                    compiled.scorers.push(Scorer { plugin, weight, score, normalization });
+                }
+            }
+        }
+        compiled
+    }
+
+    /// A rejection that preemption may change does not keep the other plugins from looking at the pod; of several such the
+    /// last one counts (kube-scheduler, `RunPreFilterPlugins`).
+    fn pre_filter(&mut self, profile: &Profile, pod: &Pod, cluster: &Cluster) {
+        for (plugin, asked, _) in profile.at(Point::Filter) {
+            match asked.pre_filter(pod, cluster) {
+                PreFilter::Nothing => {}
+                PreFilter::Skip => self.skipped_filters.push(plugin),
+                PreFilter::Reject(status) => {
+                    let is_final = status.code != Code::Unschedulable;
+                    self.rejected = Some((plugin, status));
+                    if is_final {
+                        return;
+                    }
+                }
+                PreFilter::Filter { nodes, filter } => {
+                    self.filters.push((plugin, filter));
+                    if let Some(nodes) = nodes
+                        && !self.restrict(plugin, nodes)
+                    {
+                        self.rejected = Some((plugin, self.nothing_left(profile)));
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leaves only nodes that are named here too; false if there are none.
+    fn restrict(&mut self, plugin: usize, mut nodes: Vec<Name>) -> bool {
+        self.naming.push(plugin);
+        if let Some(named) = &self.nodes {
+            nodes.retain(|node| named.binary_search(node).is_ok());
+        }
+        self.nodes = Some(nodes);
+        self.nodes.as_ref().is_some_and(|nodes| !nodes.is_empty())
+    }
+
+    fn nothing_left(&self, profile: &Profile) -> Status {
+        let names = naming_plugins(profile, &self.naming);
+        Status::unresolvable(match names.as_slice() {
+            [name] => format!("node(s) didn't satisfy plugin {name}"),
+            names => format!("node(s) didn't satisfy plugin(s) [{}] simultaneously", names.join(" ")),
+        })
+    }
+
+    /// The first filter that rejects a node, and what it says; none if the node fits.
+    pub fn filter(&self, node: &NodeInfo) -> Option<(usize, Status)> {
+        self.filters.iter().find_map(|(plugin, filter)| {
+            let status = filter.filter(node);
+            (!status.is_success()).then_some((*plugin, status))
+        })
+    }
+}
+
+fn naming_plugins(profile: &Profile, places: &[usize]) -> Vec<&'static str> {
+    let mut names: Vec<&str> = places.iter().map(|place| profile.plugin(*place).name()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// All pods of one specification.
+pub struct PodClass {
+    /// The specification.
+    pub spec: Rc<PodSpec>,
+    /// What was compiled out of it.
+    pub compiled: Compiled,
+    /// The version of the list of nodes that the tables below stand for.
+    list_version: u64,
+    /// The version at which each node was looked at.
+    known: Vec<u64>,
+    /// What was said of it: [`FITS`], or one more than a place in `said`.
+    verdicts: Vec<u16>,
+    said: Vec<(usize, Status)>,
+    /// The weighted sum of the scores that need no normalization.
+    fixed: Vec<i64>,
+    /// The raw scores of each scorer that needs normalization.
+    raw: Vec<RawScores>,
+}
+
+struct RawScores {
+    weight: i64,
+    normalization: Normalization,
+    scorer: usize,
+    of_node: Vec<i64>,
+}
+
+impl PodClass {
+    /// The class of a pod, of which nothing is known yet.
+    pub fn new(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Self {
+        let compiled = Compiled::new(profile, pod, cluster);
+        let count = cluster.node_count();
+        let scorers = compiled.scorers.iter().enumerate();
+        let raw = scorers.filter(|(_, scorer)| scorer.normalization != Normalization::None).map(|(place, scorer)| {
+            let (weight, normalization) = (scorer.weight, scorer.normalization);
+            RawScores { weight, normalization, scorer: place, of_node: vec![0; count] }
+        });
+        PodClass {
+            spec: pod.spec.clone(),
+            raw: raw.collect(),
+            compiled,
+            list_version: cluster.list_version(),
+            known: vec![0; count],
+            verdicts: vec![FITS; count],
+            said: Vec::new(),
+            fixed: vec![0; count],
+        }
+    }
+
+    /// True if what is kept speaks of the present nodes.
+    pub fn is_current(&self, cluster: &Cluster) -> bool {
+        self.list_version == cluster.list_version()
+    }
+
+    /// True if pods of this class fit a node.
+    #[inline]
+    pub fn fits(&mut self, place: usize, cluster: &Cluster) -> bool {
+        if self.known[place] != cluster.versions()[place] {
+            self.look_at(place, cluster);
+        }
+        self.verdicts[place] == FITS
+    }
+
+    fn look_at(&mut self, place: usize, cluster: &Cluster) {
+        self.known[place] = cluster.versions()[place];
+        let node = cluster.at(place);
+        if let Some(said) = self.compiled.filter(node) {
+            self.verdicts[place] = self.verdict(said);
+            return;
+        }
+        self.verdicts[place] = FITS;
+        let scorers = &self.compiled.scorers;
+        let plain = scorers.iter().filter(|scorer| scorer.normalization == Normalization::None);
+        self.fixed[place] = plain.map(|scorer| scorer.weight * scorer.score.score(node)).sum();
+        for raw in &mut self.raw {
+            raw.of_node[place] = scorers[raw.scorer].score.score(node);
+        }
+    }
+
+    /// The number of a verdict. Different ones are few; should they ever be too many, the table begins anew.
+    fn verdict(&mut self, said: (usize, Status)) -> u16 {
+        if let Some(place) = self.said.iter().position(|known| *known == said) {
+            return place as u16 + 1;
+        }
+        if self.said.len() + 1 >= usize::from(u16::MAX) {
+            self.said.clear();
+            self.known.fill(0);
+        }
+        self.said.push(said);
+        self.said.len() as u16
+    }
+
+    /// Puts the total score of each of these nodes, all of which fit, into `totals`.
+    pub fn score(&self, places: &[u32], totals: &mut Vec<i64>) {
+        totals.clear();
+        totals.extend(places.iter().map(|place| self.fixed[*place as usize]));
+        for raw in &self.raw {
+            let scores = places.iter().map(|place| raw.of_node[*place as usize]);
+            let highest = scores.clone().max().unwrap_or(0);
+            for (total, score) in totals.iter_mut().zip(scores) {
+                *total += raw.weight * raw.normalization.apply(score, highest);
+            }
+        }
+    }
+
+    /// Why the pod does not fit `places`, all of which were looked at.
+    pub fn diagnose(&self, places: impl Iterator<Item = usize>, profile: &Profile, cluster: &Cluster) -> Diagnosis {
+        let mut counts = vec![0; self.said.len()];
+        for place in places {
+            if let Some(count) = usize::from(self.verdicts[place]).checked_sub(1).and_then(|said| counts.get_mut(said))
+            {
+                *count += 1;
+            }
+        }
+        let said = self.said.iter().zip(counts).filter(|(_, nodes)| *nodes > 0);
+        let verdicts: Vec<Verdict> =
+            said.map(|((plugin, status), nodes)| Verdict { plugin: *plugin, status: status.clone(), nodes }).collect();
+        let mut plugins: Vec<usize> = verdicts.iter().map(|verdict| verdict.plugin).collect();
+        plugins.extend(self.compiled.naming.iter().chain(self.compiled.rejected.iter().map(|(plugin, _)| plugin)));
+        plugins.sort_unstable();
+        plugins.dedup();
+        let others = self.compiled.nodes.as_ref().map(|_| {
+            let names = naming_plugins(profile, &self.compiled.naming).join(" ");
+            Status::unresolvable(format!("node(s) didn't satisfy plugin(s) [{names}]"))
+        });
+        Diagnosis {
+            node_count: cluster.node_count(),
+            pre_filter: self.compiled.rejected.as_ref().map(|(_, status)| status.clone()),
+            verdicts,
+            others,
+            post_filter: String::new(),
+            plugins,
+        }
+    }
+}

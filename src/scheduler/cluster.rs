@@ -1,0 +1,267 @@
+//! The scheduler's own picture of the cluster: nodes in the order in which they are tried, and the pods on them, those
+//! included that are only assumed to be there (kube-scheduler, `backend/cache`).
+//!
+//! It never decides anything. Each place in the list of nodes has a version that moves with everything a plugin may read
+//! from the node, so that what was computed for a node can be kept.
+
+use std::rc::Rc;
+
+use super::images::Images;
+use super::node_info::NodeInfo;
+use super::node_tree::NodeTree;
+use crate::api::meta::Uid;
+use crate::api::name::Name;
+use crate::api::node::Node;
+use crate::api::pod::{Pod, PodSpec};
+use crate::engine::hash::Map;
+
+/// No place in the list of nodes.
+const NOWHERE: u32 = u32::MAX;
+
+/// Nodes and the pods on them.
+#[derive(Default)]
+pub struct Cluster {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_name: Map<Name, u32>,
+    tree: NodeTree,
+    /// The slots of all known nodes in the order in which they are tried.
+    list: Vec<u32>,
+    /// A number for each place in `list`, another one after each change of what plugins may read from the node.
+    versions: Vec<u64>,
+    last_version: u64,
+    /// Another number after each change of `list`.
+    list_version: u64,
+    list_is_stale: bool,
+    pods: Map<Uid, Placed>,
+    images: Images,
+    /// Slots that changed since the last [`Cluster::refresh`].
+    dirty: Vec<u32>,
+}
+
+struct Slot {
+    info: NodeInfo,
+    /// The place in the list.
+    place: u32,
+    is_dirty: bool,
+}
+
+/// A pod that is on a node or assumed to be.
+struct Placed {
+    spec: Rc<PodSpec>,
+    slot: u32,
+    assumed: bool,
+}
+
+/// What became of a pod that the informer shows on a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// It is new there.
+    New,
+    /// It was assumed to be there, or its resources changed.
+    Changed,
+    /// It was known to be there.
+    Known,
+}
+
+impl Cluster {
+    /// How many nodes there are.
+    pub fn node_count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Changes with every node that comes or goes and with the order of the nodes.
+    pub fn list_version(&self) -> u64 {
+        self.list_version
+    }
+
+    /// The version of each node in the list.
+    pub fn versions(&self) -> &[u64] {
+        &self.versions
+    }
+
+    /// The node at a place in the list.
+    pub fn at(&self, place: usize) -> &NodeInfo {
+        &self.slots[self.list[place] as usize].info
+    }
+
+    /// All nodes in the order in which they are tried.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeInfo> {
+        self.list.iter().map(|slot| &self.slots[*slot as usize].info)
+    }
+
+    /// The place in the list of a node.
+    pub fn place_of(&self, node: &str) -> Option<usize> {
+        let place = self.slots[*self.by_name.get(node)? as usize].place;
+        (place != NOWHERE).then_some(place as usize)
+    }
+
+    /// True if a pod is assumed to be on a node and not yet known to be.
+    pub fn is_assumed(&self, pod: Uid) -> bool {
+        self.pods.get(&pod).is_some_and(|placed| placed.assumed)
+    }
+
+    /// How many pods are on nodes or assumed to be.
+    pub fn pod_count(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// Brings the list and the image counts up to date. To be called before the cluster is read in a cycle.
+    pub fn refresh(&mut self) {
+        if std::mem::take(&mut self.list_is_stale) {
+            self.list_version += 1;
+            for slot in &mut self.slots {
+                slot.place = NOWHERE;
+            }
+            self.list = self.tree.list();
+            for (place, slot) in self.list.iter().enumerate() {
+                self.slots[*slot as usize].place = place as u32;
+            }
+            self.last_version += 1;
+            self.versions.clear();
+            self.versions.resize(self.list.len(), self.last_version);
+        }
+        for number in std::mem::take(&mut self.dirty) {
+            let slot = &mut self.slots[number as usize];
+            slot.is_dirty = false;
+            if self.images.refresh(&mut slot.info) {
+                self.touch(number);
+            }
+        }
+    }
+
+    /// Takes a version of a node in.
+    pub fn set_node(&mut self, node: Rc<Node>) {
+        let number = self.slot(&node.meta.name);
+        let info = &mut self.slots[number as usize].info;
+        let old = info.node.replace(node.clone());
+        let moved = self.tree.set(number, &node);
+        self.list_is_stale |= moved;
+        if old.as_ref().is_none_or(|old| old.status.images != node.status.images) {
+            self.images.set(info, &node);
+        }
+        if old.is_none_or(|old| differs_for_plugins(&old, &node)) {
+            self.touch(number);
+        }
+        self.mark_dirty(number);
+    }
+
+    /// Takes a node out. Pods that are on it stay until they are gone too.
+    pub fn remove_node(&mut self, node: &str) {
+        let Some(&number) = self.by_name.get(node) else { return };
+        let info = &mut self.slots[number as usize].info;
+        if info.node.take().is_none() {
+            return;
+        }
+        self.images.remove(info);
+        self.tree.remove(number);
+        self.list_is_stale = true;
+        self.release_if_unused(number);
+    }
+
+    /// Assumes that a pod is on a node; false if it is known to be on one already.
+    pub fn assume(&mut self, pod: &Pod, node: &Name) -> bool {
+        if self.pods.contains_key(&pod.meta.uid) {
+            return false;
+        }
+        self.place(pod, node, true);
+        true
+    }
+
+    /// Forgets a pod that was assumed to be on a node.
+    pub fn forget(&mut self, pod: Uid) {
+        if self.is_assumed(pod) {
+            self.remove_pod(pod);
+        }
+    }
+
+    /// Takes in that a pod is on a node.
+    pub fn see_pod(&mut self, pod: &Pod, node: &Name) -> Seen {
+        let slot = self.by_name.get(node).copied();
+        if let Some(placed) = self.pods.get_mut(&pod.meta.uid) {
+            if Some(placed.slot) == slot && Rc::ptr_eq(&placed.spec, &pod.spec) {
+                let confirmed = std::mem::take(&mut placed.assumed);
+                let slot = placed.slot;
+                self.mark_dirty(slot);
+                return if confirmed { Seen::Changed } else { Seen::Known };
+            }
+            self.remove_pod(pod.meta.uid);
+            self.place(pod, node, false);
+            return Seen::Changed;
+        }
+        self.place(pod, node, false);
+        Seen::New
+    }
+
+    /// Takes a pod off its node; true if it was on one.
+    pub fn remove_pod(&mut self, pod: Uid) -> bool {
+        let Some(placed) = self.pods.remove(&pod) else { return false };
+        self.slots[placed.slot as usize].info.remove(&placed.spec);
+        self.touch(placed.slot);
+        self.mark_dirty(placed.slot);
+        self.release_if_unused(placed.slot);
+        true
+    }
+
+    fn place(&mut self, pod: &Pod, node: &Name, assumed: bool) {
+        let slot = self.slot(node);
+        self.slots[slot as usize].info.add(&pod.spec);
+        self.pods.insert(pod.meta.uid, Placed { spec: pod.spec.clone(), slot, assumed });
+        self.touch(slot);
+        self.mark_dirty(slot);
+    }
+
+    /// The slot of a node, made if there is none.
+    fn slot(&mut self, node: &Name) -> u32 {
+        if let Some(number) = self.by_name.get(node) {
+            return *number;
+        }
+        let slot = Slot { info: NodeInfo::new(node.clone()), place: NOWHERE, is_dirty: false };
+        let number = match self.free.pop() {
+            Some(number) => {
+                // The slot may still be in line to be refreshed.
+                let is_dirty = self.slots[number as usize].is_dirty;
+                self.slots[number as usize] = Slot { is_dirty, ..slot };
+                number
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() as u32 - 1
+            }
+        };
+        self.by_name.insert(node.clone(), number);
+        number
+    }
+
+    fn release_if_unused(&mut self, number: u32) {
+        let info = &self.slots[number as usize].info;
+        if info.node.is_none() && info.pods == 0 {
+            self.by_name.remove(&info.name);
+            self.free.push(number);
+        }
+    }
+
+    fn touch(&mut self, number: u32) {
+        let place = self.slots[number as usize].place as usize;
+        if let Some(version) = self.versions.get_mut(place) {
+            self.last_version += 1;
+            *version = self.last_version;
+        }
+    }
+
+    fn mark_dirty(&mut self, number: u32) {
+        if !std::mem::replace(&mut self.slots[number as usize].is_dirty, true) {
+            self.dirty.push(number);
+        }
+    }
+}
+
+/// True unless the versions of a node differ only in what no plugin reads: heartbeats, conditions, addresses.
+fn differs_for_plugins(old: &Node, new: &Node) -> bool {
+    old.unschedulable != new.unschedulable
+        || old.taints != new.taints
+        || old.status.allocatable != new.status.allocatable
+        || old.status.images != new.status.images
+        || old.meta.labels != new.meta.labels
+        || old.meta.annotations != new.meta.annotations
+}

@@ -1,0 +1,283 @@
+//! The scheduling framework: what a plugin may decide, and at which points it is asked (kube-scheduler, `framework/interface.go`).
+//!
+//! A plugin compiles a pod into a [`NodeFilter`] and a [`NodeScore`]: what PreFilter and PreScore leave in the cycle state for
+//! Filter and Score is here the value that they return. Nothing in this file knows a plugin.
+
+use std::rc::Rc;
+
+use super::cluster::Cluster;
+use super::event::{ClusterEvent, EventKinds, Hint};
+use super::node_info::NodeInfo;
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::api::pod::Pod;
+use crate::apiserver::protocol::Operation;
+use crate::engine::time::SimDuration;
+
+/// The highest score that a plugin gives after normalization (`MaxNodeScore`); the lowest is zero.
+pub const MAX_SCORE: i64 = 100;
+
+/// What came of asking a plugin.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Code {
+    /// Yes.
+    #[default]
+    Success,
+    /// The plugin failed; the pod is tried again with back-off.
+    Error,
+    /// No; preemption or a change of the cluster may help.
+    Unschedulable,
+    /// No; preemption does not help.
+    UnschedulableAndUnresolvable,
+    /// Permit: not yet.
+    Wait,
+    /// The plugin has nothing to say about this pod.
+    Skip,
+    /// No, and something is under way that will help.
+    Pending,
+}
+
+/// What came of asking a plugin, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Status {
+    /// In one word.
+    pub code: Code,
+    /// Why, each reason in a sentence.
+    pub reasons: Vec<Name>,
+}
+
+impl Status {
+    /// Yes.
+    pub const SUCCESS: Status = Status { code: Code::Success, reasons: Vec::new() };
+
+    /// A no, which preemption may change.
+    pub fn unschedulable(reason: impl Into<Name>) -> Self {
+        Status { code: Code::Unschedulable, reasons: vec![reason.into()] }
+    }
+
+    /// A no, which preemption does not change.
+    pub fn unresolvable(reason: impl Into<Name>) -> Self {
+        Status { code: Code::UnschedulableAndUnresolvable, reasons: vec![reason.into()] }
+    }
+
+    /// True for yes.
+    pub fn is_success(&self) -> bool {
+        self.code == Code::Success
+    }
+
+    /// True for each kind of no (`IsRejected`).
+    pub fn is_rejected(&self) -> bool {
+        matches!(self.code, Code::Unschedulable | Code::UnschedulableAndUnresolvable | Code::Pending)
+    }
+
+    /// All reasons in one text (`Status.Message`).
+    pub fn message(&self) -> String {
+        self.reasons.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The points at which plugins are asked, in the order of a pod's way.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs, reason = "the framework's own words")]
+pub enum Point {
+    PreEnqueue,
+    QueueSort,
+    PreFilter,
+    Filter,
+    PostFilter,
+    PreScore,
+    Score,
+    Reserve,
+    Permit,
+    PreBind,
+    Bind,
+    PostBind,
+}
+
+/// A pod and the node that was chosen for it.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// The pod as it was when the cycle began.
+    pub pod: Rc<Pod>,
+    /// The node's name.
+    pub node: Name,
+}
+
+/// How long what a plugin compiled out of a pod's specification holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Validity {
+    /// The verdict and the raw score depend on the pod's specification and on the node alone: they are kept for all pods of
+    /// that specification while the node is unchanged and no node comes or goes.
+    Node,
+    /// They depend on more: the plugin is asked in every cycle.
+    Cycle,
+}
+
+/// What PreFilter says.
+pub enum PreFilter {
+    /// The plugin does not filter.
+    Nothing,
+    /// The plugin's Filter need not be run for this pod.
+    Skip,
+    /// The pod fits no node at all.
+    Reject(Status),
+    /// The pod is to be filtered, on certain nodes only if some are named.
+    Filter {
+        /// The only nodes that come into question, sorted by name; none for all.
+        nodes: Option<Vec<Name>>,
+        /// Decides on one node.
+        filter: Box<dyn NodeFilter>,
+    },
+}
+
+impl PreFilter {
+    /// All nodes come into question, and the filter decides.
+    pub fn all(filter: impl NodeFilter + 'static) -> Self {
+        PreFilter::Filter { nodes: None, filter: Box::new(filter) }
+    }
+}
+
+/// Decides whether a pod fits a node.
+pub trait NodeFilter {
+    /// The verdict on a node.
+    fn filter(&self, node: &NodeInfo) -> Status;
+}
+
+/// What PreScore says.
+pub enum PreScore {
+    /// The plugin's Score need not be run for this pod.
+    Skip,
+    /// Scores nodes.
+    Score(Box<dyn NodeScore>),
+}
+
+/// Says how good a node is for a pod.
+pub trait NodeScore {
+    /// The raw score of a node.
+    fn score(&self, node: &NodeInfo) -> i64;
+
+    /// How the raw scores of all feasible nodes become scores from zero to [`MAX_SCORE`].
+    fn normalization(&self) -> Normalization {
+        Normalization::None
+    }
+}
+
+/// How raw scores are brought to a scale.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Normalization {
+    /// They are on it.
+    None,
+    /// In proportion to the highest (`DefaultNormalizeScore`); if that is zero, all are zero.
+    Highest,
+    /// The same turned round; if the highest is zero, all are [`MAX_SCORE`].
+    HighestReversed,
+}
+
+impl Normalization {
+    /// The score that a raw score becomes when `highest` is the highest of all raw scores.
+    #[inline]
+    pub fn apply(self, raw: i64, highest: i64) -> i64 {
+        match self {
+            Normalization::None => raw,
+            Normalization::Highest if highest == 0 => raw,
+            Normalization::HighestReversed if highest == 0 => MAX_SCORE,
+            Normalization::Highest => MAX_SCORE * raw / highest,
+            Normalization::HighestReversed => MAX_SCORE - MAX_SCORE * raw / highest,
+        }
+    }
+}
+
+/// What PostFilter says about a pod that fits no node.
+#[derive(Clone, Debug, Default)]
+pub struct PostFilter {
+    /// Success if a node was made available, else the reasons for which nothing helps.
+    pub status: Status,
+    /// The node that is to be nominated.
+    pub nominated_node: Option<Name>,
+}
+
+/// What Permit says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Permit {
+    /// Go on.
+    Allow,
+    /// Not now and not soon.
+    Reject(Status),
+    /// Not before the plugin says so; if it does not within a time, no.
+    Wait(SimDuration),
+}
+
+/// A plugin. One that says nothing about a point is not asked there: [`Plugin::points`] names those where it is.
+pub trait Plugin {
+    /// The name by which configurations and messages know it.
+    fn name(&self) -> &'static str;
+
+    /// Where it is asked.
+    fn points(&self) -> &'static [Point];
+
+    /// How long its verdicts and raw scores for a pod hold.
+    fn validity(&self, _pod: &Pod) -> Validity {
+        Validity::Node
+    }
+
+    /// The cluster events that may make a pod schedulable that this plugin has rejected.
+    fn events(&self) -> EventKinds {
+        EventKinds::NONE
+    }
+
+    /// Whether one of [`Plugin::events`] is worth another try for a pod that this plugin has rejected.
+    fn hint(&self, _pod: &Pod, _event: ClusterEvent, _old: Option<&Object>, _new: Option<&Object>) -> Hint {
+        Hint::Queue
+    }
+
+    /// Which pod goes first: the one with the higher rank, of equal ones the one that waits longer.
+    fn rank(&self, _pod: &Pod) -> i64 {
+        0
+    }
+
+    /// Whether a pod may enter the active queue.
+    fn pre_enqueue(&self, _pod: &Pod) -> Status {
+        Status::SUCCESS
+    }
+
+    /// Looks at a pod before nodes are filtered.
+    fn pre_filter(&self, _pod: &Pod, _cluster: &Cluster) -> PreFilter {
+        PreFilter::Nothing
+    }
+
+    /// Tries to make room for a pod that fits nowhere.
+    fn post_filter(&self, _pod: &Pod, _cluster: &Cluster) -> PostFilter {
+        PostFilter::default()
+    }
+
+    /// Looks at a pod before feasible nodes are scored.
+    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster) -> PreScore {
+        PreScore::Skip
+    }
+
+    /// Reserves what the plugin keeps account of.
+    fn reserve(&self, _placement: &Placement) -> Status {
+        Status::SUCCESS
+    }
+
+    /// Takes a reservation back. Must also be right where there was none.
+    fn unreserve(&self, _placement: &Placement) {}
+
+    /// Whether a placed pod may be bound.
+    fn permit(&self, _placement: &Placement) -> Permit {
+        Permit::Allow
+    }
+
+    /// What is to be written before the pod is bound, one request after the other.
+    fn pre_bind(&self, _placement: &Placement) -> Vec<Operation> {
+        Vec::new()
+    }
+
+    /// The request that binds the pod; none if this plugin does not bind it.
+    fn bind(&self, _placement: &Placement) -> Option<Operation> {
+        None
+    }
+
+    /// Hears that a pod was bound.
+    fn post_bind(&self, _placement: &Placement) {}
+}

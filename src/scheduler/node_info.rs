@@ -1,0 +1,109 @@
+//! What the scheduler knows of one node: the node, and the sums over the pods on it.
+
+use std::rc::Rc;
+
+use super::plugins::fit::scoring_use;
+use crate::api::name::Name;
+use crate::api::node::{Node, Taint};
+use crate::api::pod::{HostPort, PodSpec};
+use crate::api::resources::Resources;
+
+/// A node and what its pods use.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// The name.
+    pub name: Name,
+    /// The node; none while pods say that they are on it, but it is not known.
+    pub node: Option<Rc<Node>>,
+    /// What its pods request.
+    pub requested: Resources,
+    /// CPU that its pods request, 100m for each container that names none.
+    pub scoring_milli_cpu: i64,
+    /// Memory that its pods request, 200Mi for each container that names none.
+    pub scoring_memory: i64,
+    /// How many pods are on it, assumed ones included.
+    pub pods: u32,
+    /// Host ports in use, one entry for each pod and port.
+    pub ports: Vec<HostPort>,
+    /// The images that it reports, sorted by name, with what was known of each when the node last changed.
+    pub images: Vec<ImageOnNode>,
+}
+
+/// An image's name on a node (kube-scheduler, `ImageStateSummary`).
+#[derive(Clone, Debug)]
+pub struct ImageOnNode {
+    /// The name.
+    pub name: Name,
+    /// Where the cluster keeps account of it.
+    pub state: u32,
+    /// The size that the first node with this name reported.
+    pub size_bytes: i64,
+    /// On how many nodes it was when this node last changed.
+    pub nodes: u32,
+}
+
+impl NodeInfo {
+    /// A node of which only the name is known.
+    pub fn new(name: Name) -> Self {
+        NodeInfo {
+            name,
+            node: None,
+            requested: Resources::default(),
+            scoring_milli_cpu: 0,
+            scoring_memory: 0,
+            pods: 0,
+            ports: Vec::new(),
+            images: Vec::new(),
+        }
+    }
+
+    /// What pods may use of the node.
+    pub fn allocatable(&self) -> &Resources {
+        const NOTHING: &Resources =
+            &Resources { milli_cpu: 0, memory: 0, ephemeral_storage: 0, pods: 0, scalars: Vec::new() };
+        self.node.as_ref().map_or(NOTHING, |node| &node.status.allocatable)
+    }
+
+    /// The taints.
+    pub fn taints(&self) -> &[Taint] {
+        self.node.as_ref().map_or(&[], |node| &node.taints)
+    }
+
+    /// What is known of an image on this node, if it is there.
+    pub fn image(&self, name: &str) -> Option<&ImageOnNode> {
+        let place = self.images.binary_search_by(|image| image.name.as_str().cmp(name)).ok()?;
+        Some(&self.images[place])
+    }
+
+    /// Adds a pod.
+    pub fn add(&mut self, spec: &PodSpec) {
+        self.pods += 1;
+        self.account(spec, i64::wrapping_add);
+        self.ports.extend(spec.host_ports.iter().cloned());
+    }
+
+    /// Removes a pod that was added.
+    pub fn remove(&mut self, spec: &PodSpec) {
+        self.pods = self.pods.saturating_sub(1);
+        self.account(spec, i64::wrapping_sub);
+        for port in &spec.host_ports {
+            if let Some(place) = self.ports.iter().position(|used| used == port) {
+                self.ports.swap_remove(place);
+            }
+        }
+    }
+
+    /// Sums wrap as Go's do, so that any pod can be taken back exactly.
+    fn account(&mut self, spec: &PodSpec, combine: fn(i64, i64) -> i64) {
+        let (sum, pod) = (&mut self.requested, &spec.requests);
+        sum.milli_cpu = combine(sum.milli_cpu, pod.milli_cpu);
+        sum.memory = combine(sum.memory, pod.memory);
+        sum.ephemeral_storage = combine(sum.ephemeral_storage, pod.ephemeral_storage);
+        for (name, amount) in &pod.scalars {
+            sum.set_scalar(name, combine(sum.scalar(name), *amount));
+        }
+        let [milli_cpu, memory] = scoring_use(spec);
+        self.scoring_milli_cpu = combine(self.scoring_milli_cpu, milli_cpu);
+        self.scoring_memory = combine(self.scoring_memory, memory);
+    }
+}

@@ -1,0 +1,167 @@
+//! NodeResourcesFit: a node must have what the pod requests, and one with more left is better (LeastAllocated).
+
+use std::rc::Rc;
+
+use crate::api::meta::Uid;
+use crate::api::name::Name;
+use crate::api::node::Node;
+use crate::api::object::Object;
+use crate::api::pod::{Pod, PodSpec};
+use crate::api::resources::Resources;
+use crate::scheduler::cluster::Cluster;
+use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
+use crate::scheduler::framework::{Code, MAX_SCORE, NodeFilter, NodeScore, Plugin, Point, PreFilter, PreScore, Status};
+use crate::scheduler::node_info::NodeInfo;
+
+/// The plugin.
+pub struct Fit;
+
+struct Compiled {
+    spec: Rc<PodSpec>,
+    /// What is said of each extended resource that a node lacks, in the order of the requests.
+    lacking: Vec<Name>,
+}
+
+impl Plugin for Fit {
+    fn name(&self) -> &'static str {
+        "NodeResourcesFit"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
+    }
+
+    fn events(&self) -> EventKinds {
+        EventKinds::of(&[
+            ClusterEvent::AssignedPodDelete,
+            ClusterEvent::UnscheduledPodDelete,
+            ClusterEvent::PodScaleDown,
+            ClusterEvent::NodeAdd,
+            ClusterEvent::NodeAllocatable,
+        ])
+    }
+
+    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+        match (old, new) {
+            (Some(Object::Pod(gone)), None) => {
+                Hint::queue_if(gone.node.is_some() || gone.status.nominated_node.is_some())
+            }
+            (Some(Object::Pod(old)), Some(Object::Pod(new))) => Hint::queue_if(frees(pod, old, new, pod.meta.uid)),
+            (old, Some(Object::Node(new))) => {
+                let old = old.and_then(|old| old.get::<Node>());
+                let increased = |old: &Rc<Node>| has_more(&pod.spec.requests, old, new);
+                Hint::queue_if(fits_alone(&pod.spec, new) && old.is_none_or(increased))
+            }
+            _ => Hint::Queue,
+        }
+    }
+
+    fn pre_filter(&self, pod: &Pod, _cluster: &Cluster) -> PreFilter {
+        PreFilter::all(Compiled::new(&pod.spec))
+    }
+
+    fn pre_score(&self, pod: &Pod, _cluster: &Cluster) -> PreScore {
+        PreScore::Score(Box::new(Compiled::new(&pod.spec)))
+    }
+}
+
+impl Compiled {
+    fn new(spec: &Rc<PodSpec>) -> Self {
+        let lacking = spec.requests.scalars.iter().map(|(name, _)| format!("Insufficient {name}").into()).collect();
+        Compiled { spec: spec.clone(), lacking }
+    }
+}
+
+impl NodeFilter for Compiled {
+    fn filter(&self, node: &NodeInfo) -> Status {
+        let (wanted, has, used) = (&self.spec.requests, node.allocatable(), &node.requested);
+        let mut status = Status::SUCCESS;
+        if i64::from(node.pods) + 1 > has.pods {
+            refuse(&mut status, Name::of("Too many pods"), false);
+        }
+        let mut check = |wanted: i64, has: i64, used: i64, reason: &Name| {
+            if wanted > 0 && wanted > has.wrapping_sub(used) {
+                refuse(&mut status, reason.clone(), wanted > has);
+            }
+        };
+        check(wanted.milli_cpu, has.milli_cpu, used.milli_cpu, &Name::of("Insufficient cpu"));
+        check(wanted.memory, has.memory, used.memory, &Name::of("Insufficient memory"));
+        let storage = Name::of("Insufficient ephemeral-storage");
+        check(wanted.ephemeral_storage, has.ephemeral_storage, used.ephemeral_storage, &storage);
+        for ((name, wanted), reason) in wanted.scalars.iter().zip(&self.lacking) {
+            check(*wanted, has.scalar(name), used.scalar(name), reason);
+        }
+        status
+    }
+}
+
+/// More than the node has at all is a no that preemption does not change.
+fn refuse(status: &mut Status, reason: Name, unresolvable: bool) {
+    status.reasons.push(reason);
+    if unresolvable {
+        status.code = Code::UnschedulableAndUnresolvable;
+    } else if status.code == Code::Success {
+        status.code = Code::Unschedulable;
+    }
+}
+
+impl NodeScore for Compiled {
+    /// The mean over CPU and memory, as far as the node has any, of the share that is left.
+    fn score(&self, node: &NodeInfo) -> i64 {
+        let (pod, has) = (&self.spec.scoring_requests, node.allocatable());
+        let used =
+            [(has.milli_cpu, node.scoring_milli_cpu, pod.milli_cpu), (has.memory, node.scoring_memory, pod.memory)];
+        let (mut sum, mut count) = (0, 0);
+        for (has, used, wanted) in used {
+            if has != 0 {
+                sum += least_requested(used.wrapping_add(wanted), has);
+                count += 1;
+            }
+        }
+        if count == 0 { 0 } else { sum / count }
+    }
+}
+
+fn least_requested(requested: i64, capacity: i64) -> i64 {
+    if requested > capacity { 0 } else { capacity.wrapping_sub(requested).wrapping_mul(MAX_SCORE) / capacity }
+}
+
+/// True if a pod would fit a node on which nothing runs.
+fn fits_alone(spec: &Rc<PodSpec>, node: &Rc<Node>) -> bool {
+    let empty = NodeInfo { node: Some(node.clone()), ..NodeInfo::new(Name::EMPTY) };
+    Compiled { spec: spec.clone(), lacking: vec![Name::EMPTY; spec.requests.scalars.len()] }.filter(&empty).is_success()
+}
+
+/// True if a node has more pods or more of a requested resource than before.
+fn has_more(wanted: &Resources, old: &Node, new: &Node) -> bool {
+    let (old, new) = (&old.status.allocatable, &new.status.allocatable);
+    let scalar = |(name, amount): &(Name, i64)| *amount != 0 && new.scalar(name) > old.scalar(name);
+    new.pods > old.pods
+        || wanted.milli_cpu > 0 && new.milli_cpu > old.milli_cpu
+        || wanted.memory > 0 && new.memory > old.memory
+        || wanted.ephemeral_storage > 0 && new.ephemeral_storage > old.ephemeral_storage
+        || wanted.scalars.iter().any(scalar)
+}
+
+/// True if a change of a pod's requests frees something that the waiting pod requests.
+fn frees(waiting: &Pod, old: &Pod, new: &Pod, own: Uid) -> bool {
+    if new.meta.uid == own {
+        return true;
+    }
+    let (wanted, old_requests, new_requests) = (&waiting.spec.requests, &old.spec.requests, &new.spec.requests);
+    let of = |resources: &Resources| [resources.milli_cpu, resources.memory, resources.ephemeral_storage];
+    let less = of(wanted).into_iter().zip(of(old_requests)).zip(of(new_requests));
+    let scalar = |(name, amount): &(Name, i64)| *amount != 0 && old_requests.scalar(name) > new_requests.scalar(name);
+    new.node.is_some()
+        && (less.into_iter().any(|((wanted, old), new)| wanted != 0 && old > new) || wanted.scalars.iter().any(scalar))
+}
+
+/// What the scheduler takes a pod that is on a node to use of CPU and memory when it scores: pod-level requests count
+/// here, although they do not for the pod that is to be placed (kube-scheduler, `calculateResource`, `NewFit`).
+pub(in crate::scheduler) fn scoring_use(spec: &PodSpec) -> [i64; 2] {
+    let pod_level = spec.full.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let names = |resource: &str| pod_level.is_some_and(|requests| requests.contains_key(resource));
+    let cpu = if names("cpu") { spec.requests.milli_cpu } else { spec.scoring_requests.milli_cpu };
+    let memory = if names("memory") { spec.requests.memory } else { spec.scoring_requests.memory };
+    [cpu, memory]
+}
