@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
-use crate::api::meta::{Labels, Timestamp};
+use crate::api::meta::{Labels, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{ConditionStatus, PodCondition, PodConditionType};
@@ -15,9 +15,10 @@ use super::complete;
 use super::deletion::{self, Ending};
 use super::equality;
 use super::patching;
-use super::protocol::{Operation, Part};
-use super::rules::{allows, prepare_update, set_condition};
+use super::protocol::{DeleteOptions, Operation, Part};
+use super::rules::{allows, keep_allocated, prepare_update, set_condition};
 use super::status::{Reason, Status};
+use super::storage;
 
 /// What is said to a writer who has read an older version.
 pub const MODIFIED: &str =
@@ -28,15 +29,38 @@ pub const MODIFIED: &str =
 pub enum Change {
     /// It is as it should be.
     Nothing,
-    /// It is replaced; and then goes, if so.
+    /// It is replaced.
     Replace {
         /// The new version.
         object: Object,
-        /// It goes at once.
-        then_remove: bool,
+        /// What follows.
+        then: Then,
     },
     /// It goes.
     Remove,
+}
+
+/// What follows once a new version is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// The answer.
+    Answer,
+    /// The object goes.
+    Remove,
+    /// The deletion that an eviction asks for.
+    Delete,
+}
+
+impl Change {
+    /// What becomes of an object that is to end.
+    fn of(ending: Ending) -> Change {
+        match ending {
+            Ending::Pending => Change::Nothing,
+            Ending::Mark { object, then_remove: true } => Change::Replace { object, then: Then::Remove },
+            Ending::Mark { object, then_remove: false } => Change::Replace { object, then: Then::Answer },
+            Ending::Remove => Change::Remove,
+        }
+    }
 }
 
 /// What a request makes of an object.
@@ -66,11 +90,7 @@ pub fn decide(
         }
         Operation::Bind { uid, node, .. } => bind(present, *uid, node, labels_of_node, now),
         Operation::Delete { options, .. } | Operation::DeleteCollection { options, .. } => {
-            Ok(match deletion::begin(present, options, now)? {
-                Ending::Pending => Change::Nothing,
-                Ending::Mark { object, then_remove } => Change::Replace { object, then_remove },
-                Ending::Remove => Change::Remove,
-            })
+            deletion::begin(present, options, now).map(Change::of)
         }
         Operation::Evict { options, .. } => evict(present, options, now),
         _ => Ok(Change::Nothing),
@@ -98,20 +118,29 @@ fn check_same_incarnation(present: &Object, object: &Object) -> Result<(), Box<S
     if meant == there || meant == Default::default() {
         return Ok(());
     }
-    let why = format!("Precondition failed: UID in precondition: {meant}, UID in object meta: {there}");
-    Err(Box::new(Status::conflict(present.kind(), &present.meta().name, &why)))
+    Err(Box::new(Status::conflict(present.kind(), &present.meta().name, &wrong_incarnation(present, meant))))
+}
+
+/// What the storage says when another incarnation is there (apiserver, storage/errors: `InvalidObj`).
+fn wrong_incarnation(present: &Object, meant: Uid) -> String {
+    let (key, there) = (storage::key_of(&present.key()), present.meta().uid);
+    format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: UID in precondition: {meant}, UID in object meta: {there}"
+    )
 }
 
 fn replace(mut object: Object, present: &Object, part: Part, foreign: bool) -> Result<Change, Box<Status>> {
+    keep_allocated(&mut object, present);
     if foreign && part == Part::Main {
         complete::update(&mut object, present)?;
     }
     prepare_update(&mut object, present, part)?;
-    if equality::same(present, &object) {
+    let ends = deletion::ends_with_update(&object, present);
+    if !ends && equality::same(present, &object) {
         return Ok(Change::Nothing);
     }
-    let then_remove = deletion::ends_with_update(&object, present);
-    Ok(if then_remove { Change::Remove } else { Change::Replace { object, then_remove } })
+    Ok(if ends { Change::Remove } else { Change::Replace { object, then: Then::Answer } })
 }
 
 fn scaled(present: &Object, replicas: i32) -> Result<Object, Box<Status>> {
@@ -137,19 +166,20 @@ fn scaled(present: &Object, replicas: i32) -> Result<Object, Box<Status>> {
 /// Binds a pod (kubernetes, pkg/registry/core/pod/storage: `setPodNodeAndMetadata`).
 fn bind(
     present: &Object,
-    uid: crate::api::meta::Uid,
+    uid: Uid,
     node: &Name,
     labels_of_node: &dyn Fn(&Name) -> Labels,
     now: Timestamp,
 ) -> Result<Change, Box<Status>> {
     let Object::Pod(pod) = present else { return Ok(Change::Nothing) };
     let name = &pod.meta.name;
-    let conflict = |why: String| Err(Box::new(Status::conflict(Kind::Pod, name, &why)));
+    // The registry names the subresource here.
+    let conflict = |why: String| {
+        let message = format!("Operation cannot be fulfilled on pods/binding \"{name}\": {why}");
+        Err(Box::new(Status::about(Reason::Conflict, Kind::Pod, name, message)))
+    };
     if uid != Default::default() && uid != pod.meta.uid {
-        return conflict(format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            pod.meta.uid
-        ));
+        return Err(Box::new(Status::conflict(Kind::Pod, name, &wrong_incarnation(present, uid))));
     }
     if pod.meta.is_deleting() {
         return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
@@ -179,30 +209,28 @@ fn bind(
     };
     set_condition(&mut bound.status, scheduled, now);
     bound.meta.resource_version.set(0);
-    Ok(Change::Replace { object: Object::Pod(Rc::new(bound)), then_remove: false })
+    Ok(Change::Replace { object: Object::Pod(Rc::new(bound)), then: Then::Answer })
 }
 
-/// Evicts a pod: a deletion that says why (kubernetes, pkg/registry/core/pod/storage/eviction.go). There are no budgets yet.
-fn evict(present: &Object, options: &super::protocol::DeleteOptions, now: Timestamp) -> Result<Change, Box<Status>> {
+/// Evicts a pod: says why in its status, then deletes it, in two writes
+/// (kubernetes, pkg/registry/core/pod/storage/eviction.go: `addConditionAndDeletePod`). There are no budgets yet.
+fn evict(present: &Object, options: &DeleteOptions, now: Timestamp) -> Result<Change, Box<Status>> {
+    deletion::check_preconditions(present, options)?;
     let mut marked = present.clone();
-    if let Object::Pod(pod) = &mut marked
-        && !pod.is_terminal()
-        && !pod.meta.is_deleting()
-        && pod.node.is_some()
-    {
+    if let Object::Pod(pod) = &mut marked {
+        let before = pod.status.condition(&PodConditionType::DisruptionTarget);
         let target = PodCondition {
             kind: PodConditionType::DisruptionTarget,
             status: ConditionStatus::True,
             reason: Some(Name::of("EvictionByEvictionAPI")),
             message: Some(Name::of("Eviction API: evicting")),
             last_transition: now,
-            observed_generation: pod.meta.generation,
+            observed_generation: before.map_or(0, |condition| condition.observed_generation),
         };
-        set_condition(&mut Rc::make_mut(pod).status, target, now);
+        let told = set_condition(&mut Rc::make_mut(pod).status, target, now);
+        if told && !options.dry_run {
+            return Ok(Change::Replace { object: marked, then: Then::Delete });
+        }
     }
-    Ok(match deletion::begin(&marked, options, now)? {
-        Ending::Pending => Change::Nothing,
-        Ending::Mark { object, then_remove } => Change::Replace { object, then_remove },
-        Ending::Remove => Change::Remove,
-    })
+    deletion::begin(present, options, now).map(Change::of)
 }

@@ -11,7 +11,7 @@ use crate::api::object::Object;
 
 use super::protocol::DeleteOptions;
 use super::rules::{allows, new_finalizers};
-use super::status::Status;
+use super::status::{Reason, Status};
 
 /// What a deletion does.
 #[derive(Debug)]
@@ -39,8 +39,9 @@ pub fn begin(object: &Object, options: &DeleteOptions, now: Timestamp) -> Result
     let mut marked = object.clone();
     let graceful = if rules.graceful {
         match grace(object, &mut marked, options, now) {
-            Some(grace) => Some(grace),
-            None => return Ok(Ending::Pending),
+            Grace::Takes(seconds) => Some(seconds),
+            Grace::Over => None,
+            Grace::UnderWay => return Ok(Ending::Pending),
         }
     } else {
         None
@@ -63,35 +64,72 @@ pub fn begin(object: &Object, options: &DeleteOptions, now: Timestamp) -> Result
 }
 
 /// Refuses a deletion that means another object or version.
-fn check_preconditions(object: &Object, options: &DeleteOptions) -> Result<(), Box<Status>> {
+pub fn check_preconditions(object: &Object, options: &DeleteOptions) -> Result<(), Box<Status>> {
     let meta = object.meta();
-    let conflict = |why: String| Err(Box::new(Status::conflict(object.kind(), &meta.name, &why)));
-    if let Some(uid) = options.uid
-        && uid != meta.uid
-    {
-        return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta.uid));
+    let row = object.kind().row();
+    let refuse = |field: &str, asked: String, there: String, reason: &str| {
+        // Namespaces have a text of their own; for all others the registry names the kind, not the resource.
+        let (resource, why) = if object.kind() == Kind::Namespace {
+            let both = format!("{field} in precondition: {asked}, {field} in object meta: {there}");
+            (row.qualified_plural(), format!("Precondition failed: {both}"))
+        } else {
+            let resource =
+                if row.group.is_empty() { row.name.to_owned() } else { format!("{}.{}", row.name, row.group) };
+            let both =
+                format!("the {field} in the precondition ({asked}) does not match the {field} in record ({there})");
+            (resource, format!("{both}. {reason}"))
+        };
+        let message = format!("Operation cannot be fulfilled on {resource} \"{}\": {why}", meta.name);
+        Err(Box::new(Status::about(Reason::Conflict, object.kind(), &meta.name, message)))
+    };
+    if let Some(uid) = options.uid.filter(|uid| *uid != meta.uid) {
+        let reason = "The object might have been deleted and then recreated";
+        return refuse("UID", uid.to_string(), meta.uid.to_string(), reason);
     }
-    if let Some(version) = options.resource_version
-        && version != meta.revision()
-    {
-        return conflict(format!(
-            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {}",
-            meta.revision()
-        ));
+    if let Some(version) = options.resource_version.filter(|version| *version != meta.revision()) {
+        let reason = "The object might have been modified";
+        return refuse("ResourceVersion", version.to_string(), meta.revision().to_string(), reason);
     }
     Ok(())
 }
 
-/// Sets deletion time and grace of an object that ends gracefully; none if that is already under way and not shortened.
-fn grace(object: &Object, marked: &mut Object, options: &DeleteOptions, now: Timestamp) -> Option<i64> {
+/// How much time a deletion gives an object.
+enum Grace {
+    /// So many seconds from now on.
+    Takes(i64),
+    /// It has had its time: the object goes.
+    Over,
+    /// It is under way and is not to be shortened.
+    UnderWay,
+}
+
+/// Shortens the grace of a deletion that is under way (`BeforeDelete`). The end never moves into the past; a grace that
+/// has run out already becomes one second, so that the object is still ended by whoever looks after it.
+fn shorten(deletion: Deletion, marked: &mut Object, options: &DeleteOptions, now: Timestamp) -> Grace {
+    let existing = match deletion.grace_seconds {
+        None | Some(0) => return Grace::Over,
+        Some(existing) => existing.max(1),
+    };
+    let Some(asked) = options.grace_seconds.map(|asked| if asked < 0 { 1 } else { asked }) else {
+        return Grace::UnderWay;
+    };
+    if asked >= existing {
+        return Grace::UnderWay;
+    }
+    let mut timestamp = Timestamp(deletion.timestamp.0 - existing + asked);
+    let mut seconds = asked;
+    if timestamp < now {
+        timestamp = now;
+        seconds = asked.min(1);
+    }
+    marked.meta_mut().deletion = Some(Deletion { timestamp, grace_seconds: Some(seconds) });
+    Grace::Takes(seconds)
+}
+
+/// Sets deletion time and grace of an object that ends gracefully.
+fn grace(object: &Object, marked: &mut Object, options: &DeleteOptions, now: Timestamp) -> Grace {
     if let Some(deletion) = object.meta().deletion {
-        let (existing, asked) = (deletion.grace_seconds?, options.grace_seconds?);
-        if asked >= existing && !(asked == 0 && existing == 0) {
-            return None;
-        }
-        let timestamp = Timestamp(deletion.timestamp.0 - existing + asked);
-        marked.meta_mut().deletion = Some(Deletion { timestamp, grace_seconds: Some(asked) });
-        return Some(asked);
+        return shorten(deletion, marked, options, now);
     }
     let seconds = match object {
         Object::Pod(pod) => {
@@ -108,7 +146,7 @@ fn grace(object: &Object, marked: &mut Object, options: &DeleteOptions, now: Tim
     let meta = marked.meta_mut();
     meta.deletion = Some(Deletion { timestamp: Timestamp(now.0 + seconds), grace_seconds: Some(seconds) });
     meta.generation += i64::from(meta.generation > 0);
-    Some(seconds)
+    Grace::Takes(seconds)
 }
 
 /// Marks an object that has no grace but finalizers (`markAsDeleting`).
@@ -136,8 +174,7 @@ fn end_namespace(object: &Object, is_empty: bool, options: &DeleteOptions, now: 
         namespace.meta.deletion = Some(Deletion { timestamp: now, grace_seconds: None });
         namespace.terminating = true;
     }
-    let free = is_empty && marked.meta().finalizers().is_empty();
-    Ending::Mark { object: marked, then_remove: free }
+    Ending::Mark { object: marked, then_remove: false }
 }
 
 /// True if an update has taken away the last thing that a deletion waited for (`ShouldDeleteDuringUpdate`).
@@ -148,5 +185,5 @@ pub fn ends_with_update(new: &Object, old: &Object) -> bool {
         return had && new.finalizers.is_empty() && new.meta.finalizers().is_empty();
     }
     let no_grace = deletion.grace_seconds.unwrap_or(0) == 0;
-    new.meta().finalizers().is_empty() && !old.meta().finalizers().is_empty() && no_grace
+    new.meta().finalizers().is_empty() && no_grace
 }

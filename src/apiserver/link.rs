@@ -18,13 +18,15 @@ pub struct Link {
     next_id: u64,
     /// The watch stream in use; what older ones still bring is void.
     stream: u32,
+    /// Requests up to this number went to earlier members.
+    before_turn: u64,
 }
 
 impl Link {
     /// A link that prefers the first of these members.
     pub fn new(members: Vec<ProcessId>) -> Self {
         assert!(!members.is_empty(), "an API server needs etcd");
-        Link { members, current: 0, next_id: 0, stream: 0 }
+        Link { members, current: 0, next_id: 0, stream: 0, before_turn: 0 }
     }
 
     /// The member in use.
@@ -42,10 +44,17 @@ impl Link {
         self.members.contains(&process)
     }
 
-    /// Turns to the next member and opens a new watch stream there.
-    pub fn turn(&mut self) {
+    /// The last request that went to an earlier member than the one in use.
+    pub fn before_turn(&self) -> u64 {
+        self.before_turn
+    }
+
+    /// Turns to the next member and opens a new watch stream there. Returns the last request that went to the old one.
+    pub fn turn(&mut self) -> u64 {
+        self.before_turn = self.next_id;
         self.current = (self.current + 1) % self.members.len();
         self.stream += 1;
+        self.before_turn
     }
 
     /// Sends a request after some work on it; returns its number.

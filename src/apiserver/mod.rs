@@ -12,6 +12,7 @@
 //! - `patching`: patches of every kind
 //! - `reading`: lists with pages, watches
 //! - `link`: the conversation with etcd
+//! - `failure`: errors of etcd, as clients see them
 //! - `admission`: what is added to objects and refused before they are stored
 //! - `rules`: what happens to objects of each kind when they are created and changed
 //! - `cache`, `watchers`, `selection`: the watch cache and those who watch
@@ -30,6 +31,7 @@ mod complete;
 pub mod costs;
 mod deletion;
 mod equality;
+mod failure;
 mod link;
 mod names;
 mod patching;
@@ -46,3 +48,6 @@ mod task;
 mod watchers;
 
 pub use server::{ApiServer, CommittedWrite, Config, ServerMessage};
+
+#[cfg(test)]
+mod stories;

@@ -9,6 +9,7 @@ use crate::api::kind::Kind;
 use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
+use crate::api::pod::PodSpec;
 use crate::engine::hash::Set;
 use crate::engine::process::{Cause, Context};
 use crate::engine::time::SimDuration;
@@ -19,14 +20,15 @@ use crate::etcd::mvcc::RangeResult;
 
 use super::addresses;
 use super::admission::{Attributes, Facts, Refusal, Verb};
-use super::change::{self, Change};
+use super::change::{self, Change, Then};
 use super::complete;
+use super::failure::{failure, may_retry};
 use super::names;
 use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
 use super::reading::{Next, Page};
 use super::rules::{allows, prepare_create};
 use super::selection::Selection;
-use super::server::{ApiServer, Collection, CommittedWrite, ServerMessage, SharedLease};
+use super::server::{ApiServer, Collection, CommittedWrite, KnownSpec, ServerMessage, SharedLease};
 use super::size;
 use super::status::{Reason, Status};
 use super::storage::{self, Stored};
@@ -38,13 +40,17 @@ const NAME_TRIES: u8 = 8;
 const EVENTS_PER_LEASE: u32 = 1000;
 /// A lease for events is used for so long (etcd3 store: `defaultLeaseReuseDurationSeconds`).
 const LEASE_REUSE: SimDuration = SimDuration::from_secs(60);
+/// How often etcd is asked in all while it cannot answer (etcd3retry: `DefaultRetry`).
+const ETCD_TRIES: u8 = 6;
+/// How long the first wait between two tries is.
+const RETRY: SimDuration = SimDuration::from_millis(300);
 /// How many specifications are remembered as complete.
 const SPECS_REMEMBERED: usize = 4096;
 
 impl Task {
     /// A request that begins.
     pub fn new(reply: Reply, agent: Name, operation: Operation, cause: Cause) -> Task {
-        Task { reply, agent, operation, cause, step: Step::Begin, looked_up: None, taken_names: 0 }
+        Task { reply, agent, operation, cause, step: Step::Begin, looked_up: Vec::new(), taken_names: 0, retries: 0 }
     }
 
     /// The object that the request is about; of a creation what is known of it.
@@ -170,12 +176,14 @@ impl ApiServer {
         object: &mut Object,
         ctx: &mut dyn Context<ServerMessage>,
     ) -> Result<(), Refusal> {
-        let known = self.is_known(object);
+        let known = self.recall(object);
+        let given = spec_of(object);
         if !known {
             complete::default(object)?;
         }
+        let completed = spec_of(object);
         let key = object.key();
-        let facts = Facts::new(&self.caches, task.looked_up.as_ref(), ctx.now());
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
         self.chain.create(&key, facts, object)?;
         let meta = object.meta_mut();
         if meta.name.is_empty()
@@ -191,30 +199,32 @@ impl ApiServer {
         prepare_create(object, self.config.epoch.timestamp(ctx.now()))?;
         if !known {
             complete::validate(object)?;
-            self.remember(object);
+            self.remember(given, completed);
         }
         Ok(())
     }
 
-    /// True for a pod whose specification was seen to be complete before.
-    fn is_known(&self, object: &Object) -> bool {
-        match object {
-            Object::Pod(pod) => self.known_specs.contains_key(&(Rc::as_ptr(&pod.spec) as usize)),
-            _ => false,
+    /// Gives a pod whose specification was completed before the result of then; true if so.
+    fn recall(&mut self, object: &mut Object) -> bool {
+        let Object::Pod(pod) = object else { return false };
+        let Some(known) = self.known_specs.get(&(Rc::as_ptr(&pod.spec) as usize)) else { return false };
+        if !Rc::ptr_eq(&pod.spec, &known.completed) {
+            Rc::make_mut(pod).spec = Rc::clone(&known.completed);
         }
+        true
     }
 
-    /// Remembers the specification that a request brought, if admission and defaults worked on it as it was.
-    fn remember(&mut self, object: &Object) {
-        let template = match object {
-            Object::Pod(pod) => &pod.spec,
-            Object::ReplicaSet(set) => &set.template.spec,
-            _ => return,
-        };
+    /// Remembers what defaults made of a specification that was then found valid, so that the next pods of the template
+    /// share it and are not looked at again.
+    fn remember(&mut self, given: Option<Rc<PodSpec>>, completed: Option<Rc<PodSpec>>) {
+        let (Some(given), Some(completed)) = (given, completed) else { return };
         if self.known_specs.len() >= SPECS_REMEMBERED {
             self.known_specs.clear();
         }
-        self.known_specs.insert(Rc::as_ptr(template) as usize, Rc::clone(template));
+        let same = (Rc::as_ptr(&completed) as usize, Rc::clone(&completed));
+        self.known_specs.insert(Rc::as_ptr(&given) as usize, KnownSpec { given, completed });
+        let (address, completed) = same;
+        self.known_specs.insert(address, KnownSpec { given: Rc::clone(&completed), completed });
     }
 
     fn store_new(&mut self, task: Task, object: Object, ctx: &mut dyn Context<ServerMessage>) {
@@ -273,7 +283,7 @@ impl ApiServer {
             key: &key,
             subresource: is_subresource(&task.operation),
         };
-        let facts = Facts::new(&self.caches, task.looked_up.as_ref(), ctx.now());
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
         if let Err(refusal) = self.chain.check(attributes, facts) {
             return self.refused(task, refusal, ctx);
         }
@@ -294,7 +304,7 @@ impl ApiServer {
     /// Decides what a request makes of an object, and stores it. `newest` says that the object was read just now.
     fn change(&mut self, task: Task, present: Object, newest: bool, ctx: &mut dyn Context<ServerMessage>) {
         let now = self.config.epoch.timestamp(ctx.now());
-        let facts = Facts::new(&self.caches, task.looked_up.as_ref(), ctx.now());
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
         let labels = |node: &Name| self.chain.labels_of_node(node, facts);
         let decided = change::decide(&task.operation, &present, &labels, now);
         if !newest && matches!(decided, Err(_) | Ok(Change::Nothing)) {
@@ -312,22 +322,15 @@ impl ApiServer {
                 self.finish(task, Ok(answer), ctx);
             }
             Ok(Change::Remove) if task.is_dry_run() => self.finish(task, Ok(Answer::Object(present)), ctx),
-            Ok(Change::Replace { mut object, then_remove }) => {
+            Ok(Change::Replace { mut object, then }) => {
                 object.meta_mut().resource_version.set(0);
-                self.replace(task, present, object, then_remove, ctx);
+                self.replace(task, present, object, then, ctx);
             }
             Ok(Change::Remove) => self.remove(task, present, ctx),
         }
     }
 
-    fn replace(
-        &mut self,
-        task: Task,
-        old: Object,
-        new: Object,
-        then_remove: bool,
-        ctx: &mut dyn Context<ServerMessage>,
-    ) {
+    fn replace(&mut self, task: Task, old: Object, new: Object, then: Then, ctx: &mut dyn Context<ServerMessage>) {
         let key = old.key();
         let etcd_key = match self.caches[key.kind as usize].get(&key) {
             Some(entry) => entry.key.clone(),
@@ -336,7 +339,7 @@ impl ApiServer {
         let keeps_lease = key.kind.row().seconds_to_live.is_some();
         let request = storage::replace(etcd_key, old.meta().revision(), new.clone(), keeps_lease);
         let delay = self.config.costs.of_request(size::of(&new));
-        self.ask(Task { step: Step::Replace { old, new, then_remove }, ..task }, delay, request, ctx);
+        self.ask(Task { step: Step::Replace { old, new, then }, ..task }, delay, request, ctx);
     }
 
     fn remove(&mut self, task: Task, old: Object, ctx: &mut dyn Context<ServerMessage>) {
@@ -355,11 +358,13 @@ impl ApiServer {
     ) {
         let step = std::mem::replace(&mut task.step, Step::Begin);
         match (step, result) {
-            (step, Err(Error::LeaderChanged | Error::Stopped)) if step.is_read() => self.advance(task, ctx),
+            (step, Err(error)) if task.retries + 1 < ETCD_TRIES && may_retry(error, step.is_read()) => {
+                self.retry(task, ctx);
+            }
             (Step::List(page), Err(Error::Compacted)) => self.finish(task, Err(Box::new(page.expired())), ctx),
             (_, Err(error)) => self.finish(task, Err(failure(error)), ctx),
             (Step::LookUp(key), Ok(EtcdReply::Range(result))) => {
-                task.looked_up = Some((key, storage::found_object(&result)));
+                task.looked_up.push((key, storage::found_object(&result)));
                 self.advance(task, ctx);
             }
             (Step::Get, Ok(EtcdReply::Range(result))) => self.found(task, &result, ctx),
@@ -379,18 +384,13 @@ impl ApiServer {
                     self.name_taken(task, &object, ctx);
                 }
             }
-            (Step::Replace { old, new, then_remove }, Ok(EtcdReply::Txn(result))) => {
+            (Step::Replace { old, new, then }, Ok(EtcdReply::Txn(result))) => {
                 if !result.succeeded {
                     let present = storage::otherwise_found(&result).and_then(|kv| kv.value.as_ref()?.object().cloned());
                     return self.read(task, present, ctx);
                 }
                 self.committed(&task, Some(old), Some(new.clone()), revision);
-                if then_remove {
-                    self.remove(task, new, ctx);
-                } else {
-                    let answer = answer_of(&task.operation, new);
-                    self.finish(task, Ok(answer), ctx);
-                }
+                self.go_on(task, new, then, ctx);
             }
             (Step::Remove { old }, Ok(EtcdReply::Txn(result))) => {
                 if result.succeeded {
@@ -398,7 +398,11 @@ impl ApiServer {
                     self.finish(task, Ok(Answer::Object(old)), ctx);
                 } else {
                     let present = storage::otherwise_found(&result).and_then(|kv| kv.value.as_ref()?.object().cloned());
-                    self.read(task, present, ctx);
+                    match present {
+                        // Another one has done what remained to be done after the object was marked.
+                        None if old.meta().is_deleting() => self.finish(task, Ok(Answer::Object(old)), ctx),
+                        present => self.read(task, present, ctx),
+                    }
                 }
             }
             (_, Ok(_)) => {
@@ -406,6 +410,31 @@ impl ApiServer {
                 self.finish(task, Err(Box::new(Status::new(Reason::InternalError, message))), ctx);
             }
         }
+    }
+
+    /// A new version is stored; what follows.
+    fn go_on(&mut self, task: Task, new: Object, then: Then, ctx: &mut dyn Context<ServerMessage>) {
+        match (then, &task.operation) {
+            (Then::Remove, _) => self.remove(task, new, ctx),
+            (Then::Delete, Operation::Evict { key, options }) => {
+                // The condition has made a new version: the one that was asked for is this one now.
+                let options = DeleteOptions { resource_version: None, ..options.clone() };
+                let operation = Operation::Delete { key: key.clone(), options };
+                self.change(Task { operation, ..task }, new, true, ctx);
+            }
+            (Then::Answer | Then::Delete, operation) => {
+                let answer = answer_of(operation, new);
+                self.finish(task, Ok(answer), ctx);
+            }
+        }
+    }
+
+    /// Waits and asks etcd again, ever longer (etcd3retry: 0.3 s doubling, six tries).
+    fn retry(&mut self, mut task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let wait = RETRY * (1 << task.retries);
+        task.retries += 1;
+        task.step = Step::Begin;
+        self.delay(task, wait, ctx);
     }
 
     fn found(&mut self, task: Task, result: &RangeResult<Stored>, ctx: &mut dyn Context<ServerMessage>) {
@@ -512,6 +541,15 @@ impl ApiServer {
     }
 }
 
+/// The specification that an object's pods share.
+fn spec_of(object: &Object) -> Option<Rc<PodSpec>> {
+    match object {
+        Object::Pod(pod) => Some(Rc::clone(&pod.spec)),
+        Object::ReplicaSet(set) => Some(Rc::clone(&set.template.spec)),
+        _ => None,
+    }
+}
+
 fn is_subresource(operation: &Operation) -> bool {
     match operation {
         Operation::Update { part, .. } | Operation::Patch { part, .. } => *part != Part::Main,
@@ -550,14 +588,4 @@ fn answer_of(operation: &Operation, object: Object) -> Answer {
         Operation::Bind { .. } => Answer::Done,
         _ => Answer::Object(object),
     }
-}
-
-/// An error of etcd as the API says it.
-fn failure(error: Error) -> Box<Status> {
-    Box::new(match error {
-        Error::DeadlineExceeded => {
-            Status::timeout("request did not complete within requested timeout - context deadline exceeded", 0)
-        }
-        other => Status::new(Reason::InternalError, other.text()),
-    })
 }

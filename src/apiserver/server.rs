@@ -19,7 +19,7 @@ use crate::etcd::message::{Message as EtcdMessage, Reply as EtcdReply, Request a
 use crate::etcd::mvcc::{RangeResult, TxnResult};
 use crate::etcd::watch::{WatchBody, WatchResponse};
 
-use super::admission::{Accounts, Chain, Facts};
+use super::admission::{Accounts, Chain};
 use super::cache::WatchCache;
 use super::costs::Costs;
 use super::link::Link;
@@ -115,6 +115,16 @@ pub(super) struct SharedLease {
     pub(super) uses: u32,
 }
 
+/// A pod specification that was defaulted and found valid.
+#[derive(Debug)]
+pub(super) struct KnownSpec {
+    /// As it came; kept alive so that its address stays its own.
+    #[expect(dead_code, reason = "it holds the address")]
+    pub(super) given: Rc<PodSpec>,
+    /// With its defaults.
+    pub(super) completed: Rc<PodSpec>,
+}
+
 /// A deletion of a whole collection in progress.
 #[derive(Debug)]
 pub(super) struct Collection {
@@ -146,8 +156,8 @@ pub struct ApiServer {
     pub(super) lease_waiters: Vec<Task>,
     pub(super) collections: BTreeMap<u64, Collection>,
     pub(super) next_collection: u64,
-    /// Pod specifications that were defaulted and found valid, by address; kept alive so that the address stays theirs.
-    pub(super) known_specs: Map<usize, Rc<PodSpec>>,
+    /// Pod specifications that were defaulted and found valid, by the address of what was given.
+    pub(super) known_specs: Map<usize, KnownSpec>,
     pub(super) writes: Vec<CommittedWrite>,
     /// The version of the key on which servers agree, and the revision seen at the last round.
     compaction: (u64, u64),
@@ -193,15 +203,15 @@ impl ApiServer {
         match input {
             Input::Start => self.start(ctx),
             Input::Message { from, message: ServerMessage::Api(message) } => self.api_message(from, message, ctx),
-            Input::Message { from, message: ServerMessage::Etcd(message) } if from == self.link.member() => {
+            Input::Message { from, message: ServerMessage::Etcd(message) } if self.link.knows(from) => {
                 self.etcd_message(message, ctx);
             }
             Input::Message { .. } | Input::DiskDone { .. } => {}
             Input::Timer { token } => self.timer(token, ctx),
             Input::ConnectionLost { peer } if self.link.knows(peer) => {
-                if peer == self.link.member() {
-                    self.connection_lost(ctx);
-                }
+                let current = peer == self.link.member();
+                let lost = if current { self.link.turn() } else { self.link.before_turn() };
+                self.connection_lost(lost, ctx);
             }
             Input::ConnectionLost { peer } => self.client_lost(peer),
         }
@@ -213,6 +223,7 @@ impl ApiServer {
     }
 
     fn start(&mut self, ctx: &mut dyn Context<ServerMessage>) {
+        self.begin_streams(ctx.now());
         for kind in Kind::all() {
             self.fill(kind, ctx);
         }
@@ -221,6 +232,16 @@ impl ApiServer {
         ctx.set_timer(now + COMPACTION, token::COMPACTION);
         self.bootstrapping = super::bootstrap::objects().map(|object| object.key()).collect();
         self.bootstrap(ctx);
+    }
+
+    /// Every incarnation draws other names and uids: what an earlier one made is in etcd.
+    fn begin_streams(&mut self, now: SimTime) {
+        let Config { seed, name, accounts, .. } = &self.config;
+        let stream = |purpose: &str| seed.stream(name, &format!("{purpose} since {now}"));
+        self.chain = Chain::new(*accounts, stream("token volumes"));
+        self.names = stream("names");
+        self.uids = stream("uids");
+        self.addresses = stream("cluster addresses");
     }
 
     /// Creates what every cluster has and is not there yet.
@@ -371,14 +392,15 @@ impl ApiServer {
     }
 
     /// The connection to etcd broke. Reads are made again elsewhere; of writes nobody knows what became of them.
-    fn connection_lost(&mut self, ctx: &mut dyn Context<ServerMessage>) {
-        self.link.turn();
-        self.fills.clear();
-        let lost = std::mem::take(&mut self.tasks);
-        let mut lost: Vec<(u64, Task)> = lost.into_iter().collect();
-        lost.sort_unstable_by_key(|(id, _)| *id);
-        (self.lease_request, self.compaction_request) = (None, None);
-        for (_, mut task) in lost {
+    /// Requests numbered up to `last` had gone to the member that is lost.
+    fn connection_lost(&mut self, last: u64, ctx: &mut dyn Context<ServerMessage>) {
+        self.fills.retain(|id, _| *id > last);
+        let mut lost: Vec<u64> = self.tasks.keys().copied().filter(|id| *id <= last).collect();
+        lost.sort_unstable();
+        let lost: Vec<Task> = lost.iter().filter_map(|id| self.tasks.remove(id)).collect();
+        self.compaction_request = self.compaction_request.filter(|id| *id > last);
+        let no_lease = self.lease_request.is_some_and(|id| id <= last);
+        for mut task in lost {
             if task.step.is_read() {
                 task.step = Step::Begin;
                 self.advance(task, ctx);
@@ -387,8 +409,11 @@ impl ApiServer {
                 self.finish(task, Err(Box::new(Status::new(Reason::InternalError, message))), ctx);
             }
         }
-        for task in std::mem::take(&mut self.lease_waiters) {
-            self.advance(Task { step: Step::Begin, ..task }, ctx);
+        if no_lease {
+            self.lease_request = None;
+            for task in std::mem::take(&mut self.lease_waiters) {
+                self.advance(Task { step: Step::Begin, ..task }, ctx);
+            }
         }
         self.reconnect(ctx);
     }
@@ -478,6 +503,8 @@ impl ApiServer {
             let status = Status::new(Reason::TooManyRequests, message);
             return Err(Box::new(Status { details: Some(Box::new(details)), ..status }));
         }
+        // Revision zero asks for any present state, just as no revision does.
+        let after = after.filter(|revision| *revision > 0);
         let mut watcher = Watcher::new(client, watch, selection.clone(), after.unwrap_or(cache.revision()), bookmarks);
         let started = ApiMessage::Response { id, result: Ok(Answer::WatchStarted) };
         match after {

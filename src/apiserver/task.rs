@@ -5,6 +5,7 @@ use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::engine::process::{Cause, ProcessId};
 
+use super::change::Then;
 use super::protocol::{Operation, RequestId};
 use super::reading::Page;
 
@@ -33,9 +34,11 @@ pub struct Task {
     /// What it waits for.
     pub step: Step,
     /// What admission had looked up.
-    pub looked_up: Option<(ObjectKey, Option<Object>)>,
+    pub looked_up: Vec<(ObjectKey, Option<Object>)>,
     /// How often a made name was taken.
     pub taken_names: u8,
+    /// How often etcd could not answer and was asked again.
+    pub retries: u8,
 }
 
 /// What a task waits for.
@@ -57,8 +60,8 @@ pub enum Step {
         old: Object,
         /// The new one.
         new: Object,
-        /// It goes at once after that.
-        then_remove: bool,
+        /// What follows.
+        then: Then,
     },
     /// For the object to go.
     Remove {

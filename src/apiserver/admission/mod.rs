@@ -63,7 +63,7 @@ pub struct Attributes<'a> {
 pub struct Facts<'a> {
     caches: &'a [WatchCache],
     /// What was read from etcd for this request because the caches did not have it.
-    looked_up: Option<&'a (ObjectKey, Option<Object>)>,
+    looked_up: &'a [(ObjectKey, Option<Object>)],
     /// The present.
     pub now: SimTime,
 }
@@ -158,11 +158,7 @@ impl Chain {
 
 impl<'a> Facts<'a> {
     /// What the caches show, and what was looked up for this request.
-    pub fn new(
-        caches: &'a [WatchCache],
-        looked_up: Option<&'a (ObjectKey, Option<Object>)>,
-        now: SimTime,
-    ) -> Facts<'a> {
+    pub fn new(caches: &'a [WatchCache], looked_up: &'a [(ObjectKey, Option<Object>)], now: SimTime) -> Facts<'a> {
         Facts { caches, looked_up, now }
     }
 
@@ -174,9 +170,9 @@ impl<'a> Facts<'a> {
 
     /// What etcd said about an object; none if it was not asked.
     pub fn looked_up<R: Resource>(&self, namespace: &Name, name: &Name) -> Option<Option<&'a Rc<R>>> {
-        let (key, object) = self.looked_up?;
-        let meant = key.kind == R::KIND && key.namespace == *namespace && key.name == *name;
-        meant.then(|| object.as_ref().and_then(R::of))
+        let meant = |key: &ObjectKey| key.kind == R::KIND && key.namespace == *namespace && key.name == *name;
+        let (_, object) = self.looked_up.iter().find(|(key, _)| meant(key))?;
+        Some(object.as_ref().and_then(R::of))
     }
 
     /// All objects of a kind that the cache knows, in no order.

@@ -73,6 +73,13 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
     Ok(())
 }
 
+/// Fills in what a client need not repeat in a replacement, before anybody looks whether it is valid.
+pub fn keep_allocated(new: &mut Object, old: &Object) {
+    if let (Object::Service(new), Object::Service(old)) = (new, old) {
+        network::keep_allocated(new, old);
+    }
+}
+
 /// Makes the new version of an object fit to be stored: keeps what a request to this part may not change, counts the
 /// generation, refuses what must not change.
 pub fn prepare_update(new: &mut Object, old: &Object, part: Part) -> Result<(), Box<Status>> {

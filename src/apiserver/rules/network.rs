@@ -29,18 +29,24 @@ pub fn update_service(new: &mut Rc<Service>, old: &Service, part: Part) -> Resul
         return Ok(());
     }
     let stays = |spec: &ServiceSpec| spec.type_.as_deref() != Some("ExternalName");
-    if stays(&new.spec) && stays(&old.spec) {
-        keep_addresses(Rc::make_mut(&mut new.spec), &old.spec);
-        if old.spec.cluster_ip.is_some() && new.spec.cluster_ip != old.spec.cluster_ip {
-            let path = Path::Root.child("spec");
-            let shown = new.spec.cluster_ips.clone().unwrap_or_default();
-            let shown = crate::api::validation::error::BadValue::json(&shown);
-            let detail = "may not change once set";
-            let error = FieldError::invalid(&path.child("clusterIPs").index(0), shown, detail);
-            return Err(Box::new(Status::invalid(Kind::Service, &new.meta.name, &ErrorList(vec![error]))));
-        }
+    let fixed = stays(&new.spec) && stays(&old.spec) && old.spec.cluster_ip.is_some();
+    if fixed && new.spec.cluster_ip != old.spec.cluster_ip {
+        let path = Path::Root.child("spec");
+        let shown = new.spec.cluster_ips.clone().unwrap_or_default();
+        let shown = crate::api::validation::error::BadValue::json(&shown);
+        let detail = "may not change once set";
+        let error = FieldError::invalid(&path.child("clusterIPs").index(0), shown, detail);
+        return Err(Box::new(Status::invalid(Kind::Service, &new.meta.name, &ErrorList(vec![error]))));
     }
     Ok(())
+}
+
+/// A replacement that names no addresses keeps those that were allocated.
+pub fn keep_allocated(new: &mut Rc<Service>, old: &Service) {
+    let stays = |spec: &ServiceSpec| spec.type_.as_deref() != Some("ExternalName");
+    if !Rc::ptr_eq(&new.spec, &old.spec) && stays(&new.spec) && stays(&old.spec) {
+        keep_addresses(Rc::make_mut(&mut Rc::make_mut(new).spec), &old.spec);
+    }
 }
 
 /// What a client leaves out of a replacement stays (service storage: `patchAllocatedValues`, `defaultOnReadService`).
