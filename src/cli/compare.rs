@@ -52,7 +52,10 @@ pub(super) fn compare(first: &Cluster, second: &Cluster, agreed: &mut u64) -> Re
         }
         None => format!("nothing more at {} s", cluster.now()),
     };
-    Err(Box::new(Difference { number: *agreed + same as u64 + 1, events: [describe(first, &ours), describe(second, &theirs)] }))
+    Err(Box::new(Difference {
+        number: *agreed + same as u64 + 1,
+        events: [describe(first, &ours), describe(second, &theirs)],
+    }))
 }
 
 /// Lets a trace that is only kept for comparison forget what both runs agreed on.

@@ -30,8 +30,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments) -> Status {
-    let answer = Question::parse(&arguments.what)
-        .and_then(|question| explain(&arguments.folder, &question, arguments.all_hops));
+    let answer =
+        Question::parse(&arguments.what).and_then(|question| explain(&arguments.folder, &question, arguments.all_hops));
     let text = match answer {
         Ok(text) => text,
         Err(error @ crate::report::explain::ExplainError::File { .. }) => {

@@ -13,29 +13,21 @@ use super::{Status, print, refuse};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   kubesim validate scenarios/*.yml
-  kubesim validate deploy/           all manifests in a folder
-  kustomize build . | kubesim validate -")]
+  kubesim validate deploy/           all manifests in a folder, as kubectl apply -f takes them")]
 pub(super) struct Arguments {
-    /// Scenarios, manifests, or folders of them; - is standard input.
+    /// Scenarios, manifests, or folders of manifests.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 }
 
 pub(super) fn main(arguments: &Arguments) -> Status {
-    let files = match input::read(&arguments.files) {
-        Ok(files) => files,
-        Err(error) => {
-            error.print();
-            return Status::BadInput;
-        }
-    };
     let mut problems = Vec::new();
     let mut text = String::new();
-    for file in &files {
-        match input::scenario(std::slice::from_ref(file), None) {
+    for path in &arguments.files {
+        match input::scenario(std::slice::from_ref(path), None) {
             Ok(scenario) => {
                 input::warn(&scenario);
-                text.push_str(&format!("{}: ok\n", file.path.display()));
+                text.push_str(&format!("{}: ok\n", path.display()));
             }
             Err(InputError::Problems(found)) => problems.extend(found),
             Err(error) => {

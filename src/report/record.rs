@@ -13,12 +13,14 @@ use serde_json::Value;
 use crate::api::kind::Kind;
 use crate::api::meta::Epoch;
 use crate::api::name::Name;
+use crate::cluster::Cluster;
 use crate::cluster::news::{News, Write};
 use crate::cluster::topology::Topology;
 use crate::cluster::truth::Truth;
 use crate::engine::process::{Cause, ProcessId};
 use crate::engine::time::SimTime;
 use crate::engine::trace::Trace;
+use crate::scenario::Observer;
 use crate::scenario::outcome::{Outcome, StepRecord, StepState};
 
 use super::causes::{Causes, Names};
@@ -98,7 +100,7 @@ impl Recorder {
     }
 
     /// Takes a piece of news that came at this moment.
-    pub fn news(&mut self, at: SimTime, news: &News) {
+    pub fn take(&mut self, at: SimTime, news: &News) {
         match news {
             News::Write(write) => self.write(write),
             News::EtcdLeader { member, term } => self.etcd.changed(at, *member, *term),
@@ -130,16 +132,16 @@ impl Recorder {
     }
 
     /// Notes that a step begins.
-    pub fn step_began(&mut self, step: &StepRecord) {
+    pub fn step_begins(&mut self, step: &StepRecord) {
         if let (Some(files), Some(at)) = (&mut self.files, step.began) {
             files.line(&writes::action(at, &step.label));
             files.causes.push(step.cause);
         }
     }
 
-    /// Notes that a step has ended.
-    pub fn step_ended(&mut self, step: &StepRecord) {
-        if let (Some(files), Some(at)) = (&mut self.files, step.ended) {
+    /// Notes that a step has ended; one that never began is not told of.
+    pub fn step_ends(&mut self, step: &StepRecord) {
+        if let (Some(files), Some(_), Some(at)) = (&mut self.files, step.began, step.ended) {
             let status = u8::from(step.state != StepState::Done);
             files.line(&writes::action(at, &format!("rc={status} {}", step.label)));
         }
@@ -216,6 +218,20 @@ impl Recorder {
     /// How many writes each client made.
     pub fn writes_by_agent(&self) -> impl Iterator<Item = (&Name, u64)> {
         self.by_agent.iter().map(|(agent, count)| (agent, *count))
+    }
+}
+
+impl Observer for Recorder {
+    fn news(&mut self, cluster: &Cluster, news: &News) {
+        self.take(cluster.now(), news);
+    }
+
+    fn step_began(&mut self, _cluster: &Cluster, step: &StepRecord) {
+        self.step_begins(step);
+    }
+
+    fn step_ended(&mut self, _cluster: &Cluster, step: &StepRecord) {
+        self.step_ends(step);
     }
 }
 

@@ -66,7 +66,7 @@ impl Story {
         let (at, agent, cause) = (millis(at), Name::of(agent), Cause(cause));
         let write = Write { at, revision: self.revision, key, old, new, agent, verb, cause };
         self.truth.apply(&write);
-        self.recorder.news(at, &News::Write(Rc::new(write)));
+        self.recorder.take(at, &News::Write(Rc::new(write)));
     }
 }
 
@@ -148,10 +148,10 @@ fn outcome() -> Outcome {
 /// The operator deploys; a pod is created, bound, ready; the Deployment is available.
 fn tell(recorder: Recorder) -> Story {
     let mut story = Story { recorder, truth: Truth::default(), trace: Trace::recording(KINDS), revision: 0 };
-    story.recorder.step_began(&step());
+    story.recorder.step_begins(&step());
     story.event(1, 0, 1000, OPERATOR, 3, OPERATOR);
     story.write(2, 1, 1002, (OPERATOR, "kubectl"), deployment(json!({})));
-    story.recorder.step_ended(&step());
+    story.recorder.step_ends(&step());
     story.event(4, 3, 1003, SERVER, 6, SERVER);
     story.write(5, 4, 1010, (SERVER, "replicaset-controller"), pod(None, false));
     story.write(7, 6, 1020, (SERVER, "kube-scheduler"), pod(Some("node-0"), false));
