@@ -2,6 +2,52 @@
 //!
 //! - `protocol`: what clients and servers say to one another
 //! - `status`: how a request fails
+//! - `server`: the process: its inputs, and which part of it each one concerns
+//! - `pipeline`: the way of a request through the server
+//! - `bootstrap`: what every cluster has
+//! - `task`: one request on its way through the pipeline
+//! - `complete`: defaults and validation
+//! - `change`: what a request makes of an object that is there
+//! - `deletion`: graceful deletion, finalizers, propagation
+//! - `patching`: patches of every kind
+//! - `reading`: lists with pages, watches
+//! - `link`: the conversation with etcd
+//! - `failure`: errors of etcd, as clients see them
+//! - `admission`: what is added to objects and refused before they are stored
+//! - `rules`: what happens to objects of each kind when they are created and changed
+//! - `cache`, `watchers`, `selection`: the watch cache and those who watch
+//! - `storage`: how objects lie in etcd
+//! - `equality`: whether two versions say the same
+//! - `names`: names that the server makes
+//! - `addresses`: cluster addresses of Services
+//! - `size`, `costs`: how large objects are, and how long requests take
 
+mod addresses;
+pub mod admission;
+mod bootstrap;
+mod cache;
+mod change;
+mod complete;
+pub mod costs;
+mod deletion;
+mod equality;
+mod failure;
+mod link;
+mod names;
+mod patching;
+mod pipeline;
 pub mod protocol;
+mod reading;
+mod rules;
+mod selection;
+pub mod server;
+pub mod size;
 pub mod status;
+pub mod storage;
+mod task;
+mod watchers;
+
+pub use server::{ApiServer, CommittedWrite, Config, ServerMessage};
+
+#[cfg(test)]
+mod stories;

@@ -185,6 +185,8 @@ pub enum Part {
     Main,
     /// The status subresource.
     Status,
+    /// The finalize subresource of namespaces: `spec.finalizers`.
+    Finalize,
 }
 
 /// A selection of objects of one kind.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::api::kind::Kind;
+use crate::api::validation::error::{ErrorList, FieldError};
 
 /// Why a request failed, in one word (`metav1.StatusReason`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,6 +112,34 @@ impl Status {
     pub fn conflict(kind: Kind, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.row().qualified_plural());
         Status::about(Reason::Conflict, kind, name, message)
+    }
+
+    /// `pods "x" is forbidden: ...`.
+    pub fn forbidden(kind: Kind, name: &str, why: impl fmt::Display) -> Self {
+        let message = format!("{} \"{name}\" is forbidden: {why}", kind.row().qualified_plural());
+        Status::about(Reason::Forbidden, kind, name, message)
+    }
+
+    /// `Deployment.apps "x" is invalid: ...`, with one cause for each error.
+    pub fn invalid(kind: Kind, name: &str, errors: &ErrorList) -> Self {
+        let row = kind.row();
+        let qualified = if row.group.is_empty() { row.name.to_owned() } else { format!("{}.{}", row.name, row.group) };
+        let cause = |error: &FieldError| (error.kind.reason().to_owned(), error.body(), error.path.clone());
+        let details = Details {
+            name: name.to_owned(),
+            group: row.group.to_owned(),
+            kind: row.name.to_owned(),
+            causes: errors.0.iter().map(cause).collect(),
+            retry_after_seconds: 0,
+        };
+        let message = errors.is_invalid_message(&qualified, name);
+        Status { reason: Reason::Invalid, message, details: Some(Box::new(details)) }
+    }
+
+    /// `Timeout: ...`, with the advice to try again after some seconds.
+    pub fn timeout(message: &str, retry_after_seconds: u32) -> Self {
+        let details = Details { retry_after_seconds, ..Details::default() };
+        Status { details: Some(Box::new(details)), ..Status::new(Reason::Timeout, format!("Timeout: {message}")) }
     }
 
     /// True for the failures after which the same request may be sent again as it is.

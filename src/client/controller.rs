@@ -36,6 +36,11 @@ pub trait Controller {
         None
     }
 
+    /// How much more than others the controller may ask: factors on the requests a second and on the burst.
+    fn limit_factors(&self) -> (u32, u32) {
+        (1, 1)
+    }
+
     /// How long a key that failed waits for its next try.
     fn retry_delays(&self) -> RetryDelays {
         RetryDelays::default()

@@ -114,7 +114,7 @@ impl ControllerManager {
     /// The process at its beginning; it does nothing before [`Input::Start`].
     pub fn new(config: Config, controllers: Vec<Box<dyn Controller>>) -> Self {
         let mut client = Client::new(config.api_servers.clone());
-        let shared = client.add_clientset(clientset_config(&config, "shared-informers"));
+        let shared = client.add_clientset(clientset_config(&config, "shared-informers", (1, 1)));
         let mut watchers: [Vec<u8>; REGISTRY.len()] = Default::default();
         let mut loops = Vec::new();
         for (place, controller) in controllers.into_iter().enumerate() {
@@ -348,7 +348,7 @@ impl ControllerManager {
 impl Loop {
     fn new(number: u16, controller: Box<dyn Controller>, config: &Config, client: &mut Client<Ticket>) -> Self {
         let name = controller.name();
-        let clientset = client.add_clientset(clientset_config(config, name));
+        let clientset = client.add_clientset(clientset_config(config, name, controller.limit_factors()));
         let stream = config.seed.stream(&config.name, &format!("{name}-event-retry"));
         let recorder = Recorder::new(number, clientset, Name::of(name), Name::EMPTY, config.epoch, stream);
         // kube-controller-manager, `ResyncPeriod`: `--min-resync-period` times a factor between one and two.
@@ -412,8 +412,8 @@ impl Loop {
     }
 }
 
-fn clientset_config(config: &Config, name: &str) -> ClientsetConfig {
-    let limit = (config.qps > 0).then(|| RateLimit::per_second(config.qps, config.burst.max(1)));
+fn clientset_config(config: &Config, name: &str, (rate, burst): (u32, u32)) -> ClientsetConfig {
+    let limit = (config.qps > 0).then(|| RateLimit::per_second(config.qps * rate, config.burst.max(1) * burst));
     let agent = format!("kube-controller-manager/{name}").into();
     ClientsetConfig { user: config.user.clone(), agent, limit, timeout: None, lane: 0 }
 }

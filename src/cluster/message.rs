@@ -45,7 +45,7 @@ impl Message {
     pub fn wire_bytes(&self) -> u64 {
         match self {
             Message::Api(message) => size::of_message(message),
-            Message::Etcd(message) => message.size_bytes(0),
+            Message::Etcd(message) => message.size_bytes(),
         }
     }
 

@@ -94,6 +94,10 @@ impl Controller for EndpointsController {
         self.resync
     }
 
+    fn max_retries(&self) -> Option<u32> {
+        Some(15)
+    }
+
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, _now: Now) -> Plan {
         let Some(service) = view.get::<Service>(&key.namespace, &key.name) else {
             return self.remove(key);
@@ -197,14 +201,17 @@ fn is_right(present: &Endpoints, service: &Service, subsets: &[EndpointSubset]) 
         && present.meta.annotations.get(&OVER_CAPACITY).is_none()
 }
 
+/// What tells one address from another: its text, by which it is sorted, and the pod.
+type AddressKey = (String, Uid);
+
 /// The addresses of a Service's pods, grouped so that all addresses of a subset serve all its ports
 /// (api/v1/endpoints, `RepackSubsets`). Subsets are sorted by their ports; the original sorts by a hash.
 fn subsets(service: &Service, pods: &[&Rc<Pod>]) -> Vec<EndpointSubset> {
     let publish = service_pods::publishes_not_ready(service);
     let portless = service.spec.ports.as_ref().is_none_or(Vec::is_empty);
     // For each port the pods that serve it, by address and UID, and whether they are ready.
-    let mut by_port: BTreeMap<Option<EndpointPort>, BTreeMap<(String, Uid), bool>> = BTreeMap::new();
-    let mut addresses: BTreeMap<(String, Uid), EndpointAddress> = BTreeMap::new();
+    let mut by_port: BTreeMap<Option<EndpointPort>, BTreeMap<AddressKey, bool>> = BTreeMap::new();
+    let mut addresses: BTreeMap<AddressKey, EndpointAddress> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| service_pods::is_endpoint(pod, publish)) {
         let Some(ip) = pod.status.pod_ip.filter(|ip| fits(service, *ip)) else {
             continue;
@@ -230,7 +237,7 @@ fn subsets(service: &Service, pods: &[&Rc<Pod>]) -> Vec<EndpointSubset> {
             target: Some(service_pods::target(pod)),
         });
     }
-    let mut by_addresses: BTreeMap<Vec<((String, Uid), bool)>, Vec<EndpointPort>> = BTreeMap::new();
+    let mut by_addresses: BTreeMap<Vec<(AddressKey, bool)>, Vec<EndpointPort>> = BTreeMap::new();
     for (port, pods) in by_port {
         by_addresses.entry(pods.into_iter().collect()).or_default().extend(port);
     }

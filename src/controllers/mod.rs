@@ -1,5 +1,5 @@
 //! The control loops of kube-controller-manager, one file or folder each, all of the shape
-//! [`Controller`](crate::client::controller::Controller): they look into a cache and return the writes to make.
+//! [`Controller`]: they look into a cache and return the writes to make.
 //!
 //! They know the API and never one another, never send anything themselves and never read a clock.
 //!
@@ -7,6 +7,15 @@
 //! - `replica_set`: ReplicaSets by way of pods
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
+//! - `taint_eviction`: pods that do not tolerate the taints of their node
+//! - `pod_gc`: pods that nobody else takes away
+//! - `garbage_collector`: what its owners left behind
+//! - `namespace`: namespaces that are being deleted
+//! - `service_account`: the default account of each namespace
+//! - `node_ipam`: the range of pod addresses of each node
+//!
+//! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), the publisher of the cluster's
+//! root certificate, token controllers, and those of kinds that do not exist yet.
 //!
 //! What they share:
 //!
@@ -20,11 +29,17 @@ pub mod config;
 pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
+pub mod garbage_collector;
+pub mod namespace;
+pub mod node_ipam;
 pub mod node_lifecycle;
 mod owner;
+pub mod pod_gc;
 pub mod replica_set;
 mod script;
+pub mod service_account;
 mod service_pods;
+pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
 mod time;
@@ -40,5 +55,11 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),
+        Box::new(taint_eviction::TaintEvictionController::new()),
+        Box::new(pod_gc::PodGarbageCollector::new(config)),
+        Box::new(garbage_collector::GarbageCollector::new(config)),
+        Box::new(namespace::NamespaceController::new(config)),
+        Box::new(service_account::ServiceAccountController::new(config)),
+        Box::new(node_ipam::NodeIpamController::new(config)),
     ]
 }

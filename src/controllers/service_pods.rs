@@ -164,13 +164,16 @@ fn find_port(pod: &Pod, port: &core::ServicePort) -> Option<i32> {
     ports.find(fits).map(|port| port.container_port)
 }
 
+/// What was seen of a Service: its creation, and the last transition of each pod by name.
+type Seen = (Timestamp, Vec<(Name, Timestamp)>);
+
 /// Remembers when the pods of each Service last became ready or unready, to tell what triggered a change.
 ///
 /// The real controllers keep this in memory too and lose it on a restart (endpointslice/util, `TriggerTimeTracker`);
 /// it decides about an annotation only.
 #[derive(Default)]
 pub struct TriggerTimes {
-    services: RefCell<BTreeMap<ObjectKey, (Timestamp, Vec<(Name, Timestamp)>)>>,
+    services: RefCell<BTreeMap<ObjectKey, Seen>>,
 }
 
 impl TriggerTimes {

@@ -1,6 +1,7 @@
 //! Whether a pod that was bound to this node may run here (kubelet, `canAdmitPod`): room, node selector, host ports.
 
 use crate::api::event::EventType;
+use crate::api::meta::Labels;
 use crate::api::name::Name;
 use crate::api::pod::{Pod, PodPhase, PodStatus};
 use crate::api::resources::Resources;
@@ -19,8 +20,13 @@ pub struct Rejection {
     pub message: String,
 }
 
-/// Decides about a pod beside those that are here.
-pub fn admit<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod>, node: &NodeSettings) -> Result<(), Rejection> {
+/// Decides about a pod beside those that are here, on a node with these labels.
+pub fn admit<'a>(
+    pod: &Pod,
+    others: impl Iterator<Item = &'a Pod>,
+    node: &NodeSettings,
+    labels: &Labels,
+) -> Result<(), Rejection> {
     let mut used = Resources::default();
     let mut ports_taken = false;
     let mut count = 0;
@@ -50,7 +56,6 @@ pub fn admit<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod>, node: &NodeSe
         Err(Rejection { reason: Name::of(name), message: format!("Predicate {name} failed: {why}") })
     };
     let selector = pod.spec.full.node_selector.iter().flatten();
-    let labels = node.all_labels();
     if selector.into_iter().any(|(key, value)| labels.get(key).is_none_or(|label| label.as_str() != value)) {
         return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
     }

@@ -82,12 +82,17 @@ impl Kubelet {
         let config = ClientsetConfig { user, agent, limit, timeout: None, lane: 0 };
         let clientset = client.add_clientset(config.clone());
         let timeout = Some(settings.timings.lease);
-        let heartbeat = client.add_clientset(ClientsetConfig { limit: None, timeout, lane: 1, ..config });
-        let mine = FieldTest { field: Name::of("spec.nodeName"), value: name.clone(), equal: true };
-        let scope = Scope { fields: vec![mine], ..Scope::all(Kind::Pod) };
-        let informers = Informers::new(clientset, vec![scope], settings.seed, &format!("kubelet {name}"));
+        let heartbeat = client.add_clientset(ClientsetConfig { limit: None, timeout, lane: 1, ..config.clone() });
+        // Events have a client and a bucket of their own (kubelet, `eventRecordQPS` 50, `eventBurst` 100).
+        let events = client.add_clientset(ClientsetConfig { lane: 2, ..config });
+        let of = |kind: Kind, field: &'static str| {
+            let mine = FieldTest { field: Name::of(field), value: name.clone(), equal: true };
+            Scope { fields: vec![mine], ..Scope::all(kind) }
+        };
+        let scopes = vec![of(Kind::Pod, "spec.nodeName"), of(Kind::Node, "metadata.name")];
+        let informers = Informers::new(clientset, scopes, settings.seed, &format!("kubelet {name}"));
         let stream = settings.seed.stream(&name, "kubelet events");
-        let recorder = Recorder::new(0, clientset, Name::of("kubelet"), name, settings.epoch, stream);
+        let recorder = Recorder::new(0, events, Name::of("kubelet"), name, settings.epoch, stream);
         let shared = Shared::new(settings, client, clientset, heartbeat, now);
         Kubelet {
             node: NodeAgent::new(&shared),
@@ -105,6 +110,7 @@ impl Kubelet {
 
     /// Handles one input.
     pub fn handle(&mut self, input: KubeletInput, ctx: &mut dyn NodeContext) {
+        self.shared.cause = ctx.cause();
         match input {
             KubeletInput::Process(Input::Start) => {
                 ctx.act(Action::ListState);
@@ -127,10 +133,15 @@ impl Kubelet {
         self.workers.values().map(|worker| (&worker.pod, worker.stage))
     }
 
+    /// How many pods have a status that is not, or not known to be, in the API.
+    pub fn unwritten(&self) -> usize {
+        self.workers.values().filter(|worker| worker.held.is_some()).count()
+    }
+
     fn deliver_all(&mut self, ctx: &mut dyn NodeContext) {
         while let Some(delivery) = self.shared.client.next_delivery() {
             match delivery.caller() {
-                Caller::Informer(_) => self.deliver_pods(delivery, ctx),
+                Caller::Informer(_) => self.deliver_changes(delivery, ctx),
                 Caller::Process(purpose) => {
                     if let Delivery::Answered { result, .. } = delivery {
                         self.answered(purpose, result, ctx);
@@ -145,17 +156,23 @@ impl Kubelet {
         }
     }
 
-    /// Takes in what the watch of this node's pods brings.
-    fn deliver_pods(&mut self, delivery: Delivery<Purpose>, ctx: &mut dyn NodeContext) {
+    /// Takes in what the watches of this node and its pods bring.
+    fn deliver_changes(&mut self, delivery: Delivery<Purpose>, ctx: &mut dyn NodeContext) {
         let mut changes: Vec<(Rc<Pod>, bool)> = Vec::new();
         let Kubelet { informers, shared, cache, .. } = self;
-        informers.deliver(delivery, &mut shared.client, cache, ctx, &mut |change, _| {
-            if let Object::Pod(pod) = change.object() {
-                changes.push((pod.clone(), matches!(change, Change::Deleted(_))));
-            }
+        let mut node = None;
+        informers.deliver(delivery, &mut shared.client, cache, ctx, &mut |change, _| match change.object() {
+            Object::Pod(pod) => changes.push((pod.clone(), matches!(change, Change::Deleted(_)))),
+            Object::Node(version) => node = Some(version.clone()),
+            _ => {}
         });
-        // New pods are taken in the order of their creation (kubelet, HandlePodAdditions).
-        changes.sort_by_key(|(pod, _)| (self.numbers.contains_key(&pod.meta.uid), pod.meta.created));
+        if let Some(node) = node {
+            self.node.changed(&node, &self.shared, ctx);
+        }
+        if !self.synced {
+            // Pods that were there before are taken in the order of their creation (kubelet, HandlePodAdditions).
+            changes.sort_by_key(|(pod, _)| pod.meta.created);
+        }
         for (pod, deleted) in changes {
             if deleted { self.pod_gone(&pod, ctx) } else { self.pod_changed(pod, ctx) }
         }
@@ -185,9 +202,11 @@ impl Kubelet {
         self.numbers.insert(worker.pod.meta.uid, number);
         let ends = worker.pod.meta.is_deleting() || worker.pod.is_terminal();
         if !ends && known.is_none() {
-            let active = self.workers.values().filter(|other| other.stage == Stage::Running);
+            let active = self.workers.values().filter(|other| other.could_have_running_containers());
             let others = active.map(|other| other.pod.as_ref());
-            if let Err(rejection) = admission::admit(&worker.pod, others, &self.shared.settings.node) {
+            let settings = &self.shared.settings.node;
+            let labels = self.node.labels().cloned().unwrap_or_else(|| settings.all_labels());
+            if let Err(rejection) = admission::admit(&worker.pod, others, settings, &labels) {
                 worker.reject(rejection, &mut self.shared, ctx);
                 self.workers.insert(number, worker);
                 return;
@@ -203,22 +222,21 @@ impl Kubelet {
     fn pod_gone(&mut self, pod: &Rc<Pod>, ctx: &mut dyn NodeContext) {
         let Some(number) = self.numbers.get(&pod.meta.uid).copied() else { return };
         let Some(worker) = self.workers.get_mut(&number) else { return };
-        worker.pod = pod.clone();
+        worker.pod = with_containers_of(pod.clone(), &worker.pod);
         worker.gone = true;
         worker.begin_to_end(&mut self.shared, ctx);
-        self.forget_if_done(number);
+        self.forget_if_done(number, ctx);
     }
 
     /// Forgets a pod that is gone from the API and of which nothing is left.
-    fn forget_if_done(&mut self, number: PodNumber) {
+    fn forget_if_done(&mut self, number: PodNumber, ctx: &mut dyn NodeContext) {
         let done = self.workers.get(&number).is_some_and(|worker| worker.gone && worker.stage == Stage::Finished);
         if !done {
             return;
         }
         if let Some(worker) = self.workers.remove(&number) {
             self.numbers.remove(&worker.pod.meta.uid);
-            self.shared.to_recheck.remove(&number);
-            self.shared.to_relist.remove(&number);
+            self.shared.forget(&worker, ctx);
         }
     }
 
@@ -237,12 +255,14 @@ impl Kubelet {
     fn timer(&mut self, timer: Timer, ctx: &mut dyn NodeContext) {
         match timer {
             Timer::Relist => {
-                for number in self.shared.take_relisted() {
+                for (number, cause) in self.shared.take_relisted() {
+                    ctx.set_cause(cause);
                     self.with(number, ctx, |worker, shared, ctx| worker.relisted(shared, ctx));
                 }
             }
             Timer::SyncTick => {
-                for number in self.shared.take_due(ctx.now()) {
+                for (number, cause) in self.shared.take_due(ctx.now()) {
+                    ctx.set_cause(cause);
                     self.with(number, ctx, |worker, shared, ctx| worker.fell_due(shared, ctx));
                 }
                 self.shared.await_due(ctx);
@@ -259,7 +279,7 @@ impl Kubelet {
             }
             Timer::Register => self.node.register(&mut self.shared, ctx),
             Timer::NodeStatus => self.node.look(&mut self.shared, ctx),
-            Timer::Lease => self.node.renew_lease(&mut self.shared, ctx),
+            Timer::Lease => self.node.lease_due(&mut self.shared, ctx),
             Timer::Job(number) => self.with(number, ctx, |worker, shared, ctx| worker.job_timer(shared, ctx)),
             Timer::Grace(number, index) => self.with(number, ctx, |worker, shared, ctx| {
                 worker.on_killing(shared, ctx, |killing, worker, shared, ctx| {
@@ -280,16 +300,18 @@ impl Kubelet {
         act: impl FnOnce(&mut Worker, &mut Shared, &mut dyn NodeContext),
     ) {
         if let Some(worker) = self.workers.get_mut(&number) {
+            self.shared.cause = ctx.cause();
             act(worker, &mut self.shared, ctx);
-            self.forget_if_done(number);
+            self.forget_if_done(number, ctx);
         }
     }
 
     /// The pod whose status is to be written has been read.
     fn write_status(&mut self, ctx: &mut dyn NodeContext) {
-        let Some((number, status)) = self.shared.writing.clone() else { return };
+        let Some((number, status)) = &mut self.shared.writing else { return };
+        let (number, status) = (*number, std::mem::take(status));
         let worker = self.workers.get_mut(&number);
-        if !worker.is_some_and(|worker| worker.write(&status, &mut self.shared, ctx)) {
+        if !worker.is_some_and(|worker| worker.write(status, &mut self.shared, ctx)) {
             self.status_done(ctx);
         }
     }
@@ -313,7 +335,7 @@ impl Kubelet {
             Purpose::GetNode => self.node.found(&result, shared, ctx),
             Purpose::NodeStatus => self.node.status_written(&result, shared, ctx),
             Purpose::GetLease => self.node.lease_found(result, shared, ctx),
-            Purpose::RenewLease => self.node.lease_renewed(result),
+            Purpose::RenewLease => self.node.lease_renewed(result, shared, ctx),
             Purpose::PodStatus(number) => {
                 let worker = self.workers.get_mut(&number);
                 if !worker.is_some_and(|worker| worker.written(result, shared, ctx)) {
@@ -367,7 +389,8 @@ impl Kubelet {
 
     /// Hands the events that the handling of the input noted to the recorder.
     fn record_notes(&mut self, ctx: &mut dyn NodeContext) {
-        for note in std::mem::take(&mut self.shared.notes) {
+        for (cause, note) in std::mem::take(&mut self.shared.notes) {
+            ctx.set_cause(cause);
             self.recorder.record(note, &mut self.shared.client, ctx);
         }
     }
@@ -378,6 +401,7 @@ impl Worker {
     fn pod_changed(&mut self, pod: Rc<Pod>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let stale = pod.meta.revision() < self.in_api().meta.revision();
         let known = self.in_api().clone();
+        let pod = with_containers_of(pod, &self.pod);
         let old = std::mem::replace(&mut self.pod, pod);
         if !stale {
             self.written = None;
@@ -406,9 +430,20 @@ impl Worker {
         if !self.reported || same(&known.status, &self.pod.status) {
             return;
         }
+        if self.held.as_ref().is_some_and(|held| same(&self.to_send(held.status.clone()), &self.pod.status)) {
+            return;
+        }
         if self.held.is_none() {
-            self.held = Some(Box::new(Held { status: known.status.clone(), dirty: true, finished: false }));
+            self.held =
+                Some(Box::new(Held { status: known.status.clone(), dirty: true, finished: false, cause: ctx.cause() }));
         }
         shared.recheck(self.number, ctx);
     }
+}
+
+/// The pod as it came, unless its containers are other ones, which the API never lets happen: then with the ones it had.
+fn with_containers_of(pod: Rc<Pod>, known: &Rc<Pod>) -> Rc<Pod> {
+    let same = Rc::ptr_eq(&pod.spec, &known.spec)
+        || (pod.spec.containers.len() == known.spec.containers.len() && pod.spec.init_count == known.spec.init_count);
+    if same { pod } else { Rc::new(Pod { spec: known.spec.clone(), ..Pod::clone(&pod) }) }
 }

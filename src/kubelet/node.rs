@@ -54,11 +54,14 @@ pub struct NodeAgent {
     ready_since: Option<crate::api::meta::Timestamp>,
     began: crate::api::meta::Timestamp,
     lease: Option<Rc<Lease>>,
+    lease_timer: Option<TimerId>,
     lease_stream: Stream,
     /// What was last written: the count of changes of the image list, and when.
     reported: Option<(u64, SimTime)>,
-    /// A random delay before the next report that no change asks for.
-    report_delay: SimDuration,
+    /// When the status is written though nothing changed.
+    report_due: SimTime,
+    /// The node as the API has it, as far as the watch has told.
+    in_api: Option<Rc<Node>>,
     status_timer: Option<(SimTime, TimerId)>,
 }
 
@@ -72,9 +75,11 @@ impl NodeAgent {
             ready_since: None,
             began: shared.date(shared.began),
             lease: None,
+            lease_timer: None,
             lease_stream: shared.settings.seed.stream(&shared.settings.node.name, "lease"),
             reported: None,
-            report_delay: SimDuration::ZERO,
+            report_due: SimTime::ZERO,
+            in_api: None,
             status_timer: None,
         }
     }
@@ -212,7 +217,27 @@ impl NodeAgent {
         }
     }
 
-    /// Looks at the node's status and writes it.
+    /// The watch brought a version of the node. If somebody else says that it is not ready (the node controller, when it
+    /// saw no lease), that is seen at the next look.
+    pub fn changed(&mut self, node: &Rc<Node>, shared: &Shared, ctx: &mut dyn NodeContext) {
+        self.in_api = Some(node.clone());
+        if self.is_contradicted() {
+            let after = ctx.now() + SimDuration::from_nanos(1);
+            self.look_at(after.next_tick(shared.began, shared.settings.timings.node_status), ctx);
+        }
+    }
+
+    /// The labels of the node as the API has it.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.in_api.as_ref().map(|node| &node.meta.labels)
+    }
+
+    /// True if the API does not say what was last written.
+    fn is_contradicted(&self) -> bool {
+        self.reported.is_some() && self.in_api.as_ref().is_some_and(|node| !node.is_ready())
+    }
+
+    /// Looks at the node's status and writes it if there is a reason to.
     pub fn look(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.status_timer = None;
         if !self.registered {
@@ -220,6 +245,11 @@ impl NodeAgent {
         }
         if self.silent {
             self.look_at(ctx.now() + shared.settings.timings.node_status, ctx);
+            return;
+        }
+        let unchanged = self.reported.is_some_and(|(changes, _)| changes == shared.puller.changes);
+        if unchanged && !self.is_contradicted() && ctx.now() < self.report_due {
+            self.look_at(self.report_due, ctx);
             return;
         }
         if self.ready_since.is_none() {
@@ -241,16 +271,17 @@ impl NodeAgent {
     /// The status was written, or not.
     pub fn status_written(&mut self, result: &Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let timings = &shared.settings.timings;
-        let next = match result {
-            Ok(_) => {
-                // kubelet, calculateDelay: reports that no change asks for are spread by up to half the period either way.
-                let period = timings.node_report.as_nanos();
-                self.report_delay = SimDuration::from_nanos(self.lease_stream.between(period / 2, period / 2 * 3));
-                (ctx.now() + self.report_delay).next_tick(shared.began, timings.node_status)
-            }
-            Err(_) => ctx.now() + timings.node_status,
-        };
-        self.look_at(next, ctx);
+        if result.is_err() {
+            // Nothing was reported: what there is to say is said at the next look.
+            self.reported = None;
+            self.look_at(ctx.now() + timings.node_status, ctx);
+            return;
+        }
+        // kubelet, calculateDelay: reports that no change asks for are spread by up to half the period either way.
+        let period = timings.node_report.as_nanos();
+        let delay = SimDuration::from_nanos(self.lease_stream.between(period / 2, period / 2 * 3));
+        self.report_due = (ctx.now() + delay).next_tick(shared.began, timings.node_status);
+        self.look_at(self.report_due, ctx);
         self.images_changed(shared, ctx);
     }
 
@@ -261,18 +292,30 @@ impl NodeAgent {
                 self.lease = Lease::of(&object).cloned();
                 self.renew_lease(shared, ctx);
             }
-            _ => {
-                ctx.set_timer(ctx.now() + shared.settings.timings.lease, Timer::Lease.token());
-            }
+            _ => self.renew_after(shared.settings.timings.lease, ctx),
         }
     }
 
+    fn renew_after(&mut self, delay: SimDuration, ctx: &mut dyn NodeContext) {
+        if let Some(timer) = self.lease_timer.take() {
+            ctx.cancel_timer(timer);
+        }
+        self.lease_timer = Some(ctx.set_timer(ctx.now() + delay, Timer::Lease.token()));
+    }
+
+    /// The lease's time has come.
+    pub fn lease_due(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.lease_timer = None;
+        self.renew_lease(shared, ctx);
+    }
+
     /// Renews the lease, or makes it.
-    pub fn renew_lease(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+    fn renew_lease(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let timings = &shared.settings.timings;
         // component-helpers, lease controller: the period and up to 4 percent more.
         let jitter = self.lease_stream.between(0, timings.lease.as_nanos() / 25);
-        ctx.set_timer(ctx.now() + timings.lease + SimDuration::from_nanos(jitter), Timer::Lease.token());
+        let period = timings.lease + SimDuration::from_nanos(jitter);
+        self.renew_after(period, ctx);
         if self.silent {
             return;
         }
@@ -300,12 +343,19 @@ impl NodeAgent {
         shared.client.request(shared.heartbeat, Caller::Process(Purpose::RenewLease), operation, ctx);
     }
 
-    /// The renewal was answered. One that met another version reads the lease anew.
-    pub fn lease_renewed(&mut self, result: Result<Answer, Failure>) {
+    /// The renewal was answered. If it met another version than the one that is known, the lease is read anew.
+    pub fn lease_renewed(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         match result {
             Ok(Answer::Object(Object::Lease(lease))) => self.lease = Some(lease),
-            Err(failure) if failure.reason() == Some(Reason::NotFound) => self.lease = None,
-            _ => {}
+            Err(failure) => match failure.reason() {
+                Some(Reason::NotFound) if self.lease.take().is_some() => self.renew_lease(shared, ctx),
+                Some(Reason::Conflict | Reason::AlreadyExists) => {
+                    let operation = Operation::Get { key: lease_key(shared) };
+                    shared.client.request(shared.heartbeat, Caller::Process(Purpose::GetLease), operation, ctx);
+                }
+                _ => {}
+            },
+            Ok(_) => {}
         }
     }
 }

@@ -90,9 +90,9 @@ impl Worker {
         let same_instance = record.container_id == status.container_id && record.instance.is_running();
         let attempt = record.instance.attempt();
         if let Some(last) = &status.last_state
-            && record.last.is_none()
+            && record.last().is_none()
         {
-            record.last = Some(Box::new((last.clone(), SimTime::ZERO)));
+            record.past_mut().last = Some((last.clone(), SimTime::ZERO));
         }
         for probe in record.probes.iter_mut().flatten().filter(|_| same_instance) {
             let result = match probe.kind {
@@ -297,7 +297,7 @@ impl Worker {
 
     /// What counts of a probe has changed: readiness and startup go into the API at once, then the pod is synced.
     fn probe_changed(&mut self, index: u16, kind: ProbeKind, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        if kind == ProbeKind::Liveness && self.probe_failed(index, kind) || kind != ProbeKind::Liveness {
+        if kind != ProbeKind::Liveness || self.probe_failed(index, kind) {
             if kind != ProbeKind::Liveness && self.stage <= Stage::Terminating {
                 let status = self.with_probe_result(index, kind, shared, ctx.now());
                 self.set_status(status, shared, ctx);

@@ -45,6 +45,9 @@ impl Worker {
     fn take_in(&mut self, event: Event, shared: &Shared) -> bool {
         match event {
             Event::SandboxReady { sandbox, address } => {
+                if self.sandbox.is_some_and(|seen| seen.id.attempt > sandbox.attempt) {
+                    return false;
+                }
                 self.sandbox = Some(Sandbox { id: sandbox, ready: true, address });
                 true
             }
@@ -67,7 +70,7 @@ impl Worker {
                 let exit = Exit { code: 128, reason: ExitReason::StartError, at };
                 self.replace(container, Instance::Exited { attempt: container.attempt, since: None, exit }, shared);
                 if let Some(record) = self.containers.get_mut(usize::from(container.index)) {
-                    record.start_error = Some(Name::from(message));
+                    record.past_mut().start_error = Some(Name::from(message));
                 }
                 true
             }
@@ -98,9 +101,10 @@ impl Worker {
         let Some(record) = self.containers.get_mut(usize::from(id.index)) else { return };
         if record.instance.attempt() != Some(id.attempt) {
             if let Some(ended) = record.terminated(shared) {
-                record.last = Some(Box::new(ended));
+                let past = record.past_mut();
+                (past.last, past.start_error) = (Some(ended), None);
             }
-            record.start_error = None;
+            record.attempts = record.attempts.max(id.attempt.saturating_add(1));
             record.image = image.unwrap_or_default();
             record.container_id = container_id(&format!("{uid}/{}/{}", id.index, id.attempt));
         }
@@ -115,7 +119,7 @@ impl Record {
         let terminated = Terminated {
             exit_code: exit.code,
             reason: exit.reason.word(),
-            message: self.start_error.clone(),
+            message: self.past.as_ref().and_then(|past| past.start_error.clone()),
             started_at: since.map(|since| shared.date(since)),
             finished_at: Some(shared.date(exit.at)),
             container_id: self.container_id.clone(),

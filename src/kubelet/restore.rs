@@ -71,6 +71,7 @@ impl Remains {
                 (since, Some(exit)) => Instance::Exited { attempt, since, exit },
                 (None, None) => Instance::Created { attempt },
             };
+            record.attempts = record.attempts.max(attempt.saturating_add(1));
             record.image = found.image;
             record.container_id = container_id(&format!("{uid}/{}/{attempt}", id.index));
         }

@@ -1,6 +1,6 @@
 //! What all pods of a kubelet share: its settings, its way to the API, its clocks and its queues.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::api::event::{EventType, ObjectReference};
@@ -12,7 +12,7 @@ use crate::client::delivery::Caller;
 use crate::client::plan::EventNote;
 use crate::client::transport::{Client, Clientset};
 use crate::client::view::Now;
-use crate::engine::process::TimerId;
+use crate::engine::process::{Cause, TimerId};
 use crate::engine::random::Stream;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::PodNumber;
@@ -53,7 +53,9 @@ pub struct Shared {
     /// The client for leases, which waits for no other request.
     pub heartbeat: Clientset,
     /// Events to be recorded after the present input was handled.
-    pub notes: Vec<EventNote>,
+    pub notes: Vec<(Cause, EventNote)>,
+    /// What is being handled: events are ascribed to it.
+    pub cause: Cause,
     /// Pulls, and the images that are there.
     pub puller: Puller,
     /// Jitter of retries.
@@ -65,10 +67,10 @@ pub struct Shared {
     /// The fraction of a second at which pods whose time has come are synced.
     sync_phase: SimTime,
     /// Pods of which the next relist may show something, or that wait for it.
-    pub to_relist: BTreeSet<PodNumber>,
+    to_relist: BTreeMap<PodNumber, Cause>,
     relist_timer: Option<TimerId>,
     /// Pods that are due by themselves, by time.
-    pub due: BTreeSet<(SimTime, PodNumber)>,
+    due: BTreeMap<(SimTime, PodNumber), Cause>,
     sync_timer: Option<(SimTime, TimerId)>,
     /// Pods with a status to be written, first come first served.
     pub to_write: VecDeque<PodNumber>,
@@ -98,13 +100,14 @@ impl Shared {
             clientset,
             heartbeat,
             notes: Vec::new(),
+            cause: Cause::NONE,
             jitter,
             began: now,
             relist_phase,
             sync_phase,
-            to_relist: BTreeSet::new(),
+            to_relist: BTreeMap::new(),
             relist_timer: None,
-            due: BTreeSet::new(),
+            due: BTreeMap::new(),
             sync_timer: None,
             to_write: VecDeque::new(),
             writing: None,
@@ -143,7 +146,7 @@ impl Shared {
 
     /// Sees to it that the pod is looked at when the runtime is next listed.
     pub fn relist(&mut self, pod: PodNumber, ctx: &mut dyn NodeContext) {
-        self.to_relist.insert(pod);
+        self.to_relist.entry(pod).or_insert(ctx.cause());
         if self.relist_timer.is_none() {
             let after = self.relist_after(ctx.now());
             self.relist_timer = Some(ctx.set_timer(after, Timer::Relist.token()));
@@ -152,7 +155,7 @@ impl Shared {
 
     /// Nothing of the pod waits for a relist any more.
     pub fn no_relist(&mut self, pod: PodNumber, ctx: &mut dyn NodeContext) {
-        if self.to_relist.remove(&pod)
+        if self.to_relist.remove(&pod).is_some()
             && self.to_relist.is_empty()
             && let Some(timer) = self.relist_timer.take()
         {
@@ -160,8 +163,8 @@ impl Shared {
         }
     }
 
-    /// The pods for the relist that takes place now.
-    pub fn take_relisted(&mut self) -> BTreeSet<PodNumber> {
+    /// The pods for the relist that takes place now, and what made each wait for it.
+    pub fn take_relisted(&mut self) -> BTreeMap<PodNumber, Cause> {
         self.relist_timer = None;
         std::mem::take(&mut self.to_relist)
     }
@@ -177,13 +180,13 @@ impl Shared {
             period => at.max(ctx.now()).next_tick(self.sync_phase, period),
         };
         worker.due = Some(tick);
-        self.due.insert((tick, worker.number));
+        self.due.insert((tick, worker.number), ctx.cause());
         self.await_due(ctx);
     }
 
     /// Sets the timer for the first pod that is due.
     pub fn await_due(&mut self, ctx: &mut dyn NodeContext) {
-        let first = self.due.first().map(|(at, _)| *at);
+        let first = self.due.first_key_value().map(|((at, _), _)| *at);
         if self.sync_timer.map(|(at, _)| at) == first {
             return;
         }
@@ -193,11 +196,11 @@ impl Shared {
         self.sync_timer = first.map(|at| (at, ctx.set_timer(at, Timer::SyncTick.token())));
     }
 
-    /// The pods that are due now.
-    pub fn take_due(&mut self, now: SimTime) -> Vec<PodNumber> {
+    /// The pods that are due now, and what made each wait.
+    pub fn take_due(&mut self, now: SimTime) -> Vec<(PodNumber, Cause)> {
         self.sync_timer = None;
         let later = self.due.split_off(&(now + SimDuration::from_nanos(1), PodNumber(0)));
-        std::mem::replace(&mut self.due, later).into_iter().map(|(_, pod)| pod).collect()
+        std::mem::replace(&mut self.due, later).into_iter().map(|((_, pod), cause)| (pod, cause)).collect()
     }
 
     /// Lets a pod's status be compared with the API's when the next recheck comes.
@@ -242,7 +245,7 @@ impl Shared {
             resource_version: meta.revision(),
             field_path,
         };
-        self.notes.push(EventNote { regarding, kind, reason: Name::of(reason), message });
+        self.notes.push((self.cause, EventNote { regarding, kind, reason: Name::of(reason), message }));
     }
 
     /// Notes a Kubernetes event about the node. The kubelet refers to its node by name in place of the uid.
@@ -256,7 +259,17 @@ impl Shared {
             uid: Uid::default(),
             ..ObjectReference::default()
         };
-        self.notes.push(EventNote { regarding, kind, reason: Name::of(reason), message });
+        self.notes.push((self.cause, EventNote { regarding, kind, reason: Name::of(reason), message }));
+    }
+
+    /// Nothing of a pod that is forgotten waits for anything.
+    pub fn forget(&mut self, worker: &Worker, ctx: &mut dyn NodeContext) {
+        self.to_recheck.remove(&worker.number);
+        self.no_relist(worker.number, ctx);
+        if let Some(at) = worker.due {
+            self.due.remove(&(at, worker.number));
+            self.await_due(ctx);
+        }
     }
 
     /// Where the node is found.

@@ -22,12 +22,12 @@ impl Worker {
         let now = ctx.now();
         let timings = &shared.settings.timings;
         if let Some(ended) = self.last_end(index) {
-            let entry = self.record(index).crashes;
+            let entry = self.record(index).crashes();
             if let Some(until) = BackOff::until(entry, ended, now, timings) {
                 self.in_back_off(index, until, entry.map_or(SimDuration::ZERO, BackOff::delay), shared);
                 return;
             }
-            self.record_mut(index).crashes = Some(BackOff::next(entry, ended, now, timings));
+            self.record_mut(index).past_mut().crashes = Some(BackOff::next(entry, ended, now, timings));
         }
         self.ensure_image(index, shared, ctx);
     }
@@ -36,7 +36,7 @@ impl Worker {
     fn last_end(&self, index: u16) -> Option<SimTime> {
         let record = self.record(index);
         let newest = record.instance.exit().map(|exit| exit.at);
-        newest.or_else(|| record.last.as_ref().map(|last| last.1))
+        newest.or_else(|| record.last().map(|last| last.1))
     }
 
     fn in_back_off(&mut self, index: u16, until: SimTime, delay: SimDuration, shared: &mut Shared) {
@@ -57,7 +57,7 @@ impl Worker {
     /// The start of a container failed: remembers why, and gives up what depends on it.
     fn trouble(&mut self, index: u16, reason: &'static str, message: String, until: Option<SimTime>) {
         let role = self.spec(index).role;
-        self.record_mut(index).trouble = Some(Box::new((Name::of(reason), Name::from(message))));
+        self.record_mut(index).past_mut().trouble = Some((Name::of(reason), Name::from(message)));
         if let Job::Syncing(job) = &mut self.job {
             job.failed = true;
             match until {
@@ -105,7 +105,7 @@ impl Worker {
             self.trouble(index, "ErrImageNeverPull", message, None);
             return;
         }
-        let entry = self.record(index).pulls.as_ref().filter(|entry| entry.image == image);
+        let entry = self.record(index).pulls(&image);
         let held_back =
             BackOff::until_since_update(entry.map(|entry| entry.back_off), ctx.now(), &shared.settings.timings);
         if held_back.is_some() {
@@ -145,7 +145,9 @@ impl Worker {
                     image.name, image.size
                 );
                 shared.puller.add(image);
-                self.record_mut(index).pulls = None;
+                if let Some(past) = &mut self.record_mut(index).past {
+                    past.pulls = None;
+                }
                 shared.record(self, Some(index), Normal, "Pulled", message);
                 self.create(index, shared, ctx);
             }
@@ -158,9 +160,9 @@ impl Worker {
         let image = self.spec(index).image.clone();
         shared.record(self, Some(index), Warning, "Failed", format!("Failed to pull image {image:?}: {error}"));
         shared.record(self, Some(index), Warning, "Failed", "Error: ErrImagePull".to_owned());
-        let entry = self.record(index).pulls.as_ref().filter(|entry| entry.image == image).map(|entry| entry.back_off);
+        let entry = self.record(index).pulls(&image).map(|entry| entry.back_off);
         let back_off = BackOff::next(entry, now, now, &shared.settings.timings);
-        self.record_mut(index).pulls = Some(Box::new(ImageBackOff { image, back_off, error: error.clone() }));
+        self.record_mut(index).past_mut().pulls = Some(ImageBackOff { image, back_off, error: error.clone() });
         self.trouble(index, "ErrImagePull", error, None);
     }
 
@@ -178,13 +180,12 @@ impl Worker {
 
     /// The number of the next instance: one more than the newest one that was seen, or than the API remembers.
     fn next_attempt(&self, index: u16) -> u32 {
-        if let Some(attempt) = self.record(index).instance.attempt() {
-            return attempt + 1;
-        }
         let status = self.status();
         let name = &self.spec(index).name;
         let known = status.containers.iter().chain(status.init_containers.iter()).find(|status| status.name == *name);
-        known.map_or(0, |status| status.restart_count + u32::from(!status.container_id.is_empty()))
+        let known =
+            known.map_or(0, |status| status.restart_count.saturating_add(u32::from(!status.container_id.is_empty())));
+        self.record(index).attempts.max(known)
     }
 
     /// Of the instances that ended only the newest is kept (`cleanUpContainersInPod`).
@@ -242,7 +243,9 @@ impl Worker {
     }
 
     fn start_done(&mut self, index: u16, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        self.record_mut(index).trouble = None;
+        if let Some(past) = &mut self.record_mut(index).past {
+            past.trouble = None;
+        }
         self.doing(Doing::Nothing);
         self.advance(shared, ctx);
     }
@@ -293,7 +296,7 @@ impl Worker {
         let index = container.index;
         let Err(error) = outcome else { return self.start_done(index, shared, ctx) };
         shared.record(self, Some(index), Warning, "FailedPostStartHook", "PostStartHook failed".to_owned());
-        self.record_mut(index).trouble = Some(Box::new((Name::of("PostStartHookError"), Name::from(error))));
+        self.record_mut(index).past_mut().trouble = Some((Name::of("PostStartHookError"), Name::from(error)));
         if let Job::Syncing(job) = &mut self.job {
             (job.failed, job.failed_otherwise) = (true, true);
         }

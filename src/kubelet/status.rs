@@ -108,7 +108,7 @@ impl Worker {
 
     fn container_status(&self, shared: &Shared, index: u16, old: Option<&ContainerStatus>) -> ContainerStatus {
         let record = self.record(index);
-        let last = record.last.as_ref().map(|last| last.0.clone());
+        let last = record.last().map(|last| last.0.clone());
         let last = last.or_else(|| old.and_then(|old| old.last_state.clone()));
         let mut status = ContainerStatus {
             name: self.spec(index).name.clone(),
@@ -161,7 +161,8 @@ impl Worker {
             status.last_state = Some(lost(
                 "The container could not be located when the pod was deleted.  The container used to be Running",
             ));
-            status.restart_count += u32::from(!self.pod.meta.is_deleting());
+            let restarts = u32::from(!self.pod.meta.is_deleting());
+            status.restart_count = status.restart_count.saturating_add(restarts);
         }
         let past = self.main_indexes().any(|main| self.record(main).instance != Instance::None);
         if past && self.spec(index).role == ContainerRole::Init {
@@ -182,7 +183,7 @@ impl Worker {
         let record = self.record(index);
         let done =
             self.spec(index).role == ContainerRole::Init && record.instance.exit().is_some_and(|exit| exit.code == 0);
-        let Some(trouble) = record.trouble.as_ref().filter(|_| !done && self.should_start(index)) else { return };
+        let Some(trouble) = record.trouble().filter(|_| !done && self.should_start(index)) else { return };
         let (reason, message) = (trouble.0.clone(), trouble.1.clone());
         let waiting = ContainerState::Waiting { reason, message: Some(message).filter(|text| !text.is_empty()) };
         if let ContainerState::Terminated(terminated) = std::mem::replace(&mut status.state, waiting) {

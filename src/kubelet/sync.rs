@@ -14,7 +14,7 @@ use super::agent::NodeContext;
 use super::killing::Killing;
 use super::shared::Shared;
 use super::tokens::Timer;
-use super::worker::{Doing, Job, Stage, Step, Syncing, Worker};
+use super::worker::{Doing, Instance, Job, Stage, Step, Syncing, Worker};
 
 impl Worker {
     /// Asks for a pass over the pod.
@@ -110,6 +110,10 @@ impl Worker {
 
     fn create_sandbox(&mut self, ctx: &mut dyn NodeContext) {
         let attempt = self.sandbox.map_or(0, |sandbox| sandbox.id.attempt + 1);
+        // Init containers run again in a new sandbox (kuberuntime, `purgeInitContainers`).
+        for index in self.init_indexes() {
+            self.record_mut(index).instance = Instance::None;
+        }
         let sandbox = SandboxId { pod: self.number, attempt };
         let meta = &self.pod.meta;
         let pod = PodIdentity { uid: meta.uid, namespace: meta.namespace.clone(), name: meta.name.clone() };

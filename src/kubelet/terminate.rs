@@ -3,7 +3,7 @@
 //! Follows the kubelet's `SyncTerminatingPod` and `SyncTerminatedPod`.
 
 use crate::engine::time::SimDuration;
-use crate::runtime::interface::Action;
+use crate::runtime::interface::{Action, SandboxId};
 
 use super::agent::NodeContext;
 use super::shared::Shared;
@@ -61,8 +61,10 @@ impl Worker {
         self.wants_sync = false;
         shared.sync_at(self, None, ctx);
         if let Some(sandbox) = self.sandbox {
-            // The kubelet's garbage collection removes it within a minute; nothing depends on when.
-            ctx.act(Action::RemoveSandbox { sandbox: sandbox.id });
+            // The kubelet's garbage collection removes them within a minute; nothing depends on when.
+            for attempt in 0..=sandbox.id.attempt {
+                ctx.act(Action::RemoveSandbox { sandbox: SandboxId { pod: self.number, attempt } });
+            }
         }
         let mut status = self.status().clone();
         self.terminate_status(&mut status);

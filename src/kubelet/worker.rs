@@ -11,7 +11,7 @@ use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::api::pod::{Container, ContainerRole, Pod, PodStatus, RestartPolicy, Terminated};
-use crate::engine::process::TimerId;
+use crate::engine::process::{Cause, TimerId};
 use crate::engine::time::SimTime;
 use crate::runtime::interface::{ContainerId, Event, Exit, PodNumber, SandboxId};
 
@@ -69,6 +69,8 @@ pub struct Held {
     pub dirty: bool,
     /// The pod has ended for good and may be deleted from the API.
     pub finished: bool,
+    /// What made the status.
+    pub cause: Cause,
 }
 
 /// How far a pod has come.
@@ -179,22 +181,58 @@ pub struct Sandbox {
 pub struct Record {
     /// Its newest instance.
     pub instance: Instance,
+    /// How many instances there were.
+    pub attempts: u32,
     /// What the API calls the instance.
     pub container_id: Name,
     /// The image that the instance was made of.
     pub image: Name,
-    /// How the instance before ended, and when.
-    pub last: Option<Box<(Terminated, SimTime)>>,
-    /// The runtime's message if the instance could not be started.
-    pub start_error: Option<Name>,
-    /// Why it could not be started the last time, as reason and message.
-    pub trouble: Option<Box<(Name, Name)>>,
-    /// The back-off of its crashes.
-    pub crashes: Option<BackOff>,
-    /// The back-off of its image, and of which image; with the last error.
-    pub pulls: Option<Box<ImageBackOff>>,
+    /// What most containers never have.
+    pub past: Option<Box<Past>>,
     /// Its probes, once they are watched.
     pub probes: Option<Box<[Probe]>>,
+}
+
+/// What only a container has that failed or ended before.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// How the instance before ended, and when.
+    pub last: Option<(Terminated, SimTime)>,
+    /// The runtime's message if the newest instance could not be started.
+    pub start_error: Option<Name>,
+    /// Why it could not be started the last time, as reason and message.
+    pub trouble: Option<(Name, Name)>,
+    /// The back-off of its crashes.
+    pub crashes: Option<BackOff>,
+    /// The back-off of its image.
+    pub pulls: Option<ImageBackOff>,
+}
+
+impl Record {
+    /// What only a container has that failed or ended before, to change it.
+    pub fn past_mut(&mut self) -> &mut Past {
+        self.past.get_or_insert_default()
+    }
+
+    /// How the instance before ended, and when.
+    pub fn last(&self) -> Option<&(Terminated, SimTime)> {
+        self.past.as_ref()?.last.as_ref()
+    }
+
+    /// Why it could not be started the last time, as reason and message.
+    pub fn trouble(&self) -> Option<&(Name, Name)> {
+        self.past.as_ref()?.trouble.as_ref()
+    }
+
+    /// The back-off of its crashes.
+    pub fn crashes(&self) -> Option<BackOff> {
+        self.past.as_ref()?.crashes
+    }
+
+    /// The back-off of an image.
+    pub fn pulls(&self, image: &str) -> Option<&ImageBackOff> {
+        self.past.as_ref()?.pulls.as_ref().filter(|entry| entry.image.as_str() == image)
+    }
 }
 
 /// The back-off of an image's pulls for one container.

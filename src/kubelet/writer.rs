@@ -28,7 +28,7 @@ impl Worker {
     pub fn hold(&mut self, status: PodStatus, finished: bool, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.reported = true;
         let finished = finished || self.held.as_ref().is_some_and(|held| held.finished);
-        self.held = Some(Box::new(Held { status, dirty: true, finished }));
+        self.held = Some(Box::new(Held { status, dirty: true, finished, cause: ctx.cause() }));
         self.enqueue_write(shared, ctx);
     }
 
@@ -44,7 +44,7 @@ impl Worker {
     /// True if something remains to be done about the pod in the API.
     pub fn must_write(&self) -> bool {
         let Some(held) = self.held.as_ref().filter(|_| !self.missing) else { return false };
-        held.dirty || self.may_delete() || !same(&self.to_send(&held.status), &self.in_api().status)
+        held.dirty || self.may_delete() || !same(&self.to_send(held.status.clone()), &self.in_api().status)
     }
 
     /// True if the pod is to be deleted from the API now.
@@ -55,8 +55,7 @@ impl Worker {
     }
 
     /// The status as it is sent: a terminal phase is kept back while containers may run (`mergePodStatus`).
-    fn to_send(&self, status: &PodStatus) -> PodStatus {
-        let mut status = status.clone();
+    pub fn to_send(&self, mut status: PodStatus) -> PodStatus {
         let api = &self.in_api().status;
         let terminal = |phase| matches!(phase, PodPhase::Succeeded | PodPhase::Failed);
         if terminal(status.phase) && !terminal(api.phase) && self.could_have_running_containers() {
@@ -72,12 +71,13 @@ impl Worker {
         let Some(held) = self.held.as_mut().filter(|_| !self.missing) else { return false };
         held.dirty = false;
         shared.writing = Some((self.number, held.status.clone()));
+        ctx.set_cause(held.cause);
         ctx.set_timer(ctx.now() + shared.settings.timings.status_read, Timer::StatusRead.token());
         true
     }
 
     /// The pod has been read: writes the status if it differs, else goes on to what comes after. False if nothing was sent.
-    pub fn write(&mut self, status: &PodStatus, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
+    pub fn write(&mut self, status: PodStatus, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
         let status = self.to_send(status);
         if same(&status, &self.in_api().status) {
             return self.delete(shared, ctx);

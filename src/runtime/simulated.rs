@@ -174,6 +174,17 @@ impl SimulatedRuntime {
         }
     }
 
+    /// True if a sandbox of the pod is up.
+    fn has_sandbox(&self, pod: PodNumber) -> bool {
+        let first = SandboxId { pod, attempt: 0 };
+        self.sandboxes.range(first..).take_while(|(id, _)| id.pod == pod).any(|(_, sandbox)| sandbox.ready)
+    }
+
+    /// How many sandboxes there are, up or down.
+    pub fn sandboxes(&self) -> usize {
+        self.sandboxes.len()
+    }
+
     /// How many containers run.
     pub fn running(&self) -> usize {
         self.containers.values().filter(|instance| instance.is_running()).count()
@@ -247,6 +258,10 @@ impl SimulatedRuntime {
             Due::SandboxStopped(sandbox) => {
                 self.disconnect(sandbox);
                 ctx.emit(Event::SandboxStopped { sandbox });
+            }
+            Due::Created(container, _) if !self.has_sandbox(container.pod) => {
+                let message = "failed to create container: sandbox is gone".to_owned();
+                ctx.emit(Event::CreateFailed { container, message });
             }
             Due::Created(container, config) => {
                 let model = self.models.of(&config.image).clone();
@@ -334,7 +349,7 @@ impl SimulatedRuntime {
             }
             self.images.add(&config.image, &model);
         }
-        if !self.sandboxes.iter().any(|(id, sandbox)| id.pod == container.pod && sandbox.ready) {
+        if !self.has_sandbox(container.pod) {
             let message = "failed to create container: failed to find sandbox: not found".to_owned();
             ctx.emit(Event::CreateFailed { container, message });
             return;
@@ -346,9 +361,9 @@ impl SimulatedRuntime {
     fn started(&mut self, id: ContainerId, ctx: &mut dyn RuntimeContext) {
         let mut stream = self.container_stream(id, "life");
         let now = ctx.now();
+        let lost = (!self.has_sandbox(id.pod)).then(|| "failed to start container: sandbox is gone".to_owned());
         let Some(instance) = self.containers.get_mut(&id) else { return };
-        if let Some(error) = &instance.model.start_error {
-            let message = error.clone();
+        if let Some(message) = lost.or_else(|| instance.model.start_error.clone()) {
             instance.exit = Some(Exit { code: 128, reason: ExitReason::StartError, at: now });
             ctx.emit(Event::StartFailed { container: id, at: now, message });
             return;
@@ -387,6 +402,8 @@ impl SimulatedRuntime {
 
     fn stop_sandbox(&mut self, id: SandboxId, ctx: &mut dyn RuntimeContext) {
         self.kill_all(id.pod, ctx);
+        // One that is still being made will not come up.
+        self.due.retain(|_, due| !matches!(due, Due::SandboxReady(making, _) if *making == id));
         let Some(sandbox) = self.sandboxes.get_mut(&id).filter(|sandbox| sandbox.ready) else {
             ctx.emit(Event::SandboxStopped { sandbox: id });
             return;
@@ -455,7 +472,7 @@ impl SimulatedRuntime {
             HookKind::PreStop => &model.pre_stop,
         });
         let takes = match handler {
-            Handler::Sleep { seconds } => SimDuration::from_secs(u64::try_from(*seconds).unwrap_or(0)),
+            Handler::Sleep { seconds } => SimDuration::from_secs(1) * u64::try_from(*seconds).unwrap_or(0),
             _ => hook.takes.0.sample(&mut self.container_stream(id, "hook")),
         };
         let outcome = hook.error.clone().map_or(Ok(()), Err);

@@ -103,7 +103,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
         let unit = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)];
-        let (name, size) = unit.into_iter().find(|(_, size)| nanos % size == 0).unwrap_or(("ns", 1));
+        let (name, size) = unit.into_iter().find(|(_, size)| nanos.is_multiple_of(*size)).unwrap_or(("ns", 1));
         write!(f, "{}{name}", nanos / size)
     }
 }

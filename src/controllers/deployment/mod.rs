@@ -101,6 +101,10 @@ impl Controller for DeploymentController {
         self.resync
     }
 
+    fn max_retries(&self) -> Option<u32> {
+        Some(15)
+    }
+
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
         let Some(deployment) = view.get::<Deployment>(&key.namespace, &key.name) else {
             return Plan::nothing();

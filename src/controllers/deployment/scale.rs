@@ -37,7 +37,8 @@ impl Sync<'_, '_> {
     /// Returns whether it was resized, and the ReplicaSet as it is then (`scaleReplicaSet`).
     pub fn scale_set(&mut self, set: &Rc<ReplicaSet>, size: i32, force: bool) -> Result<(bool, Rc<ReplicaSet>), Halt> {
         let resize = set.replicas != size;
-        if !resize && !(force && revision::sizes_differ(set, &self.deployment)) {
+        let outdated = force && revision::sizes_differ(set, &self.deployment);
+        if !resize && !outdated {
             return Ok((false, set.clone()));
         }
         let mut update = (**set).clone();
@@ -136,7 +137,8 @@ mod tests {
     /// Old sizes (oldest first) and the annotated maximum before, the new size and surge of the Deployment, new sizes.
     #[test]
     fn a_change_of_size_is_shared_in_proportion() {
-        let table: [(&[i32], i32, i32, i32, &[i32]); 9] = [
+        type Row = (&'static [i32], i32, i32, i32, &'static [i32]);
+        let table: [Row; 9] = [
             (&[10], 10, 12, 0, &[12]),
             (&[5, 5], 10, 12, 0, &[6, 6]),
             (&[5, 5], 10, 8, 0, &[4, 4]),

@@ -26,7 +26,7 @@ use crate::api::pod::Pod;
 use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part};
 use crate::apiserver::status::Reason;
 use crate::client::controller::{Change, Controller};
-use crate::client::plan::{Again, EventNote, Outcome, Plan, Request, Step};
+use crate::client::plan::{Again, EventNote, Outcome, Plan, Step};
 use crate::client::view::{Now, View};
 use crate::client::work_queue::RetryDelays;
 use crate::engine::time::SimDuration;
@@ -154,6 +154,10 @@ impl Controller for EndpointSliceController {
 
     fn resync(&self) -> Option<SimDuration> {
         self.resync
+    }
+
+    fn max_retries(&self) -> Option<u32> {
+        Some(15)
     }
 
     fn retry_delays(&self) -> RetryDelays {
@@ -404,10 +408,4 @@ impl Finished {
         };
         Plan { again: Again::BackOff(problem), ..Plan::default() }.step(Step::Record(note))
     }
-}
-
-/// Keeps the request type in one place for the tests of the writes' order.
-#[cfg(test)]
-fn operations(plan: &Plan) -> Vec<&Request> {
-    plan.steps.iter().filter_map(|step| if let Step::Request(request) = step { Some(request) } else { None }).collect()
 }

@@ -1,6 +1,7 @@
 //! EndpointSlices as a whole: what a look at a Service leads to.
 
 use super::*;
+use crate::client::plan::Request;
 use crate::controllers::testing::{self, Server};
 
 fn key() -> ObjectKey {
@@ -156,4 +157,8 @@ fn creations_come_before_updates_and_deletions() {
     let plan = controller.reconcile(&server.cache.view(), &key(), server.now());
     assert_eq!(operations(&plan).len(), 3);
     assert!(operations(&plan).iter().all(|request| matches!(request.operation, Operation::Create { .. })));
+}
+
+fn operations(plan: &Plan) -> Vec<&Request> {
+    plan.steps.iter().filter_map(|step| if let Step::Request(request) = step { Some(request) } else { None }).collect()
 }

@@ -107,7 +107,7 @@ impl Monitor {
         let mut notes = Vec::new();
         for node in nodes {
             self.zones.add(node);
-            if self.known.get(&node.meta.name).is_none() {
+            if !self.known.contains_key(&node.meta.name) {
                 let name = &node.meta.name;
                 self.known.insert(name.clone(), node.meta.uid);
                 let message = format!("Node {name} event: Registered Node {name} in Controller");

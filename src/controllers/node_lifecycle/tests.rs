@@ -49,10 +49,10 @@ impl World {
     /// Lets some monitor passes go by, five seconds each.
     fn pass(&mut self, count: u64) {
         for _ in 0..count * 5 {
-            if self.server.seconds % 10 == 0 {
+            if self.server.seconds.is_multiple_of(10) {
                 self.renew();
             }
-            if self.server.seconds % 5 == 0 {
+            if self.server.seconds.is_multiple_of(5) {
                 self.server.reconcile(&*self.controllers[0], &monitor_key());
             }
             self.server.settle(&self.controllers, &mut self.later);

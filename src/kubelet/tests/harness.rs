@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::api::kind::Kind;
 use crate::api::meta::{Deletion, Epoch, Meta, Timestamp, Uid};
 use crate::api::name::Name;
+use crate::api::node::Node;
 use crate::api::object::{Object, Resource};
 use crate::api::pod::{
     ConditionStatus, Container, ContainerRole, Pod, PodCondition, PodConditionType, PodSpec, PodStatus, Probe,
@@ -33,9 +34,9 @@ const HOP: SimDuration = SimDuration::from_millis(1);
 /// What is on the event list.
 #[derive(Debug)]
 pub enum Happens {
-    ToApi(ApiMessage),
-    ToKubelet(KubeletInput, u32),
-    ToRuntime(RuntimeInput),
+    Api(ApiMessage),
+    Kubelet(KubeletInput, u32),
+    Runtime(RuntimeInput),
 }
 
 /// One line of what the kubelet wrote.
@@ -57,6 +58,8 @@ pub struct World {
     pub api: Api,
     /// Events that the kubelet and the runtime handled.
     pub handled: u64,
+    /// Timers that fired, the kubelet's lease aside.
+    pub timers: u64,
 }
 
 /// The API server: a map of pods, and whatever else was written.
@@ -65,7 +68,9 @@ pub struct Api {
     pub pods: BTreeMap<(Name, Name), Rc<Pod>>,
     pub others: BTreeMap<(Kind, Name, Name), Object>,
     pub revision: u64,
-    pub watch: Option<WatchId>,
+    pub watches: BTreeMap<Kind, WatchId>,
+    /// The revision of the last event of a kind: there is no history, so a watch from before it must list anew.
+    last_event: BTreeMap<Kind, u64>,
     pub lines: Vec<Line>,
     pub down: bool,
     /// The last status of pods that are gone.
@@ -84,11 +89,11 @@ impl Context<ApiMessage> for Effects<'_> {
         self.now
     }
     fn send_after(&mut self, delay: SimDuration, _: ProcessId, _: Lane, message: ApiMessage) {
-        self.queue.schedule(self.now + delay + HOP, Happens::ToApi(message));
+        self.queue.schedule(self.now + delay + HOP, Happens::Api(message));
     }
     fn set_timer(&mut self, at: SimTime, token: Token) -> TimerId {
         assert!(at >= self.now, "a timer in the past");
-        self.queue.schedule(at, Happens::ToKubelet(KubeletInput::Process(Input::Timer { token }), self.incarnation))
+        self.queue.schedule(at, Happens::Kubelet(KubeletInput::Process(Input::Timer { token }), self.incarnation))
     }
     fn cancel_timer(&mut self, id: TimerId) {
         self.queue.cancel(id);
@@ -102,7 +107,7 @@ impl Context<ApiMessage> for Effects<'_> {
 
 impl NodeContext for Effects<'_> {
     fn act(&mut self, action: Action) {
-        self.queue.schedule(self.now, Happens::ToRuntime(RuntimeInput::Act(action)));
+        self.queue.schedule(self.now, Happens::Runtime(RuntimeInput::Act(action)));
     }
 }
 
@@ -112,13 +117,13 @@ impl RuntimeContext for Effects<'_> {
     }
     fn set_timer(&mut self, at: SimTime, token: u64) -> TimerId {
         assert!(at >= self.now, "a timer in the past");
-        self.queue.schedule(at, Happens::ToRuntime(RuntimeInput::Timer { token }))
+        self.queue.schedule(at, Happens::Runtime(RuntimeInput::Timer { token }))
     }
     fn cancel_timer(&mut self, id: TimerId) {
         self.queue.cancel(id);
     }
     fn emit(&mut self, event: Event) {
-        self.queue.schedule(self.now, Happens::ToKubelet(KubeletInput::Runtime(event), self.incarnation));
+        self.queue.schedule(self.now, Happens::Kubelet(KubeletInput::Runtime(event), self.incarnation));
     }
 }
 
@@ -150,15 +155,16 @@ impl World {
             settings,
             api: Api::default(),
             handled: 0,
+            timers: 0,
         };
-        world.queue.schedule(SimTime::ZERO, Happens::ToKubelet(KubeletInput::Process(Input::Start), 0));
+        world.queue.schedule(SimTime::ZERO, Happens::Kubelet(KubeletInput::Process(Input::Start), 0));
         world
     }
 
     /// Puts images into the node's store.
     pub fn with_images(mut self, images: &[&str]) -> Self {
         for image in images {
-            self.queue.schedule(SimTime::ZERO, Happens::ToRuntime(RuntimeInput::AddImage(Name::new(image))));
+            self.queue.schedule(SimTime::ZERO, Happens::Runtime(RuntimeInput::AddImage(Name::new(image))));
         }
         self.run_to(5_000);
         self
@@ -180,23 +186,30 @@ impl World {
     }
 
     fn handle(&mut self, now: SimTime, event: Happens) {
+        let lease = crate::kubelet::tokens::Timer::Lease.token();
+        let fired = match &event {
+            Happens::Kubelet(KubeletInput::Process(Input::Timer { token }), _) => *token != lease,
+            Happens::Runtime(RuntimeInput::Timer { .. }) => true,
+            _ => false,
+        };
+        self.timers += u64::from(fired);
         let mut effects = Effects { queue: &mut self.queue, incarnation: self.incarnation, now };
         match event {
-            Happens::ToKubelet(input, incarnation) => {
+            Happens::Kubelet(input, incarnation) => {
                 if let Some(kubelet) = self.kubelet.as_mut().filter(|_| incarnation == self.incarnation) {
                     self.handled += 1;
                     kubelet.handle(input, &mut effects);
                 }
             }
-            Happens::ToRuntime(input) => {
+            Happens::Runtime(input) => {
                 self.handled += 1;
                 self.runtime.handle(input, &mut effects);
             }
-            Happens::ToApi(message) => {
+            Happens::Api(message) => {
                 if !self.api.down {
                     for answer in self.api.handle(message, now) {
                         let input = KubeletInput::Process(Input::Message { from: API, message: answer });
-                        self.queue.schedule(now + HOP, Happens::ToKubelet(input, self.incarnation));
+                        self.queue.schedule(now + HOP, Happens::Kubelet(input, self.incarnation));
                     }
                 }
             }
@@ -207,26 +220,26 @@ impl World {
     pub fn stop_kubelet(&mut self) {
         self.kubelet = None;
         self.incarnation += 1;
-        self.api.watch = None;
+        self.api.watches.clear();
     }
 
     /// Begins a new kubelet.
     pub fn start_kubelet(&mut self) {
         let now = self.queue.now();
         self.kubelet = Some(Kubelet::new(self.settings.clone(), now));
-        self.queue.schedule(now, Happens::ToKubelet(KubeletInput::Process(Input::Start), self.incarnation));
+        self.queue.schedule(now, Happens::Kubelet(KubeletInput::Process(Input::Start), self.incarnation));
     }
 
     /// Lets the kubelet handle an input now.
     pub fn tell(&mut self, input: KubeletInput) {
-        self.queue.schedule(self.queue.now(), Happens::ToKubelet(input, self.incarnation));
+        self.queue.schedule(self.queue.now(), Happens::Kubelet(input, self.incarnation));
     }
 
     fn push(&mut self, event: WatchEvent) {
         let now = self.queue.now();
         if let Some(message) = self.api.event(event) {
             let input = KubeletInput::Process(Input::Message { from: API, message });
-            self.queue.schedule(now + HOP, Happens::ToKubelet(input, self.incarnation));
+            self.queue.schedule(now + HOP, Happens::Kubelet(input, self.incarnation));
         }
     }
 
@@ -261,6 +274,12 @@ impl World {
         let mut pod = Pod::clone(&self.pod(name));
         change(&mut pod);
         let object = self.api.store(pod);
+        self.push(WatchEvent::Modified(object));
+    }
+
+    /// Changes the node as somebody else would.
+    pub fn change_node(&mut self, change: impl FnOnce(&mut Node)) {
+        let object = self.api.change_node(change).expect("the node is there");
         self.push(WatchEvent::Modified(object));
     }
 
@@ -320,8 +339,25 @@ impl Api {
         Object::Pod(pod)
     }
 
+    fn change_node(&mut self, change: impl FnOnce(&mut Node)) -> Option<Object> {
+        self.revision += 1;
+        let object = self.others.values_mut().find(|object| object.kind() == Kind::Node)?;
+        let mut node = Node::clone(Node::of(object)?);
+        change(&mut node);
+        node.meta.resource_version = std::cell::Cell::new(self.revision);
+        *object = node.boxed();
+        Some(object.clone())
+    }
+
     fn event(&mut self, event: WatchEvent) -> Option<ApiMessage> {
-        self.watch.map(|watch| ApiMessage::Watch { watch, events: vec![event] })
+        let kind = match &event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) | WatchEvent::Deleted { object, .. } => {
+                object.kind()
+            }
+            WatchEvent::Bookmark { .. } | WatchEvent::Error(_) => return None,
+        };
+        self.last_event.insert(kind, self.revision);
+        self.watches.get(&kind).map(|watch| ApiMessage::Watch { watch: *watch, events: vec![event] })
     }
 
     fn handle(&mut self, message: ApiMessage, now: SimTime) -> Vec<ApiMessage> {
@@ -336,13 +372,18 @@ impl Api {
     fn answer(&mut self, operation: Operation, now: SimTime) -> (Result<Answer, Status>, Option<WatchEvent>) {
         let not_found = |name: &str| (Err(Status::not_found(Kind::Pod, name)), None);
         match operation {
-            Operation::List { .. } => {
-                let items = self.pods.values().map(|pod| Object::Pod(pod.clone())).collect();
+            Operation::List { scope, .. } => {
+                let pods = self.pods.values().map(|pod| Object::Pod(pod.clone()));
+                let all = pods.chain(self.others.values().cloned());
+                let items = all.filter(|object| object.kind() == scope.kind).collect();
                 let list = Answer::List { items, revision: self.revision, continue_token: None, remaining: None };
                 (Ok(list), None)
             }
-            Operation::Watch { watch, .. } => {
-                self.watch = Some(watch);
+            Operation::Watch { watch, scope, after, .. } => {
+                if after < self.last_event.get(&scope.kind).copied() {
+                    return (Err(Status::new(Reason::Expired, "too old resource version")), None);
+                }
+                self.watches.insert(scope.kind, watch);
                 (Ok(Answer::WatchStarted), None)
             }
             Operation::Get { key } => match self.others.get(&(key.kind, key.namespace, key.name.clone())) {
@@ -355,8 +396,11 @@ impl Api {
                 if self.others.contains_key(&key) {
                     return (Err(Status::new(Reason::AlreadyExists, "exists")), None);
                 }
+                self.revision += 1;
+                object.meta().resource_version.set(self.revision);
                 self.others.insert(key, object.clone());
-                (Ok(Answer::Object(object)), None)
+                let event = (object.kind() == Kind::Node).then(|| WatchEvent::Added(object.clone()));
+                (Ok(Answer::Object(object)), event)
             }
             Operation::Update { object, .. } => {
                 self.log_other("UPDATE", &object, now);
@@ -410,7 +454,8 @@ impl Api {
                     let ready = status.conditions.iter().find(|condition| condition.kind == "Ready");
                     let ready = ready.map(|condition| format!("{:?}", condition.status)).unwrap_or_default();
                     self.log(&key.name, format!("PATCH nodes/status Ready={ready}"), now);
-                    (Ok(Answer::Done), None)
+                    let object = self.change_node(|node| node.status = status);
+                    (Ok(Answer::Done), object.map(WatchEvent::Modified))
                 }
                 other => panic!("the kubelet sent {other:?}"),
             },

@@ -114,7 +114,7 @@ fn an_image_that_must_not_be_pulled_is_waited_for() {
     world.run(12_000);
     world
         .queue
-        .schedule(world.queue.now(), Happens::ToRuntime(RuntimeInput::AddImage(Name::of("localhost/ks/absent:9"))));
+        .schedule(world.queue.now(), Happens::Runtime(RuntimeInput::AddImage(Name::of("localhost/ks/absent:9"))));
     world.run(30_000);
     check_first(&world, K5B, "never", 4, 2);
     let tries = world.times("never", "is not present with pull policy of Never");

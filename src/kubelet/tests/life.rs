@@ -59,3 +59,28 @@ fn an_idle_machine_runs_a_pod_in_six_tenths_of_a_second() {
     assert!((400..=700).contains(&since[1]), "sandbox after {} ms", since[1]);
     assert!((500..=1000).contains(&since[2]), "running after {} ms", since[2]);
 }
+
+#[test]
+fn a_running_pod_takes_little_memory() {
+    use std::mem::size_of;
+    let worker = size_of::<crate::kubelet::worker::Worker>();
+    let container = size_of::<crate::kubelet::worker::Record>();
+    let instance = size_of::<crate::runtime::instance::Instance>();
+    assert!(worker + container + instance <= 400, "worker {worker}, container {container}, instance {instance}");
+    let mut world = world();
+    world.create("p", spec(Always, 30, vec![super::harness::container("c", "traps")]));
+    world.run(5_000);
+    let kubelet = world.kubelet.as_ref().expect("it runs");
+    assert!(kubelet.unwritten() == 0, "no second copy of a status that the API has");
+}
+
+#[test]
+fn a_simple_pod_costs_few_timers() {
+    let mut world = world();
+    world.run_to(20_000);
+    let before = world.timers;
+    world.create("p", spec(Always, 30, vec![container("c", "traps")]));
+    world.run(5_000);
+    // Sandbox, create and start in the runtime; volumes, three status writes and at most one relist in the kubelet.
+    assert!(world.timers - before <= 8, "{}", world.timers - before);
+}

@@ -1,5 +1,6 @@
 //! Stories of a kubelet with a simulated runtime, held against recordings of a real one.
 
+mod chaos;
 mod check;
 mod crash;
 mod harness;

@@ -12,7 +12,7 @@ use crate::runtime::simulated::RuntimeInput;
 use crate::runtime::span::Spread;
 
 use super::check::check;
-use super::harness::{Happens, World, container, probe, spec};
+use super::harness::{Happens, World, container, init, probe, spec};
 
 const K1Q: &str = include_str!("../../../tests/golden/kubelet/k1q/kubelet-writes.txt");
 
@@ -72,9 +72,24 @@ fn a_new_image_is_in_the_status_at_the_next_look() {
     let mut world = world();
     world.run_to(25_000);
     let before = world.times("kn1", "nodes/status").len();
-    world.queue.schedule(world.queue.now(), Happens::ToRuntime(RuntimeInput::AddImage(Name::of("late:1"))));
+    world.queue.schedule(world.queue.now(), Happens::Runtime(RuntimeInput::AddImage(Name::of("late:1"))));
     world.run_to(31_000);
     assert_eq!(world.times("kn1", "nodes/status")[before..].iter().map(|at| at / 1000).collect::<Vec<_>>(), [30]);
+}
+
+#[test]
+fn a_node_that_was_called_lost_says_that_it_is_ready_at_the_next_look() {
+    let mut world = world();
+    world.run_to(62_000);
+    let before = world.times("kn1", "nodes/status").len();
+    world.change_node(|node| {
+        for condition in node.status.conditions.iter_mut().filter(|condition| condition.kind == "Ready") {
+            condition.status = ConditionStatus::Unknown;
+        }
+    });
+    world.run_to(90_000);
+    let writes = world.times("kn1", "nodes/status");
+    assert_eq!(writes[before..].iter().map(|at| at / 1000).collect::<Vec<_>>(), [70]);
 }
 
 #[test]
@@ -129,7 +144,7 @@ fn a_machine_that_crashed_gets_new_sandboxes_and_counts_restarts() {
     world.run_to(15_000);
     let address = world.pod("p").status.pod_ip;
     world.stop_kubelet();
-    world.queue.schedule(world.queue.now(), Happens::ToRuntime(RuntimeInput::MachineRestarted));
+    world.queue.schedule(world.queue.now(), Happens::Runtime(RuntimeInput::MachineRestarted));
     world.run_to(30_000);
     assert_eq!(world.runtime.running(), 0);
     world.start_kubelet();
@@ -140,6 +155,27 @@ fn a_machine_that_crashed_gets_new_sandboxes_and_counts_restarts() {
     assert_eq!(status.containers[0].restart_count, 1);
     assert_eq!(status.containers[0].last_state.as_ref().map(|last| last.exit_code), Some(255));
     assert!(status.pod_ip.is_some() && status.pod_ip != address, "a new sandbox has a new address");
+}
+
+#[test]
+fn init_containers_run_again_in_a_new_sandbox() {
+    let done = ImageModel {
+        exit: Some(ExitModel { after: Spread::millis(500), codes: vec![0], out_of_memory: false }),
+        ..ImageModel::default()
+    };
+    let mut world = World::new(vec![("done", done)], |_, _| {}).with_images(&["done", "quick"]);
+    world.create("p", spec(Always, 30, vec![init("i", "done"), container("c", "quick")]));
+    world.run_to(15_000);
+    assert!(world.pod("p").status.is_ready());
+    world.stop_kubelet();
+    world.queue.schedule(world.queue.now(), Happens::Runtime(RuntimeInput::MachineRestarted));
+    world.run_to(20_000);
+    world.start_kubelet();
+    world.run_to(35_000);
+    let status = &world.pod("p").status;
+    assert!(status.is_ready());
+    let counts = (status.init_containers[0].restart_count, status.containers[0].restart_count);
+    assert_eq!(counts, (1, 1));
 }
 
 #[test]
@@ -171,7 +207,7 @@ fn a_write_that_no_server_answered_is_made_again() {
     world.api.down = false;
     world.queue.schedule(
         world.queue.now(),
-        Happens::ToKubelet(
+        Happens::Kubelet(
             KubeletInput::Process(crate::engine::process::Input::ConnectionLost { peer: super::harness::API }),
             0,
         ),
@@ -225,6 +261,25 @@ fn a_pod_that_does_not_fit_is_rejected_in_one_write() {
     world.delete("second", 30);
     world.run(12_000);
     assert!(!world.exists("second"), "a rejected pod is deleted from the API when somebody deletes it");
+}
+
+#[test]
+fn room_that_a_deleted_pod_leaves_is_there_for_the_next_one() {
+    let mut world = world();
+    let sized = || {
+        let mut spec = spec(Always, 30, vec![container("c", "quick")]);
+        spec.requests = Resources { milli_cpu: 3000, ..Resources::default() };
+        spec
+    };
+    world.create("first", sized());
+    world.run(3_000);
+    world.delete("first", 30);
+    while world.exists("first") {
+        world.run(1);
+    }
+    world.create("second", sized());
+    world.run(3_000);
+    assert!(world.pod("second").status.is_ready());
 }
 
 #[test]

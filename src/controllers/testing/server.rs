@@ -1,171 +1,22 @@
-//! What the controllers' tests share: small objects, and an API server without delay that carries plans out.
+//! An API server without delay that carries plans out: what the controllers' tests act on.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use k8s_openapi::api::core::v1 as core;
-
-use crate::api::int_or_string::IntOrString;
 use crate::api::kind::Kind;
-use crate::api::meta::{Deletion, Epoch, Labels, Meta, ObjectKey, Timestamp, Uid};
+use crate::api::meta::{Deletion, Meta, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
-use crate::api::network::{EndpointSlice, Service};
-use crate::api::node::{Node, NodeCondition, NodeStatus};
+use crate::api::network::EndpointSlice;
+use crate::api::node::NodeStatus;
 use crate::api::object::{Object, Resource};
-use crate::api::plain::Namespace;
-use crate::api::pod::{
-    ConditionStatus, ContainerState, ContainerStatus, Pod, PodCondition, PodConditionType, PodPhase, PodSpec,
-    PodStatus, PodTemplate, QosClass, RestartPolicy,
-};
-use crate::api::resources::Resources;
-use crate::api::selector::Selector;
-use crate::api::workload::{
-    Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSet, ReplicaSetStatus,
-};
 use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part, Patch, Propagation, TypedPatch};
 use crate::apiserver::status::Status;
 use crate::client::controller::{Change, Controller};
 use crate::client::plan::{Again, Outcome, Plan, Request, Step};
 use crate::client::view::{Cache, Now};
-use crate::engine::time::{SimDuration, SimTime};
+use crate::engine::time::SimDuration;
 
-/// The present, some seconds after 1970 and after the beginning.
-pub fn now_at(seconds: u64) -> Now {
-    Now { at: SimTime::ZERO + SimDuration::from_secs(seconds), epoch: Epoch(0) }
-}
-
-/// A pod specification with one container.
-pub fn pod_spec(image: &str) -> PodSpec {
-    let container = core::Container { name: "app".into(), image: Some(image.into()), ..Default::default() };
-    PodSpec {
-        full: core::PodSpec { containers: vec![container], ..Default::default() },
-        containers: Vec::new(),
-        init_count: 0,
-        requests: Resources::default(),
-        scoring_requests: Resources::default(),
-        host_ports: Vec::new(),
-        priority: 0,
-        restart_policy: RestartPolicy::Always,
-        grace_seconds: 30,
-        qos: QosClass::BestEffort,
-    }
-}
-
-/// A template whose pods wear the label `app`.
-pub fn template(app: &str, image: &str) -> PodTemplate {
-    PodTemplate { labels: Labels::NONE.with("app", app), annotations: Labels::NONE, spec: Rc::new(pod_spec(image)) }
-}
-
-/// A selector for one label.
-pub fn selector(key: &str, value: &str) -> Selector {
-    Selector::everything().with(key, value)
-}
-
-fn meta(name: &str, uid: u128) -> Meta {
-    Meta { name: name.into(), namespace: "default".into(), uid: Uid(uid), generation: 1, ..Meta::default() }
-}
-
-/// A Deployment in the namespace `default`, with surge 1, unavailability 1 and a progress deadline of 60 seconds.
-pub fn deployment(name: &str, replicas: i32) -> Deployment {
-    Deployment {
-        meta: meta(name, 1),
-        spec: DeploymentSpec {
-            replicas,
-            selector: Rc::new(selector("app", name)),
-            template: Rc::new(template(name, "img:v1")),
-            strategy: DeploymentStrategy::RollingUpdate {
-                max_surge: IntOrString::Int(1),
-                max_unavailable: IntOrString::Int(1),
-            },
-            min_ready_seconds: 0,
-            revision_history_limit: 10,
-            paused: false,
-            progress_deadline_seconds: Some(60),
-        },
-        status: DeploymentStatus::default(),
-    }
-}
-
-/// Sets surge and unavailability.
-pub fn set_budget(deployment: &mut Deployment, surge: i32, unavailable: i32) {
-    let (max_surge, max_unavailable) = (IntOrString::Int(surge), IntOrString::Int(unavailable));
-    deployment.spec.strategy = DeploymentStrategy::RollingUpdate { max_surge, max_unavailable };
-}
-
-/// A ReplicaSet of a Deployment.
-pub fn replica_set(deployment: &Deployment, number: u32, replicas: i32) -> ReplicaSet {
-    let mut meta = meta(&format!("{}-{number}", deployment.meta.name), 100 + u128::from(number));
-    meta.owners = Some([super::owner::controller_reference(deployment)].into());
-    ReplicaSet {
-        meta,
-        replicas,
-        min_ready_seconds: 0,
-        selector: deployment.spec.selector.clone(),
-        template: deployment.spec.template.clone(),
-        status: ReplicaSetStatus::default(),
-    }
-}
-
-/// A running pod with the label `app` of its name that has been ready since a date.
-pub fn ready_pod(name: &str, since: i64) -> Pod {
-    let condition = PodCondition {
-        kind: PodConditionType::Ready,
-        status: ConditionStatus::True,
-        reason: None,
-        message: None,
-        last_transition: Timestamp(since),
-        observed_generation: 0,
-    };
-    let mut meta = meta(name, 1000);
-    meta.labels = Labels::NONE.with("app", name);
-    let status = PodStatus { phase: PodPhase::Running, conditions: vec![condition], ..PodStatus::default() };
-    Pod { meta, spec: Rc::new(pod_spec("img:v1")), node: None, token_volume: None, status }
-}
-
-/// The status of a running container.
-pub fn container_status(name: &str, restart_count: u32) -> ContainerStatus {
-    ContainerStatus {
-        name: name.into(),
-        image: Name::EMPTY,
-        image_id: Name::EMPTY,
-        container_id: Name::EMPTY,
-        state: ContainerState::Running { started_at: Timestamp(0) },
-        last_state: None,
-        ready: true,
-        started: Some(true),
-        restart_count,
-    }
-}
-
-/// A node that says it is ready.
-pub fn node(name: &str) -> Node {
-    let ready = NodeCondition {
-        kind: "Ready".into(),
-        status: ConditionStatus::True,
-        reason: "KubeletReady".into(),
-        message: "kubelet is posting ready status".into(),
-        last_heartbeat: Timestamp(0),
-        last_transition: Timestamp(0),
-    };
-    Node {
-        meta: Meta { name: name.into(), uid: Uid(7), ..Meta::default() },
-        pod_cidr: None,
-        provider_id: None,
-        unschedulable: false,
-        taints: [].into(),
-        status: NodeStatus { conditions: vec![ready], ..NodeStatus::default() },
-    }
-}
-
-/// An active namespace.
-pub fn namespace(name: &str) -> Namespace {
-    Namespace {
-        meta: Meta { name: name.into(), uid: Uid(8), ..Meta::default() },
-        finalizers: [Name::of("kubernetes")].into(),
-        terminating: false,
-        conditions: [].into(),
-    }
-}
+use super::now_at;
 
 /// An API server, cache and clock in one: writes are visible at once, and every plan is carried out to its end.
 #[derive(Default)]
@@ -381,7 +232,7 @@ impl Server {
                 let mut items: Vec<Object> = Vec::new();
                 macro_rules! list {
                     ($($kind:ident)*) => { match scope.kind {
-                        $(Kind::$kind => items.extend(view.list::<crate::controllers::testing::kinds::$kind>()
+                        $(Kind::$kind => items.extend(view.list::<kinds::$kind>()
                             .cloned().map(Object::$kind)),)*
                     } };
                 }
@@ -454,7 +305,7 @@ impl Server {
                         merged.spec = old.spec.clone();
                         merged.meta.labels = old.meta.labels.clone();
                     }
-                    Part::Main => merged.status = old.status.clone(),
+                    Part::Main | Part::Finalize => merged.status = old.status.clone(),
                 }
                 merged.boxed()
             }
@@ -465,7 +316,7 @@ impl Server {
                         merged = (**old).clone();
                         merged.status = new.status.clone();
                     }
-                    Part::Main => {
+                    Part::Main | Part::Finalize => {
                         merged.status = old.status.clone();
                         merged.meta.generation = old.meta.generation + i64::from(new.replicas != old.replicas);
                     }
@@ -482,6 +333,12 @@ impl Server {
         self.writes.push(format!("update {what}{key}"));
         let mut new = new;
         new.meta_mut();
+        if let Object::Namespace(namespace) = &new
+            && namespace.finalizers.is_empty()
+        {
+            self.vanish(&key);
+            return Ok(Answer::Object(new));
+        }
         self.put(new.clone());
         Ok(Answer::Object(new))
     }
@@ -574,46 +431,4 @@ mod kinds {
     pub use crate::api::plain::*;
     pub use crate::api::pod::Pod;
     pub use crate::api::workload::{Deployment, ReplicaSet};
-}
-
-/// A Service with one port `http` at 80 for the pods with the label `app`.
-pub fn service(name: &str, app: &str, target: i32) -> Service {
-    let port = core::ServicePort {
-        name: Some("http".into()),
-        port: 80,
-        protocol: Some("TCP".into()),
-        target_port: Some(IntOrString::Int(target)),
-        ..Default::default()
-    };
-    let spec = core::ServiceSpec {
-        ports: Some(vec![port]),
-        cluster_ip: Some("10.96.0.1".into()),
-        ip_families: Some(vec!["IPv4".into()]),
-        ..Default::default()
-    };
-    Service {
-        meta: Meta { generation: 0, ..meta(name, 50) },
-        spec: Rc::new(spec),
-        selector: Some(Rc::new(selector("app", app))),
-        status: Rc::default(),
-    }
-}
-
-/// The same Service with another target port.
-pub fn service_like(service: &Service, target: i32) -> Service {
-    let mut changed = service.clone();
-    for port in Rc::make_mut(&mut changed.spec).ports.iter_mut().flatten() {
-        port.target_port = Some(IntOrString::Int(target));
-    }
-    changed
-}
-
-/// A ready pod with an address on `node-1`, named after its label and number.
-pub fn endpoint_pod(app: &str, number: u8) -> Pod {
-    let mut pod = ready_pod(app, 50);
-    pod.meta.name = format!("{app}-{number}").into();
-    pod.meta.uid = Uid(5000 + u128::from(number));
-    pod.node = Some("node-1".into());
-    pod.status.pod_ip = Some(std::net::IpAddr::from([10, 244, 1, number]));
-    pod
 }

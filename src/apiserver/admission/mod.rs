@@ -1,0 +1,200 @@
+//! Admission: what the server adds to objects and refuses before they are stored, one plugin per file.
+//!
+//! - `namespace_lifecycle`: no content in namespaces that are missing or going
+//! - `service_account`: every pod has an account and its token
+//! - `taint_nodes`: new nodes take no pods before they are ready
+//! - `priority`: priority classes become numbers
+//! - `default_tolerations`: pods stay five minutes on a node that is lost
+//! - `pod_topology_labels`: a bound pod carries the zone and region of its node
+//! - `specs`: a pod template's specification is admitted once for all its pods
+//!
+//! Plugins see the server's watch caches. What they need and do not find there is looked up in etcd by the server, which
+//! then asks them again; they never wait themselves.
+
+mod default_tolerations;
+mod namespace_lifecycle;
+mod pod_topology_labels;
+mod priority;
+mod service_account;
+mod specs;
+mod taint_nodes;
+
+use std::rc::Rc;
+
+use crate::api::kind::Kind;
+use crate::api::meta::{Labels, ObjectKey};
+use crate::api::name::Name;
+use crate::api::object::{Object, Resource};
+use crate::api::pod::{Pod, PodSpec};
+use crate::engine::random::Stream;
+use crate::engine::time::{SimDuration, SimTime};
+
+use super::cache::WatchCache;
+use super::status::Status;
+
+pub use namespace_lifecycle::NamespaceLifecycle;
+pub use service_account::Accounts;
+pub use specs::Specs;
+
+/// What happens to the object (`admission.Operation`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verb {
+    /// It is created.
+    Create,
+    /// It is replaced or patched.
+    Update,
+    /// It is deleted.
+    Delete,
+}
+
+/// What a plugin is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    /// What happens.
+    pub verb: Verb,
+    /// To which object.
+    pub key: &'a ObjectKey,
+    /// True if only the status or another subresource is concerned.
+    pub subresource: bool,
+}
+
+/// What plugins can know.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    caches: &'a [WatchCache],
+    /// What was read from etcd for this request because the caches did not have it.
+    looked_up: &'a [(ObjectKey, Option<Object>)],
+    /// The present.
+    pub now: SimTime,
+}
+
+/// Why a plugin does not let an object pass.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It is refused.
+    Status(Box<Status>),
+    /// The server must look this object up in etcd after a while and ask again.
+    LookUp {
+        /// The object.
+        key: ObjectKey,
+        /// How long to wait first.
+        after: SimDuration,
+    },
+}
+
+/// One admission plugin.
+pub trait Plugin {
+    /// What the real one is called, as in `--enable-admission-plugins`.
+    fn name(&self) -> &'static str;
+
+    /// Refuses the request as such.
+    fn check(&mut self, _attributes: Attributes<'_>, _facts: Facts<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// Changes an object that is created or replaced; of pods everything but the shared specification.
+    fn admit(&self, _: Attributes<'_>, _: Facts<'_>, _object: &mut Object, _: &mut Stream) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// A number for everything outside the specification that [`Plugin::admit_spec`] depends on.
+    fn spec_facts(&self, _pod: &Pod, _facts: Facts<'_>) -> Result<u64, Refusal> {
+        Ok(0)
+    }
+
+    /// Changes the specification of a pod that is created. Called once for all pods that share it and the facts.
+    fn admit_spec(&self, _pod: &Pod, _facts: Facts<'_>, _spec: &mut PodSpec) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// All plugins in the order of the real server (kubeapiserver/options/plugins.go), and the specifications admitted.
+pub struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
+    specs: Specs,
+    tokens: Stream,
+}
+
+impl Chain {
+    /// The default plugins. `tokens` draws the letters of token volumes.
+    pub fn new(accounts: Accounts, tokens: Stream) -> Chain {
+        let plugins: Vec<Box<dyn Plugin>> = vec![
+            Box::new(NamespaceLifecycle::default()),
+            Box::new(service_account::ServiceAccount { accounts }),
+            Box::new(taint_nodes::TaintNodesByCondition),
+            Box::new(priority::Priority),
+            Box::new(default_tolerations::DefaultTolerationSeconds),
+        ];
+        Chain { plugins, specs: Specs::default(), tokens }
+    }
+
+    /// Forgets what a restart forgets.
+    pub fn restart(&mut self) {
+        self.specs = Specs::default();
+    }
+
+    /// Lets a request pass or refuses it as such.
+    pub fn check(&mut self, attributes: Attributes<'_>, facts: Facts<'_>) -> Result<(), Refusal> {
+        self.plugins.iter_mut().try_for_each(|plugin| plugin.check(attributes, facts))
+    }
+
+    /// Admits an object that is about to be created.
+    pub fn create(&mut self, key: &ObjectKey, facts: Facts<'_>, object: &mut Object) -> Result<(), Refusal> {
+        let attributes = Attributes { verb: Verb::Create, key, subresource: false };
+        self.check(attributes, facts)?;
+        if let Object::Pod(pod) = object {
+            let admitted = self.specs.admit(&self.plugins, pod, facts)?;
+            Rc::make_mut(pod).spec = admitted;
+        }
+        let Chain { plugins, tokens, .. } = self;
+        plugins.iter().try_for_each(|plugin| plugin.admit(attributes, facts, object, tokens))
+    }
+
+    /// Labels that a pod gets when it is bound.
+    pub fn labels_of_node(&self, node: &Name, facts: Facts<'_>) -> Labels {
+        pod_topology_labels::labels_of_node(node, facts)
+    }
+}
+
+impl<'a> Facts<'a> {
+    /// What the caches show, and what was looked up for this request.
+    pub fn new(caches: &'a [WatchCache], looked_up: &'a [(ObjectKey, Option<Object>)], now: SimTime) -> Facts<'a> {
+        Facts { caches, looked_up, now }
+    }
+
+    /// An object as the cache knows it.
+    pub fn cached<R: Resource>(&self, namespace: &Name, name: &Name) -> Option<&'a Rc<R>> {
+        let key = ObjectKey { kind: R::KIND, namespace: namespace.clone(), name: name.clone() };
+        R::of(&self.caches[R::KIND as usize].get(&key)?.object)
+    }
+
+    /// What etcd said about an object; none if it was not asked.
+    pub fn looked_up<R: Resource>(&self, namespace: &Name, name: &Name) -> Option<Option<&'a Rc<R>>> {
+        let meant = |key: &ObjectKey| key.kind == R::KIND && key.namespace == *namespace && key.name == *name;
+        let (_, object) = self.looked_up.iter().find(|(key, _)| meant(key))?;
+        Some(object.as_ref().and_then(R::of))
+    }
+
+    /// All objects of a kind that the cache knows, in no order.
+    pub fn all<R: Resource>(&self) -> impl Iterator<Item = &'a Rc<R>> {
+        self.caches[R::KIND as usize].unordered().filter_map(R::of)
+    }
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        Refusal::Status(Box::new(status))
+    }
+}
+
+impl From<Box<Status>> for Refusal {
+    fn from(status: Box<Status>) -> Self {
+        Refusal::Status(status)
+    }
+}
+
+/// `pods "x" is forbidden: ...`; an object whose name is still to be made is called by its prefix (admission: `NewForbidden`).
+fn forbidden(kind: Kind, meta_name: &Name, generate: Option<&Name>, why: impl std::fmt::Display) -> Refusal {
+    let name = if meta_name.is_empty() { generate.unwrap_or(meta_name) } else { meta_name };
+    Status::forbidden(kind, name, why).into()
+}

@@ -1,0 +1,216 @@
+//! The watch cache of one kind: the objects as far as etcd's watch has told, and the latest changes.
+//!
+//! Always somewhat behind etcd. Lists at any revision, the first attempt of an update, and all watches are served from it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::api::kind::Kind;
+use crate::api::meta::ObjectKey;
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::engine::hash::Map;
+use crate::engine::time::{SimDuration, SimTime};
+use crate::etcd::key::Key;
+use crate::etcd::watch::WatchEvent;
+
+use super::selection::{Selection, Trigger};
+use super::size;
+use super::status::{Reason, Status};
+use super::storage::Stored;
+
+/// The ring of changes holds at least so many (cacher: `defaultLowerBoundCapacity`).
+const LEAST_CHANGES: usize = 100;
+/// The ring of changes holds at most so many (cacher: `defaultUpperBoundCapacity`).
+const MOST_CHANGES: usize = 100 * 1024;
+/// The ring grows while its changes are all younger than this (cacher: `eventFreshDuration`, by default 75 s).
+const FRESH: SimDuration = SimDuration::from_secs(75);
+
+/// An object in the cache, with its key in etcd so that a write need not build it again.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The object.
+    pub object: Object,
+    /// The key.
+    pub key: Key,
+}
+
+/// One change of one object.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The revision of the write.
+    pub revision: u64,
+    /// The object before; none if it was created.
+    pub old: Option<Object>,
+    /// The object after; none if it was deleted.
+    pub new: Option<Object>,
+    /// The bytes of what is sent about it.
+    pub bytes: u64,
+    at: SimTime,
+}
+
+/// The watch cache of one kind.
+#[derive(Debug)]
+pub struct WatchCache {
+    /// The kind.
+    pub kind: Kind,
+    objects: Map<ObjectKey, Entry>,
+    by_node: BTreeMap<Name, BTreeSet<ObjectKey>>,
+    ring: VecDeque<Change>,
+    capacity: usize,
+    /// Changes after this revision are all in the ring.
+    complete_after: u64,
+    revision: u64,
+    ready: bool,
+}
+
+impl WatchCache {
+    /// An empty cache that has not been filled.
+    pub fn new(kind: Kind) -> WatchCache {
+        WatchCache {
+            kind,
+            objects: Map::default(),
+            by_node: BTreeMap::new(),
+            ring: VecDeque::new(),
+            capacity: LEAST_CHANGES,
+            complete_after: 0,
+            revision: 0,
+            ready: false,
+        }
+    }
+
+    /// True once the first list is complete, until the watch of etcd is lost.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// The cache shows at least all writes up to this revision.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Begins anew: the next list replaces everything.
+    pub fn reset(&mut self) {
+        *self = WatchCache::new(self.kind);
+    }
+
+    /// Takes in an object of the first list.
+    pub fn fill(&mut self, key: Key, object: Object) {
+        let place = object.key();
+        self.index(&place, None, Some(&object));
+        self.objects.insert(place, Entry { object, key });
+    }
+
+    /// The first list is complete and showed this revision.
+    pub fn filled(&mut self, revision: u64) {
+        self.ready = true;
+        self.revision = revision;
+        self.complete_after = revision;
+    }
+
+    /// Everything up to a revision has been seen, though nothing may have changed.
+    pub fn advance(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
+    }
+
+    /// Takes in a change that etcd tells of; none if it is no object or was known.
+    pub fn apply(&mut self, event: &WatchEvent<Stored>, now: SimTime) -> Option<&Change> {
+        let revision = event.kv.modified;
+        let new = event.kv.value.as_ref().and_then(Stored::object).cloned();
+        let previous = || event.previous.as_ref()?.value.as_ref()?.object();
+        let place = new.as_ref().or_else(previous)?.key();
+        let old = match &new {
+            Some(object) => {
+                let entry = Entry { object: object.clone(), key: event.kv.key.clone() };
+                self.objects.insert(place.clone(), entry)
+            }
+            None => self.objects.remove(&place),
+        };
+        let old = old.map(|entry| entry.object);
+        self.index(&place, old.as_ref(), new.as_ref());
+        self.revision = self.revision.max(revision);
+        let bytes = new.as_ref().or(old.as_ref()).map_or(0, size::of);
+        self.remember(Change { revision, old, new, bytes, at: now });
+        self.ring.back()
+    }
+
+    fn remember(&mut self, change: Change) {
+        let now = change.at;
+        if self.ring.len() == self.capacity {
+            let fresh = |change: Option<&Change>| change.is_some_and(|change| now.since(change.at) < FRESH);
+            if fresh(self.ring.front()) && self.capacity < MOST_CHANGES {
+                self.capacity = (2 * self.capacity).min(MOST_CHANGES);
+            } else if !fresh(self.ring.get(self.ring.len() - self.capacity / 4)) {
+                self.capacity = (self.capacity / 2).max(LEAST_CHANGES);
+            }
+        }
+        let full = self.ring.len() >= self.capacity;
+        while self.ring.len() >= self.capacity {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(change);
+        if full && let Some(oldest) = self.ring.front() {
+            // What came between the forgotten change and this one did not concern the kind, but the real cache
+            // does not know that (watchCache, `getAllEventsSinceLocked`).
+            self.complete_after = oldest.revision - 1;
+        }
+    }
+
+    /// Files a pod under its node; kinds without nodes are not filed.
+    fn index(&mut self, place: &ObjectKey, old: Option<&Object>, new: Option<&Object>) {
+        fn node(object: Option<&Object>) -> Option<&Name> {
+            match object {
+                Some(Object::Pod(pod)) => pod.node.as_ref(),
+                _ => None,
+            }
+        }
+        let (old, new) = (node(old), node(new));
+        if old == new {
+            return;
+        }
+        if let Some(node) = old
+            && let Some(places) = self.by_node.get_mut(node)
+        {
+            places.remove(place);
+            if places.is_empty() {
+                self.by_node.remove(node);
+            }
+        }
+        if let Some(node) = new {
+            self.by_node.entry(node.clone()).or_default().insert(place.clone());
+        }
+    }
+
+    /// An object as the cache knows it.
+    pub fn get(&self, key: &ObjectKey) -> Option<&Entry> {
+        self.objects.get(key)
+    }
+
+    /// All objects, in no order.
+    pub fn unordered(&self) -> impl Iterator<Item = &Object> {
+        self.objects.values().map(|entry| &entry.object)
+    }
+
+    /// The selected objects, by namespace and name.
+    pub fn list(&self, selection: &Selection) -> Vec<Object> {
+        let mut found: Vec<(&ObjectKey, &Object)> = match selection.trigger() {
+            Trigger::Node(node) if !node.is_empty() => {
+                let places = self.by_node.get(&node).into_iter().flatten();
+                places.filter_map(|place| Some((place, &self.objects.get(place)?.object))).collect()
+            }
+            _ => self.objects.iter().map(|(place, entry)| (place, &entry.object)).collect(),
+        };
+        found.retain(|(_, object)| selection.matches(object));
+        found.sort_unstable_by_key(|(place, _)| *place);
+        found.into_iter().map(|(_, object)| object.clone()).collect()
+    }
+
+    /// The changes after a revision, oldest first; 410 if some of them are no longer known.
+    pub fn changes_after(&self, revision: u64) -> Result<impl Iterator<Item = &Change>, Box<Status>> {
+        if revision < self.complete_after {
+            let message = format!("too old resource version: {revision} ({})", self.complete_after);
+            return Err(Box::new(Status::new(Reason::Expired, message)));
+        }
+        let first = self.ring.partition_point(|change| change.revision <= revision);
+        Ok(self.ring.range(first..))
+    }
+}

@@ -1,0 +1,591 @@
+//! The way of a request: admission, defaults, validation, the transaction with etcd, the answer.
+//!
+//! A change of an object that is there begins with the version in the watch cache. If that was not the newest, or what
+//! comes of it is nothing or a refusal, the newest is read and the same is tried again (etcd3 store: `GuaranteedUpdate`).
+
+use std::rc::Rc;
+
+use crate::api::kind::Kind;
+use crate::api::meta::{ObjectKey, Uid};
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::api::pod::PodSpec;
+use crate::engine::hash::Set;
+use crate::engine::process::{Cause, Context};
+use crate::engine::time::SimDuration;
+use crate::etcd::error::Error;
+use crate::etcd::lease::LeaseId;
+use crate::etcd::message::{Reply as EtcdReply, Request as EtcdRequest};
+use crate::etcd::mvcc::RangeResult;
+
+use super::addresses;
+use super::admission::{Attributes, Facts, Refusal, Verb};
+use super::change::{self, Change, Then};
+use super::complete;
+use super::failure::{failure, may_retry};
+use super::names;
+use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
+use super::reading::{Next, Page};
+use super::rules::{allows, prepare_create};
+use super::selection::Selection;
+use super::server::{ApiServer, Collection, CommittedWrite, KnownSpec, ServerMessage, SharedLease};
+use super::size;
+use super::status::{Reason, Status};
+use super::storage::{self, Stored};
+use super::task::{Reply, Step, Task};
+
+/// How often another name is made when one is taken (registry/generic: `maxNameGenerationCreateAttempts`).
+const NAME_TRIES: u8 = 8;
+/// A lease for events is used for so many (etcd3 store: `defaultLeaseMaxObjectCount`).
+const EVENTS_PER_LEASE: u32 = 1000;
+/// A lease for events is used for so long (etcd3 store: `defaultLeaseReuseDurationSeconds`).
+const LEASE_REUSE: SimDuration = SimDuration::from_secs(60);
+/// How often etcd is asked in all while it cannot answer (etcd3retry: `DefaultRetry`).
+const ETCD_TRIES: u8 = 6;
+/// How long the first wait between two tries is.
+const RETRY: SimDuration = SimDuration::from_millis(300);
+/// How many specifications are remembered as complete.
+const SPECS_REMEMBERED: usize = 4096;
+
+impl Task {
+    /// A request that begins.
+    pub fn new(reply: Reply, agent: Name, operation: Operation, cause: Cause) -> Task {
+        Task { reply, agent, operation, cause, step: Step::Begin, looked_up: Vec::new(), taken_names: 0, retries: 0 }
+    }
+
+    /// The object that the request is about; of a creation what is known of it.
+    fn key(&self) -> Option<ObjectKey> {
+        match &self.operation {
+            Operation::Get { key }
+            | Operation::Patch { key, .. }
+            | Operation::Delete { key, .. }
+            | Operation::GetScale { key }
+            | Operation::SetScale { key, .. }
+            | Operation::Bind { key, .. }
+            | Operation::Evict { key, .. } => Some(key.clone()),
+            Operation::Create { object, .. } | Operation::Update { object, .. } => Some(object.key()),
+            Operation::List { .. } | Operation::Watch { .. } | Operation::DeleteCollection { .. } => None,
+        }
+    }
+
+    fn is_dry_run(&self) -> bool {
+        match &self.operation {
+            Operation::Create { dry_run, .. }
+            | Operation::Update { dry_run, .. }
+            | Operation::Patch { dry_run, .. } => *dry_run,
+            Operation::Delete { options, .. } | Operation::Evict { options, .. } => options.dry_run,
+            _ => false,
+        }
+    }
+
+    fn verb(&self) -> &'static str {
+        match self.operation {
+            Operation::Bind { .. } => "bind",
+            Operation::Evict { .. } => "evict",
+            Operation::DeleteCollection { .. } => "delete",
+            _ => self.operation.verb(),
+        }
+    }
+}
+
+impl ApiServer {
+    /// Takes a request as far as it goes without waiting.
+    pub(super) fn advance(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        match &task.operation {
+            Operation::Get { .. } | Operation::GetScale { .. } => self.get(task, ctx),
+            Operation::List { .. } => self.list(task, ctx),
+            Operation::Watch { watch, scope, after, bookmarks } => {
+                let (scope, after, watch) = (scope.clone(), *after, (*watch, *bookmarks));
+                if let Err(status) = self.begin_watch(&task, &scope, after, watch, ctx) {
+                    self.finish(task, Err(status), ctx);
+                }
+            }
+            Operation::Create { object, .. } => {
+                let object = object.clone();
+                self.create(task, object, ctx);
+            }
+            Operation::DeleteCollection { .. } => self.collect(task, ctx),
+            _ => self.begin_change(task, ctx),
+        }
+    }
+
+    fn get(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let Some(key) = task.key() else { return };
+        let request = storage::get(storage::key_of(&key));
+        let delay = self.config.costs.of_request(0);
+        self.ask(Task { step: Step::Get, ..task }, delay, request, ctx);
+    }
+
+    fn list(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let Operation::List { scope, limit, continue_token, at } = &task.operation else { return };
+        let cache = &self.caches[scope.kind as usize];
+        let from_cache = continue_token.is_none()
+            && cache.is_ready()
+            && match at {
+                ListRevision::Any => true,
+                ListRevision::NotOlderThan(revision) => *revision <= cache.revision(),
+                ListRevision::Latest | ListRevision::Exact(_) => false,
+            };
+        if from_cache {
+            let result = Selection::of(scope).map(|selection| Answer::List {
+                items: cache.list(&selection),
+                revision: cache.revision(),
+                continue_token: None,
+                remaining: None,
+            });
+            return self.finish(task, result, ctx);
+        }
+        match Page::begin(scope, *limit, continue_token.as_deref(), *at) {
+            Ok(page) => {
+                let (range, delay) = (page.range(), self.config.costs.of_request(0));
+                self.ask(Task { step: Step::List(page), ..task }, delay, range.into(), ctx);
+            }
+            Err(status) => self.finish(task, Err(status), ctx),
+        }
+    }
+
+    /// Admission says no, or wants to see an object first.
+    fn refused(&mut self, task: Task, refusal: Refusal, ctx: &mut dyn Context<ServerMessage>) {
+        match refusal {
+            Refusal::Status(status) => self.finish(task, Err(status), ctx),
+            Refusal::LookUp { key, after } if after == SimDuration::ZERO => {
+                let request = storage::get(storage::key_of(&key));
+                self.ask(Task { step: Step::LookUp(key), ..task }, SimDuration::ZERO, request, ctx);
+            }
+            Refusal::LookUp { key, after } => self.delay(Task { step: Step::LookUp(key), ..task }, after, ctx),
+        }
+    }
+
+    fn create(&mut self, task: Task, mut object: Object, ctx: &mut dyn Context<ServerMessage>) {
+        if let Step::LookUp(key) = &task.step {
+            // The wait before a look-up is over.
+            let request = storage::get(storage::key_of(key));
+            return self.ask(task, SimDuration::ZERO, request, ctx);
+        }
+        match self.prepare(&task, &mut object, ctx) {
+            Ok(()) if task.is_dry_run() => self.finish(task, Ok(Answer::Object(object)), ctx),
+            Ok(()) => self.store_new(task, object, ctx),
+            Err(refusal) => self.refused(task, refusal, ctx),
+        }
+    }
+
+    /// Makes a new object ready to be stored.
+    fn prepare(
+        &mut self,
+        task: &Task,
+        object: &mut Object,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) -> Result<(), Refusal> {
+        let known = self.recall(object);
+        let given = spec_of(object);
+        if !known {
+            complete::default(object)?;
+        }
+        let completed = spec_of(object);
+        let key = object.key();
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
+        self.chain.create(&key, facts, object)?;
+        let meta = object.meta_mut();
+        if meta.name.is_empty()
+            && let Some(prefix) = meta.generate_name.clone()
+        {
+            meta.name = names::generate(&prefix, &mut self.names);
+        }
+        meta.uid = Uid::from_random(self.uids.bits(), self.uids.bits());
+        if let Object::Service(service) = object {
+            let taken: Set<String> = facts_of_addresses(&self.caches);
+            addresses::allocate(service, &taken, &mut self.addresses)?;
+        }
+        prepare_create(object, self.config.epoch.timestamp(ctx.now()))?;
+        if !known {
+            complete::validate(object)?;
+            self.remember(given, completed);
+        }
+        Ok(())
+    }
+
+    /// Gives a pod whose specification was completed before the result of then; true if so.
+    fn recall(&mut self, object: &mut Object) -> bool {
+        let Object::Pod(pod) = object else { return false };
+        let Some(known) = self.known_specs.get(&(Rc::as_ptr(&pod.spec) as usize)) else { return false };
+        if !Rc::ptr_eq(&pod.spec, &known.completed) {
+            Rc::make_mut(pod).spec = Rc::clone(&known.completed);
+        }
+        true
+    }
+
+    /// Remembers what defaults made of a specification that was then found valid, so that the next pods of the template
+    /// share it and are not looked at again.
+    fn remember(&mut self, given: Option<Rc<PodSpec>>, completed: Option<Rc<PodSpec>>) {
+        let (Some(given), Some(completed)) = (given, completed) else { return };
+        if self.known_specs.len() >= SPECS_REMEMBERED {
+            self.known_specs.clear();
+        }
+        let same = (Rc::as_ptr(&completed) as usize, Rc::clone(&completed));
+        self.known_specs.insert(Rc::as_ptr(&given) as usize, KnownSpec { given, completed });
+        let (address, completed) = same;
+        self.known_specs.insert(address, KnownSpec { given: Rc::clone(&completed), completed });
+    }
+
+    fn store_new(&mut self, task: Task, object: Object, ctx: &mut dyn Context<ServerMessage>) {
+        let mut lease = None;
+        if object.kind().row().seconds_to_live.is_some() {
+            match self.lease_of(ctx) {
+                Some(id) => lease = Some(id),
+                None => {
+                    self.lease_waiters.push(Task { step: Step::Lease(object), ..task });
+                    return;
+                }
+            }
+        }
+        let delay = self.config.costs.of_request(size::of(&object));
+        let request = storage::create(storage::key_of(&object.key()), object.clone(), lease);
+        self.ask(Task { step: Step::Create(object), ..task }, delay, request, ctx);
+    }
+
+    /// The shared lease, if it may still be used; otherwise another one is asked for.
+    fn lease_of(&mut self, ctx: &mut dyn Context<ServerMessage>) -> Option<LeaseId> {
+        if let Some(lease) = &mut self.lease
+            && lease.uses < EVENTS_PER_LEASE
+            && ctx.now() < lease.reuse_until
+        {
+            lease.uses += 1;
+            return Some(lease.id);
+        }
+        if self.lease_request.is_none() {
+            let live = Kind::Event.row().seconds_to_live.unwrap_or(0);
+            let request = EtcdRequest::LeaseGrant { id: None, ttl_s: live + LEASE_REUSE.as_secs() };
+            self.lease_request = Some(self.link.request(SimDuration::ZERO, request, ctx));
+        }
+        None
+    }
+
+    /// A lease was granted, or not: those who wait go on.
+    pub(super) fn leased(&mut self, result: Result<EtcdReply<Stored>, Error>, ctx: &mut dyn Context<ServerMessage>) {
+        if let Ok(EtcdReply::Lease { id, .. }) = result {
+            self.lease = Some(SharedLease { id, reuse_until: ctx.now() + LEASE_REUSE, uses: 0 });
+        }
+        for task in std::mem::take(&mut self.lease_waiters) {
+            ctx.set_cause(task.cause);
+            match (&result, task.step) {
+                (Ok(_), Step::Lease(object)) => self.store_new(Task { step: Step::Begin, ..task }, object, ctx),
+                (Err(error), step) => self.finish(Task { step, ..task }, Err(failure(*error)), ctx),
+                (Ok(_), _) => {}
+            }
+        }
+    }
+
+    /// Begins to change an object that should be there.
+    fn begin_change(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let Some(key) = task.key() else { return };
+        let attributes = Attributes {
+            verb: if matches!(task.operation, Operation::Delete { .. }) { Verb::Delete } else { Verb::Update },
+            key: &key,
+            subresource: is_subresource(&task.operation),
+        };
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
+        if let Err(refusal) = self.chain.check(attributes, facts) {
+            return self.refused(task, refusal, ctx);
+        }
+        let reads_first = matches!(task.operation, Operation::Delete { .. } | Operation::Evict { .. });
+        let cached = self.caches[key.kind as usize].get(&key).map(|entry| entry.object.clone());
+        match cached.filter(|_| !reads_first) {
+            Some(present) => self.change(task, present, false, ctx),
+            None => self.read_present(task, &key, ctx),
+        }
+    }
+
+    fn read_present(&mut self, task: Task, key: &ObjectKey, ctx: &mut dyn Context<ServerMessage>) {
+        let request = storage::get(storage::key_of(key));
+        let delay = self.config.costs.of_request(0);
+        self.ask(Task { step: Step::Read, ..task }, delay, request, ctx);
+    }
+
+    /// Decides what a request makes of an object, and stores it. `newest` says that the object was read just now.
+    fn change(&mut self, task: Task, present: Object, newest: bool, ctx: &mut dyn Context<ServerMessage>) {
+        let now = self.config.epoch.timestamp(ctx.now());
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
+        let labels = |node: &Name| self.chain.labels_of_node(node, facts);
+        let decided = change::decide(&task.operation, &present, &labels, now);
+        if !newest && matches!(decided, Err(_) | Ok(Change::Nothing)) {
+            let key = present.key();
+            return self.read_present(task, &key, ctx);
+        }
+        match decided {
+            Err(status) => self.finish(task, Err(status), ctx),
+            Ok(Change::Nothing) => {
+                let answer = answer_of(&task.operation, present);
+                self.finish(task, Ok(answer), ctx);
+            }
+            Ok(Change::Replace { object, .. }) if task.is_dry_run() => {
+                let answer = answer_of(&task.operation, object);
+                self.finish(task, Ok(answer), ctx);
+            }
+            Ok(Change::Remove) if task.is_dry_run() => self.finish(task, Ok(Answer::Object(present)), ctx),
+            Ok(Change::Replace { mut object, then }) => {
+                object.meta_mut().resource_version.set(0);
+                self.replace(task, present, object, then, ctx);
+            }
+            Ok(Change::Remove) => self.remove(task, present, ctx),
+        }
+    }
+
+    fn replace(&mut self, task: Task, old: Object, new: Object, then: Then, ctx: &mut dyn Context<ServerMessage>) {
+        let key = old.key();
+        let etcd_key = match self.caches[key.kind as usize].get(&key) {
+            Some(entry) => entry.key.clone(),
+            None => storage::key_of(&key),
+        };
+        let keeps_lease = key.kind.row().seconds_to_live.is_some();
+        let request = storage::replace(etcd_key, old.meta().revision(), new.clone(), keeps_lease);
+        let delay = self.config.costs.of_request(size::of(&new));
+        self.ask(Task { step: Step::Replace { old, new, then }, ..task }, delay, request, ctx);
+    }
+
+    fn remove(&mut self, task: Task, old: Object, ctx: &mut dyn Context<ServerMessage>) {
+        let request = storage::remove(storage::key_of(&old.key()), old.meta().revision());
+        let delay = self.config.costs.of_request(0);
+        self.ask(Task { step: Step::Remove { old }, ..task }, delay, request, ctx);
+    }
+
+    /// Goes on with a task for which etcd has answered.
+    pub(super) fn resume(
+        &mut self,
+        mut task: Task,
+        result: Result<EtcdReply<Stored>, Error>,
+        revision: u64,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        let step = std::mem::replace(&mut task.step, Step::Begin);
+        match (step, result) {
+            (step, Err(error)) if task.retries + 1 < ETCD_TRIES && may_retry(error, step.is_read()) => {
+                self.retry(task, ctx);
+            }
+            (Step::List(page), Err(Error::Compacted)) => self.finish(task, Err(Box::new(page.expired())), ctx),
+            (_, Err(error)) => self.finish(task, Err(failure(error)), ctx),
+            (Step::LookUp(key), Ok(EtcdReply::Range(result))) => {
+                task.looked_up.push((key, storage::found_object(&result)));
+                self.advance(task, ctx);
+            }
+            (Step::Get, Ok(EtcdReply::Range(result))) => self.found(task, &result, ctx),
+            (Step::Read, Ok(EtcdReply::Range(result))) => self.read(task, storage::found_object(&result), ctx),
+            (Step::List(mut page), Ok(EtcdReply::Range(result))) => match page.take(&result, revision) {
+                Next::Done(answer) => self.finish(task, Ok(answer), ctx),
+                Next::More(range) => {
+                    self.ask(Task { step: Step::List(page), ..task }, SimDuration::ZERO, range.into(), ctx);
+                }
+            },
+            (Step::Collect, Ok(EtcdReply::Range(result))) => self.delete_all(task, &result, ctx),
+            (Step::Create(object), Ok(EtcdReply::Txn(result))) => {
+                if result.succeeded {
+                    self.committed(&task, None, Some(object.clone()), revision);
+                    self.finish(task, Ok(Answer::Object(object)), ctx);
+                } else {
+                    self.name_taken(task, &object, ctx);
+                }
+            }
+            (Step::Replace { old, new, then }, Ok(EtcdReply::Txn(result))) => {
+                if !result.succeeded {
+                    let present = storage::otherwise_found(&result).and_then(|kv| kv.value.as_ref()?.object().cloned());
+                    return self.read(task, present, ctx);
+                }
+                self.committed(&task, Some(old), Some(new.clone()), revision);
+                self.go_on(task, new, then, ctx);
+            }
+            (Step::Remove { old }, Ok(EtcdReply::Txn(result))) => {
+                if result.succeeded {
+                    self.committed(&task, Some(old.clone()), None, revision);
+                    self.finish(task, Ok(Answer::Object(old)), ctx);
+                } else {
+                    let present = storage::otherwise_found(&result).and_then(|kv| kv.value.as_ref()?.object().cloned());
+                    match present {
+                        // Another one has done what remained to be done after the object was marked.
+                        None if old.meta().is_deleting() => self.finish(task, Ok(Answer::Object(old)), ctx),
+                        present => self.read(task, present, ctx),
+                    }
+                }
+            }
+            (_, Ok(_)) => {
+                let message = "etcd gave an answer to another question";
+                self.finish(task, Err(Box::new(Status::new(Reason::InternalError, message))), ctx);
+            }
+        }
+    }
+
+    /// A new version is stored; what follows.
+    fn go_on(&mut self, task: Task, new: Object, then: Then, ctx: &mut dyn Context<ServerMessage>) {
+        match (then, &task.operation) {
+            (Then::Remove, _) => self.remove(task, new, ctx),
+            (Then::Delete, Operation::Evict { key, options }) => {
+                // The condition has made a new version: the one that was asked for is this one now.
+                let options = DeleteOptions { resource_version: None, ..options.clone() };
+                let operation = Operation::Delete { key: key.clone(), options };
+                self.change(Task { operation, ..task }, new, true, ctx);
+            }
+            (Then::Answer | Then::Delete, operation) => {
+                let answer = answer_of(operation, new);
+                self.finish(task, Ok(answer), ctx);
+            }
+        }
+    }
+
+    /// Waits and asks etcd again, ever longer (etcd3retry: 0.3 s doubling, six tries).
+    fn retry(&mut self, mut task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let wait = RETRY * (1 << task.retries);
+        task.retries += 1;
+        task.step = Step::Begin;
+        self.delay(task, wait, ctx);
+    }
+
+    fn found(&mut self, task: Task, result: &RangeResult<Stored>, ctx: &mut dyn Context<ServerMessage>) {
+        let answer = match storage::found_object(result) {
+            Some(object) => Ok(answer_of(&task.operation, object)),
+            None => Err(missing(&task)),
+        };
+        self.finish(task, answer, ctx);
+    }
+
+    /// The newest version of the object to be changed is known: there is one or there is none.
+    fn read(&mut self, task: Task, present: Option<Object>, ctx: &mut dyn Context<ServerMessage>) {
+        match present {
+            Some(present) => self.change(task, present, true, ctx),
+            None => match &task.operation {
+                Operation::Update { object, part: Part::Main, dry_run }
+                    if allows(object.kind()).create_on_update && object.meta().revision() == 0 =>
+                {
+                    let operation = Operation::Create { object: object.clone(), dry_run: *dry_run };
+                    self.advance(Task { operation, ..task }, ctx);
+                }
+                _ => {
+                    let status = missing(&task);
+                    self.finish(task, Err(status), ctx);
+                }
+            },
+        }
+    }
+
+    fn name_taken(&mut self, task: Task, object: &Object, ctx: &mut dyn Context<ServerMessage>) {
+        let made = matches!(&task.operation, Operation::Create { object, .. } if object.meta().name.is_empty());
+        if made && task.taken_names + 1 < NAME_TRIES {
+            let taken_names = task.taken_names + 1;
+            return self.advance(Task { taken_names, ..task }, ctx);
+        }
+        let status = Status::already_exists(object.kind(), &object.meta().name);
+        self.finish(task, Err(Box::new(status)), ctx);
+    }
+
+    fn committed(&mut self, task: &Task, old: Option<Object>, new: Option<Object>, revision: u64) {
+        let Some(key) = new.as_ref().or(old.as_ref()).map(Object::key) else { return };
+        let (agent, verb) = (task.agent.clone(), task.verb());
+        self.writes.push(CommittedWrite { revision, key, old, new, agent, verb });
+    }
+
+    /// Reads what belongs to a collection that is to be deleted.
+    fn collect(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let Operation::DeleteCollection { scope, .. } = &task.operation else { return };
+        match Page::begin(scope, 0, None, ListRevision::Latest) {
+            Ok(page) => {
+                let (range, delay) = (page.range(), self.config.costs.of_request(0));
+                self.ask(Task { step: Step::Collect, ..task }, delay, range.into(), ctx);
+            }
+            Err(status) => self.finish(task, Err(status), ctx),
+        }
+    }
+
+    fn delete_all(&mut self, task: Task, result: &RangeResult<Stored>, ctx: &mut dyn Context<ServerMessage>) {
+        let Operation::DeleteCollection { scope, options } = &task.operation else { return };
+        let selection = match Selection::of(scope) {
+            Ok(selection) => selection,
+            Err(status) => return self.finish(task, Err(status), ctx),
+        };
+        let objects = result.kvs.iter().filter_map(|kv| kv.value.as_ref()?.object());
+        let keys: Vec<ObjectKey> = objects.filter(|object| selection.matches(object)).map(Object::key).collect();
+        if keys.is_empty() {
+            return self.finish(task, Ok(Answer::Done), ctx);
+        }
+        self.next_collection += 1;
+        let number = self.next_collection;
+        let collection = Collection { reply: task.reply, remaining: keys.len(), failure: None };
+        self.collections.insert(number, collection);
+        for key in keys {
+            let options = DeleteOptions { uid: None, resource_version: None, ..options.clone() };
+            let operation = Operation::Delete { key, options };
+            let part = Task::new(Reply::Collection(number), task.agent.clone(), operation, task.cause);
+            self.advance(part, ctx);
+        }
+    }
+
+    /// One object of a collection is done.
+    pub(super) fn collected(
+        &mut self,
+        number: u64,
+        result: Result<Answer, Box<Status>>,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        let Some(collection) = self.collections.get_mut(&number) else { return };
+        collection.remaining -= 1;
+        if let Err(status) = result
+            && status.reason != Reason::NotFound
+        {
+            collection.failure.get_or_insert(status);
+        }
+        if collection.remaining > 0 {
+            return;
+        }
+        if let Some(Collection { reply, failure, .. }) = self.collections.remove(&number) {
+            let scope = super::protocol::Scope::all(Kind::Namespace);
+            let operation = Operation::DeleteCollection { scope, options: DeleteOptions::default() };
+            let whole = Task::new(reply, Name::EMPTY, operation, ctx.cause());
+            self.finish(whole, failure.map_or(Ok(Answer::Done), Err), ctx);
+        }
+    }
+}
+
+/// The specification that an object's pods share.
+fn spec_of(object: &Object) -> Option<Rc<PodSpec>> {
+    match object {
+        Object::Pod(pod) => Some(Rc::clone(&pod.spec)),
+        Object::ReplicaSet(set) => Some(Rc::clone(&set.template.spec)),
+        _ => None,
+    }
+}
+
+fn is_subresource(operation: &Operation) -> bool {
+    match operation {
+        Operation::Update { part, .. } | Operation::Patch { part, .. } => *part != Part::Main,
+        Operation::Bind { .. } | Operation::Evict { .. } | Operation::SetScale { .. } => true,
+        _ => false,
+    }
+}
+
+/// The addresses that Services have.
+fn facts_of_addresses(caches: &[super::cache::WatchCache]) -> Set<String> {
+    let services = caches[Kind::Service as usize].unordered();
+    let address = |object: &Object| match object {
+        Object::Service(service) => service.spec.cluster_ip.clone(),
+        _ => None,
+    };
+    services.filter_map(address).collect()
+}
+
+fn missing(task: &Task) -> Box<Status> {
+    let key = task.key();
+    let name = key.as_ref().map(|key| key.name.clone()).unwrap_or_default();
+    Box::new(Status::not_found(task.operation.kind(), &name))
+}
+
+/// What a request answers with an object.
+fn answer_of(operation: &Operation, object: Object) -> Answer {
+    match operation {
+        Operation::GetScale { .. } | Operation::SetScale { .. } => {
+            let (desired, current) = match &object {
+                Object::Deployment(deployment) => (deployment.spec.replicas, deployment.status.replicas),
+                Object::ReplicaSet(set) => (set.replicas, set.status.replicas),
+                _ => (0, 0),
+            };
+            Answer::Scale { desired, current, resource_version: object.meta().revision() }
+        }
+        Operation::Bind { .. } => Answer::Done,
+        _ => Answer::Object(object),
+    }
+}

@@ -1,0 +1,106 @@
+//! What the server does to objects of each kind when they are created and changed: the strategies of the real registry.
+//!
+//! - `meta`: what all kinds have in common
+//! - `pod`, `workload`, `cluster`, `network`: families of kinds
+//!
+//! Pure functions of the new object and the stored one.
+
+mod cluster;
+mod meta;
+mod network;
+mod pod;
+mod workload;
+
+use std::rc::Rc;
+
+use crate::api::kind::Kind;
+use crate::api::meta::Timestamp;
+use crate::api::object::Object;
+
+use super::protocol::Part;
+use super::status::Status;
+
+pub use meta::{PropagationDefault, new_finalizers};
+pub use pod::{UID_MISMATCH, merge_conditions, set_condition};
+
+/// What a kind allows (the real strategies' answers to yes-or-no questions).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Allows {
+    /// A replacement of an object that does not exist creates it (`AllowCreateOnUpdate`).
+    pub create_on_update: bool,
+    /// A replacement need not name the version that it replaces (`AllowUnconditionalUpdate`).
+    pub unconditional_update: bool,
+    /// What becomes of dependents if nothing is said (`DefaultGarbageCollectionPolicy`).
+    pub propagation: PropagationDefault,
+    /// A deletion gives the object time to end (`CheckGracefulDelete`).
+    pub graceful: bool,
+}
+
+/// What a kind allows.
+pub fn allows(kind: Kind) -> Allows {
+    let plain = Allows {
+        create_on_update: false,
+        unconditional_update: true,
+        propagation: PropagationDefault::Background,
+        graceful: false,
+    };
+    match kind {
+        Kind::Pod => Allows { graceful: true, ..plain },
+        Kind::Lease => Allows { create_on_update: true, unconditional_update: false, ..plain },
+        Kind::Event => Allows { create_on_update: true, propagation: PropagationDefault::Unsupported, ..plain },
+        Kind::Endpoints | Kind::Service => Allows { create_on_update: true, ..plain },
+        _ => plain,
+    }
+}
+
+/// Makes a new object fit to be stored, or says what is wrong with it. Its name and uid are set.
+pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Status>> {
+    let counts = object.kind().row().counts_generation;
+    let metadata = object.meta_mut();
+    metadata.created = now;
+    metadata.deletion = None;
+    metadata.resource_version.set(0);
+    metadata.generation = i64::from(counts);
+    meta::check_create(object)?;
+    match object {
+        Object::Pod(pod) => pod::create(Rc::make_mut(pod), now),
+        Object::ReplicaSet(set) => Rc::make_mut(set).status = Default::default(),
+        Object::Deployment(deployment) => Rc::make_mut(deployment).status = Default::default(),
+        Object::Namespace(namespace) => cluster::create_namespace(Rc::make_mut(namespace)),
+        Object::Service(service) => network::create_service(service),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Fills in what a client need not repeat in a replacement, before anybody looks whether it is valid.
+pub fn keep_allocated(new: &mut Object, old: &Object) {
+    if let (Object::Service(new), Object::Service(old)) = (new, old) {
+        network::keep_allocated(new, old);
+    }
+}
+
+/// Makes the new version of an object fit to be stored: keeps what a request to this part may not change, counts the
+/// generation, refuses what must not change.
+pub fn prepare_update(new: &mut Object, old: &Object, part: Part) -> Result<(), Box<Status>> {
+    meta::keep(new.meta_mut(), old.meta());
+    match (&mut *new, old) {
+        (Object::Pod(new), Object::Pod(old)) => pod::update(Rc::make_mut(new), old, part)?,
+        (Object::ReplicaSet(new), Object::ReplicaSet(old)) => {
+            workload::update_replica_set(Rc::make_mut(new), old, part)?;
+        }
+        (Object::Deployment(new), Object::Deployment(old)) => {
+            workload::update_deployment(Rc::make_mut(new), old, part)?;
+        }
+        (Object::Node(new), Object::Node(old)) => cluster::update_node(Rc::make_mut(new), old, part)?,
+        (Object::Namespace(new), Object::Namespace(old)) => cluster::update_namespace(Rc::make_mut(new), old, part),
+        (Object::PriorityClass(new), Object::PriorityClass(old)) => cluster::update_priority_class(new, old)?,
+        (Object::ConfigMap(new), Object::ConfigMap(old)) => cluster::update_config_map(new, old)?,
+        (Object::Secret(new), Object::Secret(old)) => cluster::update_secret(new, old)?,
+        (Object::ControllerRevision(new), Object::ControllerRevision(old)) => cluster::update_revision(new, old)?,
+        (Object::Service(new), Object::Service(old)) => network::update_service(new, old, part)?,
+        (Object::EndpointSlice(new), Object::EndpointSlice(old)) => network::update_slice(Rc::make_mut(new), old)?,
+        _ => {}
+    }
+    meta::check_update(new, old)
+}

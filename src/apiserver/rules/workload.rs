@@ -1,0 +1,54 @@
+//! Deployments and ReplicaSets (kubernetes, pkg/registry/apps).
+
+use crate::api::convert::to_label_selector;
+use crate::api::kind::Kind;
+use crate::api::name::Name;
+use crate::api::selector::Selector;
+use crate::api::validation::error::{BadValue, ErrorList, FieldError, Path};
+use crate::api::workload::{Deployment, ReplicaSet};
+
+use crate::apiserver::equality;
+use crate::apiserver::protocol::Part;
+use crate::apiserver::status::Status;
+
+/// The generation counts changes of the specification.
+pub fn update_replica_set(new: &mut ReplicaSet, old: &ReplicaSet, part: Part) -> Result<(), Box<Status>> {
+    if part == Part::Status {
+        new.replicas = old.replicas;
+        new.min_ready_seconds = old.min_ready_seconds;
+        new.selector = old.selector.clone();
+        new.template = old.template.clone();
+        return Ok(());
+    }
+    new.status = old.status.clone();
+    immutable_selector(Kind::ReplicaSet, &new.meta.name, &new.selector, &old.selector)?;
+    if !equality::same_set_spec(old, new) {
+        new.meta.generation += 1;
+    }
+    Ok(())
+}
+
+/// The generation counts changes of the specification and of annotations, which are copied to ReplicaSets.
+pub fn update_deployment(new: &mut Deployment, old: &Deployment, part: Part) -> Result<(), Box<Status>> {
+    if part == Part::Status {
+        new.spec = old.spec.clone();
+        new.meta.labels = old.meta.labels.clone();
+        return Ok(());
+    }
+    new.status = old.status.clone();
+    immutable_selector(Kind::Deployment, &new.meta.name, &new.spec.selector, &old.spec.selector)?;
+    if equality::counts_as_new(old, new) {
+        new.meta.generation += 1;
+    }
+    Ok(())
+}
+
+fn immutable_selector(kind: Kind, name: &Name, new: &Selector, old: &Selector) -> Result<(), Box<Status>> {
+    if new == old {
+        return Ok(());
+    }
+    let path = Path::Root.child("spec");
+    let shown = BadValue::json(&to_label_selector(new));
+    let error = FieldError::invalid(&path.child("selector"), shown, "field is immutable");
+    Err(Box::new(Status::invalid(kind, name, &ErrorList(vec![error]))))
+}

@@ -1,0 +1,590 @@
+//! The API server as a process: its inputs, and which part of it each one concerns.
+//!
+//! All state is volatile: after a crash a new server fills its caches from etcd.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::api::kind::{Kind, REGISTRY};
+use crate::api::meta::{Epoch, ObjectKey};
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::api::pod::PodSpec;
+use crate::engine::hash::{Map, Set};
+use crate::engine::process::{Context, Input, Lane, ProcessId, Token};
+use crate::engine::random::{Seed, Stream};
+use crate::engine::time::{SimDuration, SimTime};
+use crate::etcd::lease::LeaseId;
+use crate::etcd::message::{Message as EtcdMessage, Reply as EtcdReply, Request as EtcdRequest, Response};
+use crate::etcd::mvcc::{RangeResult, TxnResult};
+use crate::etcd::watch::{WatchBody, WatchResponse};
+
+use super::admission::{Accounts, Chain};
+use super::cache::WatchCache;
+use super::costs::Costs;
+use super::link::Link;
+use super::protocol::{Answer, ApiMessage, Request, WatchEvent, WatchId};
+use super::selection::Selection;
+use super::size;
+use super::status::{Reason, Status};
+use super::storage::{self, Stored};
+use super::task::{Reply, Step, Task};
+use super::watchers::{Place, Watcher, Watchers};
+
+/// The lane of answers.
+const ANSWERS: Lane = 0;
+/// The lane of watches.
+const WATCHES: Lane = 1;
+/// The lane of lists, so that a long one holds no other answer up.
+const LISTS: Lane = 2;
+
+/// How often bookmarks are sent and etcd is asked how far its watches have come (cacher: bookmarks about every minute).
+const BOOKMARKS: SimDuration = SimDuration::from_secs(60);
+/// How often history is compacted (kube-apiserver, `--etcd-compaction-interval`).
+const COMPACTION: SimDuration = SimDuration::from_secs(300);
+/// How long a lost watch stream waits before it is opened again (client-go, reflector: the first back-off).
+const RECONNECT: SimDuration = SimDuration::from_millis(800);
+/// How often the objects that every cluster has are tried again.
+const BOOTSTRAP: SimDuration = SimDuration::from_secs(1);
+
+/// What timers mean; from [`DELAYED`] on they name tasks that wait.
+mod token {
+    pub const BOOKMARKS: u64 = 1;
+    pub const COMPACTION: u64 = 2;
+    pub const RECONNECT: u64 = 3;
+    pub const BOOTSTRAP: u64 = 4;
+    pub const DELAYED: u64 = 16;
+}
+
+/// What an API server receives and sends.
+#[derive(Debug)]
+pub enum ServerMessage {
+    /// Between it and a client.
+    Api(ApiMessage),
+    /// Between it and an etcd member.
+    Etcd(EtcdMessage<Stored>),
+}
+
+/// What an API server is made of.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The process's name; names its random streams.
+    pub name: String,
+    /// The etcd members, the preferred one first.
+    pub etcd: Vec<ProcessId>,
+    /// What ties virtual time to dates.
+    pub epoch: Epoch,
+    /// The run's seed.
+    pub seed: Seed,
+    /// How long requests take.
+    pub costs: Costs,
+    /// Which service accounts must exist.
+    pub accounts: Accounts,
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new(name: impl Into<String>, etcd: Vec<ProcessId>, epoch: Epoch, seed: Seed) -> Self {
+        let (costs, accounts) = (Costs::default(), Accounts::default());
+        Config { name: name.into(), etcd, epoch, seed, costs, accounts }
+    }
+}
+
+/// A write that etcd has acknowledged.
+#[derive(Clone, Debug)]
+pub struct CommittedWrite {
+    /// Its revision.
+    pub revision: u64,
+    /// The object's place.
+    pub key: ObjectKey,
+    /// The version before; none for a creation.
+    pub old: Option<Object>,
+    /// The version after; none for a deletion.
+    pub new: Option<Object>,
+    /// The program that asked for it.
+    pub agent: Name,
+    /// `create`, `update`, `patch` or `delete`.
+    pub verb: &'static str,
+}
+
+/// A lease shared by events (etcd3 store: `leaseManager`).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SharedLease {
+    pub(super) id: LeaseId,
+    pub(super) reuse_until: SimTime,
+    pub(super) uses: u32,
+}
+
+/// A pod specification that was defaulted and found valid.
+#[derive(Debug)]
+pub(super) struct KnownSpec {
+    /// As it came; kept alive so that its address stays its own.
+    #[expect(dead_code, reason = "it holds the address")]
+    pub(super) given: Rc<PodSpec>,
+    /// With its defaults.
+    pub(super) completed: Rc<PodSpec>,
+}
+
+/// A deletion of a whole collection in progress.
+#[derive(Debug)]
+pub(super) struct Collection {
+    pub(super) reply: Reply,
+    pub(super) remaining: usize,
+    pub(super) failure: Option<Box<Status>>,
+}
+
+/// The API server.
+pub struct ApiServer {
+    pub(super) config: Config,
+    pub(super) link: Link,
+    pub(super) caches: Vec<WatchCache>,
+    watchers: Vec<Watchers>,
+    places: BTreeMap<(ProcessId, WatchId), (Kind, Place)>,
+    pub(super) chain: Chain,
+    /// What waits for etcd's answer, by the request's number.
+    pub(super) tasks: Map<u64, Task>,
+    /// Lists that fill caches.
+    fills: Map<u64, Kind>,
+    /// What waits for a time.
+    pub(super) delayed: BTreeMap<Token, Task>,
+    next_token: Token,
+    pub(super) names: Stream,
+    pub(super) uids: Stream,
+    pub(super) addresses: Stream,
+    pub(super) lease: Option<SharedLease>,
+    pub(super) lease_request: Option<u64>,
+    pub(super) lease_waiters: Vec<Task>,
+    pub(super) collections: BTreeMap<u64, Collection>,
+    pub(super) next_collection: u64,
+    /// Pod specifications that were defaulted and found valid, by the address of what was given.
+    pub(super) known_specs: Map<usize, KnownSpec>,
+    pub(super) writes: Vec<CommittedWrite>,
+    /// The version of the key on which servers agree, and the revision seen at the last round.
+    compaction: (u64, u64),
+    compaction_request: Option<u64>,
+    latest_revision: u64,
+    bootstrapping: Set<ObjectKey>,
+}
+
+impl ApiServer {
+    /// A server without any state. It does nothing before [`Input::Start`].
+    pub fn new(config: Config) -> Self {
+        let stream = |purpose: &str| config.seed.stream(&config.name, purpose);
+        ApiServer {
+            link: Link::new(config.etcd.clone()),
+            caches: Kind::all().map(WatchCache::new).collect(),
+            watchers: (0..REGISTRY.len()).map(|_| Watchers::default()).collect(),
+            places: BTreeMap::new(),
+            chain: Chain::new(config.accounts, stream("token volumes")),
+            tasks: Map::default(),
+            fills: Map::default(),
+            delayed: BTreeMap::new(),
+            next_token: token::DELAYED,
+            names: stream("names"),
+            uids: stream("uids"),
+            addresses: stream("cluster addresses"),
+            lease: None,
+            lease_request: None,
+            lease_waiters: Vec::new(),
+            collections: BTreeMap::new(),
+            next_collection: 0,
+            known_specs: Map::default(),
+            writes: Vec::new(),
+            compaction: (0, 0),
+            compaction_request: None,
+            latest_revision: 0,
+            bootstrapping: Set::default(),
+            config,
+        }
+    }
+
+    /// Takes what happened to the process.
+    pub fn handle(&mut self, input: Input<ServerMessage>, ctx: &mut dyn Context<ServerMessage>) {
+        match input {
+            Input::Start => self.start(ctx),
+            Input::Message { from, message: ServerMessage::Api(message) } => self.api_message(from, message, ctx),
+            Input::Message { from, message: ServerMessage::Etcd(message) } if self.link.knows(from) => {
+                self.etcd_message(message, ctx);
+            }
+            Input::Message { .. } | Input::DiskDone { .. } => {}
+            Input::Timer { token } => self.timer(token, ctx),
+            Input::ConnectionLost { peer } if self.link.knows(peer) => {
+                let current = peer == self.link.member();
+                let lost = if current { self.link.turn() } else { self.link.before_turn() };
+                self.connection_lost(lost, ctx);
+            }
+            Input::ConnectionLost { peer } => self.client_lost(peer),
+        }
+    }
+
+    /// The writes that etcd has acknowledged since the last call, in the order in which this server learnt of them.
+    pub fn take_writes(&mut self) -> Vec<CommittedWrite> {
+        std::mem::take(&mut self.writes)
+    }
+
+    fn start(&mut self, ctx: &mut dyn Context<ServerMessage>) {
+        self.begin_streams(ctx.now());
+        for kind in Kind::all() {
+            self.fill(kind, ctx);
+        }
+        let now = ctx.now();
+        ctx.set_timer(now + BOOKMARKS, token::BOOKMARKS);
+        ctx.set_timer(now + COMPACTION, token::COMPACTION);
+        self.bootstrapping = super::bootstrap::objects().map(|object| object.key()).collect();
+        self.bootstrap(ctx);
+    }
+
+    /// Every incarnation draws other names and uids: what an earlier one made is in etcd.
+    fn begin_streams(&mut self, now: SimTime) {
+        let Config { seed, name, accounts, .. } = &self.config;
+        let stream = |purpose: &str| seed.stream(name, &format!("{purpose} since {now}"));
+        self.chain = Chain::new(*accounts, stream("token volumes"));
+        self.names = stream("names");
+        self.uids = stream("uids");
+        self.addresses = stream("cluster addresses");
+    }
+
+    /// Creates what every cluster has and is not there yet.
+    fn bootstrap(&mut self, ctx: &mut dyn Context<ServerMessage>) {
+        let there = |caches: &[WatchCache], key: &ObjectKey| caches[key.kind as usize].get(key).is_some();
+        let missing: Vec<Object> = super::bootstrap::objects()
+            .filter(|object| self.bootstrapping.contains(&object.key()))
+            .filter(|object| !there(&self.caches, &object.key()))
+            .collect();
+        self.bootstrapping = missing.iter().map(Object::key).collect();
+        if missing.is_empty() {
+            return;
+        }
+        for object in missing {
+            let operation = super::protocol::Operation::Create { object, dry_run: false };
+            self.begin_own(Reply::Nobody, operation, ctx);
+        }
+        ctx.set_timer(ctx.now() + BOOTSTRAP, token::BOOTSTRAP);
+    }
+
+    /// Begins a request of the server's own.
+    pub(super) fn begin_own(
+        &mut self,
+        reply: Reply,
+        operation: super::protocol::Operation,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        let agent = Name::of("kube-apiserver");
+        self.advance(Task::new(reply, agent, operation, ctx.cause()), ctx);
+    }
+
+    fn fill(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
+        self.caches[kind as usize].reset();
+        let range = crate::etcd::mvcc::Range::of(crate::etcd::key::KeyRange::Prefix(crate::etcd::key::Key::new(
+            &storage::prefix(kind),
+        )));
+        let id = self.link.request(SimDuration::ZERO, range.into(), ctx);
+        self.fills.insert(id, kind);
+    }
+
+    fn api_message(&mut self, from: ProcessId, message: ApiMessage, ctx: &mut dyn Context<ServerMessage>) {
+        match message {
+            ApiMessage::Request(request) => {
+                let Request { id, agent, operation, .. } = *request;
+                self.advance(Task::new(Reply::Client(from, id), agent, operation, ctx.cause()), ctx);
+            }
+            ApiMessage::StopWatch { watch } => {
+                if let Some((kind, place)) = self.places.remove(&(from, watch)) {
+                    self.watchers[kind as usize].remove(place);
+                }
+            }
+            ApiMessage::Response { .. } | ApiMessage::Watch { .. } | ApiMessage::WatchClosed { .. } => {}
+        }
+    }
+
+    fn etcd_message(&mut self, message: EtcdMessage<Stored>, ctx: &mut dyn Context<ServerMessage>) {
+        match message {
+            EtcdMessage::Response(response) => self.etcd_response(response, ctx),
+            EtcdMessage::Watched(response) if response.stream == self.link.stream() => self.watched(response, ctx),
+            _ => {}
+        }
+    }
+
+    fn etcd_response(&mut self, response: Response<Stored>, ctx: &mut dyn Context<ServerMessage>) {
+        let Response { id, revision, result } = response;
+        self.latest_revision = self.latest_revision.max(revision);
+        if let Some(kind) = self.fills.remove(&id) {
+            match result {
+                Ok(EtcdReply::Range(result)) => self.filled(kind, &result, revision, ctx),
+                _ => self.fill_later(kind, ctx),
+            }
+        } else if self.compaction_request == Some(id) {
+            self.compaction_request = None;
+            if let Ok(EtcdReply::Txn(result)) = result {
+                self.agreed(&result, ctx);
+            }
+        } else if self.lease_request == Some(id) {
+            self.lease_request = None;
+            self.leased(result, ctx);
+        } else if let Some(task) = self.tasks.remove(&id) {
+            self.resume(task, result, revision, ctx);
+        }
+    }
+
+    fn filled(
+        &mut self,
+        kind: Kind,
+        result: &RangeResult<Stored>,
+        revision: u64,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        let cache = &mut self.caches[kind as usize];
+        for kv in &result.kvs {
+            if let Some(object) = kv.value.as_ref().and_then(Stored::object) {
+                cache.fill(kv.key.clone(), object.clone());
+            }
+        }
+        cache.filled(revision);
+        self.link.watch(kind, revision + 1, ctx);
+    }
+
+    /// A list failed: it is made again when the watches are.
+    fn fill_later(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
+        self.caches[kind as usize].reset();
+        ctx.set_timer(ctx.now() + RECONNECT, token::RECONNECT);
+    }
+
+    fn watched(&mut self, response: WatchResponse<Stored>, ctx: &mut dyn Context<ServerMessage>) {
+        let kind = response.watch.and_then(|watch| Kind::all().nth(watch as usize));
+        match (response.body, kind) {
+            (WatchBody::Events(events), Some(kind)) => {
+                let (now, cause) = (ctx.now(), ctx.cause());
+                let cache = &mut self.caches[kind as usize];
+                for event in events.iter() {
+                    if let Some(change) = cache.apply(event, now) {
+                        self.watchers[kind as usize].dispatch(change, cause);
+                    }
+                }
+                self.flush(kind, ctx);
+            }
+            (WatchBody::Progress, None) => {
+                self.caches.iter_mut().filter(|cache| cache.is_ready()).for_each(|c| c.advance(response.revision));
+                self.send_bookmarks(ctx);
+            }
+            (WatchBody::Progress, Some(kind)) => self.caches[kind as usize].advance(response.revision),
+            (WatchBody::Canceled { .. }, Some(kind)) => {
+                self.close_watches(kind, ctx);
+                self.fill(kind, ctx);
+            }
+            (WatchBody::Closed(_), _) => {
+                self.link.turn();
+                ctx.set_timer(ctx.now() + RECONNECT, token::RECONNECT);
+            }
+            _ => {}
+        }
+    }
+
+    /// Opens all watches again where they ended, and fills what is not filled.
+    fn reconnect(&mut self, ctx: &mut dyn Context<ServerMessage>) {
+        for kind in Kind::all() {
+            let cache = &self.caches[kind as usize];
+            if cache.is_ready() {
+                self.link.watch(kind, cache.revision() + 1, ctx);
+            } else if !self.fills.values().any(|filling| *filling == kind) {
+                self.fill(kind, ctx);
+            }
+        }
+    }
+
+    /// The connection to etcd broke. Reads are made again elsewhere; of writes nobody knows what became of them.
+    /// Requests numbered up to `last` had gone to the member that is lost.
+    fn connection_lost(&mut self, last: u64, ctx: &mut dyn Context<ServerMessage>) {
+        self.fills.retain(|id, _| *id > last);
+        let mut lost: Vec<u64> = self.tasks.keys().copied().filter(|id| *id <= last).collect();
+        lost.sort_unstable();
+        let lost: Vec<Task> = lost.iter().filter_map(|id| self.tasks.remove(id)).collect();
+        self.compaction_request = self.compaction_request.filter(|id| *id > last);
+        let no_lease = self.lease_request.is_some_and(|id| id <= last);
+        for mut task in lost {
+            if task.step.is_read() {
+                task.step = Step::Begin;
+                self.advance(task, ctx);
+            } else {
+                let message = "rpc error: code = Unavailable desc = error reading from server: EOF";
+                self.finish(task, Err(Box::new(Status::new(Reason::InternalError, message))), ctx);
+            }
+        }
+        if no_lease {
+            self.lease_request = None;
+            for task in std::mem::take(&mut self.lease_waiters) {
+                self.advance(Task { step: Step::Begin, ..task }, ctx);
+            }
+        }
+        self.reconnect(ctx);
+    }
+
+    fn client_lost(&mut self, client: ProcessId) {
+        let range = (client, WatchId::MIN)..=(client, WatchId::MAX);
+        let gone: Vec<(ProcessId, WatchId)> = self.places.range(range).map(|(key, _)| *key).collect();
+        for key in gone {
+            if let Some((kind, place)) = self.places.remove(&key) {
+                self.watchers[kind as usize].remove(place);
+            }
+        }
+    }
+
+    fn timer(&mut self, token: Token, ctx: &mut dyn Context<ServerMessage>) {
+        match token {
+            token::BOOKMARKS => {
+                self.link.ask_progress(ctx);
+                ctx.set_timer(ctx.now() + BOOKMARKS, token::BOOKMARKS);
+            }
+            token::COMPACTION => {
+                let (version, revision) = self.compaction;
+                let request = storage::agree_on_compaction(version, revision);
+                self.compaction_request = Some(self.link.request(SimDuration::ZERO, request, ctx));
+                ctx.set_timer(ctx.now() + COMPACTION, token::COMPACTION);
+            }
+            token::RECONNECT => self.reconnect(ctx),
+            token::BOOTSTRAP => self.bootstrap(ctx),
+            waiting => {
+                if let Some(task) = self.delayed.remove(&waiting) {
+                    ctx.set_cause(task.cause);
+                    self.advance(task, ctx);
+                }
+            }
+        }
+    }
+
+    /// The servers have agreed, or another one was first: the winner compacts to what was seen a round ago
+    /// (etcd3 store: `compact`).
+    fn agreed(&mut self, result: &TxnResult<Stored>, ctx: &mut dyn Context<ServerMessage>) {
+        let (version, revision) = self.compaction;
+        let version = match result.succeeded {
+            true => version + 1,
+            false => storage::otherwise_found(result).map_or(0, |kv| kv.version),
+        };
+        self.compaction = (version, self.latest_revision);
+        if result.succeeded && revision > 0 {
+            self.link.request(SimDuration::ZERO, EtcdRequest::Compact(revision), ctx);
+        }
+    }
+
+    /// Lets a task wait for a time.
+    pub(super) fn delay(&mut self, task: Task, by: SimDuration, ctx: &mut dyn Context<ServerMessage>) {
+        self.next_token += 1;
+        self.delayed.insert(self.next_token, task);
+        ctx.set_timer(ctx.now() + by, self.next_token);
+    }
+
+    /// Asks etcd on behalf of a task.
+    pub(super) fn ask(
+        &mut self,
+        task: Task,
+        delay: SimDuration,
+        request: EtcdRequest<Stored>,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        let id = self.link.request(delay, request, ctx);
+        self.tasks.insert(id, task);
+    }
+
+    /// Begins a client's watch.
+    pub(super) fn begin_watch(
+        &mut self,
+        task: &Task,
+        scope: &super::protocol::Scope,
+        after: Option<u64>,
+        (watch, bookmarks): (WatchId, bool),
+        ctx: &mut dyn Context<ServerMessage>,
+    ) -> Result<(), Box<Status>> {
+        let Reply::Client(client, id) = task.reply else { return Ok(()) };
+        let selection = Selection::of(scope)?;
+        let (kind, cost) = (scope.kind, self.config.costs.of_request(0));
+        let cache = &self.caches[kind as usize];
+        if !cache.is_ready() {
+            let details = super::status::Details { retry_after_seconds: 1, ..Default::default() };
+            let message = "storage is (re)initializing";
+            let status = Status::new(Reason::TooManyRequests, message);
+            return Err(Box::new(Status { details: Some(Box::new(details)), ..status }));
+        }
+        // Revision zero asks for any present state, just as no revision does.
+        let after = after.filter(|revision| *revision > 0);
+        let mut watcher = Watcher::new(client, watch, selection.clone(), after.unwrap_or(cache.revision()), bookmarks);
+        let started = ApiMessage::Response { id, result: Ok(Answer::WatchStarted) };
+        match after {
+            Some(revision) => match cache.changes_after(revision) {
+                Ok(changes) => changes.for_each(|change| watcher.tell(change)),
+                Err(status) => {
+                    let events = vec![WatchEvent::Error(status)];
+                    ctx.send_after(cost, client, WATCHES, ServerMessage::Api(started));
+                    let message = ApiMessage::Watch { watch, events };
+                    ctx.send_after(cost, client, WATCHES, ServerMessage::Api(message));
+                    return Ok(());
+                }
+            },
+            None => cache.list(&selection).iter().for_each(|object| watcher.tell_present(object)),
+        }
+        ctx.send_after(cost, client, WATCHES, ServerMessage::Api(started));
+        if let Some((events, bytes, _)) = watcher.take() {
+            let cost = cost + self.config.costs.of_watch_event(bytes);
+            ctx.send_after(cost, client, WATCHES, ServerMessage::Api(ApiMessage::Watch { watch, events }));
+        }
+        let place = self.watchers[kind as usize].insert(watcher);
+        if let Some((kind, before)) = self.places.insert((client, watch), (kind, place)) {
+            self.watchers[kind as usize].remove(before);
+        }
+        Ok(())
+    }
+
+    /// Sends watchers what they were told.
+    fn flush(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
+        let cause = ctx.cause();
+        for place in self.watchers[kind as usize].take_pending() {
+            let Some(watcher) = self.watchers[kind as usize].get_mut(place) else { continue };
+            let (client, watch) = (watcher.client, watcher.id);
+            if let Some((events, bytes, cause)) = watcher.take() {
+                ctx.set_cause(cause);
+                let cost = self.config.costs.of_watch_event(bytes);
+                ctx.send_after(cost, client, WATCHES, ServerMessage::Api(ApiMessage::Watch { watch, events }));
+            }
+        }
+        ctx.set_cause(cause);
+    }
+
+    fn send_bookmarks(&mut self, ctx: &mut dyn Context<ServerMessage>) {
+        for (cache, watchers) in self.caches.iter().zip(&self.watchers).filter(|(cache, _)| cache.is_ready()) {
+            for (_, watcher) in watchers.iter().filter(|(_, watcher)| watcher.bookmarks) {
+                let events = vec![WatchEvent::Bookmark { revision: cache.revision() }];
+                let message = ApiMessage::Watch { watch: watcher.id, events };
+                ctx.send(watcher.client, WATCHES, ServerMessage::Api(message));
+            }
+        }
+    }
+
+    /// Ends all watches of a kind: their history is gone.
+    fn close_watches(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
+        for (_, watcher) in std::mem::take(&mut self.watchers[kind as usize]).iter() {
+            self.places.remove(&(watcher.client, watcher.id));
+            let message = ApiMessage::WatchClosed { watch: watcher.id };
+            ctx.send(watcher.client, WATCHES, ServerMessage::Api(message));
+        }
+    }
+
+    /// Ends a task with its answer.
+    pub(super) fn finish(
+        &mut self,
+        task: Task,
+        result: Result<Answer, Box<Status>>,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        match task.reply {
+            Reply::Nobody => {}
+            Reply::Collection(number) => self.collected(number, result, ctx),
+            Reply::Client(client, id) => {
+                let (bytes, lane) = match &result {
+                    Ok(Answer::Object(object)) => (size::of(object), ANSWERS),
+                    Ok(Answer::List { items, .. }) => (items.iter().map(size::of).sum(), LISTS),
+                    _ => (0, ANSWERS),
+                };
+                let cost = self.config.costs.of_answer(bytes);
+                ctx.send_after(cost, client, lane, ServerMessage::Api(ApiMessage::Response { id, result }));
+            }
+        }
+    }
+}

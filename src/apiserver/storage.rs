@@ -1,0 +1,161 @@
+//! How objects lie in etcd: keys, values, and the requests that an API server makes of the store.
+
+use std::cmp::Ordering;
+use std::rc::Rc;
+
+use crate::api::kind::Kind;
+use crate::api::meta::ObjectKey;
+use crate::api::object::Object;
+use crate::etcd::key::{Key, KeyRange};
+use crate::etcd::lease::LeaseId;
+use crate::etcd::message::Request;
+use crate::etcd::mvcc::{Compare, DeleteRange, KeyValue, Operation, Put, Range, Txn, TxnResult};
+use crate::etcd::mvcc::{OperationResult, RangeResult};
+use crate::etcd::value::Value;
+
+use super::size;
+
+/// What all keys begin with (kube-apiserver, `--etcd-prefix`).
+const PREFIX: &str = "/registry/";
+
+/// The key under which API servers agree on what to compact.
+pub const COMPACT_REVISION_KEY: &str = "compact_rev_key";
+
+/// A value in etcd: an object, moved by reference count, or the plain bytes of a key that holds none.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    /// An API object. It never changes once sent, except that the store stamps its revision.
+    Object(Object),
+    /// Plain bytes.
+    Bytes(Rc<[u8]>),
+}
+
+impl Stored {
+    /// The object, if it is one.
+    pub fn object(&self) -> Option<&Object> {
+        match self {
+            Stored::Object(object) => Some(object),
+            Stored::Bytes(_) => None,
+        }
+    }
+}
+
+/// Two objects are the same if they are the same version in memory or carry the same incarnation and revision.
+impl PartialEq for Stored {
+    fn eq(&self, other: &Stored) -> bool {
+        self.order(other) == Ordering::Equal
+    }
+}
+
+impl Value for Stored {
+    fn size_bytes(&self) -> u64 {
+        match self {
+            Stored::Object(object) => size::of(object),
+            Stored::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
+    fn stamp(&self, revision: u64) {
+        if let Stored::Object(object) = self {
+            object.meta().resource_version.set(revision);
+        }
+    }
+
+    /// Objects have no bytes here. They order by key, incarnation and revision, which is enough to tell them apart:
+    /// API servers never compare values in etcd.
+    fn order(&self, other: &Stored) -> Ordering {
+        match (self, other) {
+            (Stored::Object(left), Stored::Object(right)) => {
+                let place = |object: &Object| (object.key(), object.meta().uid, object.meta().revision());
+                if left.same(right) { Ordering::Equal } else { place(left).cmp(&place(right)) }
+            }
+            (Stored::Bytes(left), Stored::Bytes(right)) => left.cmp(right),
+            (Stored::Object(_), Stored::Bytes(_)) => Ordering::Less,
+            (Stored::Bytes(_), Stored::Object(_)) => Ordering::Greater,
+        }
+    }
+}
+
+/// What an API server asks of etcd.
+pub type EtcdRequest = Request<Stored>;
+
+/// The prefix of all keys of a kind.
+pub fn prefix(kind: Kind) -> String {
+    format!("{PREFIX}{}/", kind.row().storage)
+}
+
+/// The prefix of all keys of a kind in a namespace, or of all if there is none.
+pub fn prefix_in(kind: Kind, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) if kind.row().namespaced => format!("{PREFIX}{}/{namespace}/", kind.row().storage),
+        _ => prefix(kind),
+    }
+}
+
+/// The key of an object (registry/generic: `NamespaceKeyFunc`).
+pub fn key_of(key: &ObjectKey) -> Key {
+    let storage = key.kind.row().storage;
+    let length = PREFIX.len() + storage.len() + key.namespace.len() + key.name.len() + 2;
+    let mut text = String::with_capacity(length);
+    text.push_str(PREFIX);
+    text.push_str(storage);
+    text.push('/');
+    if !key.namespace.is_empty() {
+        text.push_str(&key.namespace);
+        text.push('/');
+    }
+    text.push_str(&key.name);
+    Key::new(&text)
+}
+
+/// Reads one key with a quorum's word.
+pub fn get(key: Key) -> EtcdRequest {
+    Range::key(key).into()
+}
+
+/// Creates a key that must not exist (etcd3 store: `If mod == 0 Then put`).
+pub fn create(key: Key, object: Object, lease: Option<LeaseId>) -> EtcdRequest {
+    let put = Put { lease, ..Put::new(key.clone(), Stored::Object(object)) };
+    Txn::when(Compare::modified_at(key, 0), Operation::Put(put)).into()
+}
+
+/// Replaces a key that must still be at a revision, or else reads it. The key keeps its lease.
+pub fn replace(key: Key, revision: u64, object: Object, keep_lease: bool) -> EtcdRequest {
+    let put = Put { keep_lease, ..Put::new(key.clone(), Stored::Object(object)) };
+    let when = Txn::when(Compare::modified_at(key.clone(), revision), Operation::Put(put));
+    when.otherwise(Operation::Range(Range::key(key))).into()
+}
+
+/// Deletes a key that must still be at a revision, or else reads it.
+pub fn remove(key: Key, revision: u64) -> EtcdRequest {
+    let delete = DeleteRange { range: KeyRange::One(key.clone()), previous: false };
+    let when = Txn::when(Compare::modified_at(key.clone(), revision), Operation::Delete(delete));
+    when.otherwise(Operation::Range(Range::key(key))).into()
+}
+
+/// Sets the key on which API servers agree if it was put as often as `version` says, or else reads it.
+pub fn agree_on_compaction(version: u64, revision: u64) -> EtcdRequest {
+    let key = Key::new(COMPACT_REVISION_KEY);
+    let bytes: Rc<[u8]> = revision.to_string().into_bytes().into();
+    let put = Put::new(key.clone(), Stored::Bytes(bytes));
+    let when = Txn::when(Compare::version_is(key.clone(), version), Operation::Put(put));
+    when.otherwise(Operation::Range(Range::key(key))).into()
+}
+
+/// The one key that a read found.
+pub fn found(result: &RangeResult<Stored>) -> Option<&KeyValue<Stored>> {
+    result.kvs.first()
+}
+
+/// The object that a read of one key found.
+pub fn found_object(result: &RangeResult<Stored>) -> Option<Object> {
+    found(result)?.value.as_ref()?.object().cloned()
+}
+
+/// What the other branch of a transaction read.
+pub fn otherwise_found(result: &TxnResult<Stored>) -> Option<&KeyValue<Stored>> {
+    match result.results.first() {
+        Some(OperationResult::Range(range)) => found(range),
+        _ => None,
+    }
+}

@@ -1,0 +1,84 @@
+//! One request on its way through the server.
+
+use crate::api::meta::ObjectKey;
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::engine::process::{Cause, ProcessId};
+
+use super::change::Then;
+use super::protocol::{Operation, RequestId};
+use super::reading::Page;
+
+/// Who waits for a request's answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Reply {
+    /// A client.
+    Client(ProcessId, RequestId),
+    /// A deletion of a whole collection.
+    Collection(u64),
+    /// Nobody: the server itself wanted it.
+    Nobody,
+}
+
+/// A request in progress.
+#[derive(Debug)]
+pub struct Task {
+    /// Who waits for the answer.
+    pub reply: Reply,
+    /// The program that asks.
+    pub agent: Name,
+    /// What is asked.
+    pub operation: Operation,
+    /// The event in which the request arrived.
+    pub cause: Cause,
+    /// What it waits for.
+    pub step: Step,
+    /// What admission had looked up.
+    pub looked_up: Vec<(ObjectKey, Option<Object>)>,
+    /// How often a made name was taken.
+    pub taken_names: u8,
+    /// How often etcd could not answer and was asked again.
+    pub retries: u8,
+}
+
+/// What a task waits for.
+#[derive(Debug)]
+pub enum Step {
+    /// For its turn.
+    Begin,
+    /// For an object that admission wants to see.
+    LookUp(ObjectKey),
+    /// For a lease; then the object is created.
+    Lease(Object),
+    /// For the creation of this object.
+    Create(Object),
+    /// For the newest version of the object that is to change.
+    Read,
+    /// For one version to take the place of another.
+    Replace {
+        /// The present one.
+        old: Object,
+        /// The new one.
+        new: Object,
+        /// What follows.
+        then: Then,
+    },
+    /// For the object to go.
+    Remove {
+        /// The last version.
+        old: Object,
+    },
+    /// For one object.
+    Get,
+    /// For a page of a list.
+    List(Page),
+    /// For the members of a collection that is to be deleted.
+    Collect,
+}
+
+impl Step {
+    /// True if nothing is changed by asking etcd again.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Step::LookUp(_) | Step::Read | Step::Get | Step::List(_) | Step::Collect)
+    }
+}

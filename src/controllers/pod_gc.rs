@@ -1,0 +1,266 @@
+//! The pod garbage collector: every 20 seconds it takes away pods that nobody else will.
+//!
+//! Those of nodes that are gone, those being deleted that were never bound or whose node is out of service, and ended ones
+//! beyond a number. Never touches a pod that a kubelet still cares for.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::api::kind::Kind;
+use crate::api::meta::ObjectKey;
+use crate::api::name::Name;
+use crate::api::node::Node;
+use crate::api::object::Object;
+use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase};
+use crate::apiserver::protocol::{DeleteOptions, Operation, Part};
+use crate::apiserver::status::Reason;
+use crate::client::controller::{Change, Controller};
+use crate::client::plan::{Again, Plan};
+use crate::client::view::{Now, View};
+use crate::engine::time::{SimDuration, SimTime};
+
+use super::config::Config;
+use super::owner;
+use super::script::{self, Halt, Script};
+
+/// The taint by which an operator says that a node will not come back.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+/// The pod garbage collector.
+pub struct PodGarbageCollector {
+    period: SimDuration,
+    quarantine: SimDuration,
+    threshold: usize,
+    /// Nodes that pods name and that do not exist, and when that may be believed (in memory as in the original).
+    missing: RefCell<BTreeMap<Name, SimTime>>,
+}
+
+impl PodGarbageCollector {
+    /// The controller with a configuration.
+    pub fn new(config: &Config) -> Self {
+        PodGarbageCollector {
+            period: config.pod_gc_period,
+            quarantine: config.pod_gc_quarantine,
+            threshold: config.terminated_pod_threshold,
+            missing: RefCell::default(),
+        }
+    }
+
+    /// Nodes that have been missing for the whole quarantine; begins it for those newly missed (`gcOrphaned`).
+    fn long_missing(&self, absent: &BTreeSet<Name>, now: SimTime) -> Vec<Name> {
+        let mut missing = self.missing.borrow_mut();
+        for name in absent {
+            missing.entry(name.clone()).or_insert(now + self.quarantine);
+        }
+        let due: Vec<_> = missing.iter().filter(|(_, at)| **at <= now).map(|(name, _)| name.clone()).collect();
+        due.iter().for_each(|name| {
+            missing.remove(name);
+        });
+        due.into_iter().filter(|name| absent.contains(name)).collect()
+    }
+}
+
+impl Controller for PodGarbageCollector {
+    fn name(&self) -> &'static str {
+        "pod-garbage-collector"
+    }
+
+    fn workers(&self) -> usize {
+        1
+    }
+
+    fn watches(&self) -> &'static [Kind] {
+        &[Kind::Pod, Kind::Node]
+    }
+
+    fn on_change(&self, _change: Change<'_>, _view: &View<'_>, _enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {}
+
+    fn periodic(&self) -> Option<(ObjectKey, SimDuration)> {
+        Some((ObjectKey::new(Kind::Pod, Name::EMPTY, Name::EMPTY), self.period))
+    }
+
+    fn reconcile(&self, view: &View<'_>, _key: &ObjectKey, now: Now) -> Plan {
+        let mut ended = Vec::new();
+        let mut out_of_service = Vec::new();
+        let mut unscheduled = Vec::new();
+        let mut absent = BTreeSet::new();
+        for pod in view.list::<Pod>() {
+            if pod.is_terminal() {
+                ended.push(pod);
+            }
+            match pod.node.as_ref().map(|name| (name, view.get::<Node>(&Name::EMPTY, name))) {
+                None if pod.meta.is_deleting() => unscheduled.push(pod.clone()),
+                Some((name, None)) => {
+                    absent.insert(name.clone());
+                }
+                Some((_, Some(node))) if pod.meta.is_deleting() && is_out_of_service(node) => {
+                    out_of_service.push(pod.clone());
+                }
+                _ => {}
+            }
+        }
+        let mut doomed = surplus(ended, self.threshold);
+        doomed.extend(out_of_service);
+        let missing: Vec<_> = self
+            .long_missing(&absent, now.at)
+            .into_iter()
+            .map(|node| {
+                let pods: Vec<_> = view.pods_on(&node).cloned().collect();
+                (node, pods)
+            })
+            .collect();
+        if doomed.is_empty() && missing.is_empty() && unscheduled.is_empty() {
+            return Plan::nothing();
+        }
+        script::run(view, now, move |script| {
+            for pod in &doomed {
+                fail_and_delete(script, pod, false)?;
+            }
+            for (node, pods) in &missing {
+                // The cache may be behind; the API server knows.
+                let key = ObjectKey::new(Kind::Node, Name::EMPTY, node.clone());
+                let gone = script.ask(Operation::Get { key })?.is_err_and(|status| status.reason == Reason::NotFound);
+                for pod in pods.iter().filter(|_| gone) {
+                    fail_and_delete(script, pod, true)?;
+                }
+            }
+            for pod in &unscheduled {
+                fail_and_delete(script, pod, false)?;
+            }
+            Ok(Again::OnChange)
+        })
+    }
+}
+
+/// True if the node is not ready and an operator said that it will not come back.
+fn is_out_of_service(node: &Node) -> bool {
+    !node.is_ready() && node.taints.iter().any(|taint| taint.key == *OUT_OF_SERVICE)
+}
+
+/// The ended pods beyond the threshold: evicted ones first, then the oldest (`byEvictionAndCreationTimestamp`).
+fn surplus(mut ended: Vec<&Rc<Pod>>, threshold: usize) -> Vec<Rc<Pod>> {
+    if threshold == 0 || ended.len() <= threshold {
+        return Vec::new();
+    }
+    let evicted = |pod: &Pod| pod.status.phase == PodPhase::Failed && pod.status.reason.as_deref() == Some("Evicted");
+    ended.sort_by_key(|pod| (!evicted(pod), pod.meta.created, pod.meta.name.clone()));
+    let count = ended.len() - threshold;
+    ended.into_iter().take(count).cloned().collect()
+}
+
+/// Calls a pod Failed if it has not ended, and deletes it without grace. A failure is left to the next pass
+/// (`markFailedAndDeletePod`).
+fn fail_and_delete(script: &mut Script<'_>, pod: &Pod, orphaned: bool) -> Result<(), Halt> {
+    let key = owner::key_of(pod);
+    if !pod.is_terminal() {
+        let mut failed = pod.clone();
+        failed.status.phase = PodPhase::Failed;
+        failed.status.observed_generation = pod.meta.generation;
+        if orphaned {
+            let now = script.now().timestamp();
+            failed.status.conditions.retain(|condition| condition.kind != PodConditionType::DisruptionTarget);
+            failed.status.conditions.push(PodCondition {
+                kind: PodConditionType::DisruptionTarget,
+                status: ConditionStatus::True,
+                reason: Some(Name::of("DeletionByPodGC")),
+                message: Some(Name::of("PodGC: node no longer exists")),
+                last_transition: now,
+                observed_generation: pod.meta.generation,
+            });
+        }
+        // The original patches the status; the whole status of the same version comes to the same.
+        let object = Object::Pod(Rc::new(failed));
+        if script.ask(Operation::Update { object, part: Part::Status, dry_run: false })?.is_err() {
+            return Ok(());
+        }
+    }
+    let options = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
+    let _ = script.ask(Operation::Delete { key, options })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::meta::{Deletion, Timestamp};
+    use crate::controllers::testing::{self, Server};
+
+    fn pass(server: &mut Server, controller: &PodGarbageCollector) {
+        let (key, _) = controller.periodic().expect("a pass");
+        server.reconcile(controller, &key);
+    }
+
+    fn put(server: &mut Server, name: &str, change: impl FnOnce(&mut Pod)) {
+        let mut pod = testing::ready_pod("web", 50);
+        pod.meta.name = name.into();
+        change(&mut pod);
+        server.put(Object::Pod(Rc::new(pod)));
+    }
+
+    const DELETION: Deletion = Deletion { timestamp: Timestamp(130), grace_seconds: Some(30) };
+
+    #[test]
+    fn pods_of_a_missing_node_go_after_the_quarantine() {
+        let mut server = Server::at(100);
+        let controller = PodGarbageCollector::new(&Config::default());
+        put(&mut server, "web", |pod| pod.node = Some("gone".into()));
+        for (seconds, writes) in [(100, 0), (120, 0), (140, 2), (160, 2)] {
+            server.seconds = seconds;
+            pass(&mut server, &controller);
+            assert_eq!(server.writes.len(), writes, "after {seconds} s: {:?}", server.writes);
+        }
+        assert!(server.get::<Pod>("default", "web").is_none());
+    }
+
+    #[test]
+    fn a_node_that_comes_back_in_time_keeps_its_pods() {
+        let mut server = Server::at(100);
+        let controller = PodGarbageCollector::new(&Config::default());
+        put(&mut server, "web", |pod| pod.node = Some("node-1".into()));
+        pass(&mut server, &controller);
+        server.put(Object::Node(Rc::new(testing::node("node-1"))));
+        server.seconds = 150;
+        pass(&mut server, &controller);
+        assert_eq!(server.writes, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn pods_that_were_never_bound_and_those_of_nodes_out_of_service_need_no_kubelet() {
+        let mut server = Server::at(100);
+        let controller = PodGarbageCollector::new(&Config::default());
+        put(&mut server, "unbound", |pod| pod.meta.deletion = Some(DELETION));
+        for (name, node) in [("stuck", "node-1"), ("alive", "node-2")] {
+            put(&mut server, name, |pod| {
+                pod.meta.deletion = Some(DELETION);
+                pod.node = Some(node.into());
+            });
+            server.put(Object::Node(Rc::new(testing::node(node))));
+        }
+        server.edit::<Node>("", "node-1", |node| {
+            node.status.conditions[0].status = ConditionStatus::Unknown;
+            let effect = crate::api::node::TaintEffect::NoExecute;
+            node.taints =
+                [crate::api::node::Taint { key: OUT_OF_SERVICE.into(), value: Name::EMPTY, effect, time_added: None }]
+                    .into();
+        });
+        pass(&mut server, &controller);
+        let left: Vec<_> = server.all::<Pod>().iter().map(|pod| pod.meta.name.to_string()).collect();
+        assert_eq!(left, ["alive"]);
+    }
+
+    #[test]
+    fn ended_pods_beyond_the_threshold_go_evicted_ones_first() {
+        let mut server = Server::at(100);
+        let controller = PodGarbageCollector::new(&Config { terminated_pod_threshold: 2, ..Config::default() });
+        for (name, created, reason) in [("a", 5, None), ("b", 1, None), ("c", 9, Some("Evicted")), ("d", 3, None)] {
+            put(&mut server, name, |pod| {
+                pod.status.phase = PodPhase::Failed;
+                pod.status.reason = reason.map(Name::of);
+                pod.meta.created = Timestamp(created);
+            });
+        }
+        pass(&mut server, &controller);
+        assert_eq!(server.writes, ["delete pod/default/c", "delete pod/default/b"]);
+    }
+}
