@@ -72,6 +72,12 @@ impl Algorithm {
         outcome
     }
 
+    /// Forgets what is kept of pods seen before.
+    #[cfg(test)]
+    pub fn forget_classes(&mut self) {
+        self.classes.clear();
+    }
+
     /// The class of a pod; classes are kept in the order in which they were last used.
     fn take_class(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> PodClass {
         let known = self.classes.iter().rposition(|class| Rc::ptr_eq(&class.spec, &pod.spec));

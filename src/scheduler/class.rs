@@ -245,8 +245,10 @@ impl PodClass {
             }
         }
         let said = self.said.iter().zip(counts).filter(|(_, nodes)| *nodes > 0);
-        let verdicts: Vec<Verdict> =
+        let mut verdicts: Vec<Verdict> =
             said.map(|((plugin, status), nodes)| Verdict { plugin: *plugin, status: status.clone(), nodes }).collect();
+        // The order in which they were first said depends on what was looked at before.
+        verdicts.sort_by(|left, right| (left.plugin, &left.status.reasons).cmp(&(right.plugin, &right.status.reasons)));
         let (mut plugins, mut pending) = (PluginSet::NONE, PluginSet::NONE);
         let rejected = self.compiled.rejected.iter().map(|(plugin, status)| (*plugin, status.code));
         for (plugin, code) in rejected.chain(verdicts.iter().map(|verdict| (verdict.plugin, verdict.status.code))) {

@@ -32,9 +32,11 @@ struct Case {
 fn plugins_say_what_the_real_ones_said() {
     let profile = Profile::standard();
     let mut wrong = Vec::new();
-    let mut checked = 0;
+    let (mut checked, mut scores, mut rejections) = (0, 0, 0);
     for case in cases() {
         checked += 1;
+        scores += case.map("scores").len();
+        rejections += case.map("allRejections").len();
         let mut complain = |what: String| wrong.push(format!("{}: {what}", case.name));
         if case.expected("outcome") == "Gated" {
             check_gate(&case, &profile, &mut complain);
@@ -46,7 +48,7 @@ fn plugins_say_what_the_real_ones_said() {
         check_scores(&case, &profile, &compiled, &mut complain);
         check_outcome(&case, &profile, &mut complain);
     }
-    assert!(checked > 20, "only {checked} cases");
+    assert!(checked > 30 && scores > 100 && rejections > 50, "only {checked} cases, {scores}, {rejections}");
     assert!(
         wrong.is_empty(),
         "{} of {checked} cases, {} differences:\n{}",
