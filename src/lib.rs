@@ -26,4 +26,5 @@ pub mod engine;
 pub mod etcd;
 pub mod kubelet;
 pub mod runtime;
+pub mod scenario;
 pub mod scheduler;
