@@ -19,12 +19,14 @@
 
 pub mod api;
 pub mod apiserver;
+pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod controllers;
 pub mod engine;
 pub mod etcd;
 pub mod kubelet;
+pub mod report;
 pub mod runtime;
 pub mod scenario;
 pub mod scheduler;
