@@ -17,6 +17,10 @@
 //! engine      virtual time, event list, random streams, links, disks, trace
 //! ```
 
+// Tests that are shared with those outside name this crate as those do.
+#[cfg(test)]
+extern crate self as kubesim;
+
 pub mod api;
 pub mod apiserver;
 pub mod cli;

@@ -3,10 +3,10 @@
 mod support;
 
 use kubesim::api::kind::Kind;
-use kubesim::api::meta::ObjectKey;
 use kubesim::api::node::{Lease, Node, TaintEffect};
 use kubesim::api::plain::ConfigMap;
 use kubesim::api::pod::{ConditionStatus, Pod};
+use kubesim::api::workload::ReplicaSet;
 use kubesim::apiserver::protocol::{Answer, ListRevision, Operation, Scope};
 use kubesim::cluster::news::OperatorRequest;
 use kubesim::cluster::options::{ClusterOptions, KubeletKind};
@@ -31,7 +31,7 @@ spec:
     metadata: {{labels: {{app: web}}}}
     spec:
       containers:
-      - {{name: app, image: \"{image}\", resources: {{requests: {{cpu: 10m, memory: 16Mi}}}}}}
+      - {{name: app, image: \"{image}\", resources: {{requests: {{cpu: 100m, memory: 64Mi}}}}}}
 "
     )
 }
@@ -61,12 +61,12 @@ fn ten_of_ten(options: ClusterOptions, seed: u64) -> Bed {
     bed
 }
 
-/// Fails if a rolling update one by one goes beyond its budget.
+/// Fails if a rolling update one by one goes beyond its budget. What counts is what the ReplicaSets are told: one may make
+/// its new pod before another one has deleted its old pod.
 fn assert_in_budget(bed: &Bed) {
-    let pods = bed.pods();
-    let staying = pods.iter().filter(|pod| !pod.meta.is_deleting()).count();
-    let ready = pods.iter().filter(|pod| !pod.meta.is_deleting() && pod.status.is_ready()).count();
-    assert!(staying <= 11, "{staying} pods are too many\n{}", bed.state());
+    let wanted: i32 = bed.all::<ReplicaSet>().iter().map(|set| set.replicas).sum();
+    let ready = bed.ready_pods();
+    assert!(wanted <= 11, "{wanted} pods are too many\n{}", bed.state());
     assert!(ready >= 9, "{ready} ready pods are too few\n{}", bed.state());
 }
 
@@ -294,8 +294,10 @@ fn an_etcd_leader_that_crashes_during_a_rollout_loses_nothing() {
 fn etcd_does_without_a_minority_and_refuses_writes_without_a_majority() {
     repeatable(|seed| {
         let mut bed = ten_of_ten(options(10, KubeletKind::Real), seed);
+        // The API server speaks with the first member, so that one stays; of the others a follower goes first.
         let first = leader(&bed);
-        let followers: Vec<String> = (0..3).map(|place| format!("etcd-{place}")).filter(|name| *name != first).collect();
+        let mut others = vec!["etcd-1".to_owned(), "etcd-2".to_owned()];
+        others.sort_by_key(|name| *name == first);
         let machines = bed.cluster.topology().machine_names().to_vec();
         let isolate = |bed: &mut Bed, name: &String| {
             let others: Vec<String> = machines.iter().filter(|machine| *machine != name).cloned().collect();
@@ -303,14 +305,14 @@ fn etcd_does_without_a_minority_and_refuses_writes_without_a_majority() {
         };
         // A follower alone is not missed.
         let mut writer = Writer::new(&bed);
-        let one = isolate(&mut bed, &followers[0]);
+        let one = isolate(&mut bed, &others[0]);
         writer.go_on(&mut bed, 30, |_| {});
         assert_eq!(writer.refused, 0);
         assert!(writer.acknowledged.len() > 100, "{} writes were acknowledged", writer.acknowledged.len());
         assert_eq!(leader(&bed), first, "and does not depose the leader");
 
-        // Two are: nothing is written any more, but what runs runs on.
-        let two = isolate(&mut bed, &followers[1]);
+        // Two are missed: nothing is written any more, but what runs runs on.
+        let two = isolate(&mut bed, &others[1]);
         let start = bed.now();
         let create = |name: &str| Operation::Create { object: support::config_map(name), dry_run: false };
         let refused = refusal(bed.request(create("lost")));
