@@ -166,7 +166,7 @@ impl Queue {
             back_off_ends: None,
             gate: None,
         };
-        self.to_active(Box::new(queued), profile);
+        self.activate(Box::new(queued), profile);
     }
 
     /// Takes in that a pending pod changed.
@@ -335,11 +335,11 @@ impl Queue {
                 let failed = queued.rejected_by.union(queued.pending).is_empty();
                 self.insert(queued, if failed { Place::ErrorBackOff } else { Place::BackOff });
             }
-            Requeue::AfterBackOff | Requeue::AtOnce => self.to_active(queued, profile),
+            Requeue::AfterBackOff | Requeue::AtOnce => self.activate(queued, profile),
         }
     }
 
-    fn to_active(&mut self, mut queued: Box<Queued>, profile: &Profile) {
+    fn activate(&mut self, mut queued: Box<Queued>, profile: &Profile) {
         if Self::is_gated(&mut queued, profile) {
             return self.insert_waiting(queued);
         }
