@@ -177,6 +177,12 @@ impl Part {
             .collect()
     }
 
+    /// A value that stands in a field of this one, as a part of its own.
+    pub fn inside(&self, field: &str, value: Value) -> Part {
+        let places = Rc::new(self.places.field(field).clone());
+        Part { value, source: Rc::clone(&self.source), places }
+    }
+
     /// An item of a list inside this value, as a part of its own.
     fn item(&self, list: &str, index: usize, value: Value) -> Part {
         let places = self.places.pointer(list).item(index).cloned().unwrap_or_else(|| Rc::clone(&self.places));
@@ -194,6 +200,13 @@ pub fn read_parts(file: &str, text: &str) -> Result<Vec<Part>, Vec<Problem>> {
     let part =
         |document: yaml::Document| Part { value: document.value, source: Rc::clone(&source), places: document.places };
     Ok(parsed.documents.into_iter().map(part).collect())
+}
+
+/// Reads the object that a part of a scenario file is. A list is taken apart into its items.
+pub fn read_objects(part: Part) -> Result<Vec<Document>, Vec<Problem>> {
+    let (mut documents, mut problems) = (Vec::new(), Vec::new());
+    part_objects(part, None, &mut documents, &mut problems);
+    if problems.is_empty() { Ok(documents) } else { Err(problems) }
 }
 
 /// Reads the objects of a manifest. Lists are taken apart into their items.

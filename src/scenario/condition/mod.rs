@@ -1,0 +1,114 @@
+//! Conditions: questions in CEL about the objects of a cluster, asked again only when something that they look at changed.
+//!
+//! They see what is committed in etcd, not what some component believes. They change nothing.
+//!
+//! - this file: a condition, and asking it
+//! - `expression`: from a text to an expression whose names are all known
+//! - `sight`: what conditions see, as values of CEL
+//! - `functions`: the functions that conditions may use besides those of CEL
+//!
+//! # What a condition may name
+//!
+//! A list of all objects of a kind, as JSON: `pods`, `nodes`, `deployments`, `replicaSets`, `services`, `endpointSlices`,
+//! `endpoints`, `namespaces`, `events`, `leases`, `configMaps`, `secrets`, `serviceAccounts`, `priorityClasses` and
+//! `controllerRevisions`, or by kubectl's short names: `po`, `no`, `deploy`, `rs`, `svc`, `ep`, `ns`, `ev`, `cm`, `sa`, `pc`.
+//! `now`, the whole seconds since the run began.
+//!
+//! One object, or null: `pod('web-1')`, `deployment('shop/web')` (namespace `default` if none is given), `node('node-3')`
+//! and so on for every kind, also by the short names: `deploy('web')`, `ns('shop')` (CEL keeps the word `namespace` for itself).
+//!
+//! | function | value |
+//! |---|---|
+//! | `ready(object)` | whether a pod or a node is ready |
+//! | `condition(object, 'Available')` | a condition's status, empty if the object has none |
+//! | `desired('web')`, `available('web')`, `updated('web')`, `readyReplicas('web')` | replicas of a Deployment, or of an object given; 0 if it has none |
+//! | `rolledOut('web')` | whether the rollout is complete, as `kubectl rollout status` says |
+//! | `rolloutFailed('web')` | whether the rollout exceeded its deadline |
+//! | `podsOf('web')` | the pods of a Deployment |
+//! | `image(object)` | the first container's image |
+//! | `restarts(pod)` | how often its containers were restarted |
+//! | `etcdLeader()` | the member that leads, such as `etcd-1`, or an empty text |
+//!
+//! Macros over the fields of a mapping (`labels.all(key, ...)`) meet them in no certain order: use them for `all` and `exists`,
+//! not to make lists.
+
+mod expression;
+mod functions;
+mod sight;
+
+use std::rc::Rc;
+
+use crate::api::kind::Kind;
+use crate::cluster::news::Write;
+use crate::engine::time::SimTime;
+
+pub use expression::{Expression, Wrong};
+use sight::{Sources, Subjects};
+
+/// A condition and its last answer.
+#[derive(Debug)]
+pub struct Condition {
+    expression: Rc<Expression>,
+    asked_at: Option<u64>,
+    answer: Result<bool, String>,
+}
+
+/// What all conditions of a run look at.
+pub struct Conditions {
+    subjects: Subjects,
+}
+
+impl Condition {
+    /// A condition that was not asked yet.
+    pub fn new(expression: Rc<Expression>) -> Self {
+        Condition { expression, asked_at: None, answer: Err("it was never asked".to_owned()) }
+    }
+
+    /// The condition as it is written.
+    pub fn text(&self) -> &str {
+        self.expression.text()
+    }
+
+    /// Whether it looks at objects of a kind.
+    pub fn looks_at(&self, kind: Kind) -> bool {
+        self.expression.sources().contains(Sources::objects(kind))
+    }
+}
+
+impl Conditions {
+    /// For a run in which these conditions are asked.
+    pub fn new<'e>(expressions: impl Iterator<Item = &'e Expression>) -> Self {
+        let watched = expressions.fold(Sources::NONE, |watched, expression| watched.and(expression.sources()));
+        Conditions { subjects: Subjects::new(watched) }
+    }
+
+    /// Takes note of a write.
+    pub fn note_write(&mut self, write: &Write) {
+        self.subjects.note_write(write);
+    }
+
+    /// Takes note of who leads the etcd members.
+    pub fn note_leader(&mut self, member: Option<u32>) {
+        self.subjects.note_leader(member);
+    }
+
+    /// Takes note of the time.
+    pub fn note_time(&mut self, now: SimTime) {
+        self.subjects.note_time(now);
+    }
+
+    /// Whether a condition holds. An error says why it cannot be answered; its text is CEL's.
+    /// Also tells whether anything that it looks at has changed since it was last asked.
+    pub fn ask<'c>(&mut self, condition: &'c mut Condition) -> (&'c Result<bool, String>, bool) {
+        let newest = self.subjects.newest(condition.expression.sources());
+        let is_new = condition.asked_at != Some(newest);
+        if is_new {
+            condition.asked_at = Some(newest);
+            condition.answer = self.subjects.evaluate(&condition.expression);
+        }
+        (&condition.answer, is_new)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Conditions asked about a cluster of a few objects.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::api::kind::Kind;
+use crate::api::meta::ObjectKey;
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::engine::process::Cause;
+
+use super::*;
+
+fn write(kind: Kind, revision: u64, json: Value) -> Write {
+    let object = Object::from_json(kind, json).unwrap();
+    object.meta().resource_version.set(revision);
+    let key = object.key();
+    write_of(key, revision, Some(object))
+}
+
+fn write_of(key: ObjectKey, revision: u64, new: Option<Object>) -> Write {
+    Write {
+        at: SimTime::ZERO,
+        revision,
+        key,
+        old: None,
+        new,
+        agent: Name::of("test"),
+        verb: "create",
+        cause: Cause::NONE,
+    }
+}
+
+fn deployment(revision: u64, available: i32) -> Write {
+    let containers = json!([{"name": "app", "image": "app:v1"}]);
+    write(
+        Kind::Deployment,
+        revision,
+        json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "3f0fe55c-39b6-426e-bdd0-d93ef8a9b7ef", "generation": 2},
+            "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": {
+                "metadata": {"labels": {"app": "web"}}, "spec": {"containers": containers}}},
+            "status": {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": available,
+                "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]}
+        }),
+    )
+}
+
+fn pod(revision: u64, name: &str, restarts: i32) -> Write {
+    let status = json!({"name": "app", "image": "app:v1", "imageID": "i", "ready": true, "restartCount": restarts});
+    write(
+        Kind::Pod,
+        revision,
+        json!({
+            "metadata": {"name": name, "namespace": "default", "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "name": "web", "uid": "0d90d7f3-9bd1-4a0c-8f72-e37fd6cf044c", "controller": true}]},
+            "spec": {"containers": [{"name": "app", "image": "app:v1"}]},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [status]}
+        }),
+    )
+}
+
+fn replica_set(revision: u64) -> Write {
+    write(
+        Kind::ReplicaSet,
+        revision,
+        json!({
+            "metadata": {"name": "web", "namespace": "default", "uid": "0d90d7f3-9bd1-4a0c-8f72-e37fd6cf044c", "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "3f0fe55c-39b6-426e-bdd0-d93ef8a9b7ef", "controller": true}]},
+            "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": {
+                "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "app", "image": "app:v1"}]}}}
+        }),
+    )
+}
+
+fn ask(text: &str) -> Result<bool, String> {
+    let expression = Expression::parse(text).map_err(|wrong| wrong[0].message.clone())?;
+    let mut conditions = Conditions::new([&expression].into_iter());
+    conditions.note_write(&deployment(5, 2));
+    conditions.note_write(&replica_set(6));
+    conditions.note_write(&pod(7, "web-1", 0));
+    conditions.note_write(&pod(8, "web-2", 4));
+    conditions.note_leader(Some(1));
+    conditions.note_time(SimTime::from_nanos(61_500_000_000));
+    conditions.ask(&mut Condition::new(expression.into())).0.clone()
+}
+
+#[test]
+fn every_name_that_is_documented_can_be_used() {
+    for text in [
+        "pods.size() == 2 && po.size() == 2 && deployments.size() == 1 && nodes == []",
+        "pods.all(p, ready(p)) && pods.exists_one(p, restarts(p) > 3)",
+        "pods.filter(p, p.metadata.name.startsWith('web')).size() == 2",
+        "deployment('web').spec.replicas - 10 == -7",
+        "deployment('default/web') != null && deployment('other/web') == null && node('n') == null",
+        "available('web') == 2 && desired('web') == 3 && updated('web') == 3 && readyReplicas('web') == 0",
+        "available(deployment('web')) == 2 && available('none') == 0",
+        "!rolledOut('web') && rolloutFailed('web') && !rolledOut('none')",
+        "condition(deployment('web'), 'Progressing') == 'False' && condition(deployment('web'), 'Other') == ''",
+        "podsOf('web').size() == 2 && podsOf('none').size() == 0",
+        "image(deployment('web')) == 'app:v1' && image(pod('web-1')) == 'app:v1'",
+        "etcdLeader() == 'etcd-1'",
+        "now == 61 && now > 60",
+        "has(deployment('web').status.availableReplicas) && !has(deployment('web').status.readyReplicas)",
+    ] {
+        assert_eq!(ask(text), Ok(true), "{text}");
+    }
+    for kind in Kind::all() {
+        let list = expression::list_name(kind);
+        for object in expression::object_names(kind) {
+            let text = format!("{list}.size() >= 0 && {object}('x') == null");
+            assert_eq!(ask(&text), Ok(true), "{text}");
+        }
+        for short in kind.row().short_names {
+            assert_eq!(ask(&format!("{short} == {list}")), Ok(true), "{short}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_answered_says_why() {
+    assert_eq!(ask("deployment('none').spec.replicas > 1").map_err(|why| why.is_empty()), Err(false));
+    assert_eq!(ask("pods.size()"), Err("the condition is neither true nor false but of type int".to_owned()));
+    assert_eq!(ask("pod.size() > 1"), Err("the condition names an unknown variable \"pod\"".to_owned()));
+    assert_eq!(ask("availible('web') > 1"), Err("the condition names an unknown function \"availible\"".to_owned()));
+    assert!(ask("1 +").is_err());
+    assert!(ask("").is_err());
+}
+
+#[test]
+fn a_condition_is_asked_again_only_if_something_that_it_looks_at_changed() {
+    let expression = Expression::parse("available('web') >= 2").unwrap();
+    let mut conditions = Conditions::new([&expression].into_iter());
+    let mut condition = Condition::new(expression.into());
+    conditions.note_write(&deployment(5, 2));
+    assert_eq!(conditions.ask(&mut condition), (&Ok(true), true));
+    conditions.note_write(&pod(6, "web-1", 0));
+    conditions.note_time(SimTime::from_nanos(9_000_000_000));
+    assert_eq!(conditions.ask(&mut condition), (&Ok(true), false));
+    conditions.note_write(&deployment(7, 1));
+    conditions.note_write(&deployment(6, 3));
+    assert_eq!(conditions.ask(&mut condition), (&Ok(false), true));
+    let key = ObjectKey::new(Kind::Deployment, "default", "web");
+    conditions.note_write(&write_of(key, 8, None));
+    assert_eq!(conditions.ask(&mut condition), (&Ok(false), true));
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_parsed_or_refused(text in "\\PC{0,60}") {
+        let _ = Expression::parse(&text);
+    }
+
+    #[test]
+    fn any_text_of_cel_letters_is_parsed_or_refused(text in "[a-z0-9'(){}\\[\\].,:?!&|<>=+*% -]{0,80}") {
+        let _ = Expression::parse(&text);
+    }
+}

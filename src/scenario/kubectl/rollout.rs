@@ -1,0 +1,112 @@
+//! `kubectl rollout`: undo, pause, resume, restart and status.
+
+use std::rc::Rc;
+
+use crate::api::kind::Kind;
+use crate::api::meta::ObjectKey;
+use crate::api::object::Object;
+use crate::api::workload::{Deployment, ReplicaSet};
+use crate::apiserver::protocol::{Answer, ListRevision, Operation, Scope};
+use crate::controllers::deployment::kubectl::{self, Undo};
+use crate::engine::time::SimDuration;
+
+use super::super::plan::Rollout;
+use super::{Done, Shell, from_server, printed_name};
+
+pub(super) async fn rollout(shell: &Shell, key: &ObjectKey, verb: Rollout) -> Done {
+    let deployment = deployment(shell, key).await?;
+    let refused = |why: String| format!("error: {} {why}", printed_name(key));
+    let (operation, word) = match verb {
+        Rollout::Status(timeout) => return status(shell, key, deployment, timeout).await,
+        Rollout::Pause => (kubectl::pause(&deployment).map_err(refused)?, "paused"),
+        Rollout::Resume => (kubectl::resume(&deployment).map_err(refused)?, "resumed"),
+        Rollout::Restart => {
+            let operation = kubectl::restart(&deployment, shell.date());
+            (operation.map_err(|why| format!("error: {} {why}", printed_name(key)))?, "restarted")
+        }
+        Rollout::Undo(revision) => {
+            let sets = replica_sets(shell, &deployment).await?;
+            match kubectl::undo(&deployment, &sets, revision).map_err(|why| format!("error: {why}"))? {
+                Undo::Patch(operation) => (*operation, "rolled back"),
+                Undo::Skipped(why) => {
+                    shell.print(format!("{} {why}", printed_name(key)));
+                    return Ok(());
+                }
+            }
+        }
+    };
+    shell.send(operation).await.map_err(from_server)?;
+    shell.print(format!("{} {word}", printed_name(key)));
+    Ok(())
+}
+
+async fn deployment(shell: &Shell, key: &ObjectKey) -> Result<Rc<Deployment>, String> {
+    let object = shell.get(key).await?;
+    object.get::<Deployment>().cloned().ok_or_else(|| format!("error: {} is no Deployment", printed_name(key)))
+}
+
+/// The ReplicaSets that a Deployment controls.
+async fn replica_sets(shell: &Shell, deployment: &Deployment) -> Result<Vec<Rc<ReplicaSet>>, String> {
+    let scope = Scope {
+        kind: Kind::ReplicaSet,
+        namespace: Some(deployment.meta.namespace.clone()),
+        labels: Some(Rc::clone(&deployment.spec.selector)),
+        fields: Vec::new(),
+    };
+    let operation = Operation::List { scope, limit: 0, continue_token: None, at: ListRevision::Latest };
+    let Answer::List { items, .. } = shell.send(operation).await.map_err(from_server)? else {
+        return Err("error: the server answered something else than a list".to_owned());
+    };
+    let uid = deployment.meta.uid;
+    let owned = |set: &&Rc<ReplicaSet>| set.meta.controller().is_some_and(|owner| owner.uid == uid);
+    Ok(items.iter().filter_map(Object::get::<ReplicaSet>).filter(owned).cloned().collect())
+}
+
+/// Waits for a rollout and prints each stage once (kubectl, polymorphichelpers: DeploymentStatusViewer).
+async fn status(shell: &Shell, key: &ObjectKey, first: Rc<Deployment>, timeout: Option<SimDuration>) -> Done {
+    let until = timeout.map(|timeout| shell.now() + timeout);
+    shell.watch(key);
+    let mut present = first;
+    loop {
+        match stage(&present)? {
+            Stage::Complete => {
+                shell.print(format!("deployment \"{}\" successfully rolled out", key.name));
+                return Ok(());
+            }
+            Stage::Waiting(line) => shell.print(line),
+        }
+        present = match shell.next_change(key, until).await {
+            Some(Some(Object::Deployment(deployment))) => deployment,
+            Some(_) => return Err("error: object has been deleted".to_owned()),
+            None => return Err("error: timed out waiting for the condition".to_owned()),
+        };
+    }
+}
+
+enum Stage {
+    Complete,
+    Waiting(String),
+}
+
+fn stage(deployment: &Deployment) -> Result<Stage, String> {
+    let (name, status, desired) = (&deployment.meta.name, &deployment.status, deployment.spec.replicas);
+    if deployment.meta.generation > status.observed_generation {
+        return Ok(Stage::Waiting("Waiting for deployment spec update to be observed...".to_owned()));
+    }
+    let progressing = status.conditions.iter().find(|condition| condition.kind == "Progressing");
+    if progressing.is_some_and(|condition| condition.reason == "ProgressDeadlineExceeded") {
+        return Err(format!("error: deployment \"{name}\" exceeded its progress deadline"));
+    }
+    let waiting =
+        |what: String| Stage::Waiting(format!("Waiting for deployment \"{name}\" rollout to finish: {what}..."));
+    let updated = status.updated_replicas;
+    Ok(if updated < desired {
+        waiting(format!("{updated} out of {desired} new replicas have been updated"))
+    } else if status.replicas > updated {
+        waiting(format!("{} old replicas are pending termination", status.replicas - updated))
+    } else if status.available_replicas < updated {
+        waiting(format!("{} of {updated} updated replicas are available", status.available_replicas))
+    } else {
+        Stage::Complete
+    })
+}
