@@ -72,7 +72,7 @@ expect:
             "s.yml:11:19: steps[2].when: the condition names an unknown variable \"podz\" (expected one of: namespaces, nodes, leases, pods, replicaSets, deployments, services, endpointSlices, endpoints, events, configMaps, secrets, serviceAccounts, priorityClasses, controllerRevisions, now)",
             "s.yml:12:3: steps[3]: the step \"c\" does nothing (expected one action, such as apply, setImage or node)",
             "s.yml:12:28: steps[3].delay: a delay counts from the end of another step, but there is no after",
-            "s.yml:14:45: expect[0].within: this has no meaning here",
+            "s.yml:14:46: expect[0].within: this has no meaning here",
         ],
     );
 }

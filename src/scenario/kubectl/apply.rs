@@ -94,7 +94,7 @@ async fn apply_one(shell: &Shell, manifest: &Manifest) -> Result<&'static str, R
             let meta = object.meta_mut();
             meta.annotations = meta.annotations.with(LAST_APPLIED, note(&manifest.written));
             shell.send(Operation::Create { object, dry_run: false }).await?;
-            return Ok("created");
+            Ok("created")
         }
         Err(status) => Err(status.into()),
         Ok(answer) => {
