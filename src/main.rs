@@ -1,3 +1,5 @@
 //! The `kubesim` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    kubesim::cli::main(std::env::args_os())
+}

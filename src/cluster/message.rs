@@ -1,6 +1,7 @@
 //! Everything that processes say to one another.
 
 use crate::apiserver::protocol::{Answer, ApiMessage};
+use crate::apiserver::status::Reason;
 use crate::apiserver::storage::Stored;
 use crate::apiserver::{ServerMessage, size};
 use crate::etcd;
@@ -85,6 +86,11 @@ impl Message {
             Message::Etcd(EtcdMessage::Response(response)) => response.revision,
             Message::Etcd(_) => 0,
         }
+    }
+
+    /// Whether it tells a client that the object which it wanted to write had changed meanwhile.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Message::Api(ApiMessage::Response { result: Err(status), .. }) if status.reason == Reason::Conflict)
     }
 
     /// As what API clients understand.

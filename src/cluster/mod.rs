@@ -119,6 +119,11 @@ impl Cluster {
         self.simulation.world.fabric.messages_sent()
     }
 
+    /// How many requests were refused because the object had changed meanwhile.
+    pub fn conflicts(&self) -> u64 {
+        self.simulation.world.conflicts
+    }
+
     /// The digest of all that has happened.
     pub fn digest(&self) -> Digest {
         self.simulation.digest()

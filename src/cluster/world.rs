@@ -42,6 +42,8 @@ pub struct World {
     pub(super) news: VecDeque<News>,
     pub(super) trace: Trace,
     pub(super) is_over: bool,
+    /// How many requests were refused because the object had changed meanwhile.
+    pub(super) conflicts: u64,
 }
 
 /// What reaches a process, before it is known to be of the right kind for it.
@@ -70,6 +72,7 @@ impl driver::World for World {
             Event::Start { process } => self.start(process, queue, cause),
             Event::Arrive { slot, ticket } => {
                 if let Some(Arrived { from, to, message }) = self.fabric.arrive(slot, ticket, queue) {
+                    self.conflicts += u64::from(message.is_conflict());
                     self.deliver(to, Incoming::Message(from, message), queue, cause);
                 }
             }

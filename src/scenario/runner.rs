@@ -14,6 +14,7 @@ use crate::cluster::news::{News, OperatorRequest, Write};
 use crate::engine::process::Cause;
 use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
+use crate::engine::trace::Trace;
 
 use super::Scenario;
 use super::condition::{Condition, Conditions};
@@ -109,6 +110,11 @@ impl Run {
     /// The cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// The trace of the cluster, to forget what nobody will ask about.
+    pub fn trace_mut(&mut self) -> &mut Trace {
+        self.cluster.trace_mut()
     }
 
     /// How the steps stand.

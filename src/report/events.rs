@@ -1,0 +1,51 @@
+//! `events.csv`: what components said through Kubernetes events, one row for each time they said it.
+
+use std::io;
+
+use crate::api::event::Event;
+use crate::api::object::Object;
+use crate::cluster::news::Write;
+
+const HEADER: [&str; 9] = ["time", "type", "reason", "object", "component", "host", "count", "message", "event"];
+
+/// Writes rows while the run goes on.
+pub struct EventRows<W: io::Write> {
+    csv: csv::Writer<W>,
+}
+
+impl<W: io::Write> EventRows<W> {
+    /// Begins with the header.
+    pub fn new(to: W) -> io::Result<Self> {
+        let mut csv = csv::Writer::from_writer(to);
+        csv.write_record(HEADER)?;
+        Ok(EventRows { csv })
+    }
+
+    /// A row if the write is one of an event; removals are not told of.
+    pub fn write(&mut self, write: &Write) -> io::Result<()> {
+        let Some(Object::Event(event)) = &write.new else { return Ok(()) };
+        let Event { involved, component, host, reason, message, .. } = &**event;
+        let object = if involved.namespace.is_empty() {
+            format!("{}/{}", involved.kind, involved.name)
+        } else {
+            format!("{}/{}/{}", involved.kind, involved.namespace, involved.name)
+        };
+        let count = event.series.as_ref().map_or(event.count.max(1), |(count, _)| *count);
+        Ok(self.csv.write_record([
+            &write.at.to_string(),
+            &format!("{:?}", event.kind),
+            reason.as_str(),
+            &object,
+            component,
+            host,
+            &count.to_string(),
+            message,
+            &event.meta.name,
+        ])?)
+    }
+
+    /// Hands everything written to the file.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.csv.flush()
+    }
+}
