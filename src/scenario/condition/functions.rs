@@ -33,11 +33,9 @@ pub(super) static FUNCTIONS: [Function; 12] = [
     ("available", DEPLOYMENT, |context, name, sight| count(context, name, sight, &["status", "availableReplicas"])),
     ("updated", DEPLOYMENT, |context, name, sight| count(context, name, sight, &["status", "updatedReplicas"])),
     ("readyReplicas", DEPLOYMENT, |context, name, sight| count(context, name, sight, &["status", "readyReplicas"])),
-    ("rolledOut", DEPLOYMENT, |context, name, sight| {
-        of_deployment(context, name, sight, |object| is_rolled_out(object))
-    }),
+    ("rolledOut", DEPLOYMENT, |context, name, sight| of_deployment(context, name, sight, is_rolled_out)),
     ("rolloutFailed", DEPLOYMENT, |context, name, sight| {
-        of_deployment(context, name, sight, |object| has_failed(object));
+        of_deployment(context, name, sight, has_failed);
     }),
     ("podsOf", PODS, |context, name, sight| {
         let sight = Arc::clone(sight);
