@@ -77,6 +77,7 @@ impl Checker<'_> {
                 is_labelled: step.label.is_some(),
                 expect_failure: step.expect_failure,
                 start,
+                client_delay: step.client_delay.map_or(SimDuration::ZERO, |span| span.0),
                 action: action.unwrap_or(Action::Note(String::new())),
             });
         }
@@ -301,6 +302,7 @@ pub(super) fn setup_step(manifests: Vec<Manifest>) -> Step {
         is_labelled: false,
         expect_failure: false,
         start: Start { at: SETUP_AT, ..Start::default() },
+        client_delay: SimDuration::ZERO,
         action: Action::Command(Command::Apply { manifests: manifests.into(), is_patient: true }),
     }
 }

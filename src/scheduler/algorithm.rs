@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::class::PodClass;
 use super::cluster::Cluster;
 use super::diagnosis::Diagnosis;
-use super::framework::{Point, Validity};
+use super::framework::{Code, Point, Validity};
 use super::profile::Profile;
 use crate::api::name::Name;
 use crate::api::pod::Pod;
@@ -72,6 +72,12 @@ impl Algorithm {
         outcome
     }
 
+    /// Forgets what is kept of pods seen before.
+    #[cfg(test)]
+    pub fn forget_classes(&mut self) {
+        self.classes.clear();
+    }
+
     /// The class of a pod; classes are kept in the order in which they were last used.
     fn take_class(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> PodClass {
         let known = self.classes.iter().rposition(|class| Rc::ptr_eq(&class.spec, &pod.spec));
@@ -89,7 +95,7 @@ impl Algorithm {
 
     fn place(&mut self, profile: &Profile, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> Outcome {
         if class.compiled.rejected.is_some() {
-            return Outcome::Unschedulable(Box::new(class.diagnose(std::iter::empty(), profile, cluster)));
+            return fits_nowhere(profile, pod, class, &[], cluster);
         }
         if let Some(node) = &pod.status.nominated_node
             && let Some(place) = cluster.place_of(node)
@@ -97,22 +103,15 @@ impl Algorithm {
         {
             return Outcome::Node(Chosen { node: node.clone(), evaluated: 1, feasible: 1 });
         }
-        let evaluated = match class.compiled.nodes.take() {
-            Some(names) => {
-                let places: Vec<usize> = names.iter().filter_map(|name| cluster.place_of(name)).collect();
-                class.compiled.nodes = Some(names);
-                let evaluated = self.search(profile, &places, class, cluster);
-                if self.feasible.is_empty() {
-                    let diagnosis = class.diagnose(places.into_iter(), profile, cluster);
-                    return Outcome::Unschedulable(Box::new(diagnosis));
-                }
-                evaluated
-            }
+        let named = class.compiled.nodes.as_ref();
+        let named = named.map(|names| names.iter().filter_map(|name| cluster.place_of(name)).collect::<Vec<usize>>());
+        let evaluated = match &named {
+            Some(places) => self.search(profile, places, class, cluster),
             None => self.search_all(profile, class, cluster),
         };
         if self.feasible.is_empty() {
-            let diagnosis = class.diagnose(0..cluster.node_count(), profile, cluster);
-            return Outcome::Unschedulable(Box::new(diagnosis));
+            let all = || (0..cluster.node_count()).collect();
+            return fits_nowhere(profile, pod, class, &named.unwrap_or_else(all), cluster);
         }
         let place = self.choose(class);
         Outcome::Node(Chosen { node: cluster.at(place).name.clone(), evaluated, feasible: self.feasible.len() })
@@ -190,4 +189,28 @@ impl Algorithm {
 fn is_kept(profile: &Profile, pod: &Pod) -> bool {
     let points = [Point::Filter, Point::Score];
     points.into_iter().all(|point| profile.at(point).all(|(_, plugin, _)| plugin.validity(pod) == Validity::Node))
+}
+
+/// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, and so does one that is sure
+/// that nothing will; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
+fn fits_nowhere(profile: &Profile, pod: &Pod, class: &PodClass, looked_at: &[usize], cluster: &Cluster) -> Outcome {
+    let mut diagnosis = class.diagnose(looked_at.iter().copied(), profile, cluster);
+    let codes = class.codes(looked_at.iter().copied());
+    let mut reasons: Vec<Name> = Vec::new();
+    for (_, plugin, _) in profile.at(Point::PostFilter) {
+        let said = plugin.post_filter(pod, cluster, &codes);
+        if said.nominated_node.is_some() {
+            diagnosis.nominated_node = said.nominated_node;
+        }
+        let ends = matches!(said.status.code, Code::Success | Code::UnschedulableAndUnresolvable);
+        if ends {
+            reasons.clear();
+        }
+        reasons.extend(said.status.reasons);
+        if ends {
+            break;
+        }
+    }
+    diagnosis.post_filter = reasons.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+    Outcome::Unschedulable(Box::new(diagnosis))
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::cluster::Cluster;
 use super::diagnosis::{Diagnosis, Verdict};
-use super::framework::{Code, NodeFilter, NodeScore, Normalization, Point, PreFilter, PreScore, Status};
+use super::framework::{Code, NodeFilter, NodeScore, Normalization, PluginSet, Point, PreFilter, PreScore, Status};
 use super::node_info::NodeInfo;
 use super::profile::Profile;
 use crate::api::name::Name;
@@ -245,12 +245,16 @@ impl PodClass {
             }
         }
         let said = self.said.iter().zip(counts).filter(|(_, nodes)| *nodes > 0);
-        let verdicts: Vec<Verdict> =
+        let mut verdicts: Vec<Verdict> =
             said.map(|((plugin, status), nodes)| Verdict { plugin: *plugin, status: status.clone(), nodes }).collect();
-        let mut plugins: Vec<usize> = verdicts.iter().map(|verdict| verdict.plugin).collect();
-        plugins.extend(self.compiled.naming.iter().chain(self.compiled.rejected.iter().map(|(plugin, _)| plugin)));
-        plugins.sort_unstable();
-        plugins.dedup();
+        // The order in which they were first said depends on what was looked at before.
+        verdicts.sort_by(|left, right| (left.plugin, &left.status.reasons).cmp(&(right.plugin, &right.status.reasons)));
+        let (mut plugins, mut pending) = (PluginSet::NONE, PluginSet::NONE);
+        let rejected = self.compiled.rejected.iter().map(|(plugin, status)| (*plugin, status.code));
+        for (plugin, code) in rejected.chain(verdicts.iter().map(|verdict| (verdict.plugin, verdict.status.code))) {
+            if code == Code::Pending { &mut pending } else { &mut plugins }.insert(plugin);
+        }
+        self.compiled.naming.iter().for_each(|plugin| plugins.insert(*plugin));
         let others = self.compiled.nodes.as_ref().map(|_| {
             let names = naming_plugins(profile, &self.compiled.naming).join(" ");
             Status::unresolvable(format!("node(s) didn't satisfy plugin(s) [{names}]"))
@@ -261,7 +265,21 @@ impl PodClass {
             verdicts,
             others,
             post_filter: String::new(),
+            nominated_node: None,
             plugins,
+            pending,
         }
+    }
+
+    /// The code of the verdict on each node, `looked_at` having been looked at and the others not having come into question.
+    pub fn codes(&self, looked_at: impl Iterator<Item = usize>) -> Vec<Code> {
+        let absent =
+            self.compiled.rejected.as_ref().map_or(Code::UnschedulableAndUnresolvable, |(_, status)| status.code);
+        let mut codes = vec![absent; self.verdicts.len()];
+        for place in looked_at {
+            let said = usize::from(self.verdicts[place]).checked_sub(1).and_then(|said| self.said.get(said));
+            codes[place] = said.map_or(Code::Success, |(_, status)| status.code);
+        }
+        codes
     }
 }

@@ -101,6 +101,12 @@ impl Cluster {
         self.pods.get(&pod).is_some_and(|placed| placed.assumed)
     }
 
+    /// The node that a pod is on or assumed to be on.
+    pub fn node_of(&self, pod: Uid) -> Option<Name> {
+        let placed = self.pods.get(&pod)?;
+        Some(self.slots[placed.slot as usize].info.name.clone())
+    }
+
     /// How many pods are on nodes or assumed to be.
     pub fn pod_count(&self) -> usize {
         self.pods.len()

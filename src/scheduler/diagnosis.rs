@@ -1,6 +1,6 @@
 //! Why a pod fits no node, and the sentence that says so (kube-scheduler, `framework.FitError`).
 
-use super::framework::Status;
+use super::framework::{PluginSet, Status};
 use crate::api::name::Name;
 
 /// Why a pod fits no node.
@@ -16,8 +16,12 @@ pub struct Diagnosis {
     pub others: Option<Status>,
     /// What PostFilter said.
     pub post_filter: String,
-    /// The places of the plugins that rejected the pod.
-    pub plugins: Vec<usize>,
+    /// What is to become of a nomination: a node, or the empty name to take it back.
+    pub nominated_node: Option<Name>,
+    /// The plugins that rejected the pod.
+    pub plugins: PluginSet,
+    /// The plugins that did so and say that something is under way that will help.
+    pub pending: PluginSet,
 }
 
 /// A verdict that some nodes got.

@@ -1,7 +1,13 @@
 //! Cluster events: what can happen that makes a pod schedulable that was not (kube-scheduler, `framework/events.go`).
 
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
 use crate::api::meta::Labels;
-use crate::api::node::Node;
+use crate::api::node::{Node, NodeCondition};
+use crate::api::pod::{Pod, PodSpec};
+use crate::api::resources::Resources;
 
 /// Something that happened in the cluster, as plugins register for it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -34,16 +40,32 @@ pub enum ClusterEvent {
     PodToleration,
     /// A pod's scheduling gates went.
     PodGatesEliminated,
-    /// A pod's resource claims were made.
-    PodGeneratedResourceClaim,
     /// A pending pod changed in some other way.
     UnscheduledPodUpdate,
-    /// A pending pod was deleted.
-    UnscheduledPodDelete,
-    /// Pods that have been unschedulable for long are tried again.
-    UnschedulableTimeout,
-    /// A plugin or the scheduler itself asks for it.
-    ForceActivate,
+}
+
+impl ClusterEvent {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them, in their order.
+    pub const ALL: [ClusterEvent; 15] = [
+        ClusterEvent::NodeAdd,
+        ClusterEvent::NodeDelete,
+        ClusterEvent::NodeAllocatable,
+        ClusterEvent::NodeLabel,
+        ClusterEvent::NodeTaint,
+        ClusterEvent::NodeCondition,
+        ClusterEvent::NodeAnnotation,
+        ClusterEvent::AssignedPodAdd,
+        ClusterEvent::AssignedPodUpdate,
+        ClusterEvent::AssignedPodDelete,
+        ClusterEvent::PodLabel,
+        ClusterEvent::PodScaleDown,
+        ClusterEvent::PodToleration,
+        ClusterEvent::PodGatesEliminated,
+        ClusterEvent::UnscheduledPodUpdate,
+    ];
 }
 
 /// A set of cluster events.
@@ -87,10 +109,10 @@ impl Hint {
     }
 }
 
-/// What changed about a node (kube-scheduler, `nodeSchedulingPropertiesChange`): one event for each property, in its order.
-pub fn node_changes(old: &Node, new: &Node) -> Vec<ClusterEvent> {
-    let mut events = Vec::new();
-    if old.taints != new.taints || old.unschedulable != new.unschedulable {
+/// What changed about a node: one event for each property, in the order of `NodeSchedulingPropertiesChange`.
+pub fn node_changes(old: &Node, new: &Node) -> SmallVec<[ClusterEvent; 2]> {
+    let mut events = SmallVec::new();
+    if old.unschedulable && !new.unschedulable {
         events.push(ClusterEvent::NodeTaint);
     }
     if old.status.allocatable != new.status.allocatable {
@@ -99,16 +121,53 @@ pub fn node_changes(old: &Node, new: &Node) -> Vec<ClusterEvent> {
     if !same_labels(&old.meta.labels, &new.meta.labels) {
         events.push(ClusterEvent::NodeLabel);
     }
-    let conditions = |node: &Node| -> Vec<_> {
-        node.status.conditions.iter().map(|one| (one.kind.clone(), one.status, one.reason.clone())).collect()
-    };
-    if conditions(old) != conditions(new) {
+    if old.taints != new.taints {
+        events.push(ClusterEvent::NodeTaint);
+    }
+    let (before, after) = (&old.status.conditions, &new.status.conditions);
+    let same =
+        |condition: &NodeCondition| new.condition(&condition.kind).is_some_and(|now| now.status == condition.status);
+    if before.len() != after.len() || !before.iter().all(same) {
         events.push(ClusterEvent::NodeCondition);
     }
     if !same_labels(&old.meta.annotations, &new.meta.annotations) {
         events.push(ClusterEvent::NodeAnnotation);
     }
     events
+}
+
+/// What changed about a pod: one event for each property, in the order of `PodSchedulingPropertiesChange`.
+pub fn pod_changes(old: &Pod, new: &Pod) -> SmallVec<[ClusterEvent; 2]> {
+    let mut events = SmallVec::new();
+    if !same_labels(&old.meta.labels, &new.meta.labels) {
+        events.push(ClusterEvent::PodLabel);
+    }
+    if !Rc::ptr_eq(&old.spec, &new.spec) {
+        let (before, after) = (&old.spec.full, &new.spec.full);
+        if requests_less(&old.spec.requests, &new.spec.requests) {
+            events.push(ClusterEvent::PodScaleDown);
+        }
+        let gates = |gates: &Option<Vec<_>>| gates.as_ref().map_or(0, Vec::len);
+        if gates(&before.scheduling_gates) > 0 && gates(&after.scheduling_gates) == 0 {
+            events.push(ClusterEvent::PodGatesEliminated);
+        }
+        let tolerations = |spec: &PodSpec| spec.full.tolerations.as_ref().map_or(0, Vec::len);
+        if tolerations(&old.spec) != tolerations(&new.spec) {
+            events.push(ClusterEvent::PodToleration);
+        }
+    }
+    if events.is_empty() {
+        let assigned = new.node.is_some();
+        events.push(if assigned { ClusterEvent::AssignedPodUpdate } else { ClusterEvent::UnscheduledPodUpdate });
+    }
+    events
+}
+
+fn requests_less(old: &Resources, new: &Resources) -> bool {
+    old.milli_cpu > new.milli_cpu
+        || old.memory > new.memory
+        || old.ephemeral_storage > new.ephemeral_storage
+        || old.scalars.iter().any(|(name, amount)| *amount > new.scalar(name))
 }
 
 fn same_labels(old: &Labels, new: &Labels) -> bool {

@@ -94,6 +94,56 @@ pub enum Point {
     PostBind,
 }
 
+/// A set of plugins, by their places in the profile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PluginSet(u64);
+
+impl PluginSet {
+    /// No plugin.
+    pub const NONE: PluginSet = PluginSet(0);
+
+    /// How many plugins a profile may have.
+    pub const CAPACITY: usize = 64;
+
+    /// Adds a plugin.
+    pub fn insert(&mut self, place: usize) {
+        self.0 |= 1 << place;
+    }
+
+    /// True if a plugin is among them.
+    pub fn contains(self, place: usize) -> bool {
+        self.0 & 1 << place != 0
+    }
+
+    /// True if there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The plugins of both.
+    pub fn union(self, other: PluginSet) -> Self {
+        PluginSet(self.0 | other.0)
+    }
+
+    /// The plugins in both.
+    pub fn intersection(self, other: PluginSet) -> Self {
+        PluginSet(self.0 & other.0)
+    }
+
+    /// The places, in order.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..Self::CAPACITY).filter(move |place| self.contains(*place))
+    }
+}
+
+impl FromIterator<usize> for PluginSet {
+    fn from_iter<I: IntoIterator<Item = usize>>(places: I) -> Self {
+        let mut set = PluginSet::NONE;
+        places.into_iter().for_each(|place| set.insert(place));
+        set
+    }
+}
+
 /// A pod and the node that was chosen for it.
 #[derive(Clone, Debug)]
 pub struct Placement {
@@ -192,9 +242,12 @@ impl Normalization {
 pub struct PostFilter {
     /// Success if a node was made available, else the reasons for which nothing helps.
     pub status: Status,
-    /// The node that is to be nominated.
+    /// The node that is to be nominated; the empty name takes a nomination back.
     pub nominated_node: Option<Name>,
 }
+
+/// What the filters said of each node, by its place in the cluster's list.
+pub type NodeCodes = [Code];
 
 /// What Permit says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -203,7 +256,7 @@ pub enum Permit {
     Allow,
     /// Not now and not soon.
     Reject(Status),
-    /// Not before the plugin says so; if it does not within a time, no.
+    /// Not before somebody allows it (`Scheduler::allow_waiting`); if nobody does within a time, no.
     Wait(SimDuration),
 }
 
@@ -246,7 +299,7 @@ pub trait Plugin {
     }
 
     /// Tries to make room for a pod that fits nowhere.
-    fn post_filter(&self, _pod: &Pod, _cluster: &Cluster) -> PostFilter {
+    fn post_filter(&self, _pod: &Pod, _cluster: &Cluster, _nodes: &NodeCodes) -> PostFilter {
         PostFilter::default()
     }
 

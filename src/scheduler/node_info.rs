@@ -23,6 +23,8 @@ pub struct NodeInfo {
     pub scoring_memory: i64,
     /// How many pods are on it, assumed ones included.
     pub pods: u32,
+    /// How many pods there are of each priority, lowest first.
+    pub priorities: Vec<(i32, u32)>,
     /// Host ports in use, one entry for each pod and port.
     pub ports: Vec<HostPort>,
     /// The images that it reports, sorted by name, with what was known of each when the node last changed.
@@ -52,6 +54,7 @@ impl NodeInfo {
             scoring_milli_cpu: 0,
             scoring_memory: 0,
             pods: 0,
+            priorities: Vec::new(),
             ports: Vec::new(),
             images: Vec::new(),
         }
@@ -75,16 +78,31 @@ impl NodeInfo {
         Some(&self.images[place])
     }
 
+    /// The lowest priority of its pods.
+    pub fn lowest_priority(&self) -> Option<i32> {
+        self.priorities.first().map(|(priority, _)| *priority)
+    }
+
     /// Adds a pod.
     pub fn add(&mut self, spec: &PodSpec) {
         self.pods += 1;
+        match self.priorities.binary_search_by_key(&spec.priority, |(priority, _)| *priority) {
+            Ok(place) => self.priorities[place].1 += 1,
+            Err(place) => self.priorities.insert(place, (spec.priority, 1)),
+        }
         self.account(spec, i64::wrapping_add);
         self.ports.extend(spec.host_ports.iter().cloned());
     }
 
     /// Removes a pod that was added.
     pub fn remove(&mut self, spec: &PodSpec) {
-        self.pods = self.pods.saturating_sub(1);
+        self.pods -= 1;
+        if let Ok(place) = self.priorities.binary_search_by_key(&spec.priority, |(priority, _)| *priority) {
+            self.priorities[place].1 -= 1;
+            if self.priorities[place].1 == 0 {
+                self.priorities.remove(place);
+            }
+        }
         self.account(spec, i64::wrapping_sub);
         for port in &spec.host_ports {
             if let Some(place) = self.ports.iter().position(|used| used == port) {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+use super::profile::Profile;
 use super::{Config, Scheduler};
 use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
@@ -79,6 +80,10 @@ impl Context<ApiMessage> for Desk {
     fn set_cause(&mut self, _cause: Cause) {}
 }
 
+fn config() -> Config {
+    Config::new("kube-scheduler", vec![SERVER], Epoch(1_795_204_800_000_000_000), Seed(7))
+}
+
 impl Desk {
     fn schedule(&mut self, at: SimTime, coming: Coming) -> u64 {
         assert!(at >= self.now, "something in the past");
@@ -96,9 +101,18 @@ impl Run {
 
     /// The same with another configuration.
     pub fn with(objects: Vec<Object>, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::new("kube-scheduler", vec![SERVER], Epoch(1_795_204_800_000_000_000), Seed(7));
+        let mut config = config();
         change(&mut config);
-        let mut run = Run { scheduler: Scheduler::new(config), server: Server::default(), desk: Desk::default() };
+        Run::of(Scheduler::new(config), objects)
+    }
+
+    /// The same with another profile.
+    pub fn with_profile(objects: Vec<Object>, profile: Profile) -> Self {
+        Run::of(Scheduler::with_profile(config(), profile), objects)
+    }
+
+    fn of(scheduler: Scheduler, objects: Vec<Object>) -> Self {
+        let mut run = Run { scheduler, server: Server::default(), desk: Desk::default() };
         for object in objects {
             run.server.write(object);
         }
@@ -121,11 +135,6 @@ impl Run {
             self.deliver();
         }
         self.desk.now = self.desk.now.max(time);
-    }
-
-    /// Handles all events of some time from now.
-    pub fn pass_millis(&mut self, ms: u64) {
-        self.until_millis(self.desk.now.as_millis() + ms);
     }
 
     /// Changes something at the server.

@@ -1,6 +1,23 @@
 //! Stories of the scheduler as a process.
 
-use super::testing::{Run, node, pod, replica};
+use std::rc::Rc;
+
+use serde_json::json;
+
+use super::framework::{Code, Permit, Placement, Plugin, Point, Status};
+use super::profile::{Profile, Row};
+use super::queue::Place;
+use super::testing::{Run, changed, node, node_from, pod, pod_from, replica};
+use crate::api::kind::Kind;
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::apiserver::protocol::Operation;
+use crate::apiserver::status::{Reason, Status as Failure};
+use crate::engine::time::SimDuration;
+
+fn writes_about(run: &Run, what: &str) -> Vec<String> {
+    run.writes().into_iter().filter(|line| line.contains(what)).collect()
+}
 
 #[test]
 fn plain_pods_are_bound_and_spread_over_the_nodes() {
@@ -13,4 +30,205 @@ fn plain_pods_are_bound_and_spread_over_the_nodes() {
     nodes.sort();
     assert_eq!(nodes, ["a", "a", "b", "b"]);
     assert_eq!(run.scheduler.backlog(), 0);
+}
+
+#[test]
+fn one_cycle_follows_the_other_while_bindings_are_under_way() {
+    let first = pod("web-0", "100m");
+    let objects = vec![node("a", "4"), first.clone(), replica(&first, "web-1"), replica(&first, "web-2")];
+    let mut run = Run::start(objects);
+    run.until_millis(100);
+    // The lists arrive after 2 ms; a cycle takes 1 ms, a hop 1 ms.
+    assert_eq!(writes_about(&run, "bind"), ["4 bind web-0 a", "5 bind web-1 a", "6 bind web-2 a"]);
+    let scheduled = writes_about(&run, "event web-0");
+    assert_eq!(scheduled, ["6 event web-0 Scheduled: Successfully assigned default/web-0 to a"]);
+}
+
+#[test]
+fn higher_priority_goes_first() {
+    let low = pod("low", "1");
+    let spec = json!({ "priority": 1000, "containers": [{ "name": "app", "image": "x" }] });
+    let mut run = Run::start(vec![node("a", "4"), low, pod_from("very-high", spec)]);
+    run.until_millis(100);
+    assert_eq!(writes_about(&run, "bind"), ["4 bind very-high a", "5 bind low a"]);
+}
+
+#[test]
+fn a_pod_that_fits_nowhere_says_why_once_and_goes_when_there_is_room() {
+    let cordoned =
+        node_from("c", json!({ "unschedulable": true }), json!({ "allocatable": { "cpu": "9", "pods": "9" } }));
+    let big = pod("big", "3");
+    let mut run = Run::start(vec![node("a", "4"), cordoned, pod("first", "2")]);
+    run.until_millis(50);
+    run.write(big);
+    run.until_millis(100);
+    let reason = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. no new claims to deallocate, \
+                  preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, \
+                  1 Preemption is not helpful for scheduling.";
+    let said = writes_about(&run, "big");
+    assert_eq!(said, [format!("53 event big FailedScheduling: {reason}"), format!("53 patch big {reason}")]);
+    assert_eq!(run.scheduler.queue().place_of(run.pod("big").meta.uid), Some(Place::Unschedulable));
+    // A change that no plugin which rejected it cares about does not wake it.
+    run.write(changed(&node("a", "4"), |node| node.meta.annotations = node.meta.annotations.with("note", "x")));
+    run.until_millis(900);
+    assert_eq!(writes_about(&run, "big").len(), 2);
+    // Its back-off has not ended when the room is there; the queue is empty, so it does not wait for that.
+    run.delete(Kind::Pod, "first");
+    run.until_millis(2_000);
+    assert_eq!(run.node_of("big"), "a");
+}
+
+#[test]
+fn five_minutes_later_an_unschedulable_pod_is_tried_again() {
+    let mut run = Run::start(vec![node("a", "1"), pod("big", "3")]);
+    run.until_millis(299_000);
+    assert_eq!(run.scheduler.queue().place_of(run.pod("big").meta.uid), Some(Place::Unschedulable));
+    run.write(node("b", "1"));
+    run.until_millis(329_999);
+    assert_eq!(writes_about(&run, "patch").len(), 1, "another small node does not help");
+    run.until_millis(331_000);
+    assert_eq!(writes_about(&run, "patch").len(), 2, "tried at the next look after five minutes: {:?}", run.writes());
+}
+
+#[test]
+fn what_happens_during_a_cycle_is_not_missed() {
+    let mut run =
+        Run::with(vec![node("a", "1"), pod("big", "3")], |config| config.cycle = SimDuration::from_millis(50));
+    run.until_millis(10);
+    run.write(node("b", "4"));
+    run.until_millis(500);
+    assert_eq!(run.node_of("big"), "b", "the node came while the pod was in flight");
+}
+
+#[test]
+fn without_nodes_a_pod_is_an_error_that_is_tried_again_with_back_off() {
+    let mut run = Run::start(vec![pod("web", "1")]);
+    run.until_millis(10_500);
+    let writes = run.writes();
+    let times: Vec<&str> = writes.iter().filter_map(|line| line.split(' ').next()).collect();
+    // Back-offs of 1, 2 and 4 s are over with the second after the one in which they end. The second event is new, because the pod
+    // has another version since its condition was written; the third makes it a series; the fourth is only counted.
+    assert_eq!(times, ["4", "4", "2002", "5002"], "{writes:?}");
+    assert_eq!(writes[1], "4 patch web no nodes available to schedule pods");
+    run.write(node("a", "4"));
+    run.until_millis(30_000);
+    assert_eq!(run.node_of("web"), "a");
+}
+
+#[test]
+fn a_refused_binding_frees_the_room_and_the_pod_is_tried_again() {
+    let mut run = Run::start(vec![node("a", "4"), pod("web", "3")]);
+    let mut times = 0;
+    run.server.refusals.push(Box::new(move |operation| {
+        let is_bind = matches!(operation, Operation::Bind { .. });
+        times += u32::from(is_bind);
+        (is_bind && times == 1).then(|| Failure::new(Reason::InternalError, "etcdserver: request timed out"))
+    }));
+    run.until_millis(900);
+    let text = "running Bind plugin \"DefaultBinder\": etcdserver: request timed out";
+    assert_eq!(writes_about(&run, "patch"), [format!("6 patch web {text}")]);
+    assert!(!run.scheduler.cluster().is_assumed(run.pod("web").meta.uid));
+    run.until_millis(3_000);
+    assert_eq!(writes_about(&run, "bind"), ["4 bind web a", "2002 bind web a"], "errors wait for their back-off");
+    assert_eq!(run.node_of("web"), "a");
+}
+
+#[test]
+fn a_gated_pod_waits_for_its_gates_and_costs_nothing() {
+    let gates = json!({ "schedulingGates": [{ "name": "x" }], "containers": [{ "name": "app", "image": "x" }] });
+    let gated = pod_from("gated", gates);
+    let mut run = Run::start(vec![node("a", "4"), gated.clone()]);
+    run.until_millis(600_000);
+    assert_eq!(run.writes().len(), 0);
+    assert_eq!(run.scheduler.queue().place_of(run.pod("gated").meta.uid), Some(Place::Gated));
+    run.write(pod_from("gated", json!({ "containers": [{ "name": "app", "image": "x" }] })));
+    run.until_millis(600_100);
+    assert_eq!(run.node_of("gated"), "a");
+}
+
+#[test]
+fn pods_of_other_schedulers_and_pods_that_are_being_deleted_are_left_alone() {
+    let other = pod_from("other", json!({ "schedulerName": "mine", "containers": [{ "name": "app", "image": "x" }] }));
+    let mut run = Run::start(vec![node("a", "4"), other, pod("web", "1")]);
+    run.until_millis(100);
+    assert_eq!(run.node_of("other"), "");
+    let mut going = pod("going", "1");
+    going.meta_mut().deletion =
+        Some(crate::api::meta::Deletion { timestamp: crate::api::meta::Timestamp(0), grace_seconds: Some(0) });
+    run.write(going);
+    run.until_millis(200);
+    assert_eq!(writes_about(&run, "going").len(), 1, "{:?}", run.writes());
+    assert!(writes_about(&run, "going")[0].ends_with("FailedScheduling: skip schedule deleting pod: default/going"));
+}
+
+#[test]
+fn a_scheduler_that_begins_anew_binds_what_is_left_and_counts_what_is_there() {
+    let first = pod("web-0", "2");
+    let mut bound = replica(&first, "web-1");
+    if let Object::Pod(pod) = &mut bound {
+        Rc::make_mut(pod).node = Some(Name::of("a"));
+    }
+    let mut run = Run::start(vec![node("a", "3"), node("b", "3"), first, bound]);
+    run.until_millis(100);
+    assert_eq!(run.node_of("web-0"), "b");
+}
+
+/// A plugin of one's own: waits for a permit, and writes something before it binds.
+struct Careful {
+    permit: Permit,
+}
+
+impl Plugin for Careful {
+    fn name(&self) -> &'static str {
+        "Careful"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Permit, Point::PreBind]
+    }
+
+    fn permit(&self, _placement: &Placement) -> Permit {
+        self.permit.clone()
+    }
+
+    fn pre_bind(&self, placement: &Placement) -> Vec<Operation> {
+        vec![Operation::Get { key: Object::Pod(placement.pod.clone()).key() }]
+    }
+}
+
+fn careful(permit: Permit) -> Profile {
+    let mut rows = Profile::standard_rows();
+    rows.push(Row { plugin: Box::new(Careful { permit }), weight: 0 });
+    Profile::new(Name::of("default-scheduler"), rows)
+}
+
+#[test]
+fn pre_bind_comes_before_bind() {
+    let mut run = Run::with_profile(vec![node("a", "4"), pod("web", "1")], careful(Permit::Allow));
+    run.until_millis(100);
+    let verbs: Vec<(u64, &str)> =
+        run.server.requests.iter().map(|(at, request)| (at.as_millis(), request.operation.verb())).collect();
+    assert!(verbs.contains(&(4, "get")) && verbs.contains(&(6, "create")), "{verbs:?}");
+    assert_eq!(run.node_of("web"), "a");
+}
+
+#[test]
+fn who_waits_for_a_permit_holds_its_room_until_the_time_is_up() {
+    let permit = Permit::Wait(SimDuration::from_secs(2));
+    let mut run = Run::with_profile(vec![node("a", "4"), pod("web", "3")], careful(permit));
+    run.until_millis(1_000);
+    assert!(run.scheduler.cluster().is_assumed(run.pod("web").meta.uid));
+    run.until_millis(2_500);
+    let text = "0/1 nodes are available: 1 rejected due to timeout after waiting 2s at plugin Careful.";
+    assert_eq!(writes_about(&run, "patch"), [format!("2004 patch web {text}")]);
+    assert!(!run.scheduler.cluster().is_assumed(run.pod("web").meta.uid));
+}
+
+#[test]
+fn a_plugin_can_turn_a_node_down_at_the_last_moment() {
+    let no = Status { code: Code::Unschedulable, reasons: vec![Name::of("not today")] };
+    let mut run = Run::with_profile(vec![node("a", "4"), pod("web", "3")], careful(Permit::Reject(no)));
+    run.until_millis(500);
+    assert_eq!(writes_about(&run, "patch"), ["4 patch web 0/1 nodes are available: 1 not today."]);
+    assert_eq!(writes_about(&run, "bind"), [""; 0]);
 }

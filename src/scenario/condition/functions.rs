@@ -7,7 +7,7 @@ use cel::{Context, ExecutionError, Value};
 
 use crate::api::kind::Kind;
 
-use super::expression::object_name;
+use super::expression::object_names;
 use super::sight::{Sight, Sources, read};
 
 type Shared = Arc<RwLock<Sight>>;
@@ -59,9 +59,9 @@ pub(super) fn add_all(context: &mut Context<'static, 'static>, sight: &Shared) {
     for (name, _, add) in &FUNCTIONS {
         add(context, name, sight);
     }
-    for kind in Kind::all() {
+    for (kind, function) in Kind::all().flat_map(|kind| object_names(kind).map(move |name| (kind, name))) {
         let sight = Arc::clone(sight);
-        add(context, &object_name(kind), move |name: Value| match &name {
+        add(context, &function, move |name: Value| match &name {
             Value::String(name) => Ok(read(&sight).object(kind, name).cloned().unwrap_or(Value::Null)),
             other => {
                 Err(ExecutionError::function_error(kind.row().singular, format!("a {} is no name", other.type_of())))

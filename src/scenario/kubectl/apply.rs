@@ -1,4 +1,4 @@
-//! `kubectl apply`: what was written last time, what is written now and what is there make the change (kubectl, apply and
+//! `kubectl create` and `kubectl apply`. For the latter, what was written last time, what is written now and what is there make the change (kubectl, apply and
 //! apimachinery, util/strategicpatch: three-way merge).
 
 use std::rc::Rc;
@@ -39,6 +39,17 @@ pub(super) async fn apply(shell: &Shell, manifests: &[Manifest], is_patient: boo
                     break;
                 }
             }
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+}
+
+pub(super) async fn create(shell: &Shell, manifests: &[Manifest]) -> Done {
+    let mut failed: Vec<String> = Vec::new();
+    for manifest in manifests {
+        match shell.send(Operation::Create { object: manifest.object.clone(), dry_run: false }).await {
+            Ok(_) => shell.print(format!("{} created", printed_name(&manifest.key))),
+            Err(status) => failed.push(from_server(status)),
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }

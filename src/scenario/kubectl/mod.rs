@@ -63,10 +63,10 @@ struct Desk {
 struct Shell(Rc<RefCell<Desk>>);
 
 impl Session {
-    /// Begins a command.
-    pub fn new(command: Command) -> Self {
+    /// Begins a command, whose first request comes after a delay.
+    pub fn new(command: Command, delay: SimDuration) -> Self {
         let desk = Rc::<RefCell<Desk>>::default();
-        let script = Box::pin(run(Shell(Rc::clone(&desk)), command));
+        let script = Box::pin(run(Shell(Rc::clone(&desk)), command, delay));
         Session { desk, script }
     }
 
@@ -115,8 +115,10 @@ impl Session {
     }
 }
 
-async fn run(shell: Shell, command: Command) -> Done {
+async fn run(shell: Shell, command: Command, delay: SimDuration) -> Done {
+    shell.sleep(delay).await;
     match command {
+        Command::Create { manifests } => apply::create(&shell, &manifests).await,
         Command::Apply { manifests, is_patient } => apply::apply(&shell, &manifests, is_patient).await,
         Command::Delete { keys, wait, grace_seconds, propagation } => {
             delete::delete(&shell, &keys, wait, grace_seconds, propagation).await

@@ -34,7 +34,6 @@ impl Plugin for Fit {
     fn events(&self) -> EventKinds {
         EventKinds::of(&[
             ClusterEvent::AssignedPodDelete,
-            ClusterEvent::UnscheduledPodDelete,
             ClusterEvent::PodScaleDown,
             ClusterEvent::NodeAdd,
             ClusterEvent::NodeAllocatable,

@@ -3,11 +3,14 @@
 //! - `scheduling_gates`, `priority_sort`: who may enter the queue, and who goes first
 //! - `node_unschedulable`, `node_name`, `taint_toleration`, `node_affinity`, `node_ports`, `fit`: which nodes are possible
 //! - `balanced_allocation`, `image_locality`: which of them are good
+//! - `dynamic_resources`, `default_preemption`: what is said of a pod that fits nowhere
 //! - `default_binder`: how a pod is bound
 //! - `tolerations`, `node_selector`: rules that API types carry
 
 pub mod balanced_allocation;
 pub mod default_binder;
+pub mod default_preemption;
+pub mod dynamic_resources;
 pub mod fit;
 pub mod image_locality;
 pub mod node_affinity;

@@ -25,7 +25,7 @@ impl Plugin for NodePorts {
     }
 
     fn events(&self) -> EventKinds {
-        EventKinds::of(&[ClusterEvent::AssignedPodDelete, ClusterEvent::UnscheduledPodDelete, ClusterEvent::NodeAdd])
+        EventKinds::of(&[ClusterEvent::AssignedPodDelete, ClusterEvent::NodeAdd])
     }
 
     fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, _new: Option<&Object>) -> Hint {

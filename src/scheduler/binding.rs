@@ -1,0 +1,238 @@
+//! What becomes of a decision: the pod is assumed to be on its node and bound, while the next pod is scheduled
+//! (kube-scheduler, `assumeAndReserve`, `bindingCycle`).
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::diagnosis::{Diagnosis, Verdict};
+use super::event::ClusterEvent;
+use super::framework::{Permit, Placement, PluginSet, Point, Status};
+use super::queue::Queued;
+use super::{PERMIT, Scheduler, Ticket};
+use crate::api::meta::Uid;
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::api::pod::Pod;
+use crate::apiserver::protocol::{ApiMessage, Operation};
+use crate::client::delivery::{Caller, Failure};
+use crate::engine::process::{Context, TimerId};
+use crate::engine::time::SimDuration;
+
+/// A pod that is assumed to be on a node and not yet bound.
+pub(super) struct Binding {
+    queued: Box<Queued>,
+    placement: Placement,
+    stage: Stage,
+}
+
+/// How far a binding has come.
+enum Stage {
+    /// Waits for a permit of some plugin, until a timer. The first plugin and its time are told if nobody gives it.
+    Waiting { plugin: usize, time: SimDuration, timer: TimerId },
+    /// Writes what PreBind asked for; `plugin` asked for the one under way, the rest waits.
+    PreBind { plugin: usize, rest: VecDeque<(usize, Operation)> },
+    /// Writes the binding, as a plugin asked for.
+    Bind { plugin: usize },
+}
+
+impl Scheduler {
+    /// Assumes that a pod is on its node, and begins to bind it.
+    pub(super) fn assume_and_bind(&mut self, queued: Box<Queued>, node: Name, ctx: &mut dyn Context<ApiMessage>) {
+        let pod = queued.pod.clone();
+        if !self.cluster.assume(&pod, &node) {
+            let (uid, meta) = (pod.meta.uid, &pod.meta);
+            let place = format!("pod {uid}({}/{})", meta.namespace, meta.name);
+            return self.failed(queued, format!("{place} is in the cache, so can't be assumed"), ctx);
+        }
+        let placement = Placement { pod, node };
+        if let Some((plugin, status)) = self.reserve(&placement) {
+            self.unreserve(&placement);
+            return self.turned_down(queued, plugin, "Reserve", status, ctx);
+        }
+        self.ask_for_permit(queued, placement, ctx);
+    }
+
+    fn reserve(&self, placement: &Placement) -> Option<(usize, Status)> {
+        let asked = self.profile.at(Point::Reserve).map(|(place, plugin, _)| (place, plugin.reserve(placement)));
+        asked.into_iter().find(|(_, status)| !status.is_success())
+    }
+
+    /// Takes back what was reserved, last plugin first, and forgets that the pod is on the node.
+    fn unreserve(&mut self, placement: &Placement) {
+        let plugins: Vec<_> = self.profile.at(Point::Reserve).map(|(_, plugin, _)| plugin).collect();
+        plugins.into_iter().rev().for_each(|plugin| plugin.unreserve(placement));
+        self.cluster.forget(placement.pod.meta.uid);
+    }
+
+    fn ask_for_permit(&mut self, queued: Box<Queued>, placement: Placement, ctx: &mut dyn Context<ApiMessage>) {
+        let mut wait: Option<(usize, SimDuration)> = None;
+        let mut no = None;
+        for (place, plugin, _) in self.profile.at(Point::Permit) {
+            match plugin.permit(&placement) {
+                Permit::Allow => {}
+                Permit::Wait(time) if wait.is_some_and(|(_, shortest)| shortest <= time) => {}
+                Permit::Wait(time) => wait = Some((place, time)),
+                Permit::Reject(status) => {
+                    no = Some((place, status));
+                    break;
+                }
+            }
+        }
+        if let Some((plugin, status)) = no {
+            self.unreserve(&placement);
+            return self.turned_down(queued, plugin, "Permit", status, ctx);
+        }
+        self.next_binding += 1;
+        let number = self.next_binding;
+        match wait {
+            Some((plugin, time)) => {
+                let timer = ctx.set_timer(ctx.now() + time, PERMIT + number);
+                let stage = Stage::Waiting { plugin, time, timer };
+                self.bindings.insert(number, Binding { queued, placement, stage });
+            }
+            None => self.pre_bind(number, queued, placement, ctx),
+        }
+    }
+
+    /// Gives a pod the permit that it waits for; false if it waits for none.
+    pub fn allow_waiting(&mut self, pod: Uid, ctx: &mut dyn Context<ApiMessage>) -> bool {
+        let waits =
+            |binding: &Binding| matches!(binding.stage, Stage::Waiting { .. }) && binding.placement.pod.meta.uid == pod;
+        let Some(number) = self.bindings.iter().find(|(_, binding)| waits(binding)).map(|(number, _)| *number) else {
+            return false;
+        };
+        if let Some(Binding { queued, placement, stage: Stage::Waiting { timer, .. } }) = self.bindings.remove(&number)
+        {
+            ctx.cancel_timer(timer);
+            self.pre_bind(number, queued, placement, ctx);
+        }
+        true
+    }
+
+    pub(super) fn permit_times_out(&mut self, number: u64, ctx: &mut dyn Context<ApiMessage>) {
+        let Some(Binding { queued, placement, stage: Stage::Waiting { plugin, time, .. } }) =
+            self.bindings.remove(&number)
+        else {
+            return;
+        };
+        let name = self.profile.plugin(plugin).name();
+        let text = format!("rejected due to timeout after waiting {}s at plugin {name}", time.as_secs());
+        self.unreserve(&placement);
+        let uid = placement.pod.meta.uid;
+        self.turned_down(queued, plugin, "Permit", Status::unschedulable(text), ctx);
+        // Its room is free for others; it is not what the pod itself waited for.
+        self.room_is_free(&placement, Some(uid), ctx);
+    }
+
+    /// From here on a failure is an error and no rejection, so nothing needs to be kept for the pod any more.
+    fn pre_bind(&mut self, number: u64, queued: Box<Queued>, placement: Placement, ctx: &mut dyn Context<ApiMessage>) {
+        self.queue.done(queued.pod.meta.uid);
+        let asked = self.profile.at(Point::PreBind).flat_map(|(place, plugin, _)| {
+            plugin.pre_bind(&placement).into_iter().map(move |operation| (place, operation))
+        });
+        let rest = asked.collect();
+        self.go_on(number, queued, placement, rest, ctx);
+    }
+
+    fn go_on(
+        &mut self,
+        number: u64,
+        queued: Box<Queued>,
+        placement: Placement,
+        mut rest: VecDeque<(usize, Operation)>,
+        ctx: &mut dyn Context<ApiMessage>,
+    ) {
+        let bind =
+            || self.profile.at(Point::Bind).find_map(|(place, plugin, _)| Some((place, plugin.bind(&placement)?)));
+        let (operation, stage) = match rest.pop_front() {
+            Some((plugin, operation)) => (operation, Stage::PreBind { plugin, rest }),
+            None => match bind() {
+                Some((plugin, operation)) => (operation, Stage::Bind { plugin }),
+                None => {
+                    self.unreserve(&placement);
+                    return self.failed(queued, "no plugin binds the pod".to_owned(), ctx);
+                }
+            },
+        };
+        let caller = Caller::Process(Ticket::Bind(number));
+        self.client.request(self.clientset, caller, operation, ctx);
+        self.bindings.insert(number, Binding { queued, placement, stage });
+    }
+
+    /// Takes the answer to a request of a binding.
+    pub(super) fn binding_answered(
+        &mut self,
+        number: u64,
+        failure: Option<Failure>,
+        ctx: &mut dyn Context<ApiMessage>,
+    ) {
+        let Some(Binding { queued, placement, stage }) = self.bindings.remove(&number) else { return };
+        let here = ctx.cause();
+        match (failure, stage) {
+            (None, Stage::PreBind { rest, .. }) => {
+                ctx.set_cause(queued.cause);
+                self.go_on(number, queued, placement, rest, ctx);
+            }
+            (None, Stage::Bind { .. }) => {
+                self.record_success(&placement, ctx);
+                self.profile.at(Point::PostBind).for_each(|(_, plugin, _)| plugin.post_bind(&placement));
+            }
+            (Some(failure), Stage::PreBind { plugin, .. }) => {
+                self.binding_failed(queued, &placement, plugin, "PreBind", failure, ctx);
+            }
+            (Some(failure), Stage::Bind { plugin }) => {
+                self.binding_failed(queued, &placement, plugin, "Bind", failure, ctx);
+            }
+            (_, stage @ Stage::Waiting { .. }) => {
+                self.bindings.insert(number, Binding { queued, placement, stage });
+            }
+        }
+        ctx.set_cause(here);
+    }
+
+    fn binding_failed(
+        &mut self,
+        queued: Box<Queued>,
+        placement: &Placement,
+        plugin: usize,
+        point: &str,
+        failure: Failure,
+        ctx: &mut dyn Context<ApiMessage>,
+    ) {
+        let name = self.profile.plugin(plugin).name();
+        let text = format!("running {point} plugin \"{name}\": {}", failure.into_status().message);
+        self.unreserve(placement);
+        self.room_is_free(placement, None, ctx);
+        self.failed(queued, text, ctx);
+    }
+
+    /// Tells the waiting pods that a pod has left the node that it was assumed to be on.
+    fn room_is_free(&mut self, placement: &Placement, except: Option<Uid>, ctx: &dyn Context<ApiMessage>) {
+        let pod = Pod { node: Some(placement.node.clone()), ..Pod::clone(&placement.pod) };
+        let pod = Object::Pod(Rc::new(pod));
+        self.queue.move_all(ClusterEvent::AssignedPodDelete, Some(&pod), None, except, ctx.now(), &self.profile);
+    }
+
+    /// A plugin said no to the chosen node, or failed.
+    fn turned_down(
+        &mut self,
+        queued: Box<Queued>,
+        plugin: usize,
+        point: &str,
+        status: Status,
+        ctx: &mut dyn Context<ApiMessage>,
+    ) {
+        if !status.is_rejected() {
+            let name = self.profile.plugin(plugin).name();
+            return self.failed(queued, format!("running {point} plugin \"{name}\": {}", status.message()), ctx);
+        }
+        let diagnosis = Diagnosis {
+            node_count: 1,
+            verdicts: vec![Verdict { plugin, status, nodes: 1 }],
+            nominated_node: Some(Name::EMPTY),
+            plugins: PluginSet::from_iter([plugin]),
+            ..Diagnosis::default()
+        };
+        self.rejected(queued, &diagnosis, ctx);
+    }
+}

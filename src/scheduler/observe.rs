@@ -1,0 +1,141 @@
+//! What the informers show becomes the scheduler's picture of the cluster, and wakes pods (kube-scheduler, `eventhandlers.go`).
+
+use std::rc::Rc;
+
+use super::cluster::Cluster;
+use super::event::{ClusterEvent, node_changes, pod_changes};
+use super::profile::Profile;
+use super::queue::Queue;
+use crate::api::node::Node;
+use crate::api::object::Object;
+use crate::api::pod::Pod;
+use crate::client::controller::Change;
+use crate::engine::process::Cause;
+use crate::engine::time::SimTime;
+
+/// The parts of a scheduler that change with what it sees.
+pub(super) struct Observer<'a> {
+    pub(super) profile: &'a Profile,
+    pub(super) cluster: &'a mut Cluster,
+    pub(super) queue: &'a mut Queue,
+    pub(super) now: SimTime,
+    pub(super) cause: Cause,
+}
+
+impl Observer<'_> {
+    /// Takes a change in. Pods that have ended are as good as gone, although the informer should not show them.
+    pub(super) fn observe(&mut self, change: Change<'_>) {
+        match change {
+            Change::Added(object) => self.added(object),
+            Change::Updated { old, new } => match (old, new) {
+                (Object::Pod(before), Object::Pod(pod)) => match (before.is_terminal(), pod.is_terminal()) {
+                    (false, false) => self.pod_updated(old, before, new, pod),
+                    (true, false) => self.added(new),
+                    (false, true) => self.pod_deleted(old, before),
+                    (true, true) => {}
+                },
+                (Object::Node(before), Object::Node(node)) => self.node_updated(old, before, new, node),
+                _ => {}
+            },
+            Change::Deleted(old) => match old {
+                Object::Pod(pod) if !pod.is_terminal() => self.pod_deleted(old, pod),
+                Object::Node(node) => {
+                    self.wake(ClusterEvent::NodeDelete, Some(old), None);
+                    self.cluster.remove_node(&node.meta.name);
+                }
+                _ => {}
+            },
+        }
+    }
+
+    fn added(&mut self, object: &Object) {
+        match object {
+            Object::Pod(pod) if pod.is_terminal() => {}
+            Object::Pod(pod) if pod.node.is_some() => self.pod_on_node(object, pod),
+            Object::Pod(pod) if self.is_responsible(pod) => {
+                self.queue.add(pod.clone(), self.now, self.cause, self.profile);
+            }
+            Object::Node(node) => {
+                self.cluster.set_node(node.clone());
+                self.wake(ClusterEvent::NodeAdd, None, Some(object));
+            }
+            _ => {}
+        }
+    }
+
+    fn pod_on_node(&mut self, object: &Object, pod: &Rc<Pod>) {
+        if let Some(node) = &pod.node {
+            self.cluster.see_pod(pod, node);
+        }
+        self.wake(ClusterEvent::AssignedPodAdd, None, Some(object));
+    }
+
+    fn pod_updated(&mut self, old: &Object, before: &Rc<Pod>, new: &Object, pod: &Rc<Pod>) {
+        if before.node.is_some() {
+            if let Some(node) = &pod.node {
+                self.cluster.see_pod(pod, node);
+            }
+            for event in pod_changes(before, pod) {
+                self.wake(event, Some(old), Some(new));
+            }
+        } else if pod.node.is_some() {
+            self.pod_on_node(new, pod);
+            self.queue.delete(pod.meta.uid);
+        } else if self.is_responsible(before) {
+            self.pending_pod_updated(old, before, pod);
+        }
+    }
+
+    fn pending_pod_updated(&mut self, old: &Object, before: &Rc<Pod>, pod: &Rc<Pod>) {
+        if self.cluster.is_assumed(pod.meta.uid) {
+            if pod.meta.is_deleting() && !before.meta.is_deleting() {
+                self.assumed_pod_deleted(pod);
+            }
+            return;
+        }
+        let events = pod_changes(before, pod);
+        self.queue.update(old, pod, &events, self.now, self.cause, self.profile);
+        let nominated = &before.status.nominated_node;
+        if nominated.is_some() && *nominated != pod.status.nominated_node {
+            self.wake(ClusterEvent::AssignedPodDelete, Some(old), None);
+        }
+    }
+
+    fn pod_deleted(&mut self, old: &Object, pod: &Rc<Pod>) {
+        if pod.node.is_some() {
+            self.cluster.remove_pod(pod.meta.uid);
+            self.wake(ClusterEvent::AssignedPodDelete, Some(old), None);
+        } else if self.is_responsible(pod) {
+            self.queue.delete(pod.meta.uid);
+            if self.cluster.is_assumed(pod.meta.uid) {
+                self.assumed_pod_deleted(pod);
+            } else if pod.status.nominated_node.is_some() {
+                self.wake(ClusterEvent::AssignedPodDelete, Some(old), None);
+            }
+        }
+    }
+
+    /// The room of a pod that is being bound and deleted is free at once (kube-scheduler, `handleAssumedPodDeletion`).
+    fn assumed_pod_deleted(&mut self, pod: &Rc<Pod>) {
+        let node = self.cluster.node_of(pod.meta.uid);
+        self.cluster.forget(pod.meta.uid);
+        let assumed = Object::Pod(Rc::new(Pod { node, ..Pod::clone(pod) }));
+        self.wake(ClusterEvent::AssignedPodDelete, Some(&assumed), None);
+    }
+
+    fn node_updated(&mut self, old: &Object, before: &Rc<Node>, new: &Object, node: &Rc<Node>) {
+        self.cluster.set_node(node.clone());
+        for event in node_changes(before, node) {
+            self.wake(event, Some(old), Some(new));
+        }
+    }
+
+    fn wake(&mut self, event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) {
+        self.queue.move_all(event, old, new, None, self.now, self.profile);
+    }
+
+    fn is_responsible(&self, pod: &Pod) -> bool {
+        let named = pod.spec.full.scheduler_name.as_deref().unwrap_or("default-scheduler");
+        self.profile.scheduler_name == *named
+    }
+}
