@@ -58,7 +58,7 @@ fn spent(archive: &Archive, rollout: &RolloutRecord, began: SimTime) -> Vec<(Str
             other => other.to_owned(),
         };
         let sum = sums.entry(what).or_default();
-        *sum = *sum + delay;
+        *sum += delay;
     }
     let mut sums: Vec<(String, SimDuration)> = sums.into_iter().collect();
     sums.sort_by_key(|(_, spent)| std::cmp::Reverse(*spent));

@@ -90,7 +90,7 @@ impl Facts<'_> {
         }
     }
 
-    fn from_to(&mut self, path: &str, words: &str, weight: u8) {
+    fn transition(&mut self, path: &str, words: &str, weight: u8) {
         if let Some((old, new)) = self.change(path) {
             let words = format!("{words} {} -> {}", plain(old), plain(new));
             self.add(weight, words);
@@ -156,7 +156,7 @@ impl Facts<'_> {
     }
 
     fn workload(&mut self) {
-        self.from_to("spec.replicas", "replicas", TURNING);
+        self.transition("spec.replicas", "replicas", TURNING);
         let template = self.changes.keys().any(|path| path.starts_with("spec.template."));
         if template {
             let images: Vec<String> =
@@ -164,7 +164,7 @@ impl Facts<'_> {
             let words = format!("template changed {}", images.join(" "));
             self.add(TURNING, words.trim_end());
         }
-        self.from_to("spec.paused", "paused", TURNING);
+        self.transition("spec.paused", "paused", TURNING);
         if let Some((_, reason)) = self.change("status.conditions[Progressing].reason") {
             let words = format!("progressing: {}", plain(reason));
             self.add(PASSING, words);
@@ -173,12 +173,12 @@ impl Facts<'_> {
             let words = format!("available: {}", plain(status));
             self.add(PASSING, words);
         }
-        self.from_to("status.updatedReplicas", "updated", PASSING);
-        self.from_to("status.availableReplicas", "available", PASSING);
+        self.transition("status.updatedReplicas", "updated", PASSING);
+        self.transition("status.availableReplicas", "available", PASSING);
     }
 
     fn node(&mut self) {
-        self.from_to("status.conditions[Ready].status", "Ready", TURNING);
+        self.transition("status.conditions[Ready].status", "Ready", TURNING);
         if let Some((_, unschedulable)) = self.change("spec.unschedulable") {
             let words = if unschedulable.as_bool() == Some(true) { "cordoned" } else { "uncordoned" };
             self.add(TURNING, words);
