@@ -54,6 +54,10 @@
 //! }
 //! ```
 
+// Tests that are shared with those outside name this crate as those do.
+#[cfg(test)]
+extern crate self as kubesim;
+
 pub mod api;
 pub mod apiserver;
 pub mod cli;

@@ -2,8 +2,20 @@
 
 mod support;
 
-use kubesim::cluster::options::KubeletKind;
-use support::{Bed, as_seconds, options, stand_in_images};
+use kubesim::api::kind::Kind;
+use kubesim::api::node::{Lease, Node, TaintEffect};
+use kubesim::api::plain::ConfigMap;
+use kubesim::api::pod::{ConditionStatus, Pod};
+use kubesim::api::workload::ReplicaSet;
+use kubesim::apiserver::protocol::{Answer, ListRevision, Operation, Scope};
+use kubesim::cluster::news::OperatorRequest;
+use kubesim::cluster::options::{ClusterOptions, KubeletKind};
+use kubesim::engine::network::Directions;
+use kubesim::engine::time::{SimDuration, SimTime};
+use kubesim::runtime::model::{ImageModel, ImageModels, PullModel};
+use kubesim::runtime::size::Size;
+use kubesim::runtime::span::Spread;
+use support::{Bed, as_seconds, options, refusal, seconds, stand_in_images};
 
 /// A Deployment whose pods need next to nothing.
 fn web(replicas: u32, image: &str, more: &str) -> String {
@@ -19,7 +31,7 @@ spec:
     metadata: {{labels: {{app: web}}}}
     spec:
       containers:
-      - {{name: app, image: \"{image}\", resources: {{requests: {{cpu: 10m, memory: 16Mi}}}}}}
+      - {{name: app, image: \"{image}\", resources: {{requests: {{cpu: 100m, memory: 64Mi}}}}}}
 "
     )
 }
@@ -29,6 +41,41 @@ fn assert_near(what: &str, ours: f64, real: f64) {
     let off = (ours / real - 1.0) * 100.0;
     eprintln!("{what}: {ours:.2} s, the real one took {real:.1} s ({off:+.1} %)");
     assert!(off.abs() <= 3.0, "{what}: {ours:.2} s, the real one took {real:.1} s");
+}
+
+/// A strategy under which nine of ten are always there and never more than eleven.
+const ONE_BY_ONE: &str = "strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 1}}";
+
+/// Tells a story twice with one seed and once with another one: the same happens, and then something else.
+fn repeatable(story: fn(u64) -> Bed) {
+    let digest = story(7).cluster.digest();
+    assert_eq!(digest, story(7).cluster.digest(), "one seed, one story");
+    assert_ne!(digest, story(8).cluster.digest(), "another seed, another story");
+}
+
+/// A cluster of ten nodes on which ten pods of the first image are available.
+fn ten_of_ten(options: ClusterOptions, seed: u64) -> Bed {
+    let mut bed = Bed::ready(options, seed);
+    bed.apply(&web(10, "app:v1", ONE_BY_ONE));
+    bed.until("ten are available", 60, |bed| bed.is_rolled_out("web"));
+    bed
+}
+
+/// Fails if a rolling update one by one goes beyond its budget. What counts is what the ReplicaSets are told: one may make
+/// its new pod before another one has deleted its old pod.
+fn assert_in_budget(bed: &Bed) {
+    let wanted: i32 = bed.all::<ReplicaSet>().iter().map(|set| set.replicas).sum();
+    let ready = bed.ready_pods();
+    assert!(wanted <= 11, "{wanted} pods are too many\n{}", bed.state());
+    assert!(ready >= 9, "{ready} ready pods are too few\n{}", bed.state());
+}
+
+/// Goes on until the update to an image is complete; all the time it is in its budget.
+fn until_rolled_out(bed: &mut Bed, within: u64) -> f64 {
+    bed.until("the update is complete", within, |bed| {
+        assert_in_budget(bed);
+        bed.is_rolled_out("web")
+    })
 }
 
 #[test]
@@ -54,4 +101,334 @@ fn a_thousand_pods_come_roll_and_go_as_fast_as_in_the_real_thing() {
     assert_near("create to all ready", created, 50.5);
     assert_near("rolling update", rolled, 102.0);
     assert_near("deleting all", deleted, 49.9);
+}
+
+#[test]
+fn a_deployment_of_ten_becomes_ready_and_rolls_within_its_budget() {
+    repeatable(|seed| {
+        let mut bed = ten_of_ten(options(10, KubeletKind::Real), seed);
+        bed.set_image("web", "app", "app:v2");
+        let took = until_rolled_out(&mut bed, 60);
+        assert!(took > 3.0, "ten pods, two at a time, do not change in {took} s");
+        assert_eq!(bed.images(), [("app:v2".to_owned(), 10)].into());
+        bed
+    });
+}
+
+#[test]
+fn a_node_that_crashes_is_noticed_evicted_and_taken_back() {
+    repeatable(|seed| {
+        let mut bed = Bed::ready(options(4, KubeletKind::Real), seed);
+        bed.apply(&web(8, "app:v1", ""));
+        bed.until("all are ready", 60, |bed| bed.ready_pods() == 8);
+        bed.run(30);
+        let victim = "node-1";
+        let on_victim = |bed: &Bed| -> Vec<String> {
+            let there = |pod: &&&std::rc::Rc<Pod>| pod.node.as_deref() == Some(victim);
+            bed.pods().iter().filter(there).map(|pod| pod.meta.name.to_string()).collect()
+        };
+        let doomed = on_victim(&bed);
+        assert_eq!(doomed.len(), 2, "pods are spread evenly");
+        let renewed = last_renewal(&bed, victim);
+        bed.cluster.crash_machine(victim).expect("it is there");
+
+        bed.until("the node is Unknown", 60, |bed| ready_condition(bed, victim) == ConditionStatus::Unknown);
+        let silence = bed.since(renewed);
+        assert!((50.0..=55.2).contains(&silence), "Unknown after {silence} s");
+        bed.until("it must not be scheduled to", 1, |bed| has_taint(bed, victim, TaintEffect::NoSchedule));
+        bed.until("its pods must go", 6, |bed| has_taint(bed, victim, TaintEffect::NoExecute));
+        let tainted = bed.now();
+        let not_ready = |bed: &Bed| doomed.iter().all(|name| !pod(bed, name).status.is_ready());
+        bed.until("its pods are not ready", 2, not_ready);
+        bed.until("its pods are evicted", 310, |bed| doomed.iter().all(|name| pod(bed, name).meta.is_deleting()));
+        let patience = bed.since(tainted);
+        assert!((299.0..=301.0).contains(&patience), "evicted after {patience} s");
+        bed.until("there are replacements", 10, |bed| bed.ready_pods() == 8);
+        assert_eq!(on_victim(&bed), doomed, "nobody has seen them end");
+
+        bed.cluster.restart_machine(victim).expect("it is there");
+        bed.until("the node is back", 10, |bed| ready_condition(bed, victim) == ConditionStatus::True);
+        bed.until("it may be used again", 10, |bed| bed.get::<Node>("", victim).is_some_and(|node| node.taints.is_empty()));
+        bed.until("the evicted pods are gone", 40, |bed| bed.pods().len() == 8);
+        assert!(on_victim(&bed).is_empty());
+        bed
+    });
+}
+
+fn ready_condition(bed: &Bed, node: &str) -> ConditionStatus {
+    let node = bed.get::<Node>("", node).expect("the node is there");
+    node.status.conditions.iter().find(|condition| condition.kind == "Ready").expect("it says so").status
+}
+
+fn has_taint(bed: &Bed, node: &str, effect: TaintEffect) -> bool {
+    let node = bed.get::<Node>("", node).expect("the node is there");
+    node.taints.iter().any(|taint| taint.key == "node.kubernetes.io/unreachable" && taint.effect == effect)
+}
+
+fn pod<'a>(bed: &'a Bed, name: &str) -> &'a Pod {
+    bed.get::<Pod>("default", name).expect("the pod is there")
+}
+
+/// When a node's lease was last renewed.
+fn last_renewal(bed: &Bed, node: &str) -> SimTime {
+    assert!(bed.get::<Lease>("kube-node-lease", node).is_some(), "the node has a lease");
+    let renewals = bed.writes.iter().filter(|write| write.key.kind == Kind::Lease && write.key.name == node);
+    renewals.map(|write| write.at).next_back().expect("it was renewed")
+}
+
+#[test]
+fn a_kubelet_that_begins_anew_finds_its_pods_running() {
+    repeatable(|seed| {
+        let mut bed = Bed::ready(options(2, KubeletKind::Real), seed);
+        bed.apply(&web(6, "app:v1", ""));
+        bed.until("all are ready", 60, |bed| bed.ready_pods() == 6);
+        bed.run(20);
+        let running = bed.cluster.nodes()[0].runtime().running();
+        bed.cluster.crash_process("kubelet/node-0").expect("it is there");
+        bed.run(5);
+        assert_eq!(bed.cluster.nodes()[0].runtime().running(), running, "containers run on");
+        bed.cluster.restart_process("kubelet/node-0").expect("it is there");
+        let calm = bed.until("it renews its lease", 30, |bed| {
+            assert_eq!(bed.ready_pods(), 6, "all stay ready");
+            last_renewal(bed, "node-0") > SimTime::ZERO + (bed.now().since(SimTime::ZERO).saturating_sub(seconds(1)))
+        });
+        assert!(calm <= 11.0, "{calm} s");
+        bed.run(30);
+        let restarts: u32 = bed.pods().iter().map(|pod| pod.status.containers[0].restart_count as u32).sum();
+        assert_eq!(restarts, 0, "nothing was restarted");
+        bed.apply(&web(8, "app:v1", ""));
+        bed.until("new pods come", 10, |bed| bed.ready_pods() == 8);
+        assert_eq!(bed.cluster.nodes()[0].runtime().running(), 4);
+        bed
+    });
+}
+
+/// ConfigMaps that are created at a steady pace, and what became of each.
+struct Writer {
+    requests: Vec<(String, Option<OperatorRequest>)>,
+    acknowledged: Vec<String>,
+    refused: usize,
+    next: SimTime,
+}
+
+impl Writer {
+    fn new(bed: &Bed) -> Self {
+        Writer { requests: Vec::new(), acknowledged: Vec::new(), refused: 0, next: bed.now() }
+    }
+
+    /// Lets time go by and creates five ConfigMaps a second.
+    fn go_on(&mut self, bed: &mut Bed, length: u64, watch: impl Fn(&Bed)) {
+        let end = bed.now() + seconds(length);
+        while self.next < end {
+            while bed.now() < self.next {
+                bed.step(self.next);
+                watch(bed);
+            }
+            let name = format!("note-{}", self.requests.len());
+            let object = support::config_map(&name);
+            let request = bed.send(Operation::Create { object, dry_run: false });
+            self.requests.push((name, Some(request)));
+            self.next = bed.now() + SimDuration::from_millis(200);
+        }
+        bed.run_to(end);
+        self.collect(bed);
+    }
+
+    fn collect(&mut self, bed: &mut Bed) {
+        for (name, request) in &mut self.requests {
+            match request.and_then(|request| bed.answered(request)) {
+                Some(Ok(_)) => self.acknowledged.push(name.clone()),
+                Some(Err(_)) => self.refused += 1,
+                None => continue,
+            }
+            *request = None;
+        }
+    }
+
+    /// Fails unless everything that was acknowledged is there, as a new client sees it.
+    fn check(&mut self, bed: &mut Bed) {
+        self.collect(bed);
+        let scope = Scope { namespace: Some("default".into()), ..Scope::all(Kind::ConfigMap) };
+        let list = Operation::List { scope, limit: 0, continue_token: None, at: ListRevision::Latest };
+        let Ok(Answer::List { items, .. }) = bed.request(list) else { panic!("the ConfigMaps can be listed") };
+        let names: Vec<&str> = items.iter().map(|object| object.meta().name.as_str()).collect();
+        let lost: Vec<&String> = self.acknowledged.iter().filter(|name| !names.contains(&name.as_str())).collect();
+        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+        assert_eq!(bed.all::<ConfigMap>().iter().filter(|map| map.meta.namespace == "default").count(), names.len());
+    }
+}
+
+/// The machine of the etcd member that leads.
+fn leader(bed: &Bed) -> String {
+    let member = bed.leaders.iter().rev().find_map(|(_, member, _)| *member).expect("a leader was elected");
+    format!("etcd-{member}")
+}
+
+#[test]
+fn an_etcd_leader_that_crashes_during_a_rollout_loses_nothing() {
+    repeatable(|seed| {
+        let mut bed = ten_of_ten(options(10, KubeletKind::Real), seed);
+        let mut writer = Writer::new(&bed);
+        bed.set_image("web", "app", "app:v2");
+        writer.go_on(&mut bed, 2, assert_in_budget);
+        let (first, before) = (leader(&bed), writer.acknowledged.len());
+        assert!(before >= 5, "{before} writes were acknowledged");
+        let crashed = bed.now();
+        bed.cluster.crash_machine(&first).expect("it is there");
+        writer.go_on(&mut bed, 20, assert_in_budget);
+        assert_ne!(leader(&bed), first);
+        let elected = bed.leaders.iter().find(|(at, member, _)| *at > crashed && member.is_some());
+        let vacancy = as_seconds(elected.expect("there is a new leader").0) - as_seconds(crashed);
+        assert!((0.7..=2.5).contains(&vacancy), "a new leader after {vacancy} s");
+        bed.cluster.restart_machine(&first).expect("it is there");
+        writer.go_on(&mut bed, 5, assert_in_budget);
+        until_rolled_out(&mut bed, 60);
+        assert!(writer.acknowledged.len() > before + 50, "writing went on: {}", writer.acknowledged.len());
+        bed.run(61);
+        writer.check(&mut bed);
+        bed
+    });
+}
+
+#[test]
+fn etcd_does_without_a_minority_and_refuses_writes_without_a_majority() {
+    repeatable(|seed| {
+        let mut bed = ten_of_ten(options(10, KubeletKind::Real), seed);
+        // The API server speaks with the first member, so that one stays; of the others a follower goes first.
+        let first = leader(&bed);
+        let mut others = vec!["etcd-1".to_owned(), "etcd-2".to_owned()];
+        others.sort_by_key(|name| *name == first);
+        let machines = bed.cluster.topology().machine_names().to_vec();
+        let isolate = |bed: &mut Bed, name: &String| {
+            let others: Vec<String> = machines.iter().filter(|machine| *machine != name).cloned().collect();
+            bed.cluster.partition(std::slice::from_ref(name), &others, Directions::Both).expect("they are there")
+        };
+        // A follower alone is not missed.
+        let mut writer = Writer::new(&bed);
+        let one = isolate(&mut bed, &others[0]);
+        writer.go_on(&mut bed, 30, |_| {});
+        assert_eq!(writer.refused, 0);
+        assert!(writer.acknowledged.len() > 100, "{} writes were acknowledged", writer.acknowledged.len());
+        assert_eq!(leader(&bed), first, "and does not depose the leader");
+
+        // Two are missed: nothing is written any more, but what runs runs on.
+        let two = isolate(&mut bed, &others[1]);
+        let start = bed.now();
+        let create = |name: &str| Operation::Create { object: support::config_map(name), dry_run: false };
+        let refused = refusal(bed.request(create("lost")));
+        assert_eq!(refused.message, "etcdserver: request timed out");
+        let took = bed.since(start);
+        assert!((6.9..=7.6).contains(&took), "refused after {took} s");
+        bed.run(30);
+        let revision = bed.writes.last().map(|write| write.revision);
+        let later = refusal(bed.request(create("lost-too")));
+        assert!(later.message.contains("timed out") || later.message.contains("deadline"), "{}", later.message);
+        bed.run(60);
+        assert_eq!(bed.writes.last().map(|write| write.revision), revision, "nothing was written");
+        let running: usize = bed.cluster.nodes().iter().map(|node| node.runtime().running()).sum();
+        assert_eq!(running, 10, "all containers run");
+        let list = |at| Operation::List { scope: Scope::all(Kind::Pod), limit: 0, continue_token: None, at };
+        let Ok(Answer::List { items, .. }) = bed.request(list(ListRevision::Any)) else { panic!("a cache can be read") };
+        assert_eq!(items.len(), 10);
+
+        // Then all is well again.
+        bed.cluster.heal(one);
+        bed.cluster.heal(two);
+        bed.run(15);
+        bed.request(create("found")).expect("writes are taken again");
+        bed.set_image("web", "app", "app:v2");
+        bed.until("the update is complete", 120, |bed| bed.is_rolled_out("web"));
+        bed.until("all nodes are ready", 60, |bed| {
+            bed.all::<Node>().iter().all(|node| node.is_ready() && node.taints.is_empty())
+        });
+        writer.check(&mut bed);
+        bed
+    });
+}
+
+#[test]
+fn one_of_two_api_servers_may_crash_during_a_rollout() {
+    repeatable(|seed| {
+        let two = ClusterOptions { api_servers: 2, ..options(10, KubeletKind::Real) };
+        let mut bed = ten_of_ten(two, seed);
+        let mut writer = Writer::new(&bed);
+        bed.set_image("web", "app", "app:v2");
+        writer.go_on(&mut bed, 2, assert_in_budget);
+        bed.cluster.crash_process("kube-apiserver-0").expect("it is there");
+        writer.go_on(&mut bed, 10, assert_in_budget);
+        bed.cluster.restart_process("kube-apiserver-0").expect("it is there");
+        until_rolled_out(&mut bed, 60);
+        assert_eq!(bed.images(), [("app:v2".to_owned(), 10)].into());
+        bed.cluster.crash_process("kube-apiserver-1").expect("it is there");
+        writer.go_on(&mut bed, 5, |_| {});
+        bed.cluster.restart_process("kube-apiserver-1").expect("it is there");
+        bed.set_image("web", "app", "app:v3");
+        until_rolled_out(&mut bed, 60);
+        assert!(writer.acknowledged.len() > 60, "writing went on: {}", writer.acknowledged.len());
+        bed.run(61);
+        writer.check(&mut bed);
+        bed
+    });
+}
+
+#[test]
+fn the_controller_manager_and_the_scheduler_may_crash_during_a_rollout() {
+    repeatable(|seed| {
+        let mut bed = ten_of_ten(options(10, KubeletKind::Real), seed);
+        bed.set_image("web", "app", "app:v2");
+        bed.run(3);
+        assert!(!bed.is_rolled_out("web"), "it is on the way");
+        for process in ["kube-controller-manager", "kube-scheduler"] {
+            bed.cluster.crash_process(process).expect("it is there");
+        }
+        bed.run(2);
+        let frozen = bed.images();
+        bed.run(10);
+        assert_eq!(bed.images(), frozen, "nothing goes on without them");
+        assert!(frozen.len() == 2, "both images are there: {frozen:?}");
+        for process in ["kube-controller-manager", "kube-scheduler"] {
+            bed.cluster.restart_process(process).expect("it is there");
+        }
+        until_rolled_out(&mut bed, 60);
+        assert_eq!(bed.images(), [("app:v2".to_owned(), 10)].into());
+        bed
+    });
+}
+
+#[test]
+fn an_image_that_is_slow_to_pull_slows_the_rollout() {
+    repeatable(|seed| {
+        let mut options = options(3, KubeletKind::Real);
+        for node in &mut options.nodes {
+            node.images = vec!["app:v1".to_owned()];
+            node.pull_bytes_per_second = 10_000_000;
+        }
+        let large = ImageModel {
+            size: Size(200_000_000),
+            pull: PullModel { latency: Spread::millis(500), ..PullModel::default() },
+            ..ImageModel::default()
+        };
+        options.images = ImageModels::new(vec![("app:v2".to_owned(), large)]);
+        let mut bed = Bed::ready(options, seed);
+        let start = bed.now();
+        bed.apply(&web(3, "app:v1", "strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}"));
+        bed.until("all are ready", 60, |bed| bed.ready_pods() == 3);
+        assert!(bed.since(start) < 3.0, "an image that is there need not be pulled: {} s", bed.since(start));
+        bed.set_image("web", "app", "app:v2");
+        let rolled = bed.until("the update is complete", 120, |bed| {
+            assert!(bed.ready_pods() >= 3, "old pods stay until new ones are ready");
+            bed.is_rolled_out("web")
+        });
+        let pulls: Vec<String> = bed
+            .all::<kubesim::api::event::Event>()
+            .iter()
+            .filter(|event| event.reason == "Pulled" && event.message.contains("Successfully pulled"))
+            .map(|event| event.message.to_string())
+            .collect();
+        assert!((1..=3).contains(&pulls.len()), "each node pulls once: {pulls:?}");
+        let least = 20.5 * pulls.len() as f64;
+        assert!((least..least + 8.0).contains(&rolled), "{rolled} s for {pulls:?}");
+        assert!(pulls.iter().all(|message| message.contains("Image size: 200000000 bytes")), "{pulls:?}");
+        bed
+    });
 }

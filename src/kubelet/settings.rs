@@ -158,6 +158,8 @@ pub struct KubeletProfile {
     pub deletion_write: bool,
     /// Takes every image to be on the node.
     pub images_present: bool,
+    /// A container whose image is named so never becomes ready, probe or not: the stand-in has no probes.
+    pub never_ready: Option<&'static str>,
     /// How many pulls go on at a time (`serializeImagePulls`, `maxParallelImagePulls`); zero for any number.
     pub parallel_pulls: u32,
 }
@@ -169,6 +171,7 @@ impl Default for KubeletProfile {
             sandbox_write: true,
             deletion_write: true,
             images_present: false,
+            never_ready: None,
             parallel_pulls: 1,
         }
     }
@@ -176,7 +179,7 @@ impl Default for KubeletProfile {
 
 impl KubeletProfile {
     /// The stand-in kubelet with which control planes are recorded: it writes only that a pod was seen, that it runs, and
-    /// that it ended, and records no events. Goes with [`KubeletTimings::stand_in`] and a runtime whose sandboxes take no
+    /// that it ended, and records no events; an image named `never-ready` runs and never becomes ready. Goes with [`KubeletTimings::stand_in`] and a runtime whose sandboxes take no
     /// time and whose containers take the whole start delay.
     pub fn stand_in() -> Self {
         KubeletProfile {
@@ -184,8 +187,14 @@ impl KubeletProfile {
             sandbox_write: false,
             deletion_write: false,
             images_present: true,
+            never_ready: Some("never-ready"),
             parallel_pulls: 0,
         }
+    }
+
+    /// True if an image's name says that its containers never become ready.
+    pub fn is_never_ready(&self, image: &str) -> bool {
+        self.never_ready.is_some_and(|word| image.contains(word))
     }
 }
 

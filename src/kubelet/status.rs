@@ -98,7 +98,7 @@ impl Worker {
             let old = old.iter().find(|status| status.name == self.spec(index).name);
             let mut status = self.container_status(shared, index, old);
             self.apply_trouble(index, &mut status);
-            self.apply_probes(index, &mut status);
+            self.apply_probes(index, &mut status, shared);
             status
         });
         let statuses: Rc<[ContainerStatus]> = statuses.collect();
@@ -192,7 +192,7 @@ impl Worker {
     }
 
     /// `started` and `ready` as the probes say.
-    fn apply_probes(&self, index: u16, status: &mut ContainerStatus) {
+    fn apply_probes(&self, index: u16, status: &mut ContainerStatus, shared: &Shared) {
         let running = matches!(status.state, ContainerState::Running { .. });
         let started = running && self.has_started(index);
         status.started = Some(started);
@@ -200,7 +200,9 @@ impl Worker {
             ContainerRole::Init => {
                 matches!(&status.state, ContainerState::Terminated(terminated) if terminated.exit_code == 0)
             }
-            ContainerRole::Sidecar | ContainerRole::Main => started && self.is_ready(index),
+            ContainerRole::Sidecar | ContainerRole::Main => {
+                started && self.is_ready(index) && !shared.settings.profile.is_never_ready(&self.spec(index).image)
+            }
         };
     }
 

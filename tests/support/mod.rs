@@ -17,7 +17,7 @@ use kubesim::cluster::news::{News, OperatorRequest, Write};
 use kubesim::cluster::options::{ClusterOptions, KubeletKind, NodeOptions};
 use kubesim::engine::random::Seed;
 use kubesim::engine::time::{SimDuration, SimTime};
-use kubesim::runtime::model::{Health, ImageModel, ImageModels, StopModel};
+use kubesim::runtime::model::{ImageModel, ImageModels, StopModel};
 use kubesim::runtime::span::Spread;
 use kubesim::scenario::kubectl::{Answered, Done, Session};
 use kubesim::scenario::manifests::{self, Manifest};
@@ -62,8 +62,7 @@ pub fn stand_in_images() -> ImageModels {
         stop: StopModel { takes: Spread::millis(100), ..StopModel::default() },
         ..ImageModel::default()
     };
-    let never_ready = ImageModel { readiness: Health::never(), ..model.clone() };
-    ImageModels::new(vec![("fake/never-ready".to_owned(), never_ready)]).with_default(model)
+    ImageModels::default().with_default(model)
 }
 
 impl Bed {

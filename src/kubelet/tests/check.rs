@@ -1,72 +1,14 @@
 //! Holds what the kubelet wrote about a pod against a recording of a real one.
 
-use super::harness::{Line, World};
+use super::harness::World;
 use super::lines;
 
-/// Compares writes and events about a pod with a recording, each in their own order: between the two there is a race.
-/// Returns how many writes were one with the next in the recording: a real status manager that is slow writes only the
-/// newest status, so a recorded PATCH may be several of ours in one.
+/// Compares all writes and events about a pod with a recording; see [`lines::check`].
 pub fn check(world: &World, recording: &str, pod: &str) -> usize {
-    check_first(world, recording, pod, usize::MAX, usize::MAX)
+    lines::check(&world.api.lines, recording, pod)
 }
 
 /// The same for the first writes and the first events of a recording only.
 pub fn check_first(world: &World, recording: &str, pod: &str, writes: usize, events: usize) -> usize {
-    let recorded = lines::recorded(recording, pod);
-    assert!(!recorded.is_empty(), "{pod} is in the recording");
-    let is_event = |text: &String| text.starts_with("EVENT");
-    let expected = sorted_kills(recorded.iter().filter(|text| is_event(text)).map(|text| lines::any_image(text)));
-    let ours = sorted_kills(world.lines(pod, &["EVENT"]).iter().map(|text| lines::any_image(text)));
-    let (expected, ours) = (expected.get(..events).unwrap_or(&expected), ours.get(..events).unwrap_or(&ours));
-    // Long lines are cut off in the recording.
-    let alike = |ours: &String, expected: &String| {
-        ours.trim_end() == expected || (expected.len() > 180 && ours.starts_with(expected.as_str()))
-    };
-    let all_alike = ours.len() == expected.len() && ours.iter().zip(expected).all(|(ours, theirs)| alike(ours, theirs));
-    assert!(all_alike, "events of {pod}: ours\n  {}\nrecorded\n  {}", ours.join("\n  "), expected.join("\n  "));
-
-    let expected: Vec<&String> = recorded.iter().filter(|text| !is_event(text)).take(writes).collect();
-    let ours: Vec<&Line> =
-        world.api.lines.iter().filter(|line| line.pod == pod && !line.text.starts_with("EVENT")).collect();
-    let (mut place, mut merged) = (0, 0);
-    for (number, wanted) in expected.iter().enumerate() {
-        let length = (1..=4).find(|length| {
-            let some = ours.get(place..place + length).unwrap_or_default();
-            !some.is_empty() && as_one(some).is_some_and(|text| text == **wanted)
-        });
-        let Some(length) = length else {
-            let rest: Vec<&str> = ours.iter().skip(place).take(4).map(|line| line.text.as_str()).collect();
-            panic!(
-                "{pod}: write {number} of the recording is\n  {wanted}\nbut ours go on with\n  {}",
-                rest.join("\n  ")
-            );
-        };
-        place += length;
-        merged += length - 1;
-    }
-    if writes == usize::MAX {
-        let rest: Vec<&str> = ours.iter().skip(place).map(|line| line.text.as_str()).collect();
-        assert!(rest.is_empty(), "{pod}: nothing more is recorded than\n  {}", rest.join("\n  "));
-    }
-    merged
-}
-
-/// Several writes as the one that would have been made in their place.
-fn as_one(lines: &[&Line]) -> Option<String> {
-    let (first, last) = (lines.first()?, lines.last()?);
-    if lines.len() == 1 {
-        return Some(first.text.clone());
-    }
-    let (before, after) = (first.patched.as_ref()?, last.patched.as_ref()?);
-    Some(lines::patch(&before.0, &after.1))
-}
-
-/// Containers of one pod are stopped in no order.
-fn sorted_kills(texts: impl Iterator<Item = String>) -> Vec<String> {
-    let mut texts: Vec<String> = texts.collect();
-    let is_kill = |text: &String| text.contains("Killing: Stopping");
-    for run in texts.chunk_by_mut(|left, right| is_kill(left) && is_kill(right)) {
-        run.sort();
-    }
-    texts
+    lines::check_first(&world.api.lines, recording, pod, writes, events)
 }

@@ -25,7 +25,7 @@ use crate::runtime::interface::{Action, Event};
 use crate::runtime::model::{ImageModel, ImageModels};
 use crate::runtime::simulated::{RuntimeContext, RuntimeInput, RuntimeSettings, SimulatedRuntime};
 
-use super::lines;
+use super::lines::{self, Line};
 
 pub const API: ProcessId = ProcessId(0);
 pub const EPOCH: Epoch = Epoch(1_790_000_000_000_000_000);
@@ -37,16 +37,6 @@ pub enum Happens {
     Api(ApiMessage),
     Kubelet(KubeletInput, u32),
     Runtime(RuntimeInput),
-}
-
-/// One line of what the kubelet wrote.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Line {
-    pub at: SimTime,
-    pub pod: String,
-    pub text: String,
-    /// The status before and after, of a status PATCH.
-    pub patched: Option<Box<(PodStatus, PodStatus)>>,
 }
 
 pub struct World {

@@ -7,6 +7,7 @@ mod harness;
 mod images;
 mod init;
 mod life;
+#[path = "../../../tests/support/kubelet_writes.rs"]
 mod lines;
 mod node;
 mod probing;
