@@ -33,7 +33,19 @@ fn every_shipped_scenario_does_what_it_expects() {
     for path in shipped.iter().chain(&files("tests/scenarios")) {
         let outcome = load(path).run(7);
         assert!(outcome.is_success(), "{}", complaints(&outcome));
+        if path.parent().is_some_and(|folder| folder.ends_with("scenarios") && !folder.ends_with("tests/scenarios")) {
+            assert_eq!(committed_digest(path), outcome.digest.to_string(), "results/regenerate, if this was meant");
+        }
     }
+}
+
+/// The digest in the committed summary of a shipped scenario.
+fn committed_digest(scenario: &Path) -> String {
+    let name = scenario.file_stem().unwrap().to_str().unwrap();
+    let summary = Path::new(env!("CARGO_MANIFEST_DIR")).join("results").join(format!("{name}.json"));
+    let text = std::fs::read_to_string(&summary).unwrap_or_else(|error| panic!("{}: {error}", summary.display()));
+    let summary: serde_json::Value = serde_json::from_str(&text).unwrap();
+    summary["digest"].as_str().unwrap().to_owned()
 }
 
 #[test]

@@ -103,7 +103,6 @@ fn run(arguments: &Arguments, scenario: &Scenario, mut recorder: Recorder) -> St
     let seed = arguments.seed.unwrap_or_else(pick_seed);
     let mut run = scenario.start(seed, recorder.wants_trace() || arguments.check);
     let mut twin = arguments.check.then(|| Twin { run: scenario.start(seed, true), agreed: 0 });
-    recorder.begin(run.cluster().truth());
     let mut progress = Progress::new(arguments.quiet);
     loop {
         let goes_on = run.advance(&mut recorder);

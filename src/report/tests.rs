@@ -160,6 +160,7 @@ fn outcome() -> Outcome {
 /// The operator deploys; a pod is created, bound, ready; the Deployment is available.
 fn tell(recorder: Recorder) -> Story {
     let mut story = Story { recorder, truth: Truth::default(), trace: Trace::recording(KINDS), revision: 0 };
+    story.recorder.begin(millis(1000), &story.truth);
     story.recorder.step_begins(&step());
     story.event(1, 0, 1000, OPERATOR, 3, OPERATOR);
     story.write(2, 1, 1002, (OPERATOR, "kubectl"), deployment(json!({})));
