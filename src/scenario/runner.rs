@@ -258,7 +258,7 @@ impl Run {
 
     fn attach(&mut self, place: usize, command: Command, observer: &mut dyn Observer) {
         let delay = self.scenario.steps[place].client_delay;
-        self.timeline.attach(place, Session::new(command, delay));
+        self.timeline.attach(place, Session::delayed(command, delay));
         self.go_on(place, observer);
     }
 

@@ -63,8 +63,13 @@ struct Desk {
 struct Shell(Rc<RefCell<Desk>>);
 
 impl Session {
-    /// Begins a command, whose first request comes after a delay.
-    pub fn new(command: Command, delay: SimDuration) -> Self {
+    /// Begins a command.
+    pub fn new(command: Command) -> Self {
+        Session::delayed(command, SimDuration::ZERO)
+    }
+
+    /// Begins a command whose first request comes after a delay.
+    pub fn delayed(command: Command, delay: SimDuration) -> Self {
         let desk = Rc::<RefCell<Desk>>::default();
         let script = Box::pin(run(Shell(Rc::clone(&desk)), command, delay));
         Session { desk, script }
