@@ -16,6 +16,43 @@
 //! api         the Kubernetes object model: pure data and pure functions
 //! engine      virtual time, event list, random streams, links, disks, trace
 //! ```
+//!
+//! # In a test
+//!
+//! A scenario says what the cluster is, what is done to it and what is expected. It can be run with any number of seeds,
+//! and each time the outcome is plain data:
+//!
+//! ```
+//! use kubesim::scenario::Scenario;
+//!
+//! let file = r#"
+//! apiVersion: kubesim/v1alpha1
+//! kind: Scenario
+//! metadata: {name: update}
+//! manifests:
+//! - object:
+//!     apiVersion: apps/v1
+//!     kind: Deployment
+//!     metadata: {name: web}
+//!     spec:
+//!       replicas: 3
+//!       selector: {matchLabels: {app: web}}
+//!       template:
+//!         metadata: {labels: {app: web}}
+//!         spec: {containers: [{name: web, image: web:v1}]}
+//! steps:
+//! - {name: update, at: 20s, setImage: {object: deployment/web, images: {web: "web:v2"}}}
+//! expect:
+//! - {name: all go on serving, from: update, always: available('web') >= 3}
+//! - {name: fast, from: update, within: 30s, eventually: rolledOut('web')}
+//! "#;
+//! let scenario = Scenario::read("update.yml", file, &mut |name| Err(format!("there is no {name}"))).unwrap();
+//! for seed in 1..=3 {
+//!     let outcome = scenario.run(seed);
+//!     assert!(outcome.is_success(), "seed {seed}: {:?}", outcome.broken_expectations().next());
+//!     assert_eq!(outcome.digest, scenario.run(seed).digest); // the same seed, the same bytes
+//! }
+//! ```
 
 // Tests that are shared with those outside name this crate as those do.
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! A story begins in a folder of its own that holds a copy of tests/cli/files. Commands:
 //!
 //! - `$ kubesim WORD...`: the command itself
+//! - `$ status kubesim WORD...`: the same, of which only the exit status is told
 //! - `$ ls [FOLDER]`: the names in a folder, hidden ones too
 //! - `$ head N FILE`: the first lines of a file
 //! - `$ same FILE FILE`: whether two files have the same bytes
@@ -72,6 +73,10 @@ fn run(line: &str, stage: &Path) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words.as_slice() {
         ["kubesim", rest @ ..] => kubesim(rest, stage),
+        ["status", "kubesim", rest @ ..] => {
+            let told = kubesim(rest, stage);
+            told.lines().filter(|line| line.starts_with("-- status")).flat_map(|line| [line, "\n"]).collect()
+        }
         ["ls"] => list(stage),
         ["ls", folder] => list(&stage.join(folder)),
         ["head", count, file] => {
@@ -86,21 +91,17 @@ fn run(line: &str, stage: &Path) -> String {
     }
 }
 
-/// Plays a story and gives its file as it should be.
+/// Plays a story and gives its file as it should be: what is told by `#` and commands stays, the rest is what happened.
 fn play(script: &str, stage: &Path) -> String {
     let mut told = String::new();
     for line in script.lines() {
+        let follows_remark = told.lines().last().is_none_or(|last| last.starts_with('#'));
         if line.starts_with('#') {
-            if told.ends_with("\n\n") || told.is_empty() || told.ends_with('#') {
-            } else if !told.lines().last().is_some_and(|last| last.starts_with('#')) {
-                told.push('\n');
-            }
-            writeln!(told, "{line}").unwrap();
+            let gap = if follows_remark { "" } else { "\n" };
+            writeln!(told, "{gap}{line}").unwrap();
         } else if let Some(command) = line.strip_prefix("$ ") {
-            if !told.is_empty() && !told.lines().last().is_some_and(|last| last.starts_with('#')) {
-                told.push('\n');
-            }
-            write!(told, "{line}\n{}", run(command, stage)).unwrap();
+            let gap = if follows_remark { "" } else { "\n" };
+            write!(told, "{gap}{line}\n{}", run(command, stage)).unwrap();
         }
     }
     told

@@ -113,7 +113,8 @@ fn the_kubelet_of_a_whole_cluster_writes_about_plain_pods_as_a_real_one() {
     assert_eq!(bed.cluster.nodes()[0].runtime().running(), 0, "no container is left");
 
     // From the deletion to the end: two seconds of its own; killed after five; four of its own; a shortened grace has no effect.
-    let ends: Vec<f64> = lines.iter().filter(|line| line.text == "DELETE").map(|line| as_seconds(line.at) - 20.0).collect();
+    let ends: Vec<f64> =
+        lines.iter().filter(|line| line.text == "DELETE").map(|line| as_seconds(line.at) - 20.0).collect();
     let least = [8.364 + 2.1, 12.841 + 5.0, 19.905 + 4.1, 36.371 + 20.0];
     assert_eq!(ends.len(), least.len());
     for (end, least) in ends.iter().zip(least) {

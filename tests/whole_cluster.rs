@@ -148,7 +148,9 @@ fn a_node_that_crashes_is_noticed_evicted_and_taken_back() {
 
         bed.cluster.restart_machine(victim).expect("it is there");
         bed.until("the node is back", 10, |bed| ready_condition(bed, victim) == ConditionStatus::True);
-        bed.until("it may be used again", 10, |bed| bed.get::<Node>("", victim).is_some_and(|node| node.taints.is_empty()));
+        bed.until("it may be used again", 10, |bed| {
+            bed.get::<Node>("", victim).is_some_and(|node| node.taints.is_empty())
+        });
         bed.until("the evicted pods are gone", 40, |bed| bed.pods().len() == 8);
         assert!(on_victim(&bed).is_empty());
         bed
@@ -329,7 +331,9 @@ fn etcd_does_without_a_minority_and_refuses_writes_without_a_majority() {
         let running: usize = bed.cluster.nodes().iter().map(|node| node.runtime().running()).sum();
         assert_eq!(running, 10, "all containers run");
         let list = |at| Operation::List { scope: Scope::all(Kind::Pod), limit: 0, continue_token: None, at };
-        let Ok(Answer::List { items, .. }) = bed.request(list(ListRevision::Any)) else { panic!("a cache can be read") };
+        let Ok(Answer::List { items, .. }) = bed.request(list(ListRevision::Any)) else {
+            panic!("a cache can be read")
+        };
         assert_eq!(items.len(), 10);
 
         // Then all is well again.

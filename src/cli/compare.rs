@@ -64,3 +64,38 @@ pub(super) fn forget(trace: &mut Trace) {
         trace.retain_ancestors(std::iter::empty::<Cause>());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::options::ClusterOptions;
+    use crate::engine::random::Seed;
+    use crate::engine::time::SimTime;
+
+    /// Lets two clusters go on side by side for two seconds.
+    fn race(mut first: Cluster, mut second: Cluster) -> Result<u64, Box<Difference>> {
+        let limit = SimTime::from_nanos(2_000_000_000);
+        let mut agreed = 0;
+        loop {
+            let ends = (first.step(limit), second.step(limit));
+            compare(&first, &second, &mut agreed)?;
+            if ends == (None, None) {
+                return Ok(agreed);
+            }
+        }
+    }
+
+    fn cluster(seed: u64) -> Cluster {
+        Cluster::new(ClusterOptions::default(), Seed(seed), true)
+    }
+
+    #[test]
+    fn equal_runs_agree_on_every_event_and_others_differ_at_a_certain_one() {
+        let agreed = race(cluster(1), cluster(1)).unwrap();
+        assert!(agreed > 100, "{agreed}");
+        let difference = race(cluster(1), cluster(2)).unwrap_err();
+        assert!(difference.number > 1 && difference.number < agreed, "{difference}");
+        assert_ne!(difference.events[0], difference.events[1]);
+        assert!(difference.to_string().contains(" (event "), "{difference}");
+    }
+}

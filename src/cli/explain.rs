@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::report::explain::{Question, explain};
+use crate::report::explain::{ExplainError, Question, explain};
 
 use super::{Status, print, refuse};
 
@@ -13,10 +13,10 @@ use super::{Status, print, refuse};
 /// Needs the folder that `kubesim run --out` left. For a Deployment the critical path of each of its rollouts is told too.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  kubesim explain out pod/web-7df8dc96d-cd7ct     why it became ready, or did not
-  kubesim explain out deployment/shop/web         where the time of its rollouts went
-  kubesim explain out node/node-3                 why it is not ready
-  kubesim explain out 184220                      how an event came about (`cause` in writes.jsonl)")]
+  kubesim explain out pod/web-7df8dc96d-cd7ct    why it became ready, or did not
+  kubesim explain out deployment/shop/web        where the time of its rollouts went
+  kubesim explain out node/node-3                why it is not ready
+  kubesim explain out 184220                     how an event came about that a file names")]
 pub(super) struct Arguments {
     /// The folder that `kubesim run --out` left.
     #[arg(value_name = "DIR")]
@@ -34,7 +34,7 @@ pub(super) fn main(arguments: &Arguments) -> Status {
         Question::parse(&arguments.what).and_then(|question| explain(&arguments.folder, &question, arguments.all_hops));
     let text = match answer {
         Ok(text) => text,
-        Err(error @ crate::report::explain::ExplainError::File { .. }) => {
+        Err(error @ ExplainError::File { .. }) => {
             return refuse(format!("{}: {error}", arguments.folder.display()));
         }
         Err(error) => return refuse(error),

@@ -32,11 +32,15 @@ use super::{Status, print, refuse};
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   kubesim run scenarios/rolling-update.yml --seed 7
-  kubesim run scenarios/rolling-update.yml --seed 7 --out out   leaves summary.json, writes.jsonl, events.csv,
-                                                                pods.csv, nodes.csv; ask kubesim explain about them
-  kubesim run app.yaml --nodes 5                                does it settle on five nodes, and when?
-  kubesim run deploy/ --until 10m --out out --trace             open out/trace.pftrace in ui.perfetto.dev
-  kubesim run scenarios/node-failure.yml --check                runs it twice: both must do the same")]
+  kubesim run app.yaml --nodes 5
+      does it settle on five nodes, and when?
+  kubesim run scenarios/rolling-update.yml --seed 7 --out out
+      leaves summary.json, writes.jsonl, events.csv, pods.csv and nodes.csv in out, and what
+      kubesim explain reads
+  kubesim run deploy/ --until 10m --out out --trace
+      leaves out/trace.pftrace too, to be opened in ui.perfetto.dev
+  kubesim run scenarios/node-failure.yml --check
+      runs it twice: both runs must do the same, event by event")]
 pub(super) struct Arguments {
     /// A scenario, or manifests and folders of them.
     #[arg(value_name = "FILE", required = true)]
@@ -99,7 +103,6 @@ fn run(arguments: &Arguments, scenario: &Scenario, mut recorder: Recorder) -> St
     let seed = arguments.seed.unwrap_or_else(pick_seed);
     let mut run = scenario.start(seed, recorder.wants_trace() || arguments.check);
     let mut twin = arguments.check.then(|| Twin { run: scenario.start(seed, true), agreed: 0 });
-    recorder.begin(run.cluster().truth());
     let mut progress = Progress::new(arguments.quiet);
     loop {
         let goes_on = run.advance(&mut recorder);

@@ -127,7 +127,7 @@ impl NodeTable {
     pub fn finish(&mut self, at: SimTime) {
         for row in self.rows.values_mut() {
             if let Some(lost) = row.lost {
-                row.not_ready = row.not_ready + row.removed.unwrap_or(at).since(lost);
+                row.not_ready += row.removed.unwrap_or(at).since(lost);
                 row.lost = None;
             }
         }
@@ -166,7 +166,7 @@ impl NodeRow {
     fn is_ready(&mut self, ready: bool, at: SimTime) {
         match (ready, self.lost) {
             (true, Some(lost)) => {
-                self.not_ready = self.not_ready + at.since(lost);
+                self.not_ready += at.since(lost);
                 self.lost = None;
             }
             (true, None) => self.ready = self.ready.or(Some(at)),

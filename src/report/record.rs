@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::api::kind::Kind;
 use crate::api::meta::Epoch;
 use crate::api::name::Name;
+use crate::api::object::Object;
 use crate::cluster::Cluster;
 use crate::cluster::news::{News, Write};
 use crate::cluster::topology::Topology;
@@ -56,6 +57,8 @@ struct Files {
     events: EventRows<BufWriter<File>>,
     /// Whether every event is wanted, for Perfetto.
     whole_trace: bool,
+    /// Whether the first step has begun: what is there by then was there from the beginning.
+    begun: bool,
     /// The events in which something was written that is reported.
     causes: Vec<Cause>,
     /// When the trace has this many bytes, it is looked through.
@@ -78,6 +81,7 @@ impl Recorder {
             events: EventRows::new(folder.file("events.csv")?)?,
             folder,
             whole_trace,
+            begun: false,
             causes: Vec::new(),
             prune_at: PRUNE_AFTER,
             error: None,
@@ -91,11 +95,14 @@ impl Recorder {
         self.files.is_some()
     }
 
-    /// Notes what is there before anything happens.
-    pub fn begin(&mut self, truth: &Truth) {
-        let Some(files) = &mut self.files else { return };
-        for object in Kind::all().flat_map(|kind| truth.list(kind)) {
-            files.line(&writes::initial(object));
+    /// Notes what is there when the first step begins: the cluster has come up by itself, as it had before a recording.
+    fn begin(&mut self, at: SimTime, truth: &Truth) {
+        let Some(files) = self.files.as_mut().filter(|files| !files.begun) else { return };
+        files.begun = true;
+        let mut there: Vec<&Object> = Kind::all().flat_map(|kind| truth.list(kind)).collect();
+        there.sort_by_key(|object| object.meta().revision());
+        for object in there {
+            files.line(&writes::initial(at, object));
         }
     }
 
@@ -226,7 +233,8 @@ impl Observer for Recorder {
         self.take(cluster.now(), news);
     }
 
-    fn step_began(&mut self, _cluster: &Cluster, step: &StepRecord) {
+    fn step_began(&mut self, cluster: &Cluster, step: &StepRecord) {
+        self.begin(cluster.now(), cluster.truth());
         self.step_begins(step);
     }
 
@@ -237,7 +245,7 @@ impl Observer for Recorder {
 
 impl Files {
     fn write(&mut self, write: &Write) {
-        if let Some(line) = writes::line(write) {
+        if let Some(line) = writes::line(write).filter(|_| self.begun) {
             self.line(&line);
         }
         if let Err(error) = self.events.write(write) {

@@ -45,12 +45,11 @@ impl Screen<'_> {
         // The broken ones are what matters: they come first and are all shown.
         for one in all.iter().filter(|one| !one.met) {
             let at = one.at.map(|at| format!(" at {}", clock(at))).unwrap_or_default();
-            let object = one.object.as_deref().map(|object| format!(" ({object})")).unwrap_or_default();
-            writeln!(f, "  {RED}broken{PLAIN}  {}{at}{object}", one.name)?;
+            writeln!(f, "  {RED}broken{PLAIN}  {}{at}", one.name)?;
             writeln!(f, "          {}", cut(&one.text))?;
-            if !one.why.is_empty() {
-                writeln!(f, "          {}", cut(&one.why))?;
-            }
+            let event = one.cause.map(|cause| format!(" (event {cause})")).unwrap_or_default();
+            let object = one.object.as_deref().map(|object| format!(": {object}{event}")).unwrap_or(event);
+            writeln!(f, "          {}{object}", cut(&one.why))?;
         }
         let good = all.iter().filter(|one| one.met);
         list(f, good, |one| format!("{GREEN}met{PLAIN}     {}", cut(&one.name)))
@@ -116,7 +115,11 @@ impl Screen<'_> {
             write!(f, "  {reason} {}", counted(one))?;
         }
         writeln!(f)?;
-        let losses = if nodes.losses == 0 { String::new() } else { format!(", ready no more {} times", nodes.losses) };
+        let losses = match nodes.losses {
+            0 => String::new(),
+            1 => ", 1 ceased to be ready".to_owned(),
+            count => format!(", {count} times one ceased to be ready"),
+        };
         writeln!(f, "nodes      {} registered, {} removed{losses}", nodes.registered, nodes.removed)?;
         writeln!(f, "API        {} writes, {} conflicts", api.writes, api.conflicts)?;
         writeln!(f, "etcd       {} leader changes", etcd.leader_changes)

@@ -28,6 +28,8 @@ const KINDS: &[&str] = &["starts", "message", "timer", "scenario", "API request"
 const OPERATOR: ProcessId = ProcessId(0);
 const SERVER: ProcessId = ProcessId(1);
 const KUBELET: ProcessId = ProcessId(2);
+const CONTROLLERS: ProcessId = ProcessId(3);
+const SCHEDULER: ProcessId = ProcessId(4);
 const EPOCH: Epoch = Epoch(1_767_225_600_000_000_000);
 
 /// What the story has told so far.
@@ -45,7 +47,13 @@ fn millis(millis: u64) -> SimTime {
 impl Story {
     fn event(&mut self, sequence: u64, cause: u64, at: u64, process: ProcessId, kind: u16, from: ProcessId) {
         self.trace.scheduled(sequence, Cause(cause));
-        self.trace.happened(sequence, millis(at), process, kind, [u64::from(from.0), 1]);
+        self.trace.happened(
+            sequence,
+            millis(at),
+            process,
+            kind,
+            [u64::from(from.0), if kind == 4 { 1 << 8 | Kind::Pod as u64 } else { 1 }],
+        );
     }
 
     /// A request that the server receives in one event and sees acknowledged in another, both caused by `cause`.
@@ -97,14 +105,18 @@ fn pod(node: Option<&str>, ready: bool) -> Value {
 
 fn topology() -> Topology {
     let mut topology = Topology::default();
+    for (machine, number) in ["operator", "control-plane-0", "node-0"].into_iter().zip(0..) {
+        topology.add_machine(MachineId(number), machine);
+    }
     let processes = [
-        ("operator", "kubectl", Role::Operator),
-        ("control-plane-0", "kube-apiserver-0", Role::ApiServer(0)),
-        ("node-0", "kubelet/node-0", Role::Kubelet(0)),
+        (0, "kubectl", Role::Operator),
+        (1, "kube-apiserver-0", Role::ApiServer(0)),
+        (2, "kubelet/node-0", Role::Kubelet(0)),
+        (1, "kube-controller-manager", Role::ControllerManager),
+        (1, "kube-scheduler", Role::Scheduler),
     ];
     for ((machine, process, role), number) in processes.into_iter().zip(0..) {
-        topology.add_machine(MachineId(number), machine);
-        topology.add_process(ProcessId(number.into()), process, role, MachineId(number));
+        topology.add_process(ProcessId(number), process, role, MachineId(machine));
     }
     topology
 }
@@ -148,19 +160,20 @@ fn outcome() -> Outcome {
 /// The operator deploys; a pod is created, bound, ready; the Deployment is available.
 fn tell(recorder: Recorder) -> Story {
     let mut story = Story { recorder, truth: Truth::default(), trace: Trace::recording(KINDS), revision: 0 };
+    story.recorder.begin(millis(1000), &story.truth);
     story.recorder.step_begins(&step());
     story.event(1, 0, 1000, OPERATOR, 3, OPERATOR);
     story.write(2, 1, 1002, (OPERATOR, "kubectl"), deployment(json!({})));
     story.recorder.step_ends(&step());
-    story.event(4, 3, 1003, SERVER, 6, SERVER);
-    story.write(5, 4, 1010, (SERVER, "replicaset-controller"), pod(None, false));
-    story.write(7, 6, 1020, (SERVER, "kube-scheduler"), pod(Some("node-0"), false));
+    story.event(4, 3, 1003, CONTROLLERS, 6, SERVER);
+    story.write(5, 4, 1010, (CONTROLLERS, "kube-controller-manager/replicaset-controller"), pod(None, false));
+    story.write(7, 6, 1020, (SCHEDULER, "kube-scheduler"), pod(Some("node-0"), false));
     story.event(9, 8, 1021, KUBELET, 6, SERVER);
     story.event(10, 9, 3000, KUBELET, 2, KUBELET);
     story.event(11, 1, 1500, KUBELET, 2, KUBELET);
-    story.write(12, 10, 3002, (KUBELET, "kubelet"), pod(Some("node-0"), true));
+    story.write(12, 10, 3002, (KUBELET, "kubelet/node-0"), pod(Some("node-0"), true));
     let status = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1});
-    story.write(14, 13, 3010, (SERVER, "deployment-controller"), deployment(status));
+    story.write(14, 13, 3010, (CONTROLLERS, "kube-controller-manager/deployment-controller"), deployment(status));
     story.recorder.finish(millis(13_002));
     story
 }

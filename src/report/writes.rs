@@ -25,9 +25,9 @@ pub fn action(at: SimTime, text: &str) -> Value {
     json!({"action": text, "t": at.as_millis()})
 }
 
-/// A line for an object that was there when the run began.
-pub fn initial(object: &Object) -> Value {
-    let mut line = place("INITIAL", SimTime::ZERO, object.meta().revision(), object);
+/// A line for an object that was there when the first step began.
+pub fn initial(at: SimTime, object: &Object) -> Value {
+    let mut line = place("INITIAL", at, object.meta().revision(), object);
     line.insert("obj".to_owned(), object.to_json());
     Value::Object(line)
 }

@@ -17,6 +17,7 @@ use super::file::step::{
     ApplyFile, CascadeFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, PartitionFile, PatchFile,
     PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StepFile, TaintStepFile,
 };
+use super::manifests::Manifest;
 use super::plan::{Action, Command, Fault, Mark, Rollout, object_key};
 
 /// The one action of a step; none if there is not exactly one, or something is wrong with it.
@@ -37,7 +38,14 @@ pub(super) fn action(checker: &mut Checker<'_>, step: &StepFile, path: &str) -> 
         }
     };
     look! {
-        apply "apply" apply;
+        create "create" |checker: &mut Checker<'_>, file: &ApplyFile, path: &str| {
+            let manifests = manifests(checker, file, path);
+            Some(Action::Command(Command::Create { manifests }))
+        };
+        apply "apply" |checker: &mut Checker<'_>, file: &ApplyFile, path: &str| {
+            let manifests = manifests(checker, file, path);
+            Some(Action::Command(Command::Apply { manifests, is_patient: false }))
+        };
         delete "delete" delete;
         scale "scale" scale;
         set_image "setImage" set_image;
@@ -95,13 +103,12 @@ fn key(checker: &mut Checker<'_>, word: &str, namespace: &Option<String>, path: 
     }
 }
 
-fn apply(checker: &mut Checker<'_>, file: &ApplyFile, path: &str) -> Option<Action> {
+fn manifests(checker: &mut Checker<'_>, file: &ApplyFile, path: &str) -> Rc<[Manifest]> {
     let namespace = file.namespace.as_deref().unwrap_or("default");
     for message in format::dns_1123_label(namespace) {
         checker.wrong(&format!("{path}.namespace"), message);
     }
-    let manifests = checker.manifests(&file.manifests, &format!("{path}.manifests"), namespace);
-    Some(Action::Command(Command::Apply { manifests: manifests.into(), is_patient: false }))
+    checker.manifests(&file.manifests, &format!("{path}.manifests"), namespace).into()
 }
 
 fn delete(checker: &mut Checker<'_>, file: &DeleteFile, path: &str) -> Option<Action> {
@@ -329,9 +336,10 @@ fn object(key: &ObjectKey) -> String {
 
 fn describe_command(command: &Command) -> String {
     match command {
-        Command::Apply { manifests, .. } => {
+        Command::Create { manifests } | Command::Apply { manifests, .. } => {
+            let verb = if let Command::Create { .. } = command { "create" } else { "apply" };
             let names: Vec<String> = manifests.iter().map(|manifest| object(&manifest.key)).collect();
-            format!("apply {}", names.join(" "))
+            format!("{verb} {}", names.join(" "))
         }
         Command::Delete { keys, .. } => format!("delete {}", keys.iter().map(object).collect::<Vec<_>>().join(" ")),
         Command::Scale { key, replicas } => format!("scale {} --replicas={replicas}", object(key)),

@@ -15,6 +15,7 @@ use crate::engine::time::{SimDuration, SimTime};
 use super::actions;
 use super::build::{self, Complaint};
 use super::condition::Expression;
+use super::file::decode::Decoded;
 use super::file::step::StepFile;
 use super::file::{ExpectFile, ManifestFile, ScenarioFile, UntilFile};
 use super::manifests::{self, Manifest};
@@ -29,12 +30,15 @@ pub const LIMIT: SimTime = SimTime::from_nanos(3_600_000_000_000);
 /// Reads a file that a scenario names; an error says why it cannot be read.
 pub type ReadFile<'r> = &'r mut dyn FnMut(&str) -> Result<String, String>;
 
-/// Checks a file and makes a scenario of it.
-pub fn check(file: &ScenarioFile, part: &Part, read: ReadFile<'_>) -> Result<Scenario, Vec<Problem>> {
-    let mut checker = Checker { part, read, problems: Vec::new(), warnings: Vec::new(), places: BTreeMap::new() };
-    let scenario = checker.scenario(file);
+/// Checks a file and makes a scenario of it. What decoding found to be wrong is reported with what is found here.
+pub fn check(decoded: Decoded<ScenarioFile>, part: &Part, read: ReadFile<'_>) -> Result<Scenario, Vec<Problem>> {
+    let Decoded { value, problems, replaced } = decoded;
+    let mut checker = Checker { part, read, problems, replaced, warnings: Vec::new(), places: BTreeMap::new() };
+    let scenario = value.map(|file| checker.scenario(&file));
     let Checker { mut problems, warnings, .. } = checker;
-    if problems.is_empty() {
+    if let Some(scenario) = scenario
+        && problems.is_empty()
+    {
         return Ok(Scenario { warnings, ..scenario });
     }
     problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
@@ -47,6 +51,8 @@ pub(super) struct Checker<'c> {
     part: &'c Part,
     read: ReadFile<'c>,
     problems: Vec<Problem>,
+    /// Parts of the file about which nothing more can be said.
+    replaced: Vec<String>,
     warnings: Vec<Problem>,
     /// Where the step of a name stands in the plan.
     places: BTreeMap<String, usize>,
@@ -77,6 +83,7 @@ impl Checker<'_> {
                 is_labelled: step.label.is_some(),
                 expect_failure: step.expect_failure,
                 start,
+                client_delay: step.client_delay.map_or(SimDuration::ZERO, |span| span.0),
                 action: action.unwrap_or(Action::Note(String::new())),
             });
         }
@@ -95,19 +102,28 @@ impl Checker<'_> {
 
     /// Something wrong with a field.
     pub(super) fn wrong(&mut self, path: &str, message: impl Into<String>) {
-        self.problems.push(self.part.problem(path, format!("{path}: {}", message.into()), None));
+        self.report(path, &message.into(), None);
+    }
+
+    fn report(&mut self, path: &str, message: &str, expected: Option<String>) {
+        let is_within = |part: &String| match path.strip_prefix(part.as_str()) {
+            Some(rest) => part.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']),
+            None => false,
+        };
+        if !self.replaced.iter().any(is_within) {
+            self.problems.push(self.part.problem(path, format!("{path}: {message}"), expected));
+        }
     }
 
     /// Something wrong with a field, and what was expected.
     pub(super) fn expected(&mut self, path: &str, message: impl Into<String>, expected: impl Into<String>) {
-        let message = format!("{path}: {}", message.into());
-        self.problems.push(self.part.problem(path, message, Some(expected.into())));
+        self.report(path, &message.into(), Some(expected.into()));
     }
 
     /// What was found to be wrong elsewhere.
     pub(super) fn complain(&mut self, complaints: Vec<Complaint>) {
         for (path, message, expected) in complaints {
-            self.problems.push(self.part.problem(&path, format!("{path}: {message}"), expected));
+            self.report(&path, &message, expected);
         }
     }
 
@@ -148,8 +164,7 @@ impl Checker<'_> {
             Ok(expression) => Some(Rc::new(expression)),
             Err(wrong) => {
                 for wrong in wrong {
-                    let message = format!("{path}: {}", wrong.message);
-                    self.problems.push(self.part.problem(path, message, wrong.expected));
+                    self.report(path, &wrong.message, wrong.expected);
                 }
                 None
             }
@@ -301,6 +316,7 @@ pub(super) fn setup_step(manifests: Vec<Manifest>) -> Step {
         is_labelled: false,
         expect_failure: false,
         start: Start { at: SETUP_AT, ..Start::default() },
+        client_delay: SimDuration::ZERO,
         action: Action::Command(Command::Apply { manifests: manifests.into(), is_patient: true }),
     }
 }

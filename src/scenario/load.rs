@@ -10,7 +10,7 @@ use crate::api::yaml::Mark;
 use super::Scenario;
 use super::build;
 use super::check::{self, LIMIT, QUIET, ReadFile};
-use super::file::{self, ScenarioFile, decode};
+use super::file::{self, decode};
 use super::manifests;
 use super::plan::Until;
 
@@ -47,8 +47,7 @@ impl Scenario {
         if !part.value.is_object() {
             return Err(vec![part.problem("", "the file is no mapping", expected_scenario())]);
         }
-        let decoded: ScenarioFile = decode::decode(&part)?;
-        check::check(&decoded, &part, read)
+        check::check(decode::decode(&part), &part, read)
     }
 
     /// Reads a scenario from a file; the files that it names are looked for beside it.

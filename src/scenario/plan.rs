@@ -31,6 +31,8 @@ pub struct Step {
     pub expect_failure: bool,
     /// When it begins.
     pub start: Start,
+    /// How long kubectl takes before its first request.
+    pub client_delay: SimDuration,
     /// What is done.
     pub action: Action,
 }
@@ -64,6 +66,11 @@ pub enum Action {
 /// A command of kubectl.
 #[derive(Clone, Debug)]
 pub enum Command {
+    /// `kubectl create`.
+    Create {
+        /// What is created, in this order.
+        manifests: Rc<[Manifest]>,
+    },
     /// `kubectl apply`.
     Apply {
         /// What is applied, in this order.

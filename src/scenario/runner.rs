@@ -257,7 +257,8 @@ impl Run {
     }
 
     fn attach(&mut self, place: usize, command: Command, observer: &mut dyn Observer) {
-        self.timeline.attach(place, Session::new(command));
+        let delay = self.scenario.steps[place].client_delay;
+        self.timeline.attach(place, Session::delayed(command, delay));
         self.go_on(place, observer);
     }
 

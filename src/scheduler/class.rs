@@ -155,6 +155,8 @@ struct RawScores {
     normalization: Normalization,
     scorer: usize,
     of_node: Vec<i64>,
+    /// True once any node had another score than zero: until then all are equal.
+    is_used: bool,
 }
 
 impl PodClass {
@@ -165,7 +167,7 @@ impl PodClass {
         let scorers = compiled.scorers.iter().enumerate();
         let raw = scorers.filter(|(_, scorer)| scorer.normalization != Normalization::None).map(|(place, scorer)| {
             let (weight, normalization) = (scorer.weight, scorer.normalization);
-            RawScores { weight, normalization, scorer: place, of_node: vec![0; count] }
+            RawScores { weight, normalization, scorer: place, of_node: vec![0; count], is_used: false }
         });
         PodClass {
             spec: pod.spec.clone(),
@@ -206,6 +208,7 @@ impl PodClass {
         self.fixed[place] = plain.map(|scorer| scorer.weight * scorer.score.score(node)).sum();
         for raw in &mut self.raw {
             raw.of_node[place] = scorers[raw.scorer].score.score(node);
+            raw.is_used |= raw.of_node[place] != 0;
         }
     }
 
@@ -222,11 +225,11 @@ impl PodClass {
         self.said.len() as u16
     }
 
-    /// Puts the total score of each of these nodes, all of which fit, into `totals`.
+    /// Puts the total score of each of these nodes, all of which fit, into `totals`; what all nodes get alike is left out.
     pub fn score(&self, places: &[u32], totals: &mut Vec<i64>) {
         totals.clear();
         totals.extend(places.iter().map(|place| self.fixed[*place as usize]));
-        for raw in &self.raw {
+        for raw in self.raw.iter().filter(|raw| raw.is_used) {
             let scores = places.iter().map(|place| raw.of_node[*place as usize]);
             let highest = scores.clone().max().unwrap_or(0);
             for (total, score) in totals.iter_mut().zip(scores) {

@@ -53,17 +53,6 @@ struct Placed {
     assumed: bool,
 }
 
-/// What became of a pod that the informer shows on a node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Seen {
-    /// It is new there.
-    New,
-    /// It was assumed to be there, or its resources changed.
-    Changed,
-    /// It was known to be there.
-    Known,
-}
-
 impl Cluster {
     /// How many nodes there are.
     pub fn node_count(&self) -> usize {
@@ -181,22 +170,21 @@ impl Cluster {
         }
     }
 
-    /// Takes in that a pod is on a node.
-    pub fn see_pod(&mut self, pod: &Pod, node: &Name) -> Seen {
+    /// Takes in that a pod is on a node. What the node shows of images is brought up to date with every version of its pods.
+    pub fn see_pod(&mut self, pod: &Pod, node: &Name) {
         let slot = self.by_name.get(node).copied();
-        if let Some(placed) = self.pods.get_mut(&pod.meta.uid) {
-            if Some(placed.slot) == slot && Rc::ptr_eq(&placed.spec, &pod.spec) {
-                let confirmed = std::mem::take(&mut placed.assumed);
+        match self.pods.get_mut(&pod.meta.uid) {
+            Some(placed) if Some(placed.slot) == slot && Rc::ptr_eq(&placed.spec, &pod.spec) => {
+                placed.assumed = false;
                 let slot = placed.slot;
                 self.mark_dirty(slot);
-                return if confirmed { Seen::Changed } else { Seen::Known };
             }
-            self.remove_pod(pod.meta.uid);
-            self.place(pod, node, false);
-            return Seen::Changed;
+            Some(_) => {
+                self.remove_pod(pod.meta.uid);
+                self.place(pod, node, false);
+            }
+            None => self.place(pod, node, false),
         }
-        self.place(pod, node, false);
-        Seen::New
     }
 
     /// Takes a pod off its node; true if it was on one.

@@ -44,7 +44,7 @@ impl Profile {
             row(Box::new(NodeUnschedulable), 0),
             row(Box::new(NodeName), 0),
             row(Box::new(TaintToleration), 3),
-            row(Box::new(NodeAffinity::default()), 2),
+            row(Box::<NodeAffinity>::default(), 2),
             row(Box::new(NodePorts), 0),
             row(Box::new(Fit), 1),
             row(Box::new(DynamicResources), 0),

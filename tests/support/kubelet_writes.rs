@@ -170,7 +170,9 @@ pub fn check_first(lines: &[Line], recording: &str, pod: &str, writes: usize, ev
     assert!(!recorded.is_empty(), "{pod} is in the recording");
     let is_event = |text: &String| text.starts_with("EVENT");
     let expected = sorted_kills(recorded.iter().filter(|text| is_event(text)).map(|text| any_image(text)));
-    let ours = sorted_kills(lines.iter().filter(|line| line.pod == pod && is_event(&line.text)).map(|line| any_image(&line.text)));
+    let ours = sorted_kills(
+        lines.iter().filter(|line| line.pod == pod && is_event(&line.text)).map(|line| any_image(&line.text)),
+    );
     let (expected, ours) = (expected.get(..events).unwrap_or(&expected), ours.get(..events).unwrap_or(&ours));
     // Long lines are cut off in the recording.
     let alike = |ours: &String, expected: &String| {
@@ -180,8 +182,7 @@ pub fn check_first(lines: &[Line], recording: &str, pod: &str, writes: usize, ev
     assert!(all_alike, "events of {pod}: ours\n  {}\nrecorded\n  {}", ours.join("\n  "), expected.join("\n  "));
 
     let expected: Vec<&String> = recorded.iter().filter(|text| !is_event(text)).take(writes).collect();
-    let ours: Vec<&Line> =
-        lines.iter().filter(|line| line.pod == pod && !line.text.starts_with("EVENT")).collect();
+    let ours: Vec<&Line> = lines.iter().filter(|line| line.pod == pod && !line.text.starts_with("EVENT")).collect();
     let (mut place, mut merged) = (0, 0);
     for (number, wanted) in expected.iter().enumerate() {
         let length = (1..=4).find(|length| {

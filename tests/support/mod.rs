@@ -259,7 +259,8 @@ impl Bed {
         use std::fmt::Write as _;
         let mut text = format!("at {:.3} s\n", as_seconds(self.now()));
         for deployment in self.all::<Deployment>() {
-            let _ = writeln!(text, "{}: wants {}, {:?}", deployment.meta.name, deployment.spec.replicas, deployment.status);
+            let _ =
+                writeln!(text, "{}: wants {}, {:?}", deployment.meta.name, deployment.spec.replicas, deployment.status);
         }
         for set in self.all::<ReplicaSet>() {
             let _ = writeln!(text, "{}: wants {}, {:?}", set.meta.name, set.replicas, set.status);
@@ -270,7 +271,11 @@ impl Bed {
         for pod in self.pods().iter().take(24) {
             let (ready, deleting) = (pod.status.is_ready(), pod.meta.is_deleting());
             let node = pod.node.as_deref().unwrap_or("no node");
-            let _ = writeln!(text, "{} on {node}: {:?}, ready {ready}, deleting {deleting}", pod.meta.name, pod.status.phase);
+            let _ = writeln!(
+                text,
+                "{} on {node}: {:?}, ready {ready}, deleting {deleting}",
+                pod.meta.name, pod.status.phase
+            );
         }
         text
     }

@@ -70,8 +70,8 @@ pub struct Archive {
     rollouts: Vec<RolloutRecord>,
     /// Steps by the event in which they began.
     steps: BTreeMap<u64, String>,
-    /// The writes that came of a request, by the event in which the API server received it.
-    requests: BTreeMap<u64, Vec<usize>>,
+    /// The write that came of a request, by the event in which the API server received it.
+    requests: BTreeMap<u64, usize>,
 }
 
 /// A line of `writes.jsonl`.
@@ -129,19 +129,23 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Finds the request that each write came of: the nearest event before its acknowledgement that is one.
+    /// Finds the request that each write came of: the nearest event before its acknowledgement that is one, if its sender is
+    /// who wrote. Where etcd has replicated several writes together, only one of them is ascribed to its own request.
     fn find_requests(&mut self) {
         for (place, write) in self.writes.iter().enumerate() {
             let mut chain = self.causes.chain(Cause(write.cause));
-            if let Some(request) = chain.find(|event| self.causes.kind(event) == "API request") {
-                self.requests.entry(request.sequence).or_default().push(place);
+            let Some(request) = chain.find(|event| self.causes.kind(event) == "API request") else { continue };
+            let sender = self.causes.process_name(usize::try_from(request.operands[0]).unwrap_or(usize::MAX));
+            let is_sender = write.by.strip_prefix(sender).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            if is_sender {
+                self.requests.entry(request.sequence).or_insert(place);
             }
         }
     }
 
-    /// The writes that came of the request which the API server received in an event.
-    pub fn written(&self, event: u64) -> impl Iterator<Item = &WriteRecord> {
-        self.requests.get(&event).into_iter().flatten().map(|place| &self.writes[*place])
+    /// The write that came of the request which the API server received in an event.
+    pub fn written(&self, event: u64) -> Option<&WriteRecord> {
+        self.requests.get(&event).map(|place| &self.writes[*place])
     }
 
     /// The scenario's step that began in an event.

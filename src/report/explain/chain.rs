@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use crate::api::kind::Kind;
 use crate::engine::process::Cause;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::engine::trace::TraceEvent;
@@ -20,11 +21,17 @@ struct Hop {
     group: Option<&'static str>,
     /// How many events it stands for.
     events: usize,
+    /// Whether one of them was a write to a disk.
+    wrote: bool,
 }
 
-/// Writes the chain of causes of an event.
-pub fn write(archive: &Archive, event: Cause, all_hops: bool, text: &mut String) {
-    let mut hops: Vec<Hop> = archive.causes.chain(event).map(|event| hop(archive, event)).collect();
+/// From what delay on a request is said to have been held back by its sender: no network takes that long.
+pub const HELD_BACK: SimDuration = SimDuration::from_millis(100);
+
+/// Writes the chain of causes of an event, from a time on.
+pub fn write(archive: &Archive, event: Cause, since: SimTime, all_hops: bool, text: &mut String) {
+    let chain = archive.causes.chain(event).take_while(|event| event.time >= since);
+    let mut hops: Vec<Hop> = chain.map(|event| hop(archive, event)).collect();
     hops.reverse();
     if !all_hops {
         hops = sum_up(hops);
@@ -46,7 +53,14 @@ fn hop(archive: &Archive, event: &TraceEvent) -> Hop {
     if let Some(step) = archive.step(event.sequence) {
         words = format!("step: {step}");
     }
-    Hop { at: event.time, place: causes.process(event).to_owned(), words, group: group(kind), events: 1 }
+    Hop {
+        at: event.time,
+        place: causes.process(event).to_owned(),
+        words,
+        group: group(kind),
+        events: 1,
+        wrote: kind == "written to disk",
+    }
 }
 
 fn group(kind: &str) -> Option<&'static str> {
@@ -63,12 +77,16 @@ fn words(archive: &Archive, event: &TraceEvent, kind: &str) -> String {
     let from = archive.causes.process_name(usize::try_from(event.operands[0]).unwrap_or(usize::MAX));
     match kind {
         "API request" => {
-            let written: Vec<String> =
-                archive.written(event.sequence).map(|write| format!("{} {}", write.object(), write.words)).collect();
-            match written.as_slice() {
-                [] => format!("receives a request of {from}"),
-                [first, rest @ ..] if rest.is_empty() => format!("receives a request of {from}: {first}"),
-                [first, rest @ ..] => format!("receives a request of {from}: {first}, and {} more", rest.len()),
+            let before = archive.causes.get(event.cause).map_or(event.time, |cause| cause.time);
+            let held = if event.time.since(before) < HELD_BACK { "" } else { ", held back until then" };
+            match archive.written(event.sequence) {
+                Some(write) => format!("receives a request of {from}{held}: {} {}", write.object(), write.words),
+                None => {
+                    // The cluster puts the kind of the object into the lowest byte of a request's detail.
+                    let kind = Kind::all().nth((event.operands[1] & 0xff) as usize);
+                    let about = kind.map(|kind| format!(" about {}", kind.row().plural)).unwrap_or_default();
+                    format!("receives a request of {from}{about}{held}")
+                }
             }
         }
         "API answer" => format!("has its answer from {from}"),
@@ -102,8 +120,10 @@ fn sum_up(hops: Vec<Hop>) -> Vec<Hop> {
             Some(last) if joins => {
                 last.at = hop.at;
                 last.events += 1;
+                last.wrote |= hop.wrote;
                 if hop.group == Some("etcd") {
-                    last.words = "the write is replicated, written to disks and told".to_owned();
+                    let wrote = "the write is replicated, written to disks and told";
+                    last.words = if last.wrote { wrote } else { "is asked and answers" }.to_owned();
                     last.place = "etcd".to_owned();
                 } else {
                     last.words = "timers fire, the last one".to_owned();

@@ -8,7 +8,7 @@ use crate::engine::time::{SimDuration, SimTime};
 
 use super::super::table;
 use super::archive::{Archive, RolloutRecord};
-use super::chain;
+use super::chain::{self, HELD_BACK};
 
 /// Writes what a rollout was, and its critical path if it was completed.
 pub fn write(archive: &Archive, rollout: &RolloutRecord, all_hops: bool, text: &mut String) {
@@ -26,8 +26,8 @@ pub fn write(archive: &Archive, rollout: &RolloutRecord, all_hops: bool, text: &
         let share = (spent.as_nanos() as u128 * 1000 / u128::from(total.as_nanos().max(1))) as u64;
         let _ = writeln!(text, "{:>12}  {:>3}.{} %  {what}", table::length(spent), share / 10, share % 10);
     }
-    let _ = writeln!(text, "\nThe critical path, from the beginning of the run:\n");
-    chain::write(archive, Cause(rollout.end_cause), all_hops, text);
+    let _ = writeln!(text, "\nThe critical path:\n");
+    chain::write(archive, Cause(rollout.end_cause), began, all_hops, text);
 }
 
 /// What was waited for on the way, longest first.
@@ -48,11 +48,17 @@ fn spent(archive: &Archive, rollout: &RolloutRecord, began: SimTime) -> Vec<(Str
             "Raft message" | "etcd request" | "etcd answer" | "etcd watch events" => {
                 "network and work of etcd".to_owned()
             }
+            "API request" if delay >= HELD_BACK => {
+                let from = usize::try_from(event.operands[0]).unwrap_or(usize::MAX);
+                let sender = archive.causes.process_name(from);
+                let sender = sender.split('/').next().unwrap_or(sender);
+                format!("{sender}, before it asked for a write: minReadySeconds, back-off, rate limits")
+            }
             "API request" | "API answer" | "watch events" => "network and work of API servers".to_owned(),
             other => other.to_owned(),
         };
         let sum = sums.entry(what).or_default();
-        *sum = *sum + delay;
+        *sum += delay;
     }
     let mut sums: Vec<(String, SimDuration)> = sums.into_iter().collect();
     sums.sort_by_key(|(_, spent)| std::cmp::Reverse(*spent));

@@ -18,6 +18,7 @@ use std::path::Path;
 
 use crate::api::kind::Kind;
 use crate::engine::process::Cause;
+use crate::engine::time::SimTime;
 
 use self::archive::{Archive, WriteRecord};
 use super::table;
@@ -96,7 +97,7 @@ fn explain_event(archive: &Archive, event: Cause, all_hops: bool, text: &mut Str
         return Err(ExplainError::Question(message));
     };
     let _ = writeln!(text, "event {} at {}\n", event.0, table::clock(found.time));
-    chain::write(archive, event, all_hops, text);
+    chain::write(archive, event, SimTime::ZERO, all_hops, text);
     Ok(())
 }
 
@@ -112,14 +113,14 @@ fn explain_object(archive: &Archive, kind: Kind, writes: &[&WriteRecord], all_ho
     }
     for turn in turning_points(writes) {
         let _ = writeln!(text, "\nWhy at {}: {}\n", table::clock(archive.time(turn)), turn.words);
-        chain::write(archive, Cause(turn.cause), all_hops, text);
+        chain::write(archive, Cause(turn.cause), SimTime::ZERO, all_hops, text);
     }
 }
 
 /// All that happened to an object; what says nothing is left out.
 fn history(archive: &Archive, writes: &[&WriteRecord], text: &mut String) {
     let telling: Vec<_> = writes.iter().filter(|write| write.weight > 0).collect();
-    let width = telling.iter().map(|write| write.words.chars().count()).max().unwrap_or(0).min(70);
+    let width = telling.iter().map(|write| write.words.chars().count()).max().unwrap_or(0).min(60);
     for write in telling {
         let time = table::clock(archive.time(write));
         let _ = writeln!(text, "{time:>14}  {:width$}  {} (event {})", write.words, write.by, write.cause);

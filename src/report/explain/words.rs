@@ -90,7 +90,7 @@ impl Facts<'_> {
         }
     }
 
-    fn from_to(&mut self, path: &str, words: &str, weight: u8) {
+    fn transition(&mut self, path: &str, words: &str, weight: u8) {
         if let Some((old, new)) = self.change(path) {
             let words = format!("{words} {} -> {}", plain(old), plain(new));
             self.add(weight, words);
@@ -98,8 +98,10 @@ impl Facts<'_> {
     }
 
     fn metadata(&mut self) {
-        if self.new_text("metadata.deletionTimestamp").is_some() {
-            self.add(TURNING, "deletion asked for");
+        match self.change("metadata.deletionTimestamp").map(|(old, _)| old.is_null()) {
+            Some(true) => self.add(TURNING, "deletion asked for"),
+            Some(false) => self.add(PASSING, "grace shortened"),
+            None => {}
         }
     }
 
@@ -154,7 +156,7 @@ impl Facts<'_> {
     }
 
     fn workload(&mut self) {
-        self.from_to("spec.replicas", "replicas", TURNING);
+        self.transition("spec.replicas", "replicas", TURNING);
         let template = self.changes.keys().any(|path| path.starts_with("spec.template."));
         if template {
             let images: Vec<String> =
@@ -162,7 +164,7 @@ impl Facts<'_> {
             let words = format!("template changed {}", images.join(" "));
             self.add(TURNING, words.trim_end());
         }
-        self.from_to("spec.paused", "paused", TURNING);
+        self.transition("spec.paused", "paused", TURNING);
         if let Some((_, reason)) = self.change("status.conditions[Progressing].reason") {
             let words = format!("progressing: {}", plain(reason));
             self.add(PASSING, words);
@@ -171,12 +173,12 @@ impl Facts<'_> {
             let words = format!("available: {}", plain(status));
             self.add(PASSING, words);
         }
-        self.number("status.updatedReplicas", "updated", PASSING);
-        self.number("status.availableReplicas", "available", PASSING);
+        self.transition("status.updatedReplicas", "updated", PASSING);
+        self.transition("status.availableReplicas", "available", PASSING);
     }
 
     fn node(&mut self) {
-        self.from_to("status.conditions[Ready].status", "Ready", TURNING);
+        self.transition("status.conditions[Ready].status", "Ready", TURNING);
         if let Some((_, unschedulable)) = self.change("spec.unschedulable") {
             let words = if unschedulable.as_bool() == Some(true) { "cordoned" } else { "uncordoned" };
             self.add(TURNING, words);
@@ -191,17 +193,19 @@ impl Facts<'_> {
         taints.into_iter().for_each(|words| self.add(TURNING, words));
     }
 
-    /// What is not known better: the first paths that changed.
+    /// What is not known better: the first paths that changed. Counters of a status are not worth a line.
     fn fallback(&mut self, kind: &str) {
-        let paths: Vec<&str> = self.changes.keys().take(3).map(String::as_str).collect();
-        let heartbeat = kind == "Node" && self.changes.keys().all(|path| path.ends_with("HeartbeatTime"));
-        let words = match paths.as_slice() {
-            [] => "written without change".to_owned(),
-            _ if heartbeat => "heartbeat".to_owned(),
-            _ => format!("changed {}{}", paths.join(", "), if self.changes.len() > 3 { ", ..." } else { "" }),
-        };
-        self.words.push(words);
-        self.weight = u8::from(!heartbeat);
+        let telling = |path: &&String| !path.ends_with("HeartbeatTime") && !path.ends_with("TransitionTime");
+        let paths: Vec<&str> = self.changes.keys().filter(telling).map(String::as_str).collect();
+        let counters =
+            matches!(kind, "Deployment" | "ReplicaSet") && paths.iter().all(|path| path.starts_with("status."));
+        self.words.push(match paths.as_slice() {
+            [] if self.changes.is_empty() => "written without change".to_owned(),
+            [] => "heartbeat".to_owned(),
+            [one] => format!("changed {one}"),
+            [one, rest @ ..] => format!("changed {one} and {} more", rest.len()),
+        });
+        self.weight = u8::from(!paths.is_empty() && !counters);
     }
 }
 
@@ -210,10 +214,10 @@ fn image((path, pair): (&String, &Value)) -> String {
     format!("{container}={}", plain(pair.get(1).unwrap_or(&Value::Null)))
 }
 
-/// A value without quotes; what is absent as a dash.
+/// A value without quotes; what is absent as none.
 fn plain(value: &Value) -> String {
     match value {
-        Value::Null => "-".to_owned(),
+        Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }

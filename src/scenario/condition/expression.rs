@@ -125,12 +125,18 @@ pub(super) fn list_name(kind: Kind) -> String {
     match kind {
         Kind::Endpoints => "endpoints".to_owned(),
         Kind::PriorityClass => "priorityClasses".to_owned(),
-        _ => format!("{}s", object_name(kind)),
+        _ => format!("{}s", lower_first(kind)),
     }
 }
 
-/// The function that finds one object of a kind, as `replicaSet`.
-pub(super) fn object_name(kind: Kind) -> String {
+/// The functions that find one object of a kind: `replicaSet` and `rs`. CEL keeps the word `namespace` for itself.
+pub(super) fn object_names(kind: Kind) -> impl Iterator<Item = String> {
+    let long = (kind != Kind::Namespace).then(|| lower_first(kind));
+    long.into_iter().chain(kind.row().short_names.iter().map(|name| (*name).to_owned()))
+}
+
+/// A kind's name as a variable begins, as `replicaSet`.
+fn lower_first(kind: Kind) -> String {
     let name = kind.row().name;
     let mut letters = name.chars();
     let first = letters.next().map(|letter| letter.to_ascii_lowercase());
@@ -204,13 +210,13 @@ impl<'e> Names<'e> {
 
     fn function(&mut self, name: &str) {
         let is_operator = !name.starts_with(|c: char| c.is_ascii_alphabetic());
-        if let Some(kind) = Kind::all().find(|kind| object_name(*kind) == name) {
+        if let Some(kind) = Kind::all().find(|kind| object_names(*kind).any(|known| known == name)) {
             self.sources = self.sources.and(Sources::objects(kind));
         } else if let Some((_, sources, _)) = FUNCTIONS.iter().find(|(known, ..)| *known == name) {
             self.sources = self.sources.and(*sources);
         } else if !is_operator && !STANDARD.contains(&name) {
             let own = FUNCTIONS.iter().map(|(name, ..)| (*name).to_owned());
-            let known: Vec<String> = own.chain(Kind::all().map(object_name)).collect();
+            let known: Vec<String> = own.chain(Kind::all().flat_map(object_names)).collect();
             self.unknown("function", name, known);
         }
     }

@@ -7,7 +7,7 @@ use cel::{Context, ExecutionError, Value};
 
 use crate::api::kind::Kind;
 
-use super::expression::object_name;
+use super::expression::object_names;
 use super::sight::{Sight, Sources, read};
 
 type Shared = Arc<RwLock<Sight>>;
@@ -33,11 +33,9 @@ pub(super) static FUNCTIONS: [Function; 12] = [
     ("available", DEPLOYMENT, |context, name, sight| count(context, name, sight, &["status", "availableReplicas"])),
     ("updated", DEPLOYMENT, |context, name, sight| count(context, name, sight, &["status", "updatedReplicas"])),
     ("readyReplicas", DEPLOYMENT, |context, name, sight| count(context, name, sight, &["status", "readyReplicas"])),
-    ("rolledOut", DEPLOYMENT, |context, name, sight| {
-        of_deployment(context, name, sight, |object| is_rolled_out(object))
-    }),
+    ("rolledOut", DEPLOYMENT, |context, name, sight| of_deployment(context, name, sight, is_rolled_out)),
     ("rolloutFailed", DEPLOYMENT, |context, name, sight| {
-        of_deployment(context, name, sight, |object| has_failed(object));
+        of_deployment(context, name, sight, has_failed);
     }),
     ("podsOf", PODS, |context, name, sight| {
         let sight = Arc::clone(sight);
@@ -59,9 +57,9 @@ pub(super) fn add_all(context: &mut Context<'static, 'static>, sight: &Shared) {
     for (name, _, add) in &FUNCTIONS {
         add(context, name, sight);
     }
-    for kind in Kind::all() {
+    for (kind, function) in Kind::all().flat_map(|kind| object_names(kind).map(move |name| (kind, name))) {
         let sight = Arc::clone(sight);
-        add(context, &object_name(kind), move |name: Value| match &name {
+        add(context, &function, move |name: Value| match &name {
             Value::String(name) => Ok(read(&sight).object(kind, name).cloned().unwrap_or(Value::Null)),
             other => {
                 Err(ExecutionError::function_error(kind.row().singular, format!("a {} is no name", other.type_of())))

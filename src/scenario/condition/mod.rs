@@ -15,7 +15,7 @@
 //! `now`, the whole seconds since the run began.
 //!
 //! One object, or null: `pod('web-1')`, `deployment('shop/web')` (namespace `default` if none is given), `node('node-3')`
-//! and so on for every kind.
+//! and so on for every kind, also by the short names: `deploy('web')`, `ns('shop')` (CEL keeps the word `namespace` for itself).
 //!
 //! | function | value |
 //! |---|---|

@@ -106,9 +106,11 @@ fn every_name_that_is_documented_can_be_used() {
         assert_eq!(ask(text), Ok(true), "{text}");
     }
     for kind in Kind::all() {
-        let (list, object) = (expression::list_name(kind), expression::object_name(kind));
-        let text = format!("{list}.size() >= 0 && {object}('x') == null");
-        assert_eq!(ask(&text), Ok(true), "{text}");
+        let list = expression::list_name(kind);
+        for object in expression::object_names(kind) {
+            let text = format!("{list}.size() >= 0 && {object}('x') == null");
+            assert_eq!(ask(&text), Ok(true), "{text}");
+        }
         for short in kind.row().short_names {
             assert_eq!(ask(&format!("{short} == {list}")), Ok(true), "{short}");
         }

@@ -12,24 +12,37 @@ use crate::api::manifest::{Part, Problem};
 /// Things reported for one file; something that is no scenario at all would otherwise flood the reader.
 const LIMIT: usize = 50;
 
+/// What decoding brought.
+#[derive(Debug)]
+pub struct Decoded<T> {
+    /// The data, if what did not fit could be replaced; nothing must be done with it but look for more that is wrong.
+    pub value: Option<T>,
+    /// What does not fit.
+    pub problems: Vec<Problem>,
+    /// The parts of the file in which something was replaced, as `steps[3]`: about them nothing more can be said.
+    pub replaced: Vec<String>,
+}
+
 /// Decodes a part of a file.
-pub fn decode<T: DeserializeOwned>(part: &Part) -> Result<T, Vec<Problem>> {
+pub fn decode<T: DeserializeOwned>(part: &Part) -> Decoded<T> {
     let mut value = part.value.clone();
-    let mut problems: Vec<Problem> = Vec::new();
-    while problems.len() < LIMIT {
+    let mut decoded = Decoded { value: None, problems: Vec::new(), replaced: Vec::new() };
+    while decoded.problems.len() < LIMIT {
         let failure = match attempt::<T>(&value) {
-            Ok(decoded) if problems.is_empty() => return Ok(decoded),
-            Ok(_) => break,
+            Ok(fitting) => {
+                decoded.value = Some(fitting);
+                break;
+            }
             Err(failure) => failure,
         };
-        problems.push(failure.problem(part));
+        decoded.problems.push(failure.problem(part));
+        decoded.replaced.push(dotted(failure.item()));
         match repaired::<T>(&value, &failure) {
             Some(other) => value = other,
             None => break,
         }
     }
-    problems.sort_by_key(|problem| (problem.line, problem.column));
-    Err(problems)
+    decoded
 }
 
 /// Something that does not fit.
@@ -76,6 +89,17 @@ impl Failure {
             _ => &self.path,
         };
         Some((name, inside))
+    }
+
+    /// The item of a list, or else the field of a section, in which it stands.
+    fn item(&self) -> &[Step] {
+        let first_item = self.path.iter().position(|step| matches!(step, Step::Item(_)));
+        &self.path[..first_item.map_or(2, |place| place + 1).min(self.path.len())]
+    }
+
+    /// The first of the texts of which one was expected.
+    fn first_choice(&self) -> Option<Value> {
+        self.message.split_once("expected ").and_then(|(_, expected)| quoted(expected)).map(Value::from)
     }
 
     fn missing_field(&self) -> Option<&str> {
@@ -162,20 +186,21 @@ fn repaired<T: DeserializeOwned>(value: &Value, failure: &Failure) -> Option<Val
     if let Some(name) = failure.missing_field() {
         path.push(Step::Field(name.to_owned()));
     }
-    let variant = failure.message.split_once("expected ").and_then(|(_, expected)| quoted(expected));
-    let mut substitutes = vec![Value::Null, "0".into(), 0.into(), true.into(), Value::Array(Vec::new())];
+    let mut substitutes = vec!["0".into(), Value::Null, 0.into(), true.into(), Value::Array(Vec::new())];
     substitutes.push(Value::Object(Map::new()));
-    substitutes.extend(variant.map(Value::from));
-    substitutes.into_iter().find_map(|substitute| {
+    substitutes.extend(failure.first_choice());
+    while !substitutes.is_empty() {
         let mut other = value.clone();
-        put(&mut other, &path, substitute)?;
+        put(&mut other, &path, substitutes.remove(0))?;
         match attempt::<T>(&other) {
-            Ok(_) => Some(other),
-            Err(next) => {
-                (!next.path.starts_with(&path) && !(next.path == failure.path && next == *failure)).then_some(other)
-            }
+            Ok(_) => return Some(other),
+            Err(next) if !next.path.starts_with(&path) && next != *failure => return Some(other),
+            // Only now does the type say what it would take.
+            Err(next) if next.path == path && path != failure.path => substitutes.extend(next.first_choice()),
+            Err(_) => {}
         }
-    })
+    }
+    None
 }
 
 fn at<'v>(value: &'v mut Value, path: &[Step]) -> Option<&'v mut Value> {

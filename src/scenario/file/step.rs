@@ -41,6 +41,13 @@ pub struct StepFile {
     #[serde(default)]
     pub timeout: Option<Span>,
 
+    /// How long kubectl takes before its first request; a real one takes 50 to 300 ms. None if not given.
+    #[serde(default)]
+    pub client_delay: Option<Span>,
+
+    /// `kubectl create`: creates objects; fails if they are there.
+    #[serde(default)]
+    pub create: Option<ApplyFile>,
     /// `kubectl apply`: creates objects or changes them to what is said here.
     #[serde(default)]
     pub apply: Option<ApplyFile>,

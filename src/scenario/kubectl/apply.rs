@@ -1,4 +1,4 @@
-//! `kubectl apply`: what was written last time, what is written now and what is there make the change (kubectl, apply and
+//! `kubectl create` and `kubectl apply`. For the latter, what was written last time, what is written now and what is there make the change (kubectl, apply and
 //! apimachinery, util/strategicpatch: three-way merge).
 
 use std::rc::Rc;
@@ -44,6 +44,17 @@ pub(super) async fn apply(shell: &Shell, manifests: &[Manifest], is_patient: boo
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
 }
 
+pub(super) async fn create(shell: &Shell, manifests: &[Manifest]) -> Done {
+    let mut failed: Vec<String> = Vec::new();
+    for manifest in manifests {
+        match shell.send(Operation::Create { object: manifest.object.clone(), dry_run: false }).await {
+            Ok(_) => shell.print(format!("{} created", printed_name(&manifest.key))),
+            Err(status) => failed.push(from_server(status)),
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+}
+
 enum Refusal {
     Status(Box<Status>),
     Patch(PatchError),
@@ -83,7 +94,7 @@ async fn apply_one(shell: &Shell, manifest: &Manifest) -> Result<&'static str, R
             let meta = object.meta_mut();
             meta.annotations = meta.annotations.with(LAST_APPLIED, note(&manifest.written));
             shell.send(Operation::Create { object, dry_run: false }).await?;
-            return Ok("created");
+            Ok("created")
         }
         Err(status) => Err(status.into()),
         Ok(answer) => {
@@ -138,7 +149,7 @@ mod tests {
     }
 
     const BEFORE: &str =
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, labels: {x: '1', y: '1'}}, data: {k: '1'}}";
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, labels: {x: '1', z: '1'}}, data: {k: '1'}}";
 
     fn check(present: Value, text: &str, expected: Option<Value>) {
         let patch = change(&manifest(text), present).unwrap().map(|mut patch| {
@@ -152,7 +163,7 @@ mod tests {
 
     fn present() -> Value {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "1"},
-            "metadata": {"name": "a", "namespace": "default", "uid": "u", "labels": {"x": "1", "y": "1", "other": "1"},
+            "metadata": {"name": "a", "namespace": "default", "uid": "u", "labels": {"x": "1", "z": "1", "other": "1"},
                 "annotations": {LAST_APPLIED: note(&manifest(BEFORE).written)}}})
     }
 
@@ -164,7 +175,7 @@ mod tests {
     #[test]
     fn what_is_no_longer_written_goes_and_what_others_added_stays() {
         let after = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, labels: {x: '2'}}, data: {k: '1'}}";
-        check(present(), after, Some(json!({"metadata": {"labels": {"x": "2", "y": null}}})));
+        check(present(), after, Some(json!({"metadata": {"labels": {"x": "2", "z": null}}})));
     }
 
     #[test]
@@ -179,7 +190,7 @@ mod tests {
         let text = note(&manifest(BEFORE).written);
         assert_eq!(
             text,
-            "{\"apiVersion\":\"v1\",\"data\":{\"k\":\"1\"},\"kind\":\"ConfigMap\",\"metadata\":{\"annotations\":{},\"labels\":{\"x\":\"1\",\"y\":\"1\"},\"name\":\"a\",\"namespace\":\"default\"}}\n"
+            "{\"apiVersion\":\"v1\",\"data\":{\"k\":\"1\"},\"kind\":\"ConfigMap\",\"metadata\":{\"annotations\":{},\"labels\":{\"x\":\"1\",\"z\":\"1\"},\"name\":\"a\",\"namespace\":\"default\"}}\n"
         );
     }
 }

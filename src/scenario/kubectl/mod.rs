@@ -65,8 +65,13 @@ struct Shell(Rc<RefCell<Desk>>);
 impl Session {
     /// Begins a command.
     pub fn new(command: Command) -> Self {
+        Session::delayed(command, SimDuration::ZERO)
+    }
+
+    /// Begins a command whose first request comes after a delay.
+    pub fn delayed(command: Command, delay: SimDuration) -> Self {
         let desk = Rc::<RefCell<Desk>>::default();
-        let script = Box::pin(run(Shell(Rc::clone(&desk)), command));
+        let script = Box::pin(run(Shell(Rc::clone(&desk)), command, delay));
         Session { desk, script }
     }
 
@@ -115,8 +120,10 @@ impl Session {
     }
 }
 
-async fn run(shell: Shell, command: Command) -> Done {
+async fn run(shell: Shell, command: Command, delay: SimDuration) -> Done {
+    shell.sleep(delay).await;
     match command {
+        Command::Create { manifests } => apply::create(&shell, &manifests).await,
         Command::Apply { manifests, is_patient } => apply::apply(&shell, &manifests, is_patient).await,
         Command::Delete { keys, wait, grace_seconds, propagation } => {
             delete::delete(&shell, &keys, wait, grace_seconds, propagation).await
@@ -223,6 +230,7 @@ fn object_of(answer: Answer) -> Result<Object, String> {
 }
 
 /// A refusal, as kubectl prints it.
+#[allow(clippy::boxed_local, reason = "answers hold it so, and it is given to map_err")]
 fn from_server(status: Box<Status>) -> String {
     match status.reason {
         Reason::ServiceUnavailable if status.details.is_none() => {

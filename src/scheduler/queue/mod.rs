@@ -152,6 +152,7 @@ impl Queue {
 
     /// Takes a new pod in.
     pub fn add(&mut self, pod: Rc<Pod>, now: SimTime, cause: Cause, profile: &Profile) {
+        self.take(pod.meta.uid);
         let queued = Queued {
             rank: profile.rank(&pod),
             pod,
@@ -165,7 +166,7 @@ impl Queue {
             back_off_ends: None,
             gate: None,
         };
-        self.to_active(Box::new(queued), profile);
+        self.activate(Box::new(queued), profile);
     }
 
     /// Takes in that a pending pod changed.
@@ -328,24 +329,24 @@ impl Queue {
         match requeue {
             Requeue::Not => self.insert_waiting(queued),
             Requeue::AfterBackOff if self.is_backing_off(&mut queued, now) => {
-                if self.is_gated(&mut queued, profile) {
+                if Self::is_gated(&mut queued, profile) {
                     return self.insert_waiting(queued);
                 }
                 let failed = queued.rejected_by.union(queued.pending).is_empty();
                 self.insert(queued, if failed { Place::ErrorBackOff } else { Place::BackOff });
             }
-            Requeue::AfterBackOff | Requeue::AtOnce => self.to_active(queued, profile),
+            Requeue::AfterBackOff | Requeue::AtOnce => self.activate(queued, profile),
         }
     }
 
-    fn to_active(&mut self, mut queued: Box<Queued>, profile: &Profile) {
-        if self.is_gated(&mut queued, profile) {
+    fn activate(&mut self, mut queued: Box<Queued>, profile: &Profile) {
+        if Self::is_gated(&mut queued, profile) {
             return self.insert_waiting(queued);
         }
         self.insert(queued, Place::Active);
     }
 
-    fn is_gated(&self, queued: &mut Queued, profile: &Profile) -> bool {
+    fn is_gated(queued: &mut Queued, profile: &Profile) -> bool {
         queued.gate = profile.gate(&queued.pod, queued.gate);
         if let Some(gate) = queued.gate {
             queued.rejected_by.insert(gate);

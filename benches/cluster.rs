@@ -1,0 +1,236 @@
+//! A whole cluster with everything on: a Deployment is created, rolled to another image and deleted; 1000 pods on 100 nodes
+//! and 10,000 pods on 1000 nodes, real kubelets, the components' default limits.
+//!
+//! Before criterion measures, each size runs once and prints what it did: events, virtual times beside those of a real
+//! cluster where there are any, wall time, memory.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use criterion::{BatchSize, Criterion, criterion_group};
+use kubesim::api::kind::Kind;
+use kubesim::api::meta::ObjectKey;
+use kubesim::api::object::Object;
+use kubesim::apiserver::protocol::{DeleteOptions, Operation, Part, Patch, Propagation};
+use kubesim::cluster::Cluster;
+use kubesim::cluster::news::News;
+use kubesim::cluster::options::{ClusterOptions, NodeOptions};
+use kubesim::engine::random::Seed;
+use kubesim::engine::time::{SimDuration, SimTime};
+use serde_json::json;
+
+/// Counts the bytes that are in use: what the process has from the kernel also holds what was given back.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn count(more: usize, less: usize) {
+    // One thread runs a cluster, so that a plain load and store do.
+    let sum = IN_USE.load(Ordering::Relaxed).wrapping_add(more).wrapping_sub(less);
+    IN_USE.store(sum, Ordering::Relaxed);
+}
+
+#[expect(unsafe_code, reason = "an allocator that counts must be one; it hands everything to the system's")]
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 0);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(0, layout.size());
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size, layout.size());
+        // SAFETY: as the caller promised.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+/// How large a cluster is.
+#[derive(Clone, Copy)]
+struct Shape {
+    nodes: usize,
+    pods: usize,
+}
+
+/// Everything is up well before, so that the first pods meet a cluster at rest.
+const BOOTED: SimTime = SimTime::from_nanos(20_000_000_000);
+
+/// Longer than any phase takes.
+const PATIENCE: SimDuration = SimDuration::from_secs(4000);
+
+/// Twice the API server's compaction interval and some: what was written before is then forgotten.
+const COMPACTED: SimDuration = SimDuration::from_secs(660);
+
+fn booted(shape: Shape) -> Cluster {
+    let node = |place: usize| NodeOptions {
+        name: format!("node-{place}"),
+        images: vec!["fake/app:v1".to_owned(), "fake/app:v2".to_owned()],
+        ..NodeOptions::default()
+    };
+    let nodes = (0..shape.nodes).map(node).collect();
+    let mut cluster = Cluster::new(ClusterOptions { nodes, ..ClusterOptions::default() }, Seed(7), false);
+    rest(&mut cluster, BOOTED);
+    assert_eq!(cluster.truth().count(Kind::Node), shape.nodes, "every node is registered");
+    cluster
+}
+
+/// Lets time pass.
+fn rest(cluster: &mut Cluster, until: SimTime) {
+    while cluster.step(until).is_some() {
+        while let Some(news) = cluster.next_news() {
+            assert!(!matches!(news, News::Violation(_)), "{news:?}");
+        }
+    }
+}
+
+/// Makes a request, and lets time pass until something holds; it is asked after each write of one kind. Returns how long that took.
+fn phase(cluster: &mut Cluster, operation: Operation, kind: Kind, done: impl Fn(&Cluster) -> bool) -> SimDuration {
+    let begin = cluster.now();
+    cluster.request(operation);
+    while let Some(at) = cluster.step(begin + PATIENCE) {
+        let mut wrote = false;
+        while let Some(news) = cluster.next_news() {
+            match news {
+                News::Write(write) => wrote |= write.key.kind == kind,
+                News::Answer { result, .. } => assert!(result.is_ok(), "{result:?}"),
+                News::Violation(violation) => panic!("{violation}"),
+                News::Alarm { .. } | News::EtcdLeader { .. } => {}
+            }
+        }
+        if wrote && done(cluster) {
+            return at.since(begin);
+        }
+    }
+    panic!("not done after {PATIENCE:?}");
+}
+
+fn key() -> ObjectKey {
+    ObjectKey::new(Kind::Deployment, "default", "web")
+}
+
+fn create(cluster: &mut Cluster, pods: usize) -> SimDuration {
+    let manifest = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"replicas": pods, "selector": {"matchLabels": {"app": "web"}}, "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [
+                {"name": "app", "image": "fake/app:v1", "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}}]}}},
+    });
+    let object = Object::from_json(Kind::Deployment, manifest).expect("a valid manifest");
+    let operation = Operation::Create { object, dry_run: false };
+    phase(cluster, operation, Kind::Deployment, |cluster| is_ready(cluster, pods))
+}
+
+fn roll(cluster: &mut Cluster, pods: usize) -> SimDuration {
+    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "fake/app:v2"}]}}}});
+    let patch = Patch::Strategic(image.into());
+    let operation = Operation::Patch { key: key(), patch, part: Part::Main, dry_run: false };
+    phase(cluster, operation, Kind::Deployment, |cluster| is_ready(cluster, pods))
+}
+
+fn delete(cluster: &mut Cluster) -> SimDuration {
+    let options = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
+    let operation = Operation::Delete { key: key(), options };
+    phase(cluster, operation, Kind::Pod, |cluster| cluster.truth().count(Kind::Pod) == 0)
+}
+
+/// What `kubectl rollout status` waits for.
+fn is_ready(cluster: &Cluster, pods: usize) -> bool {
+    let Some(Object::Deployment(it)) = cluster.truth().get(Kind::Deployment, "default", "web") else { return false };
+    let status = &it.status;
+    let all = [status.replicas, status.updated_replicas, status.available_replicas];
+    status.observed_generation >= it.meta.generation && all.iter().all(|count| *count as usize == pods)
+}
+
+/// Created, rolled and deleted: the virtual time of each.
+fn life(cluster: &mut Cluster, pods: usize) -> [SimDuration; 3] {
+    [create(cluster, pods), roll(cluster, pods), delete(cluster)]
+}
+
+/// A line of /proc/self/status, in MB.
+fn memory_status(line: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let found = status.lines().find_map(|it| it.strip_prefix(line)?.split_whitespace().nth(1)?.parse::<f64>().ok());
+    found.unwrap_or(f64::NAN) * 1024.0 / 1e6
+}
+
+/// Lets a cluster live once and prints what that took.
+#[expect(clippy::disallowed_types, reason = "a bench measures the wall clock")]
+fn print_figures(shape: Shape, real: Option<[f64; 3]>) {
+    let begin = std::time::Instant::now();
+    let mut cluster = booted(shape);
+    let (boot_events, boot_wall) = (cluster.events(), begin.elapsed());
+    let times = life(&mut cluster, shape.pods);
+    let (wall, events) = (begin.elapsed().as_secs_f64(), cluster.events());
+    println!("{} pods on {} nodes, created, rolled and deleted", shape.pods, shape.nodes);
+    println!("  booted: {boot_events} events in {boot_wall:.3?} wall");
+    for (place, name) in ["all ready", "all rolled", "all gone"].iter().enumerate() {
+        let time = times[place].as_nanos() as f64 / 1e9;
+        match real {
+            Some(real) => {
+                let off = (time / real[place] - 1.0) * 100.0;
+                println!("  {name} after {time:.2} s (a real cluster: {} s, {off:+.1} %)", real[place]);
+            }
+            None => println!("  {name} after {time:.2} s"),
+        }
+    }
+    println!("  {wall:.3} s wall, {events} events, {:.2} million events/s", events as f64 / wall / 1e6);
+    println!("  peak memory {:.1} MB, digest {}", memory_status("VmHWM:"), cluster.digest());
+}
+
+/// Prints how much memory a running pod takes once the history of its making is compacted.
+fn print_memory_per_pod(shape: Shape) {
+    let mut cluster = booted(shape);
+    let until = cluster.now() + COMPACTED;
+    rest(&mut cluster, until);
+    let (without, resident) = (IN_USE.load(Ordering::Relaxed), memory_status("VmRSS:"));
+    create(&mut cluster, shape.pods);
+    let until = cluster.now() + COMPACTED;
+    rest(&mut cluster, until);
+    let bytes = IN_USE.load(Ordering::Relaxed).saturating_sub(without);
+    let kept = memory_status("VmRSS:") - resident;
+    let (pods, nodes) = (shape.pods, shape.nodes);
+    println!(
+        "memory for each of {pods} running pods on {nodes} nodes: {} bytes ({without} bytes without pods); resident {:.0} bytes",
+        bytes / pods,
+        kept * 1e6 / pods as f64
+    );
+}
+
+fn cluster(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("cluster");
+    group.sample_size(10);
+    for shape in [SMALL, LARGE] {
+        group.bench_function(format!("{} pods on {} nodes", shape.pods, shape.nodes), |bencher| {
+            bencher.iter_batched(|| shape, |shape| life(&mut booted(shape), shape.pods), BatchSize::PerIteration);
+        });
+    }
+    group.finish();
+}
+
+const SMALL: Shape = Shape { nodes: 100, pods: 1000 };
+const LARGE: Shape = Shape { nodes: 1000, pods: 10_000 };
+
+criterion_group!(benches, cluster);
+
+fn main() {
+    // The real figures: Kubernetes with stand-in kubelets, containers starting in 1 s, one 2-core machine.
+    print_figures(SMALL, Some([50.5, 102.0, 49.9]));
+    print_memory_per_pod(SMALL);
+    print_figures(LARGE, None);
+    if std::env::args().any(|argument| argument == "--figures") {
+        return;
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -1,0 +1,219 @@
+//! What it costs the scheduler to place pods of one specification, alone and as a process with its informers, queue, bindings and
+//! events; and how that depends on the number of nodes.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::rc::Rc;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use kubesim::api::kind::Kind;
+use kubesim::api::meta::{Epoch, Uid};
+use kubesim::api::object::Object;
+use kubesim::api::pod::Pod;
+use kubesim::apiserver::protocol::{Answer, ApiMessage, Operation, WatchEvent, WatchId};
+use kubesim::engine::process::{Cause, Context, Input, Lane, ProcessId, TimerId, Token};
+use kubesim::engine::random::Seed;
+use kubesim::engine::time::{SimDuration, SimTime};
+use kubesim::scheduler::algorithm::{Algorithm, Outcome};
+use kubesim::scheduler::cluster::Cluster;
+use kubesim::scheduler::profile::Profile;
+use kubesim::scheduler::{Config, Scheduler};
+use serde_json::json;
+
+const SERVER: ProcessId = ProcessId(1);
+
+fn nodes(count: usize) -> Vec<Object> {
+    let node = |number: usize| {
+        let value = json!({
+            "metadata": {
+                "name": format!("node-{number}"), "uid": Uid::from_random(1, number as u64).to_string(),
+                "labels": { "topology.kubernetes.io/zone": format!("z{}", number % 3) },
+            },
+            "status": { "allocatable": { "cpu": "32", "memory": "256Gi", "pods": "110" } },
+        });
+        Object::from_json(Kind::Node, value).expect("a node")
+    };
+    (0..count).map(node).collect()
+}
+
+fn pods(count: usize) -> Vec<Rc<Pod>> {
+    let requests = json!({ "requests": { "cpu": "100m", "memory": "128Mi" } });
+    let value = json!({
+        "metadata": { "name": "web", "namespace": "default" },
+        "spec": { "containers": [{ "name": "app", "image": "web:1", "resources": requests }] },
+    });
+    let Object::Pod(first) = Object::from_json(Kind::Pod, value).expect("a pod") else { panic!("not a pod") };
+    let pod = |number: usize| {
+        let mut pod = Pod::clone(&first);
+        pod.meta.name = format!("web-{number}").into();
+        pod.meta.uid = Uid::from_random(2, number as u64);
+        pod.meta.resource_version = Cell::new(number as u64 + 1);
+        Rc::new(pod)
+    };
+    (0..count).map(pod).collect()
+}
+
+/// Decisions alone: filter, score, choose, assume.
+fn decisions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("place 10000 pods of one specification");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(10_000));
+    let pods = pods(10_000);
+    for count in [1_000, 5_000, 20_000] {
+        let nodes = nodes(count);
+        let begin = || {
+            let mut cluster = Cluster::default();
+            for node in &nodes {
+                if let Object::Node(node) = node {
+                    cluster.set_node(node.clone());
+                }
+            }
+            (cluster, Algorithm::new(0, Seed(7).stream("bench", "tie-break")), Profile::standard())
+        };
+        group.bench_function(format!("{count} nodes"), |bencher| {
+            bencher.iter_batched_ref(
+                begin,
+                |(cluster, algorithm, profile)| {
+                    for pod in &pods {
+                        cluster.refresh();
+                        let Outcome::Node(chosen) = algorithm.schedule(profile, pod, cluster) else {
+                            panic!("no room")
+                        };
+                        cluster.assume(pod, &chosen.node);
+                    }
+                    black_box(cluster.pod_count());
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// A context that keeps what is sent and the next timers.
+#[derive(Default)]
+struct Desk {
+    now: SimTime,
+    sent: VecDeque<ApiMessage>,
+    timers: Vec<(SimTime, u64, Token)>,
+    next: u64,
+}
+
+impl Context<ApiMessage> for Desk {
+    fn now(&self) -> SimTime {
+        self.now
+    }
+
+    fn send_after(&mut self, _delay: SimDuration, _to: ProcessId, _lane: Lane, message: ApiMessage) {
+        self.sent.push_back(message);
+    }
+
+    fn set_timer(&mut self, at: SimTime, token: Token) -> TimerId {
+        self.next += 1;
+        self.timers.push((at, self.next, token));
+        TimerId(self.next)
+    }
+
+    fn cancel_timer(&mut self, id: TimerId) {
+        self.timers.retain(|(_, timer, _)| *timer != id.0);
+    }
+
+    fn write_and_sync(&mut self, _bytes: u64, _token: Token) {}
+
+    fn cause(&self) -> Cause {
+        Cause::NONE
+    }
+
+    fn set_cause(&mut self, _cause: Cause) {}
+}
+
+/// The whole process against a server that answers at once.
+struct World {
+    scheduler: Scheduler,
+    desk: Desk,
+    nodes: Vec<Object>,
+    pods: Vec<Rc<Pod>>,
+    watch: WatchId,
+    revision: u64,
+    bound: usize,
+}
+
+impl World {
+    fn new(nodes: Vec<Object>, pods: Vec<Rc<Pod>>) -> Self {
+        let mut config = Config::new("kube-scheduler", vec![SERVER], Epoch(0), Seed(7));
+        config.qps = 0;
+        let scheduler = Scheduler::new(config);
+        World { scheduler, desk: Desk::default(), nodes, pods, watch: 0, revision: 1 << 32, bound: 0 }
+    }
+
+    fn run(&mut self) {
+        self.scheduler.handle(Input::Start, &mut self.desk);
+        while self.bound < self.pods.len() {
+            while let Some(message) = self.desk.sent.pop_front() {
+                self.serve(message);
+            }
+            let next = self.desk.timers.iter().enumerate().min_by_key(|(_, (at, id, _))| (*at, *id));
+            let Some((place, _)) = next else { continue };
+            let (at, _, token) = self.desk.timers.swap_remove(place);
+            self.desk.now = at;
+            self.scheduler.handle(Input::Timer { token }, &mut self.desk);
+        }
+    }
+
+    fn serve(&mut self, message: ApiMessage) {
+        let ApiMessage::Request(request) = message else { return };
+        let answer = match request.operation {
+            Operation::List { scope, .. } => {
+                let items = match scope.kind {
+                    Kind::Node => self.nodes.clone(),
+                    _ => self.pods.iter().cloned().map(Object::Pod).collect(),
+                };
+                Answer::List { items, revision: self.revision, continue_token: None, remaining: None }
+            }
+            Operation::Watch { watch, scope, .. } => {
+                if scope.kind == Kind::Pod {
+                    self.watch = watch;
+                }
+                Answer::WatchStarted
+            }
+            Operation::Bind { key, node, .. } => {
+                let number: usize = key.name["web-".len()..].parse().expect("a number");
+                let mut pod = Pod::clone(&self.pods[number]);
+                pod.node = Some(node);
+                self.revision += 1;
+                pod.meta.resource_version = Cell::new(self.revision);
+                self.bound += 1;
+                let events = vec![WatchEvent::Modified(Object::Pod(Rc::new(pod)))];
+                self.tell(ApiMessage::Watch { watch: self.watch, events });
+                Answer::Done
+            }
+            _ => Answer::Done,
+        };
+        self.tell(ApiMessage::Response { id: request.id, result: Ok(answer) });
+    }
+
+    fn tell(&mut self, message: ApiMessage) {
+        self.scheduler.handle(Input::Message { from: SERVER, message }, &mut self.desk);
+    }
+}
+
+fn process(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("scheduler process, 10000 pods");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(10_000));
+    for count in [1_000, 5_000] {
+        let (nodes, pods) = (nodes(count), pods(10_000));
+        group.bench_function(format!("{count} nodes"), |bencher| {
+            bencher.iter_batched_ref(
+                || World::new(nodes.clone(), pods.clone()),
+                |world| world.run(),
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decisions, process);
+criterion_main!(benches);
