@@ -135,7 +135,8 @@ fn story(lines: &[Value]) -> Story {
     let end = lines.iter().find(|line| text(line, "action").starts_with("kubectl delete namespace"));
     let end = end.and_then(|line| line["t"].as_u64()).expect("the namespace is deleted");
     // Lines of different kinds may be out of order by milliseconds; their revisions tell the true order.
-    let mut changes: Vec<&Value> = lines.iter().filter(|line| line["ns"] == "a" && line["t"].as_u64() < Some(end)).collect();
+    let mut changes: Vec<&Value> =
+        lines.iter().filter(|line| line["ns"] == "a" && line["t"].as_u64() < Some(end)).collect();
     changes.sort_by_key(|line| text(line, "rv").parse::<u64>().expect("a revision"));
     let (mut story, mut sets) = (Story::new(), Vec::<String>::new());
     for line in changes {
