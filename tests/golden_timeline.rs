@@ -15,6 +15,7 @@ use kubesim::api::meta::{Epoch, ObjectKey};
 use kubesim::cluster::news::Write;
 use kubesim::cluster::options::{ClusterOptions, KubeletKind};
 use kubesim::engine::time::{SimDuration, SimTime};
+use kubesim::report::changes::flatten;
 use kubesim::report::writes;
 use kubesim::scenario::plan::{Command, Rollout};
 use serde_json::{Value, json};
@@ -115,6 +116,68 @@ fn lines(bed: &Bed, recording: &[Value]) -> Vec<Value> {
     lines
 }
 
+/// What must be the same: each field of a workload with all its values and their milliseconds; of pods, how many of each
+/// ReplicaSet were created, ready and gone, and when.
+type Story = BTreeMap<(String, &'static str), Vec<(u64, Value)>>;
+
+const FIELDS: [&str; 6] = [
+    "spec.replicas",
+    "metadata.annotations.'deployment.kubernetes.io/revision'",
+    "status.conditions[Available].status",
+    "status.conditions[Available].reason",
+    "status.conditions[Progressing].status",
+    "status.conditions[Progressing].reason",
+];
+
+/// The story that lines tell up to the deletion of the namespace. ReplicaSets are known by the order of their creation.
+fn story(lines: &[Value]) -> Story {
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let end = lines.iter().find(|line| text(line, "action").starts_with("kubectl delete namespace"));
+    let end = end.and_then(|line| line["t"].as_u64()).expect("the namespace is deleted");
+    // Lines of different kinds may be out of order by milliseconds; their revisions tell the true order.
+    let mut changes: Vec<&Value> = lines.iter().filter(|line| line["ns"] == "a" && line["t"].as_u64() < Some(end)).collect();
+    changes.sort_by_key(|line| text(line, "rv").parse::<u64>().expect("a revision"));
+    let (mut story, mut sets) = (Story::new(), Vec::<String>::new());
+    for line in changes {
+        let (event, name, at) = (text(line, "ev"), text(line, "name"), line["t"].as_u64().expect("a time"));
+        let new = |field: &str| match line.get("obj") {
+            Some(whole) => flatten(whole).get(field).map(|value| (*value).clone()),
+            None => line["changes"].get(field).map(|pair| pair[1].clone()),
+        };
+        match line["kind"].as_str() {
+            Some("Pod") => {
+                let set = name.rsplit_once('-').map(|(set, _)| set).expect("a name of a ReplicaSet's pod");
+                let place = sets.iter().position(|known| known == set).expect("its ReplicaSet came before");
+                let ready = new("status.conditions[Ready].status") == Some(json!("True"));
+                let counted = match event.as_str() {
+                    "ADDED" => "created",
+                    "DELETED" => "gone",
+                    _ if ready => "ready",
+                    _ => continue,
+                };
+                let counts = story.entry((format!("pods of web#{}", place + 1), counted)).or_default();
+                counts.push((at, json!(counts.len() + 1)));
+            }
+            Some("ReplicaSet" | "Deployment") => {
+                if line["kind"] == "ReplicaSet" && event == "ADDED" {
+                    sets.push(name.clone());
+                }
+                let place = sets.iter().position(|known| *known == name);
+                let label = place.map_or(name, |place| format!("web#{}", place + 1));
+                for field in FIELDS {
+                    let Some(value) = new(field) else { continue };
+                    let values = story.entry((label.clone(), field)).or_default();
+                    if values.last().is_none_or(|(_, last)| *last != value) {
+                        values.push((at, value));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    story
+}
+
 #[test]
 fn the_recorded_deployment_does_here_what_it_did_there() {
     let recording = recording();
@@ -122,4 +185,21 @@ fn the_recorded_deployment_does_here_what_it_did_there() {
     let lines = lines(&bed, &recording);
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/timeline-a.jsonl"), text).expect("the run can be left");
+
+    let (real, ours) = (story(&recording), story(&lines));
+    assert_eq!(real.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>());
+    let mut compared = 0;
+    for (key, real) in &real {
+        let ours = &ours[key];
+        let values = |of: &[(u64, Value)]| of.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>();
+        assert_eq!(values(real), values(ours), "{key:?}");
+        for ((real, value), (ours, _)) in real.iter().zip(ours) {
+            assert!(real.abs_diff(*ours) <= 500, "{key:?} {value} at {ours} ms, in the recording at {real} ms");
+            compared += 1;
+        }
+    }
+    assert!(compared > 100, "only {compared} moments were compared");
+    let gone = bed.writes.iter().find(|write| write.key.kind == Kind::Namespace && write.new.is_none());
+    let gone = gone.expect("the namespace is gone").at.since(moment(0)).as_millis();
+    assert!(gone.abs_diff(165_600) <= 500, "the namespace is gone at {gone} ms, in the recording at 165600 ms");
 }

@@ -15,18 +15,17 @@ use super::storage::{self, EtcdRequest};
 pub struct Link {
     members: Vec<ProcessId>,
     current: usize,
+    /// The number of the next request, apart from what in it tells the member.
     next_id: u64,
     /// The watch stream in use; what older ones still bring is void.
     stream: u32,
-    /// Requests up to this number went to earlier members.
-    before_turn: u64,
 }
 
 impl Link {
     /// A link that prefers the first of these members.
     pub fn new(members: Vec<ProcessId>) -> Self {
         assert!(!members.is_empty(), "an API server needs etcd");
-        Link { members, current: 0, next_id: 0, stream: 0, before_turn: 0 }
+        Link { members, current: 0, next_id: 0, stream: 0 }
     }
 
     /// The member in use.
@@ -44,23 +43,22 @@ impl Link {
         self.members.contains(&process)
     }
 
-    /// The last request that went to an earlier member than the one in use.
-    pub fn before_turn(&self) -> u64 {
-        self.before_turn
+    /// True if a request of this number went to a member: answers of a member in use before may still come, and what went
+    /// there is lost only with the connection to it.
+    pub fn went_to(&self, id: u64, member: ProcessId) -> bool {
+        self.members[(id % self.members.len() as u64) as usize] == member
     }
 
-    /// Turns to the next member and opens a new watch stream there. Returns the last request that went to the old one.
-    pub fn turn(&mut self) -> u64 {
-        self.before_turn = self.next_id;
+    /// Turns to the next member and opens a new watch stream there.
+    pub fn turn(&mut self) {
         self.current = (self.current + 1) % self.members.len();
         self.stream += 1;
-        self.before_turn
     }
 
     /// Sends a request after some work on it; returns its number.
     pub fn request(&mut self, delay: SimDuration, request: EtcdRequest, ctx: &mut dyn Context<ServerMessage>) -> u64 {
         self.next_id += 1;
-        let id = self.next_id;
+        let id = self.next_id * self.members.len() as u64 + self.current as u64;
         ctx.send_after(delay, self.member(), CLIENT_LANE, ServerMessage::Etcd(Message::Request { id, request }));
         id
     }

@@ -210,8 +210,15 @@ impl ApiServer {
             Input::Timer { token } => self.timer(token, ctx),
             Input::ConnectionLost { peer } if self.link.knows(peer) => {
                 let current = peer == self.link.member();
-                let lost = if current { self.link.turn() } else { self.link.before_turn() };
-                self.connection_lost(lost, ctx);
+                if current {
+                    self.link.turn();
+                }
+                self.connection_lost(peer, ctx);
+                if current {
+                    self.reconnect(ctx);
+                } else {
+                    self.fill_missing(ctx);
+                }
             }
             Input::ConnectionLost { peer } => self.client_lost(peer),
         }
@@ -385,21 +392,30 @@ impl ApiServer {
             let cache = &self.caches[kind as usize];
             if cache.is_ready() {
                 self.link.watch(kind, cache.revision() + 1, ctx);
-            } else if !self.fills.values().any(|filling| *filling == kind) {
+            }
+        }
+        self.fill_missing(ctx);
+    }
+
+    /// Lists what is not filled and is not being filled.
+    fn fill_missing(&mut self, ctx: &mut dyn Context<ServerMessage>) {
+        for kind in Kind::all() {
+            if !self.caches[kind as usize].is_ready() && !self.fills.values().any(|filling| *filling == kind) {
                 self.fill(kind, ctx);
             }
         }
     }
 
     /// The connection to etcd broke. Reads are made again elsewhere; of writes nobody knows what became of them.
-    /// Requests numbered up to `last` had gone to the member that is lost.
-    fn connection_lost(&mut self, last: u64, ctx: &mut dyn Context<ServerMessage>) {
-        self.fills.retain(|id, _| *id > last);
-        let mut lost: Vec<u64> = self.tasks.keys().copied().filter(|id| *id <= last).collect();
+    fn connection_lost(&mut self, member: ProcessId, ctx: &mut dyn Context<ServerMessage>) {
+        let link = &self.link;
+        let is_lost = |id: u64| link.went_to(id, member);
+        self.fills.retain(|id, _| !is_lost(*id));
+        let mut lost: Vec<u64> = self.tasks.keys().copied().filter(|id| is_lost(*id)).collect();
         lost.sort_unstable();
         let lost: Vec<Task> = lost.iter().filter_map(|id| self.tasks.remove(id)).collect();
-        self.compaction_request = self.compaction_request.filter(|id| *id > last);
-        let no_lease = self.lease_request.is_some_and(|id| id <= last);
+        self.compaction_request = self.compaction_request.filter(|id| !is_lost(*id));
+        let no_lease = self.lease_request.is_some_and(is_lost);
         for mut task in lost {
             if task.step.is_read() {
                 task.step = Step::Begin;
@@ -415,7 +431,6 @@ impl ApiServer {
                 self.advance(Task { step: Step::Begin, ..task }, ctx);
             }
         }
-        self.reconnect(ctx);
     }
 
     fn client_lost(&mut self, client: ProcessId) {

@@ -53,9 +53,10 @@ impl Health {
         health
     }
 
-    /// True if the node has been silent for longer than its grace.
+    /// True if the node has been silent for its grace. The real monitor asks for longer than that; but its passes begin a
+    /// period after the one before has ended, so one that comes ten periods after another is later than ten periods.
     pub fn is_silent(&self, grace: SimDuration, now: SimTime) -> bool {
-        now > self.probe + grace
+        now >= self.probe + grace
     }
 }
 
