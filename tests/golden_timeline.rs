@@ -104,7 +104,8 @@ fn lines(bed: &Bed, recording: &[Value]) -> Vec<Value> {
     for write in bed.writes.iter().filter(|write| write.at < start) {
         before.insert(write.key.clone(), Rc::clone(write));
     }
-    let initial = before.values().filter_map(|write| write.new.as_ref()).map(writes::initial);
+    let initial =
+        before.values().filter_map(|write| write.new.as_ref()).map(|object| writes::initial(SimTime::ZERO, object));
     let changes = bed.writes.iter().filter(|write| write.at >= start).filter_map(|write| {
         let mut line = writes::line(write)?;
         line["t"] = json!(write.at.since(start).as_millis());
@@ -135,7 +136,8 @@ fn story(lines: &[Value]) -> Story {
     let end = lines.iter().find(|line| text(line, "action").starts_with("kubectl delete namespace"));
     let end = end.and_then(|line| line["t"].as_u64()).expect("the namespace is deleted");
     // Lines of different kinds may be out of order by milliseconds; their revisions tell the true order.
-    let mut changes: Vec<&Value> = lines.iter().filter(|line| line["ns"] == "a" && line["t"].as_u64() < Some(end)).collect();
+    let mut changes: Vec<&Value> =
+        lines.iter().filter(|line| line["ns"] == "a" && line["t"].as_u64() < Some(end)).collect();
     changes.sort_by_key(|line| text(line, "rv").parse::<u64>().expect("a revision"));
     let (mut story, mut sets) = (Story::new(), Vec::<String>::new());
     for line in changes {
