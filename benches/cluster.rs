@@ -2,7 +2,7 @@
 //! and 10,000 pods on 1000 nodes, real kubelets, the components' default limits.
 //!
 //! Before criterion measures, each size runs once and prints what it did: events, virtual times beside those of a real
-//! cluster where there are any, wall time, memory.
+//! cluster where there are any, wall time, memory. With `--figures` that is all; with `--memory`, memory alone.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -160,7 +160,7 @@ fn life(cluster: &mut Cluster, pods: usize) -> [SimDuration; 3] {
 /// A line of /proc/self/status, in MB.
 fn memory_status(line: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let found = status.lines().find_map(|it| it.strip_prefix(line)?.split_whitespace().nth(1)?.parse::<f64>().ok());
+    let found = status.lines().find_map(|it| it.strip_prefix(line)?.split_whitespace().next()?.parse::<f64>().ok());
     found.unwrap_or(f64::NAN) * 1024.0 / 1e6
 }
 
@@ -224,11 +224,15 @@ const LARGE: Shape = Shape { nodes: 1000, pods: 10_000 };
 criterion_group!(benches, cluster);
 
 fn main() {
+    let asked = |name: &str| std::env::args().any(|argument| argument == name);
+    if asked("--memory") {
+        return print_memory_per_pod(LARGE);
+    }
     // The real figures: Kubernetes with stand-in kubelets, containers starting in 1 s, one 2-core machine.
     print_figures(SMALL, Some([50.5, 102.0, 49.9]));
-    print_memory_per_pod(SMALL);
     print_figures(LARGE, None);
-    if std::env::args().any(|argument| argument == "--figures") {
+    print_memory_per_pod(LARGE);
+    if asked("--figures") {
         return;
     }
     benches();

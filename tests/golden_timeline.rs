@@ -104,7 +104,8 @@ fn lines(bed: &Bed, recording: &[Value]) -> Vec<Value> {
     for write in bed.writes.iter().filter(|write| write.at < start) {
         before.insert(write.key.clone(), Rc::clone(write));
     }
-    let initial = before.values().filter_map(|write| write.new.as_ref()).map(writes::initial);
+    let initial =
+        before.values().filter_map(|write| write.new.as_ref()).map(|object| writes::initial(SimTime::ZERO, object));
     let changes = bed.writes.iter().filter(|write| write.at >= start).filter_map(|write| {
         let mut line = writes::line(write)?;
         line["t"] = json!(write.at.since(start).as_millis());

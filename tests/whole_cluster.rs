@@ -196,7 +196,7 @@ fn a_kubelet_that_begins_anew_finds_its_pods_running() {
         });
         assert!(calm <= 11.0, "{calm} s");
         bed.run(30);
-        let restarts: u32 = bed.pods().iter().map(|pod| pod.status.containers[0].restart_count as u32).sum();
+        let restarts: u32 = bed.pods().iter().map(|pod| pod.status.containers[0].restart_count).sum();
         assert_eq!(restarts, 0, "nothing was restarted");
         bed.apply(&web(8, "app:v1", ""));
         bed.until("new pods come", 10, |bed| bed.ready_pods() == 8);
@@ -298,7 +298,7 @@ fn etcd_does_without_a_minority_and_refuses_writes_without_a_majority() {
         let mut bed = ten_of_ten(options(10, KubeletKind::Real), seed);
         // The API server speaks with the first member, so that one stays; of the others a follower goes first.
         let first = leader(&bed);
-        let mut others = vec!["etcd-1".to_owned(), "etcd-2".to_owned()];
+        let mut others = ["etcd-1".to_owned(), "etcd-2".to_owned()];
         others.sort_by_key(|name| *name == first);
         let machines = bed.cluster.topology().machine_names().to_vec();
         let isolate = |bed: &mut Bed, name: &String| {

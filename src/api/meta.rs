@@ -92,6 +92,7 @@ impl Labels {
     }
 
     /// All pairs in the order of their keys.
+    #[inline]
     pub fn pairs(&self) -> &[(Name, Name)] {
         self.0.as_deref().unwrap_or(&[])
     }
@@ -113,6 +114,7 @@ impl Labels {
     }
 
     /// True if both are the same shared pairs (or both none); false says nothing.
+    #[inline]
     pub fn same(&self, other: &Labels) -> bool {
         match (&self.0, &other.0) {
             (Some(left), Some(right)) => Rc::ptr_eq(left, right),
@@ -193,6 +195,7 @@ pub struct Meta {
 
 impl Meta {
     /// The owner that manages this object, if any.
+    #[inline]
     pub fn controller(&self) -> Option<&OwnerReference> {
         self.owners().iter().find(|owner| owner.controller)
     }
@@ -213,6 +216,7 @@ impl Meta {
     }
 
     /// True once deletion was asked for.
+    #[inline]
     pub fn is_deleting(&self) -> bool {
         self.deletion.is_some()
     }

@@ -22,6 +22,7 @@ impl Name {
     pub const EMPTY: Name = Name(Repr::Static(""));
 
     /// A name known at compile time; costs no allocation.
+    #[inline]
     pub const fn of(text: &'static str) -> Self {
         Name(Repr::Static(text))
     }
@@ -32,6 +33,7 @@ impl Name {
     }
 
     /// The text.
+    #[inline]
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Repr::Static(text) => text,
@@ -48,18 +50,21 @@ impl Default for Name {
 
 impl Deref for Name {
     type Target = str;
+    #[inline]
     fn deref(&self) -> &str {
         self.as_str()
     }
 }
 
 impl Borrow<str> for Name {
+    #[inline]
     fn borrow(&self) -> &str {
         self.as_str()
     }
 }
 
 impl AsRef<str> for Name {
+    #[inline]
     fn as_ref(&self) -> &str {
         self.as_str()
     }
@@ -90,43 +95,45 @@ impl From<&Name> for String {
 }
 
 impl PartialEq for Name {
+    #[inline]
     fn eq(&self, other: &Name) -> bool {
-        if let (Repr::Shared(left), Repr::Shared(right)) = (&self.0, &other.0)
-            && Rc::ptr_eq(left, right)
-        {
-            return true;
-        }
-        self.as_str() == other.as_str()
+        let (left, right) = (self.as_str(), other.as_str());
+        std::ptr::eq(left, right) || left == right
     }
 }
 
 impl Eq for Name {}
 
 impl PartialEq<str> for Name {
+    #[inline]
     fn eq(&self, other: &str) -> bool {
         self.as_str() == other
     }
 }
 
 impl PartialEq<&str> for Name {
+    #[inline]
     fn eq(&self, other: &&str) -> bool {
         self.as_str() == *other
     }
 }
 
 impl PartialOrd for Name {
+    #[inline]
     fn partial_cmp(&self, other: &Name) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Name {
+    #[inline]
     fn cmp(&self, other: &Name) -> std::cmp::Ordering {
         self.as_str().cmp(other.as_str())
     }
 }
 
 impl Hash for Name {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
     }

@@ -328,11 +328,13 @@ pub struct Terminated {
 
 impl PodStatus {
     /// The condition of a type.
+    #[inline]
     pub fn condition(&self, kind: &PodConditionType) -> Option<&PodCondition> {
         self.conditions.iter().find(|condition| condition.kind == *kind)
     }
 
     /// True if the Ready condition is.
+    #[inline]
     pub fn is_ready(&self) -> bool {
         self.condition(&PodConditionType::Ready).is_some_and(|ready| ready.status == ConditionStatus::True)
     }
@@ -340,11 +342,13 @@ impl PodStatus {
 
 impl Pod {
     /// True if the pod has ended for good: Succeeded or Failed.
+    #[inline]
     pub fn is_terminal(&self) -> bool {
         matches!(self.status.phase, PodPhase::Succeeded | PodPhase::Failed)
     }
 
     /// True if the pod counts for a workload: neither ended nor being deleted (kube-controller-manager, `IsPodActive`).
+    #[inline]
     pub fn is_active(&self) -> bool {
         !self.is_terminal() && !self.meta.is_deleting()
     }

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::hash::Hasher;
 
 use super::order::Order;
+use super::pod_counts::{Counters, PodCounts};
 use super::view::View;
 use crate::api::kind::{Kind, REGISTRY};
 use crate::api::meta::{ObjectKey, Uid};
@@ -28,6 +29,7 @@ pub struct Cache {
     by_owner: Map<Uid, Order>,
     pods_by_node: Map<Name, Order>,
     orphans: Map<(Kind, Name), Order>,
+    pod_counts: Counters,
     synced: [bool; REGISTRY.len()],
 }
 
@@ -103,9 +105,19 @@ impl Cache {
         self.objects(self.pods_by_node.get(node))
     }
 
+    /// The names of all nodes to which pods are bound, in no order.
+    pub(super) fn nodes_with_pods(&self) -> impl Iterator<Item = &Name> {
+        self.pods_by_node.keys()
+    }
+
     /// All pods or ReplicaSets of a namespace without controller, by name.
     pub(super) fn orphans<'a>(&'a self, kind: Kind, namespace: &Name) -> impl Iterator<Item = &'a Object> + use<'a> {
         self.objects(self.orphans.get(&(kind, namespace.clone())))
+    }
+
+    /// How many pods a ReplicaSet has, by labels; none if they wear too many different ones.
+    pub(super) fn pod_counts(&self, owner: Uid) -> Option<&[PodCounts]> {
+        self.pod_counts.of(owner)
     }
 
     /// How many objects of a kind there are.
@@ -140,6 +152,9 @@ impl Cache {
 
     fn replace(&mut self, slot: u32, object: Object) -> Option<Object> {
         let entry = &mut self.slots[slot as usize].object;
+        if let (Some(Object::Pod(old)), Object::Pod(new)) = (&*entry, &object) {
+            self.pod_counts.replace(old, new);
+        }
         let reindex = entry.as_ref().is_none_or(|old| !same_index(old, &object));
         if !reindex {
             return entry.replace(object);
@@ -152,6 +167,9 @@ impl Cache {
 
     fn add(&mut self, hash: u64, object: Object) {
         let kind = object.kind();
+        if let Object::Pod(pod) = &object {
+            self.pod_counts.add(pod);
+        }
         let next = self.places.get(&hash).copied().unwrap_or(NONE);
         let entry = Slot { object: Some(object), next };
         let slot = match self.free.pop() {
@@ -179,7 +197,11 @@ impl Cache {
         self.kinds[kind as usize].remove(|there| compare(slots, there, slot));
         self.unchain(hash, slot);
         self.free.push(slot);
-        self.slots[slot as usize].object.take()
+        let gone = self.slots[slot as usize].object.take();
+        if let Some(Object::Pod(pod)) = &gone {
+            self.pod_counts.remove(pod);
+        }
+        gone
     }
 
     fn unchain(&mut self, hash: u64, slot: u32) {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 pub use super::cache::Cache;
+pub use super::pod_counts::PodCounts;
 use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
@@ -94,9 +95,20 @@ impl<'a> View<'a> {
         self.cache.on_node(node).filter_map(Pod::of)
     }
 
+    /// The names of all nodes to which pods are bound, whether there are such nodes or not; in no order.
+    pub fn nodes_with_pods(&self) -> impl Iterator<Item = &'a Name> + use<'a> {
+        self.cache.nodes_with_pods()
+    }
+
     /// All pods or ReplicaSets of a namespace that no controller owns, by name; nothing for other kinds.
     pub fn orphans<R: Resource>(&self, namespace: &Name) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
         self.cache.orphans(R::KIND, namespace).filter_map(R::of)
+    }
+
+    /// How many pods a ReplicaSet controls: one entry for each different set of labels that they wear. None if there are so
+    /// many different ones that nobody counts; then the pods have to be looked at.
+    pub fn pod_counts(&self, owner: Uid) -> Option<&'a [PodCounts]> {
+        self.cache.pod_counts(owner)
     }
 
     /// How many objects of a kind there are.

@@ -3,6 +3,7 @@
 //! No component reads it. It is for the scenario's conditions, the report and the invariants.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::api::kind::Kind;
 use crate::api::name::Name;
@@ -22,14 +23,15 @@ impl Truth {
     pub fn apply(&mut self, write: &Write) {
         let objects = self.kinds.entry(write.key.kind).or_default();
         let place = (write.key.namespace.clone(), write.key.name.clone());
-        let known = objects.get(&place).map_or(0, |object| object.meta().revision());
-        if known > write.revision {
-            return;
+        match (objects.entry(place), &write.new) {
+            (Entry::Occupied(known), _) if known.get().meta().revision() > write.revision => return,
+            (Entry::Occupied(mut known), Some(object)) => drop(known.insert(object.clone())),
+            (Entry::Occupied(known), None) => drop(known.remove()),
+            (Entry::Vacant(place), Some(object)) => {
+                place.insert(object.clone());
+            }
+            (Entry::Vacant(_), None) => {}
         }
-        match &write.new {
-            Some(object) => objects.insert(place, object.clone()),
-            None => objects.remove(&place),
-        };
         let newest = self.revisions.entry(write.key.kind).or_default();
         *newest = write.revision.max(*newest);
     }

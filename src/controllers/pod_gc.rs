@@ -89,17 +89,18 @@ impl Controller for PodGarbageCollector {
             if pod.is_terminal() {
                 ended.push(pod);
             }
-            match pod.node.as_ref().map(|name| (name, view.get::<Node>(&Name::EMPTY, name))) {
-                None if pod.meta.is_deleting() => unscheduled.push(pod.clone()),
-                Some((name, None)) => {
-                    absent.insert(name.clone());
+            if pod.meta.is_deleting() {
+                match &pod.node {
+                    None => unscheduled.push(pod.clone()),
+                    Some(name) if view.get::<Node>(&Name::EMPTY, name).is_some_and(|node| is_out_of_service(node)) => {
+                        out_of_service.push(pod.clone());
+                    }
+                    Some(_) => {}
                 }
-                Some((_, Some(node))) if pod.meta.is_deleting() && is_out_of_service(node) => {
-                    out_of_service.push(pod.clone());
-                }
-                _ => {}
             }
         }
+        let used = view.nodes_with_pods();
+        absent.extend(used.filter(|name| view.get::<Node>(&Name::EMPTY, name).is_none()).cloned());
         let mut doomed = surplus(ended, self.threshold);
         doomed.extend(out_of_service);
         let missing: Vec<_> = self

@@ -96,7 +96,7 @@ impl Recorder {
     }
 
     /// Notes what is there when the first step begins: the cluster has come up by itself, as it had before a recording.
-    fn begin(&mut self, at: SimTime, truth: &Truth) {
+    pub(super) fn begin(&mut self, at: SimTime, truth: &Truth) {
         let Some(files) = self.files.as_mut().filter(|files| !files.begun) else { return };
         files.begun = true;
         let mut there: Vec<&Object> = Kind::all().flat_map(|kind| truth.list(kind)).collect();

@@ -13,6 +13,7 @@ use crate::api::pod::{ConditionStatus, Pod};
 use crate::apiserver::protocol::{Answer, Operation, Part};
 use crate::client::plan::{Again, Plan};
 use crate::client::view::{Now, View};
+use crate::engine::hash::Map;
 use crate::engine::time::{SimDuration, SimTime};
 
 use super::super::config::Config;
@@ -36,8 +37,8 @@ pub(super) struct Monitor {
     pub not_ready: BTreeSet<Name>,
     /// Nodes of which not all pods could be called not ready.
     pub retry: BTreeSet<Name>,
-    known: BTreeMap<Name, Uid>,
-    health: BTreeMap<Name, Health>,
+    known: Map<Name, Uid>,
+    health: Map<Name, Health>,
     grace: SimDuration,
     startup_grace: SimDuration,
 }
@@ -48,8 +49,8 @@ impl Monitor {
             zones: Zones::new(config),
             not_ready: BTreeSet::new(),
             retry: BTreeSet::new(),
-            known: BTreeMap::new(),
-            health: BTreeMap::new(),
+            known: Map::default(),
+            health: Map::default(),
             grace: config.node_monitor_grace_period,
             startup_grace: config.node_startup_grace_period,
         }
@@ -66,20 +67,25 @@ impl Monitor {
         let lease = view.get::<Lease>(&LEASES, name);
         let before = self.health.get(name).copied();
         let health = Health::observe(before, node, lease.map(|lease| &**lease), now);
-        self.health.insert(name.clone(), health);
-        let grace = if node.condition("Ready").is_some() { self.grace } else { self.startup_grace };
+        match self.health.get_mut(name) {
+            Some(known) => *known = health,
+            None => {
+                self.health.insert(name.clone(), health);
+            }
+        }
+        let ready = node.condition("Ready");
+        let grace = if ready.is_some() { self.grace } else { self.startup_grace };
         let silent = health.is_silent(grace, now.at) && health::silent_conditions(node, now.timestamp()).1;
-        let observed = node.condition("Ready").map_or(ConditionStatus::Unknown, |ready| ready.status);
+        let observed = ready.map_or(ConditionStatus::Unknown, |ready| ready.status);
         let current = if silent { ConditionStatus::Unknown } else { observed };
         if silent {
-            let ready = node
-                .condition("Ready")
-                .map_or((node.meta.created, now.timestamp()), |ready| (ready.last_heartbeat, now.timestamp()));
+            let ready =
+                ready.map_or((node.meta.created, now.timestamp()), |ready| (ready.last_heartbeat, now.timestamp()));
             self.health
                 .insert(name.clone(), Health { ready: Some((ready.0, ready.1, ConditionStatus::Unknown)), ..health });
         }
         let posted = silent || node.condition("Ready").is_some();
-        let tainted = taints::all_no_execute().iter().any(|taint| taints::has(node, taint));
+        let tainted = !node.taints.is_empty() && taints::all_no_execute().iter().any(|taint| taints::has(node, taint));
         if posted && current == ConditionStatus::True && !tainted && !self.retry.contains(name) {
             self.zones.dequeue(node);
             return None;
@@ -103,10 +109,10 @@ impl Monitor {
     }
 
     /// Notes which nodes came and went; returns what is to be said about it.
-    fn register(&mut self, nodes: &[&Rc<Node>]) -> Vec<(ObjectReference, &'static str, String)> {
+    fn register(&mut self, nodes: &[&Rc<Node>], zones: &[Name]) -> Vec<(ObjectReference, &'static str, String)> {
         let mut notes = Vec::new();
-        for node in nodes {
-            self.zones.add(node);
+        for (node, zone) in nodes.iter().zip(zones) {
+            self.zones.add(zone);
             if !self.known.contains_key(&node.meta.name) {
                 let name = &node.meta.name;
                 self.known.insert(name.clone(), node.meta.uid);
@@ -116,7 +122,7 @@ impl Monitor {
         }
         if self.known.len() > nodes.len() {
             let present: BTreeSet<_> = nodes.iter().map(|node| &node.meta.name).collect();
-            let gone: Vec<_> = self.known.keys().filter(|name| !present.contains(name)).cloned().collect();
+            let gone: BTreeSet<_> = self.known.keys().filter(|name| !present.contains(name)).cloned().collect();
             for name in gone {
                 if let Some(uid) = self.known.remove(&name) {
                     let message = format!("Node {name} event: Removing Node {name} from Controller");
@@ -156,11 +162,13 @@ struct Work {
 pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) -> Plan {
     let nodes: Vec<_> = view.list::<Node>().collect();
     let mut state = monitor.borrow_mut();
-    let notes = state.register(&nodes);
+    let zones: Vec<_> = nodes.iter().map(|node| zones::zone_of(node)).collect();
+    let notes = state.register(&nodes, &zones);
     let work: Vec<_> = nodes.iter().filter_map(|node| state.look(view, node, now)).collect();
     let mut counts: BTreeMap<Name, (usize, usize)> = BTreeMap::new();
-    for node in nodes.iter().filter(|node| node.meta.labels.get(EXCLUDED).is_none()) {
-        let (ready, not_ready) = counts.entry(zones::zone_of(node)).or_default();
+    let counted = nodes.iter().zip(zones).filter(|(node, _)| node.meta.labels.get(EXCLUDED).is_none());
+    for (node, zone) in counted {
+        let (ready, not_ready) = counts.entry(zone).or_default();
         let is_ready = state.last_seen_ready(&node.meta.name) == Some(ConditionStatus::True);
         *(if is_ready { ready } else { not_ready }) += 1;
     }

@@ -41,10 +41,9 @@ impl ZoneState {
 
 /// The zone of a node: its region and zone labels; one without name for all that have neither.
 pub(super) fn zone_of(node: &Node) -> Name {
-    let label = |stable: &str, beta: &str| {
-        let labels = &node.meta.labels;
-        labels.get(stable).or_else(|| labels.get(beta)).map_or("", |value| value.as_str()).to_owned()
-    };
+    let labels = &node.meta.labels;
+    let label =
+        |stable: &str, beta: &str| labels.get(stable).or_else(|| labels.get(beta)).map_or("", |value| value.as_str());
     let region = label("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region");
     let zone = label("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone");
     if region.is_empty() && zone.is_empty() { Name::EMPTY } else { Name::from(format!("{region}:\0:{zone}")) }
@@ -134,12 +133,12 @@ impl Zones {
     }
 
     /// Makes a node's zone known (`addPodEvictorForNewZone`).
-    pub fn add(&mut self, node: &Node) {
-        let rate = self.rate;
-        self.zones.entry(zone_of(node)).or_insert_with(|| {
-            let queue = Queue { waiting: BTreeSet::new(), known: BTreeSet::new(), rate, free_at: SimTime::ZERO };
-            Zone { state: ZoneState::Initial, queue }
-        });
+    pub fn add(&mut self, zone: &Name) {
+        if !self.zones.contains_key(zone) {
+            let (waiting, known) = (BTreeSet::new(), BTreeSet::new());
+            let queue = Queue { waiting, known, rate: self.rate, free_at: SimTime::ZERO };
+            self.zones.insert(zone.clone(), Zone { state: ZoneState::Initial, queue });
+        }
     }
 
     /// Puts a node into its zone's queue; anew if it has not got the taint yet (`markNodeForTainting`).
@@ -167,6 +166,9 @@ impl Zones {
 
     /// Takes a node out of its zone's queue: it is ready.
     pub fn dequeue(&mut self, node: &Node) {
+        if self.zones.values().all(|zone| zone.queue.known.is_empty()) {
+            return; // All is well, as nearly always.
+        }
         if let Some(zone) = self.zones.get_mut(&zone_of(node)) {
             zone.queue.remove(&node.meta.name);
         }
@@ -238,7 +240,7 @@ mod tests {
     fn zones(nodes: usize) -> (Zones, Vec<Node>) {
         let mut zones = Zones::new(&Config::default());
         let nodes: Vec<_> = (0..nodes).map(|number| testing::node(&format!("node-{number}"))).collect();
-        nodes.iter().for_each(|node| zones.add(node));
+        nodes.iter().for_each(|node| zones.add(&zone_of(node)));
         (zones, nodes)
     }
 

@@ -10,6 +10,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use crate::api::event::{EventType, ObjectReference};
@@ -42,9 +43,14 @@ pub struct ReplicaSetController {
 /// What a sync begins with: taken from the cache once.
 struct Snapshot {
     set: Rc<ReplicaSet>,
-    /// Pods that count, and orphans that could.
+    /// Pods that count, and orphans that could; empty if they need only be counted.
     pods: Vec<Rc<Pod>>,
-    terminating: i32,
+    /// The pods that count if none is adopted or released.
+    tally: Tally,
+    /// True if the tally is all there is to know, until pods have to go: none to be claimed, none that becomes available in time.
+    counted: bool,
+    /// The pods that go. Looked for once, though the code of a sync runs again after each answer.
+    doomed: OnceCell<Vec<Rc<Pod>>>,
     /// How many pods of the same Deployment each node has; only if pods may have to go.
     neighbours: Neighbours,
     burst: usize,
@@ -66,36 +72,33 @@ impl ReplicaSetController {
         let Some(set) = view.get::<ReplicaSet>(&key.namespace, &key.name) else {
             return Plan::nothing();
         };
-        let mut tally = Tally::new(set, now);
-        let mut to_claim = false;
-        for pod in view.owned_by::<Pod>(set.meta.uid) {
-            match owner::claim(&set.meta, &set.selector, &pod.meta) {
-                Claim::Owned => tally.add(pod),
-                Claim::Release => to_claim |= pod.is_active(),
-                Claim::Foreign | Claim::Adopt => {}
-            }
-        }
+        let (tally, mut to_claim) = count(view, set, now);
         to_claim |= view.orphans::<Pod>(&key.namespace).any(|pod| may_adopt(set, pod));
         let manage = manage && !set.meta.is_deleting();
         if !to_claim && (!manage || tally.active == set.replicas) {
             return status::plan(view, set, tally, now);
         }
-        let snapshot = self.snapshot(view, set, tally.terminating, manage);
+        let snapshot = self.snapshot(view, set, tally, manage, to_claim);
         script::run(view, now, move |script| sync(script, &snapshot))
     }
 
     /// Everything that a sync which creates, deletes, adopts or releases may need.
-    fn snapshot(&self, view: &View<'_>, set: &Rc<ReplicaSet>, terminating: i32, manage: bool) -> Snapshot {
-        let controlled = |pod: &&Rc<Pod>| pod.meta.controller().is_some_and(|it| it.uid == set.meta.uid);
-        let own = view.owned_by::<Pod>(set.meta.uid).filter(|pod| pod.is_active()).filter(controlled);
-        let orphans = view.orphans::<Pod>(&set.meta.namespace).filter(|pod| may_adopt(set, pod));
-        let pods: Vec<_> = own.chain(orphans).cloned().collect();
+    fn snapshot(&self, view: &View<'_>, set: &Rc<ReplicaSet>, tally: Tally, manage: bool, to_claim: bool) -> Snapshot {
+        let counted = !to_claim && set.min_ready_seconds == 0;
+        let mut pods = Vec::new();
+        if !counted || tally.active > set.replicas {
+            let controlled = |pod: &&Rc<Pod>| pod.meta.controller().is_some_and(|it| it.uid == set.meta.uid);
+            let own = view.owned_by::<Pod>(set.meta.uid).filter(|pod| pod.is_active()).filter(controlled);
+            let orphans = view.orphans::<Pod>(&set.meta.namespace).filter(|pod| may_adopt(set, pod));
+            pods.extend(own.chain(orphans).cloned());
+        }
         let neighbours = if manage && pods.len() as i64 > i64::from(set.replicas) {
             ranking::neighbours(view, set)
         } else {
-            Neighbours::new()
+            Neighbours::default()
         };
-        Snapshot { set: set.clone(), pods, terminating, neighbours, burst: self.burst, manage }
+        let (set, doomed) = (set.clone(), OnceCell::new());
+        Snapshot { set, pods, tally, counted, doomed, neighbours, burst: self.burst, manage }
     }
 }
 
@@ -135,6 +138,33 @@ impl Controller for ReplicaSetController {
 
 fn key_of(meta: &Meta) -> ObjectKey {
     ObjectKey { kind: Kind::ReplicaSet, namespace: meta.namespace.clone(), name: meta.name.clone() }
+}
+
+/// Counts the pods that are the set's; also tells whether there are any to be released. Where the cache has counted them, by
+/// their labels and states, nobody looks at the pods; only who waits for pods to be available must see since when each is ready.
+fn count(view: &View<'_>, set: &ReplicaSet, now: Now) -> (Tally, bool) {
+    let mut tally = Tally::new(set, now);
+    let mut to_release = false;
+    if set.min_ready_seconds == 0
+        && let Some(groups) = view.pod_counts(set.meta.uid)
+    {
+        for group in groups {
+            if set.selector.matches(&group.labels) {
+                tally.add_counted(group);
+            } else {
+                to_release |= group.active > 0 && !set.meta.is_deleting();
+            }
+        }
+        return (tally, to_release);
+    }
+    for pod in view.owned_by::<Pod>(set.meta.uid) {
+        match owner::claim(&set.meta, &set.selector, &pod.meta) {
+            Claim::Owned => tally.add(pod),
+            Claim::Release => to_release |= pod.is_active(),
+            Claim::Foreign | Claim::Adopt => {}
+        }
+    }
+    (tally, to_release)
 }
 
 fn may_adopt(set: &ReplicaSet, pod: &Pod) -> bool {
@@ -183,26 +213,38 @@ fn pod_changed(change: Change<'_>, pod: &Pod, view: &View<'_>, enqueue: &mut dyn
 /// Claims pods, creates or deletes, then writes the status (kube-controller-manager, `syncReplicaSet`).
 fn sync(script: &mut Script<'_>, snapshot: &Snapshot) -> Result<crate::client::plan::Again, Halt> {
     let set = &*snapshot.set;
+    if snapshot.counted {
+        let present = usize::try_from(snapshot.tally.active).unwrap_or(0);
+        let failure = if snapshot.manage { manage(script, snapshot, present, &snapshot.pods)? } else { None };
+        let tally = snapshot.tally.at(script.now());
+        return status::write(script, set, &tally, failure);
+    }
     let pods = owner::claim_all(script, set, &set.selector, &snapshot.pods)?;
-    let failure = if snapshot.manage { manage(script, snapshot, &pods)? } else { None };
+    let failure = if snapshot.manage { manage(script, snapshot, pods.len(), &pods)? } else { None };
     let mut tally = Tally::new(set, script.now());
-    tally.terminating = snapshot.terminating;
+    tally.terminating = snapshot.tally.terminating;
     pods.iter().for_each(|pod| tally.add(pod));
     status::write(script, set, &tally, failure)
 }
 
 /// Creates the pods that are missing or deletes those that are too many, at most a burst of them; returns the first failure
 /// (`manageReplicas`).
-fn manage(script: &mut Script<'_>, snapshot: &Snapshot, pods: &[Rc<Pod>]) -> Result<Option<String>, Halt> {
+fn manage(
+    script: &mut Script<'_>,
+    snapshot: &Snapshot,
+    present: usize,
+    pods: &[Rc<Pod>],
+) -> Result<Option<String>, Halt> {
     let set = &*snapshot.set;
     let wanted = usize::try_from(set.replicas).unwrap_or(0);
-    if pods.len() < wanted {
-        let count = (wanted - pods.len()).min(snapshot.burst);
+    if present < wanted {
+        let count = (wanted - present).min(snapshot.burst);
         create(script, set, count)
-    } else if pods.len() > wanted {
-        let count = (pods.len() - wanted).min(snapshot.burst);
-        let doomed = ranking::first(pods, count, &snapshot.neighbours, script.now());
-        delete(script, set, &doomed)
+    } else if present > wanted {
+        let count = (present - wanted).min(snapshot.burst);
+        let now = script.now();
+        let doomed = snapshot.doomed.get_or_init(|| ranking::first(pods, count, &snapshot.neighbours, now));
+        delete(script, set, doomed)
     } else {
         Ok(None)
     }

@@ -1,7 +1,6 @@
 //! Which pods of a ReplicaSet go first when there are too many.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::api::meta::{Timestamp, Uid};
@@ -9,11 +8,12 @@ use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, ContainerRole, ContainerStatus, Pod, PodConditionType, PodPhase};
 use crate::api::workload::ReplicaSet;
 use crate::client::view::{Now, View};
+use crate::engine::hash::Map;
 
 use super::super::time;
 
 /// How many active pods each node has of the ReplicaSets with the same owner; the empty name stands for no node.
-pub(super) type Neighbours = BTreeMap<Name, u32>;
+pub(super) type Neighbours = Map<Name, u32>;
 
 /// An annotation by which users say what a pod's deletion costs; zero if it is not set.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -22,7 +22,7 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// (kube-controller-manager, `getIndirectlyRelatedPods`: the original lists by selector, which finds the same pods
 /// unless somebody else's match too). A ReplicaSet without owner has none.
 pub(super) fn neighbours(view: &View<'_>, set: &ReplicaSet) -> Neighbours {
-    let mut counts = Neighbours::new();
+    let mut counts = Neighbours::default();
     let Some(owner) = set.meta.controller() else {
         return counts;
     };
@@ -30,7 +30,13 @@ pub(super) fn neighbours(view: &View<'_>, set: &ReplicaSet) -> Neighbours {
     for related in related.filter(|it| it.meta.controller().is_some_and(|it| it.uid == owner.uid)) {
         let pods = view.owned_by::<Pod>(related.meta.uid);
         for pod in pods.filter(|pod| pod.is_active() && related.selector.matches(&pod.meta.labels)) {
-            *counts.entry(pod.node.clone().unwrap_or_default()).or_default() += 1;
+            let node = pod.node.as_ref().unwrap_or(&Name::EMPTY);
+            match counts.get_mut(node) {
+                Some(count) => *count += 1,
+                None => {
+                    counts.insert(node.clone(), 1);
+                }
+            }
         }
     }
     counts
@@ -41,14 +47,13 @@ pub(super) fn first(pods: &[Rc<Pod>], count: usize, neighbours: &Neighbours, now
     if count >= pods.len() {
         return pods.to_vec();
     }
-    let mut ranked: Vec<_> =
-        pods.iter().enumerate().map(|(index, pod)| Rank::of(pod, index, neighbours, now)).collect();
-    merge_sort(&mut ranked, &mut |left, right| left.goes_before(right));
-    ranked.iter().take(count).map(|rank| pods[rank.index].clone()).collect()
+    let ranks: Vec<_> = pods.iter().map(|pod| Rank::of(pod, neighbours, now)).collect();
+    let mut order: Vec<u32> = (0..pods.len() as u32).collect();
+    merge_sort(&mut order, &mut |left, right| ranks[*left as usize].goes_before(&ranks[*right as usize]));
+    order.iter().take(count).map(|place| pods[*place as usize].clone()).collect()
 }
 
 /// What decides about a pod, most important first.
-#[derive(Clone)]
 struct Rank {
     assigned: bool,
     phase: u8,
@@ -62,15 +67,14 @@ struct Rank {
     created: Timestamp,
     created_magnitude: i32,
     uid: Uid,
-    index: usize,
 }
 
 impl Rank {
-    fn of(pod: &Pod, index: usize, neighbours: &Neighbours, now: Now) -> Rank {
+    fn of(pod: &Pod, neighbours: &Neighbours, now: Now) -> Rank {
         let ready = pod.status.condition(&PodConditionType::Ready).filter(|it| it.status == ConditionStatus::True);
         let ready_since = ready.map(|ready| ready.last_transition);
         let (restarts, sidecar_restarts) = restarts(pod);
-        let node = pod.node.clone().unwrap_or_default();
+        let node = pod.node.as_ref().unwrap_or(&Name::EMPTY);
         Rank {
             assigned: !node.is_empty(),
             phase: match pod.status.phase {
@@ -80,7 +84,7 @@ impl Rank {
             },
             ready: ready.is_some(),
             cost: deletion_cost(pod),
-            neighbours: neighbours.get(&node).copied().unwrap_or(0),
+            neighbours: neighbours.get(node).copied().unwrap_or(0),
             ready_since,
             ready_magnitude: ready_since.map_or(-1, |since| magnitude(since, now)),
             restarts,
@@ -88,7 +92,6 @@ impl Rank {
             created: pod.meta.created,
             created_magnitude: magnitude(pod.meta.created, now),
             uid: pod.meta.uid,
-            index,
         }
     }
 
@@ -277,7 +280,7 @@ mod tests {
                 }
             })).collect();
             let count = share.min(pods.len());
-            let chosen = first(&pods, count, &Neighbours::new(), now_at(300));
+            let chosen = first(&pods, count, &Neighbours::default(), now_at(300));
             let distinct: std::collections::BTreeSet<_> = chosen.iter().map(|pod| pod.meta.uid).collect();
             prop_assert_eq!(distinct.len(), count);
             // A ready pod goes only when all pods that are not ready go.

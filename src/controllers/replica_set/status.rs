@@ -9,7 +9,7 @@ use crate::api::pod::{ConditionStatus, Pod, PodConditionType};
 use crate::api::workload::{ReplicaSet, ReplicaSetStatus, WorkloadCondition};
 use crate::apiserver::protocol::{Answer, Operation, Part};
 use crate::client::plan::{Again, Plan};
-use crate::client::view::{Now, View};
+use crate::client::view::{Now, PodCounts, View};
 use crate::engine::time::SimDuration;
 
 use super::super::script::{self, Halt, Script};
@@ -18,6 +18,7 @@ use super::super::time;
 const REPLICA_FAILURE: Name = Name::of("ReplicaFailure");
 
 /// Counts pods in one pass, at one time.
+#[derive(Clone)]
 pub(super) struct Tally {
     template_labels: Labels,
     min_ready_seconds: i32,
@@ -61,9 +62,7 @@ impl Tally {
             return;
         }
         self.active += 1;
-        let labels = &pod.meta.labels;
-        let wears = |(key, value): &(Name, Name)| labels.get(key) == Some(value);
-        if labels.same(&self.template_labels) || self.template_labels.pairs().iter().all(wears) {
+        if self.is_worn(&pod.meta.labels) {
             self.labelled += 1;
         }
         let Some(ready) = pod.status.condition(&PodConditionType::Ready) else {
@@ -79,6 +78,30 @@ impl Tally {
             let date = Timestamp(ready.last_transition.0.saturating_add(self.min_ready_seconds.into()));
             self.next_available = Some(self.next_available.map_or(date, |earliest| earliest.min(date)));
         }
+    }
+
+    /// Counts the pods of a ReplicaSet that wear the same labels. Not for one with `min_ready_seconds`.
+    pub fn add_counted(&mut self, pods: &PodCounts) {
+        debug_assert!(self.min_ready_seconds == 0, "since when each pod is ready matters");
+        self.terminating += pods.terminating as i32;
+        self.active += pods.active as i32;
+        self.ready += pods.ready as i32;
+        self.available += pods.ready as i32;
+        if self.is_worn(&pods.labels) {
+            self.labelled += pods.active as i32;
+        }
+    }
+
+    /// The same counts at another time. Not for a ReplicaSet with `min_ready_seconds`.
+    pub fn at(&self, now: Now) -> Tally {
+        debug_assert!(self.min_ready_seconds == 0, "more pods may be available by then");
+        Tally { now, today: now.timestamp(), ..self.clone() }
+    }
+
+    /// True if these labels have all that the template says.
+    fn is_worn(&self, labels: &Labels) -> bool {
+        let wears = |(key, value): &(Name, Name)| labels.get(key) == Some(value);
+        labels.same(&self.template_labels) || self.template_labels.pairs().iter().all(wears)
     }
 
     /// The status that follows (kube-controller-manager, `calculateStatus`).
