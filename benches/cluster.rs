@@ -7,7 +7,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use criterion::{BatchSize, Criterion, criterion_group};
+use criterion::{Criterion, criterion_group};
 use kubesim::api::kind::Kind;
 use kubesim::api::meta::ObjectKey;
 use kubesim::api::object::Object;
@@ -184,7 +184,8 @@ fn print_figures(shape: Shape, real: Option<[f64; 3]>) {
             None => println!("  {name} after {time:.2} s"),
         }
     }
-    println!("  {wall:.3} s wall, {events} events, {:.2} million events/s", events as f64 / wall / 1e6);
+    let (messages, rate) = (cluster.messages_sent(), events as f64 / wall / 1e6);
+    println!("  {wall:.3} s wall, {events} events ({messages} messages), {rate:.2} million events/s");
     println!("  peak memory {:.1} MB, digest {}", memory_status("VmHWM:"), cluster.digest());
 }
 
@@ -193,18 +194,14 @@ fn print_memory_per_pod(shape: Shape) {
     let mut cluster = booted(shape);
     let until = cluster.now() + COMPACTED;
     rest(&mut cluster, until);
-    let (without, resident) = (IN_USE.load(Ordering::Relaxed), memory_status("VmRSS:"));
+    let without = IN_USE.load(Ordering::Relaxed);
     create(&mut cluster, shape.pods);
     let until = cluster.now() + COMPACTED;
     rest(&mut cluster, until);
     let bytes = IN_USE.load(Ordering::Relaxed).saturating_sub(without);
-    let kept = memory_status("VmRSS:") - resident;
-    let (pods, nodes) = (shape.pods, shape.nodes);
-    println!(
-        "memory for each of {pods} running pods on {nodes} nodes: {} bytes ({without} bytes without pods); resident {:.0} bytes",
-        bytes / pods,
-        kept * 1e6 / pods as f64
-    );
+    let (pods, events) = (shape.pods, cluster.truth().count(Kind::Event));
+    println!("memory for each of {pods} running pods on {} nodes: {} bytes", shape.nodes, bytes / pods);
+    println!("  {events} Kubernetes events are kept besides; {without} bytes without pods");
 }
 
 fn cluster(criterion: &mut Criterion) {

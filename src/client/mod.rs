@@ -4,7 +4,7 @@
 //! - `plan`: what a control loop decides
 //! - `harness`, `sync`, `expectations`: runs control loops, as kube-controller-manager does
 //! - `view`, `cache`, `order`, `pod_counts`: what a component knows of the cluster
-//! - `transport`, `delivery`, `rate_limit`, `tokens`: requests and watches, and what comes of them
+//! - `transport`, `requests`, `delivery`, `rate_limit`, `tokens`: requests and watches, and what comes of them
 //! - `informer`, `back_off`: list and watch
 //! - `work_queue`: keys to be worked on
 //! - `recorder`, `correlator`, `series_recorder`, `recent`: Kubernetes events
@@ -65,6 +65,7 @@ mod pod_counts;
 pub mod rate_limit;
 mod recent;
 pub mod recorder;
+mod requests;
 #[cfg(test)]
 mod script;
 pub mod series_recorder;

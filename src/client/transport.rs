@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::delivery::{Caller, Delivery, Failure};
 use super::rate_limit::RateLimit;
+use super::requests::Requests;
 use super::tokens::{self, ClientTimer};
 use crate::api::name::Name;
 use crate::apiserver::protocol::{Answer, ApiMessage, Operation, Request, RequestId, Scope, User, WatchEvent, WatchId};
@@ -53,7 +54,7 @@ pub struct Client<T> {
     /// True once the server in use has said anything.
     connected: bool,
     clientsets: Vec<ClientsetState>,
-    pending: BTreeMap<RequestId, Pending<T>>,
+    pending: Requests<Pending<T>>,
     watches: BTreeMap<WatchId, (Caller<T>, Lane)>,
     /// How many of `pending` are with the server.
     sent: usize,
@@ -97,7 +98,7 @@ impl<T: Copy> Client<T> {
             current: 0,
             connected: false,
             clientsets: Vec::new(),
-            pending: BTreeMap::new(),
+            pending: Requests::new(),
             watches: BTreeMap::new(),
             sent: 0,
             next_id: 0,
@@ -160,7 +161,7 @@ impl<T: Copy> Client<T> {
 
     /// Ends a watch. Nothing of it is delivered any more.
     pub fn stop_watch(&mut self, watch: WatchId, ctx: &mut dyn Context<ApiMessage>) {
-        if let Some(pending) = self.pending.remove(&watch)
+        if let Some(pending) = self.pending.remove(watch)
             && pending.place != Place::Here
         {
             self.sent -= 1;
@@ -254,7 +255,7 @@ impl<T: Copy> Client<T> {
         };
         let cause = ctx.cause();
         let pending = Pending { caller, clientset, operation, retries: 0, place: Place::Here, deadline, cause };
-        self.pending.insert(id, pending);
+        self.pending.push(id, pending);
     }
 
     /// Sends a request if the bucket has a token, or puts it in line.
@@ -285,10 +286,10 @@ impl<T: Copy> Client<T> {
 
     fn send(&mut self, id: RequestId, ctx: &mut dyn Context<ApiMessage>) {
         let now = ctx.now();
-        let Some(pending) = self.pending.get_mut(&id) else { return };
+        let Some(pending) = self.pending.get_mut(id) else { return };
         if pending.deadline <= now {
             let caller = pending.caller;
-            self.pending.remove(&id);
+            self.pending.remove(id);
             self.inbox.push_back(Delivery::Answered { caller, id, result: Err(Failure::TimedOut) });
             return;
         }
@@ -309,7 +310,7 @@ impl<T: Copy> Client<T> {
     }
 
     fn answer(&mut self, id: RequestId, result: Result<Answer, Box<Status>>, ctx: &mut dyn Context<ApiMessage>) {
-        let Some(pending) = self.pending.get_mut(&id) else { return };
+        let Some(pending) = self.pending.get_mut(id) else { return };
         if pending.place == Place::Here {
             return;
         }
@@ -322,7 +323,7 @@ impl<T: Copy> Client<T> {
         } else {
             let caller = pending.caller;
             let is_watch = matches!(pending.operation, Operation::Watch { .. });
-            self.pending.remove(&id);
+            self.pending.remove(id);
             if is_watch && result.is_err() {
                 self.watches.remove(&id);
             }
@@ -333,7 +334,7 @@ impl<T: Copy> Client<T> {
 
     /// Will send a request once more after a wait, and after taking a token for that (client-go, `withRetry.Before`).
     fn try_again(&mut self, id: RequestId, wait: SimDuration, ctx: &mut dyn Context<ApiMessage>) {
-        if let Some(pending) = self.pending.get_mut(&id) {
+        if let Some(pending) = self.pending.get_mut(id) {
             pending.retries += 1;
             pending.place = Place::Here;
             self.watches.remove(&id);
@@ -342,7 +343,7 @@ impl<T: Copy> Client<T> {
     }
 
     fn retry(&mut self, id: RequestId, ctx: &mut dyn Context<ApiMessage>) {
-        if let Some(pending) = self.pending.get(&id) {
+        if let Some(pending) = self.pending.get(id) {
             let clientset = pending.clientset;
             self.throttle(id, clientset, ctx);
         }
@@ -354,10 +355,10 @@ impl<T: Copy> Client<T> {
         let was_connected = std::mem::replace(&mut self.connected, false);
         self.current = (self.current + 1) % self.servers.len();
         let sent = self.pending.iter().filter(|(_, pending)| pending.place != Place::Here);
-        let sent: Vec<RequestId> = sent.map(|(id, _)| *id).collect();
+        let sent: Vec<RequestId> = sent.map(|(id, _)| id).collect();
         self.sent = 0;
         for id in sent {
-            let Some(pending) = self.pending.get(&id) else { continue };
+            let Some(pending) = self.pending.get(id) else { continue };
             self.watches.remove(&id);
             let is_read = matches!(pending.operation.verb(), "get" | "list" | "watch");
             if was_connected && is_read && pending.retries < MAX_RETRIES {
@@ -365,7 +366,7 @@ impl<T: Copy> Client<T> {
                 continue;
             }
             let caller = pending.caller;
-            self.pending.remove(&id);
+            self.pending.remove(id);
             let failure = if was_connected { Failure::ConnectionLost } else { Failure::Unreachable };
             self.inbox.push_back(Delivery::Answered { caller, id, result: Err(failure) });
         }
@@ -398,13 +399,13 @@ impl<T: Copy> Client<T> {
         self.watchdog = None;
         let now = ctx.now();
         let overdue = |pending: &Pending<T>| matches!(pending.place, Place::Sent(due) if due <= now);
-        let late: Vec<RequestId> = self.pending.iter().filter(|(_, p)| overdue(p)).map(|(id, _)| *id).collect();
+        let late: Vec<RequestId> = self.pending.iter().filter(|(_, p)| overdue(p)).map(|(id, _)| id).collect();
         let mut silent = false;
         for id in late {
-            let Some(pending) = self.pending.get_mut(&id) else { continue };
+            let Some(pending) = self.pending.get_mut(id) else { continue };
             if pending.deadline <= now {
                 let caller = pending.caller;
-                self.pending.remove(&id);
+                self.pending.remove(id);
                 self.sent -= 1;
                 self.inbox.push_back(Delivery::Answered { caller, id, result: Err(Failure::TimedOut) });
             } else if now.since(self.last_heard) >= SILENCE {
@@ -416,7 +417,7 @@ impl<T: Copy> Client<T> {
         if silent {
             self.connection_lost(ctx);
         }
-        let dues = self.pending.values().filter_map(|pending| match pending.place {
+        let dues = self.pending.iter().filter_map(|(_, pending)| match pending.place {
             Place::Sent(due) => Some(due),
             Place::Here => None,
         });
