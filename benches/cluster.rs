@@ -209,7 +209,7 @@ fn cluster(criterion: &mut Criterion) {
     group.sample_size(10);
     for shape in [SMALL, LARGE] {
         group.bench_function(format!("{} pods on {} nodes", shape.pods, shape.nodes), |bencher| {
-            bencher.iter_batched(|| shape, |shape| life(&mut booted(shape), shape.pods), BatchSize::PerIteration);
+            bencher.iter(|| life(&mut booted(shape), shape.pods));
         });
     }
     group.finish();
