@@ -6,7 +6,6 @@
 //! cli         the way in: command line
 //! report      what a run leaves: summary, tables, traces, explanations
 //! scenario    one run: the scenario file, its timeline, conditions, expectations
-//! check       invariants, watched in every run
 //! cluster     machines and wiring, faults, the World that the engine drives
 //! scheduler controllers kubelet
 //! runtime     the container runtime's interface and the simulated one

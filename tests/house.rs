@@ -13,7 +13,6 @@ const FLOORS: &[&[&str]] = &[
     &["runtime"],
     &["scheduler", "controllers", "kubelet"],
     &["cluster"],
-    &["check"],
     &["scenario"],
     &["report"],
     &["cli"],
