@@ -13,6 +13,7 @@
 //! - `reading`: lists with pages, watches
 //! - `link`: the conversation with etcd
 //! - `failure`: errors of etcd, as clients see them
+//! - `authorization`: whether a user may do what is asked
 //! - `admission`: what is added to objects and refused before they are stored
 //! - `rules`: what happens to objects of each kind when they are created and changed
 //! - `cache`, `watchers`, `selection`: the watch cache and those who watch
@@ -24,6 +25,7 @@
 
 mod addresses;
 pub mod admission;
+pub mod authorization;
 mod bootstrap;
 mod cache;
 mod change;

@@ -20,6 +20,7 @@ use crate::etcd::mvcc::{RangeResult, TxnResult};
 use crate::etcd::watch::{WatchBody, WatchResponse};
 
 use super::admission::{Accounts, Chain};
+use super::authorization::{AlwaysAllow, Attributes, Authorizer};
 use super::cache::WatchCache;
 use super::costs::Costs;
 use super::link::Link;
@@ -80,13 +81,15 @@ pub struct Config {
     pub costs: Costs,
     /// Which service accounts must exist.
     pub accounts: Accounts,
+    /// Who may do what.
+    pub authorizer: Rc<dyn Authorizer>,
 }
 
 impl Config {
     /// The defaults.
     pub fn new(name: impl Into<String>, etcd: Vec<ProcessId>, epoch: Epoch, seed: Seed) -> Self {
         let (costs, accounts) = (Costs::default(), Accounts::default());
-        Config { name: name.into(), etcd, epoch, seed, costs, accounts }
+        Config { name: name.into(), etcd, epoch, seed, costs, accounts, authorizer: Rc::new(AlwaysAllow) }
     }
 }
 
@@ -292,8 +295,15 @@ impl ApiServer {
     fn api_message(&mut self, from: ProcessId, message: ApiMessage, ctx: &mut dyn Context<ServerMessage>) {
         match message {
             ApiMessage::Request(request) => {
-                let Request { id, agent, operation, .. } = *request;
-                self.advance(Task::new(Reply::Client(from, id), agent, operation, ctx.cause()), ctx);
+                let Request { id, user, agent, operation } = *request;
+                let attributes = Attributes::of(&operation);
+                let allowed = self.config.authorizer.allows(&user, &attributes);
+                let refusal = (!allowed).then(|| Box::new(attributes.forbidden(&user)));
+                let task = Task::new(Reply::Client(from, id), agent, operation, ctx.cause());
+                match refusal {
+                    Some(status) => self.finish(task, Err(status), ctx),
+                    None => self.advance(task, ctx),
+                }
             }
             ApiMessage::StopWatch { watch } => {
                 if let Some((kind, place)) = self.places.remove(&(from, watch)) {
