@@ -47,14 +47,19 @@ impl Resources {
     }
 
     fn combine(&mut self, other: &Resources, sign: i64) {
-        self.milli_cpu += sign * other.milli_cpu;
-        self.memory += sign * other.memory;
-        self.ephemeral_storage += sign * other.ephemeral_storage;
-        self.pods += sign * other.pods;
+        self.milli_cpu = shifted(self.milli_cpu, sign, other.milli_cpu);
+        self.memory = shifted(self.memory, sign, other.memory);
+        self.ephemeral_storage = shifted(self.ephemeral_storage, sign, other.ephemeral_storage);
+        self.pods = shifted(self.pods, sign, other.pods);
         for (name, amount) in &other.scalars {
-            self.set_scalar(name, self.scalar(name) + sign * amount);
+            self.set_scalar(name, shifted(self.scalar(name), sign, *amount));
         }
     }
+}
+
+/// The sum or difference; what no amount can be stays at the largest or smallest one, as manifests may ask for anything.
+fn shifted(amount: i64, sign: i64, by: i64) -> i64 {
+    amount.saturating_add(sign.saturating_mul(by))
 }
 
 impl AddAssign<&Resources> for Resources {
@@ -82,5 +87,19 @@ impl Sub<&Resources> for Resources {
     fn sub(mut self, other: &Resources) -> Resources {
         self -= other;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_that_no_amount_can_be_stay_at_the_largest() {
+        let huge = Resources { milli_cpu: i64::MAX, memory: 1, ..Resources::default() };
+        let sum = huge.clone() + &huge;
+        assert_eq!((sum.milli_cpu, sum.memory), (i64::MAX, 2));
+        let rest = Resources::default() - &huge - &huge;
+        assert_eq!((rest.milli_cpu, rest.memory), (i64::MIN, -2));
     }
 }

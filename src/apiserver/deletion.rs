@@ -144,7 +144,8 @@ fn grace(object: &Object, marked: &mut Object, options: &DeleteOptions, now: Tim
         _ => options.grace_seconds.unwrap_or(0),
     };
     let meta = marked.meta_mut();
-    meta.deletion = Some(Deletion { timestamp: Timestamp(now.0 + seconds), grace_seconds: Some(seconds) });
+    meta.deletion =
+        Some(Deletion { timestamp: Timestamp(now.0.saturating_add(seconds)), grace_seconds: Some(seconds) });
     meta.generation += i64::from(meta.generation > 0);
     Grace::Takes(seconds)
 }
