@@ -5,6 +5,7 @@
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
 //! - `profile`, `plugins`: which plugins there are
 //! - `algorithm`, `class`, `diagnosis`: filters and scores nodes, and says why none fits
+//! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`: the picture of the cluster that it decides on
 //! - `queue`: which pod is next
 //!
@@ -18,6 +19,7 @@ pub mod class;
 pub mod cluster;
 mod config;
 pub mod diagnosis;
+pub mod evaluate;
 pub mod event;
 pub mod framework;
 #[cfg(test)]

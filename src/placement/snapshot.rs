@@ -1,0 +1,75 @@
+//! The scheduler's picture of a cluster that is given as objects.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use crate::api::kind::Kind;
+use crate::api::meta::Uid;
+use crate::api::name::Name;
+use crate::api::node::Node;
+use crate::api::object::Object;
+use crate::api::pod::Pod;
+use crate::scheduler::cluster::Cluster;
+
+/// A cluster at one moment.
+#[derive(Default)]
+pub struct Snapshot {
+    /// What the scheduler takes it to be; up to date.
+    pub cluster: Cluster,
+    /// Pods that have no node, in the order in which they were given.
+    pub pending: Vec<Rc<Pod>>,
+}
+
+impl Snapshot {
+    /// The cluster that these objects are. Nodes come first, by name: it matters for images that nodes report with different
+    /// sizes. Pods that have ended are as good as gone, as the scheduler's informers do not show them.
+    pub fn new(objects: impl IntoIterator<Item = Object>) -> Self {
+        let mut snapshot = Snapshot::default();
+        let (mut nodes, mut pods): (Vec<Rc<Node>>, Vec<Rc<Pod>>) = (Vec::new(), Vec::new());
+        for object in objects {
+            match object {
+                Object::Node(node) => nodes.push(node),
+                Object::Pod(pod) => pods.push(pod),
+                _ => {}
+            }
+        }
+        nodes.sort_by(|left, right| left.meta.name.cmp(&right.meta.name));
+        nodes.into_iter().for_each(|node| snapshot.cluster.set_node(node));
+        give_uids(&mut pods);
+        for pod in pods.into_iter().filter(|pod| !pod.is_terminal()) {
+            match pod.node.clone() {
+                Some(node) => snapshot.cluster.see_pod(&pod, &node),
+                None => snapshot.pending.push(pod),
+            }
+        }
+        snapshot.cluster.refresh();
+        snapshot
+    }
+
+    /// Puts a pod on a node.
+    pub fn bind(&mut self, pod: &Rc<Pod>, node: &Name) {
+        let mut bound = Pod::clone(pod);
+        bound.node = Some(node.clone());
+        self.cluster.see_pod(&Rc::new(bound), node);
+        self.cluster.refresh();
+    }
+}
+
+/// The kinds that scheduling reads.
+pub fn is_read(kind: Kind) -> bool {
+    matches!(kind, Kind::Namespace | Kind::Node | Kind::Pod | Kind::ReplicaSet | Kind::Service | Kind::PriorityClass)
+}
+
+/// Pods are told apart by their uids. Such as were written by hand have none, and get the numbers that are free.
+fn give_uids(pods: &mut [Rc<Pod>]) {
+    let mut used = BTreeSet::new();
+    let mut next = 1;
+    for pod in pods {
+        if pod.meta.uid == Uid::default() || !used.insert(pod.meta.uid) {
+            while !used.insert(Uid(next)) {
+                next += 1;
+            }
+            Rc::make_mut(pod).meta.uid = Uid(next);
+        }
+    }
+}
