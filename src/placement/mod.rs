@@ -6,7 +6,18 @@
 //! - `snapshot`: the scheduler's picture of a cluster that is given as objects
 //! - `json`: an [`Evaluation`](crate::scheduler::evaluate::Evaluation) as JSON
 //! - `cases`: recorded cases, answered in the form in which they were recorded
+//! - `files`, `claims`: a cluster and pods as files, and what is refused of them
+//! - `decision`: what becomes of pods, one after the other
+//! - `advice`: which single change would let a pod fit
+//! - `count`: how many copies of a pod fit
+//! - `table`: all this for a terminal
 
+pub mod advice;
 pub mod cases;
+mod claims;
+pub mod count;
+pub mod decision;
+pub mod files;
 pub mod json;
 pub mod snapshot;
+pub mod table;

@@ -1,10 +1,8 @@
 //! The scheduler's picture of a cluster that is given as objects.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
-use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::object::Object;
@@ -21,7 +19,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The cluster that these objects are. Nodes come first, by name: it matters for images that nodes report with different
+    /// The cluster that these objects are; pods must have uids by which they can be told apart. Nodes come first, by name: it matters for images that nodes report with different
     /// sizes. Pods that have ended are as good as gone, as the scheduler's informers do not show them.
     pub fn new(objects: impl IntoIterator<Item = Object>) -> Self {
         let mut snapshot = Snapshot::default();
@@ -35,7 +33,6 @@ impl Snapshot {
         }
         nodes.sort_by(|left, right| left.meta.name.cmp(&right.meta.name));
         nodes.into_iter().for_each(|node| snapshot.cluster.set_node(node));
-        give_uids(&mut pods);
         for pod in pods.into_iter().filter(|pod| !pod.is_terminal()) {
             match pod.node.clone() {
                 Some(node) => snapshot.cluster.see_pod(&pod, &node),
@@ -57,19 +54,23 @@ impl Snapshot {
 
 /// The kinds that scheduling reads.
 pub fn is_read(kind: Kind) -> bool {
-    matches!(kind, Kind::Namespace | Kind::Node | Kind::Pod | Kind::ReplicaSet | Kind::Service | Kind::PriorityClass)
-}
-
-/// Pods are told apart by their uids. Such as were written by hand have none, and get the numbers that are free.
-fn give_uids(pods: &mut [Rc<Pod>]) {
-    let mut used = BTreeSet::new();
-    let mut next = 1;
-    for pod in pods {
-        if pod.meta.uid == Uid::default() || !used.insert(pod.meta.uid) {
-            while !used.insert(Uid(next)) {
-                next += 1;
-            }
-            Rc::make_mut(pod).meta.uid = Uid(next);
-        }
-    }
+    matches!(
+        kind,
+        Kind::Namespace
+            | Kind::Node
+            | Kind::Pod
+            | Kind::PriorityClass
+            | Kind::Service
+            | Kind::ReplicationController
+            | Kind::ReplicaSet
+            | Kind::StatefulSet
+            | Kind::PodDisruptionBudget
+            | Kind::PersistentVolume
+            | Kind::PersistentVolumeClaim
+            | Kind::StorageClass
+            | Kind::CSINode
+            | Kind::CSIDriver
+            | Kind::CSIStorageCapacity
+            | Kind::VolumeAttachment
+    )
 }

@@ -270,6 +270,25 @@ impl Evaluation {
     }
 }
 
+/// The places of the nodes that a pod fits: what [`Evaluation::new`] calls feasible, and nothing else of it.
+pub fn feasible_nodes(profile: &Profile, cluster: &Cluster, pod: &Pod) -> Vec<usize> {
+    let mut evaluation = Evaluation::default();
+    if profile.gate(pod, None).is_some() {
+        return Vec::new();
+    }
+    let filters = evaluation.pre_filter(profile, cluster, pod);
+    let result = &evaluation.pre_filter;
+    if result.rejected.is_some() {
+        return Vec::new();
+    }
+    let nodes = cluster.nodes().enumerate();
+    let named = nodes.filter(|(_, node)| {
+        result.nodes.as_ref().is_none_or(|names| names.binary_search(&node.name).is_ok())
+    });
+    let fitting = named.filter(|(_, node)| first_rejection(profile, cluster, pod, &filters, node).is_none());
+    fitting.map(|(place, _)| place).collect()
+}
+
 impl PreFilterResult {
     /// Leaves only nodes that are named here too; false if there are none.
     fn restrict(&mut self, plugin: usize, mut nodes: Vec<Name>) -> bool {
