@@ -13,10 +13,12 @@
 
 mod account;
 pub mod algorithm;
+pub mod arguments;
 mod binding;
 pub mod class;
 pub mod cluster;
 mod config;
+pub mod configuration;
 pub mod diagnosis;
 pub mod event;
 pub mod framework;
@@ -31,6 +33,7 @@ pub mod profile;
 #[cfg(test)]
 mod properties;
 pub mod queue;
+pub mod registry;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub mod metadata;
 mod other;
 mod pod;
 mod probe;
-mod resources;
+pub mod resources;
 mod scheduling;
 mod selector;
 mod service;
