@@ -2,6 +2,7 @@
 //! (kube-scheduler, `framework/plugins/registry.go`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 
 use super::arguments::Arguments;
@@ -52,6 +53,18 @@ const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, Wrong
     ("SchedulingGates", |_, _| Ok(Box::new(SchedulingGates))),
     ("TaintToleration", |_, _| Ok(Box::new(TaintToleration))),
 ];
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.constructors.keys()).finish()
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry::in_tree()
+    }
+}
 
 impl Registry {
     /// Kubernetes' own plugins.
