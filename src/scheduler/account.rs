@@ -1,8 +1,6 @@
 //! What is told of a pod: events, and the condition `PodScheduled` where it could not be scheduled
 //! (kube-scheduler, `handleSchedulingFailure`).
 
-use std::rc::Rc;
-
 use super::diagnosis::Diagnosis;
 use super::framework::{Placement, PluginSet};
 use super::queue::Queued;
@@ -48,7 +46,7 @@ impl Scheduler {
         nominated: Option<Name>,
         ctx: &mut dyn Context<ApiMessage>,
     ) {
-        let mut pod = queued.pod.clone();
+        let (mut pod, profile) = (queued.pod.clone(), queued.profile);
         let shown = self.objects.view().get::<Pod>(&pod.meta.namespace, &pod.meta.name);
         match shown {
             Some(shown) if shown.node.is_none() && shown.meta.uid != pod.meta.uid => {
@@ -57,11 +55,11 @@ impl Scheduler {
             Some(shown) if shown.node.is_none() => {
                 pod = shown.clone();
                 queued.pod = pod.clone();
-                self.queue.put_back(queued, ctx.now(), &self.profile);
+                self.queue.put_back(queued, ctx.now(), &self.profiles);
             }
             _ => self.queue.done(pod.meta.uid),
         }
-        self.record_failure(&pod, cut(message.clone()), ctx);
+        self.record_failure(profile, &pod, cut(message.clone()), ctx);
         self.write_condition(&pod, reason, message.into(), nominated, ctx);
     }
 
@@ -101,30 +99,43 @@ impl Scheduler {
     }
 
     /// Records that a pod was bound.
-    pub(super) fn record_success(&mut self, placement: &Placement, ctx: &mut dyn Context<ApiMessage>) {
+    pub(super) fn record_success(
+        &mut self,
+        profile: usize,
+        placement: &Placement,
+        ctx: &mut dyn Context<ApiMessage>,
+    ) {
         let meta = &placement.pod.meta;
         let message = format!("Successfully assigned {}/{} to {}", meta.namespace, meta.name, placement.node);
-        self.record(&placement.pod, EventType::Normal, "Scheduled", "Binding", message, ctx);
+        self.record(profile, scheduling_note(&placement.pod, EventType::Normal, ("Scheduled", "Binding"), message), ctx);
     }
 
     /// Records that a pod was not scheduled.
-    pub(super) fn record_failure(&mut self, pod: &Rc<Pod>, message: String, ctx: &mut dyn Context<ApiMessage>) {
-        self.record(pod, EventType::Warning, "FailedScheduling", "Scheduling", message, ctx);
-    }
-
-    fn record(
+    pub(super) fn record_failure(
         &mut self,
+        profile: usize,
         pod: &Pod,
-        kind: EventType,
-        reason: &'static str,
-        action: &'static str,
         message: String,
         ctx: &mut dyn Context<ApiMessage>,
     ) {
-        let (reason, action) = (Name::of(reason), Name::of(action));
-        let note = SeriesNote { regarding: reference(pod), related: None, kind, reason, action, message };
-        self.recorder.record(note, &mut self.client, ctx);
+        let note = scheduling_note(pod, EventType::Warning, ("FailedScheduling", "Scheduling"), message);
+        self.record(profile, note, ctx);
     }
+
+    /// Records something in the name of a profile.
+    pub(super) fn record(&mut self, profile: usize, note: SeriesNote, ctx: &mut dyn Context<ApiMessage>) {
+        self.recorders[profile].record(note, &mut self.client, ctx);
+    }
+}
+
+fn scheduling_note(
+    pod: &Pod,
+    kind: EventType,
+    (reason, action): (&'static str, &'static str),
+    message: String,
+) -> SeriesNote {
+    let (reason, action) = (Name::of(reason), Name::of(action));
+    SeriesNote { regarding: reference(pod), related: None, kind, reason, action, message }
 }
 
 /// A message as long as an event may carry (kube-scheduler, `truncateMessage`).
@@ -138,7 +149,8 @@ fn cut(mut message: String) -> String {
     message
 }
 
-fn reference(pod: &Pod) -> ObjectReference {
+/// What an event says of the pod that it is about.
+pub(super) fn reference(pod: &Pod) -> ObjectReference {
     ObjectReference {
         api_version: Name::of("v1"),
         kind: Name::of("Pod"),

@@ -164,7 +164,7 @@ impl Algorithm {
         if count < LEAST_NODES {
             return count;
         }
-        let percentage = match self.percentage as usize {
+        let percentage = match profile.percentage_of_nodes_to_score.unwrap_or(self.percentage) as usize {
             0 => 50_usize.saturating_sub(count / 125).max(LEAST_PERCENT),
             percentage => percentage,
         };

@@ -45,21 +45,22 @@ impl Scheduler {
             return self.failed(queued, format!("{place} is in the cache, so can't be assumed"), ctx);
         }
         let placement = Placement { pod, node };
-        if let Some((plugin, status)) = self.reserve(&placement) {
-            self.unreserve(&placement);
+        if let Some((plugin, status)) = self.reserve(queued.profile, &placement) {
+            self.unreserve(queued.profile, &placement);
             return self.turned_down(queued, plugin, "Reserve", status, ctx);
         }
         self.ask_for_permit(queued, placement, ctx);
     }
 
-    fn reserve(&self, placement: &Placement) -> Option<(usize, Status)> {
-        let asked = self.profile.at(Point::Reserve).map(|(place, plugin, _)| (place, plugin.reserve(placement)));
+    fn reserve(&self, profile: usize, placement: &Placement) -> Option<(usize, Status)> {
+        let profile = self.profiles.at(profile);
+        let asked = profile.at(Point::Reserve).map(|(place, plugin, _)| (place, plugin.reserve(placement)));
         asked.into_iter().find(|(_, status)| !status.is_success())
     }
 
     /// Takes back what was reserved, last plugin first, and forgets that the pod is on the node.
-    fn unreserve(&mut self, placement: &Placement) {
-        let plugins: Vec<_> = self.profile.at(Point::Reserve).map(|(_, plugin, _)| plugin).collect();
+    fn unreserve(&mut self, profile: usize, placement: &Placement) {
+        let plugins: Vec<_> = self.profiles.at(profile).at(Point::Reserve).map(|(_, plugin, _)| plugin).collect();
         plugins.into_iter().rev().for_each(|plugin| plugin.unreserve(placement));
         self.cluster.forget(placement.pod.meta.uid);
     }
@@ -67,7 +68,7 @@ impl Scheduler {
     fn ask_for_permit(&mut self, queued: Box<Queued>, placement: Placement, ctx: &mut dyn Context<ApiMessage>) {
         let mut wait: Option<(usize, SimDuration)> = None;
         let mut no = None;
-        for (place, plugin, _) in self.profile.at(Point::Permit) {
+        for (place, plugin, _) in self.profiles.at(queued.profile).at(Point::Permit) {
             match plugin.permit(&placement) {
                 Permit::Allow => {}
                 Permit::Wait(time) if wait.is_some_and(|(_, shortest)| shortest <= time) => {}
@@ -79,7 +80,7 @@ impl Scheduler {
             }
         }
         if let Some((plugin, status)) = no {
-            self.unreserve(&placement);
+            self.unreserve(queued.profile, &placement);
             return self.turned_down(queued, plugin, "Permit", status, ctx);
         }
         self.next_binding += 1;
@@ -115,9 +116,9 @@ impl Scheduler {
         else {
             return;
         };
-        let name = self.profile.plugin(plugin).name();
+        let name = self.profiles.at(queued.profile).plugin(plugin).name();
         let text = format!("rejected due to timeout after waiting {}s at plugin {name}", time.as_secs());
-        self.unreserve(&placement);
+        self.unreserve(queued.profile, &placement);
         let uid = placement.pod.meta.uid;
         self.turned_down(queued, plugin, "Permit", Status::unschedulable(text), ctx);
         // Its room is free for others; it is not what the pod itself waited for.
@@ -127,7 +128,8 @@ impl Scheduler {
     /// From here on a failure is an error and no rejection, so nothing needs to be kept for the pod any more.
     fn pre_bind(&mut self, number: u64, queued: Box<Queued>, placement: Placement, ctx: &mut dyn Context<ApiMessage>) {
         self.queue.done(queued.pod.meta.uid);
-        let asked = self.profile.at(Point::PreBind).flat_map(|(place, plugin, _)| {
+        let profile = self.profiles.at(queued.profile);
+        let asked = profile.at(Point::PreBind).flat_map(|(place, plugin, _)| {
             plugin.pre_bind(&placement).into_iter().map(move |operation| (place, operation))
         });
         let rest = asked.collect();
@@ -142,14 +144,14 @@ impl Scheduler {
         mut rest: VecDeque<(usize, Operation)>,
         ctx: &mut dyn Context<ApiMessage>,
     ) {
-        let bind =
-            || self.profile.at(Point::Bind).find_map(|(place, plugin, _)| Some((place, plugin.bind(&placement)?)));
+        let profile = self.profiles.at(queued.profile);
+        let bind = || profile.at(Point::Bind).find_map(|(place, plugin, _)| Some((place, plugin.bind(&placement)?)));
         let (operation, stage) = match rest.pop_front() {
             Some((plugin, operation)) => (operation, Stage::PreBind { plugin, rest }),
             None => match bind() {
                 Some((plugin, operation)) => (operation, Stage::Bind { plugin }),
                 None => {
-                    self.unreserve(&placement);
+                    self.unreserve(queued.profile, &placement);
                     return self.failed(queued, "no plugin binds the pod".to_owned(), ctx);
                 }
             },
@@ -174,8 +176,8 @@ impl Scheduler {
                 self.go_on(number, queued, placement, rest, ctx);
             }
             (None, Stage::Bind { .. }) => {
-                self.record_success(&placement, ctx);
-                self.profile.at(Point::PostBind).for_each(|(_, plugin, _)| plugin.post_bind(&placement));
+                self.record_success(queued.profile, &placement, ctx);
+                self.profiles.at(queued.profile).at(Point::PostBind).for_each(|(_, plugin, _)| plugin.post_bind(&placement));
             }
             (Some(failure), Stage::PreBind { plugin, .. }) => {
                 self.binding_failed(queued, &placement, plugin, "PreBind", failure, ctx);
@@ -199,9 +201,9 @@ impl Scheduler {
         failure: Failure,
         ctx: &mut dyn Context<ApiMessage>,
     ) {
-        let name = self.profile.plugin(plugin).name();
+        let name = self.profiles.at(queued.profile).plugin(plugin).name();
         let text = format!("running {point} plugin \"{name}\": {}", failure.into_status().message);
-        self.unreserve(placement);
+        self.unreserve(queued.profile, placement);
         self.room_is_free(placement, None, ctx);
         self.failed(queued, text, ctx);
     }
@@ -210,7 +212,8 @@ impl Scheduler {
     fn room_is_free(&mut self, placement: &Placement, except: Option<Uid>, ctx: &dyn Context<ApiMessage>) {
         let pod = Pod { node: Some(placement.node.clone()), ..Pod::clone(&placement.pod) };
         let pod = Object::Pod(Rc::new(pod));
-        self.queue.move_all(ClusterEvent::AssignedPodDelete, Some(&pod), None, except, ctx.now(), &self.profile);
+        let others = |pod: &Pod| Some(pod.meta.uid) != except;
+        self.queue.move_all(ClusterEvent::AssignedPodDelete, Some(&pod), None, &others, ctx.now(), &self.profiles);
     }
 
     /// A plugin said no to the chosen node, or failed.
@@ -223,7 +226,7 @@ impl Scheduler {
         ctx: &mut dyn Context<ApiMessage>,
     ) {
         if !status.is_rejected() {
-            let name = self.profile.plugin(plugin).name();
+            let name = self.profiles.at(queued.profile).plugin(plugin).name();
             return self.failed(queued, format!("running {point} plugin \"{name}\": {}", status.message()), ctx);
         }
         let diagnosis = Diagnosis {

@@ -74,10 +74,9 @@ impl Compiled {
     /// A rejection that preemption may change does not keep the other plugins from looking at the pod; of several such the
     /// last one counts (kube-scheduler, `RunPreFilterPlugins`).
     fn pre_filter(&mut self, profile: &Profile, pod: &Pod, cluster: &Cluster) {
-        for (plugin, asked, _) in profile.at(Point::Filter) {
+        let mut made: Vec<(usize, PreFilter)> = Vec::new();
+        for (plugin, asked, _) in profile.at(Point::PreFilter) {
             match asked.pre_filter(pod, cluster) {
-                PreFilter::Nothing => {}
-                PreFilter::Skip => self.skipped_filters.push(plugin),
                 PreFilter::Reject(status) => {
                     let is_final = status.code != Code::Unschedulable;
                     self.rejected = Some((plugin, status));
@@ -85,15 +84,23 @@ impl Compiled {
                         return;
                     }
                 }
-                PreFilter::Filter { nodes, filter } => {
-                    self.filters.push((plugin, filter));
-                    if let Some(nodes) = nodes
-                        && !self.restrict(plugin, nodes)
-                    {
+                PreFilter::Filter { nodes: Some(nodes), filter } => {
+                    made.push((plugin, PreFilter::Filter { nodes: None, filter }));
+                    if !self.restrict(plugin, nodes) {
                         self.rejected = Some((plugin, self.nothing_left(profile)));
                         return;
                     }
                 }
+                said => made.push((plugin, said)),
+            }
+        }
+        for (plugin, asked, _) in profile.at(Point::Filter) {
+            let said = made.iter().position(|(other, _)| *other == plugin).map(|place| made.swap_remove(place).1);
+            // One that is not asked before all others compiles the pod only now, and can no longer turn it away as a whole.
+            match said.unwrap_or_else(|| asked.pre_filter(pod, cluster)) {
+                PreFilter::Filter { filter, .. } => self.filters.push((plugin, filter)),
+                PreFilter::Skip => self.skipped_filters.push(plugin),
+                PreFilter::Nothing | PreFilter::Reject(_) => {}
             }
         }
     }

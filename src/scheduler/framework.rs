@@ -94,6 +94,27 @@ pub enum Point {
     PostBind,
 }
 
+impl Point {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them, in their order.
+    pub const ALL: [Point; 12] = [
+        Point::PreEnqueue,
+        Point::QueueSort,
+        Point::PreFilter,
+        Point::Filter,
+        Point::PostFilter,
+        Point::PreScore,
+        Point::Score,
+        Point::Reserve,
+        Point::Permit,
+        Point::PreBind,
+        Point::Bind,
+        Point::PostBind,
+    ];
+}
+
 /// A set of plugins, by their places in the profile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PluginSet(u64);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::cluster::Cluster;
 use super::event::{ClusterEvent, node_changes, pod_changes};
-use super::profile::Profile;
+use super::profile::Profiles;
 use super::queue::Queue;
 use crate::api::node::Node;
 use crate::api::object::Object;
@@ -15,7 +15,7 @@ use crate::engine::time::SimTime;
 
 /// The parts of a scheduler that change with what it sees.
 pub(super) struct Observer<'a> {
-    pub(super) profile: &'a Profile,
+    pub(super) profiles: &'a Profiles,
     pub(super) cluster: &'a mut Cluster,
     pub(super) queue: &'a mut Queue,
     pub(super) now: SimTime,
@@ -53,7 +53,7 @@ impl Observer<'_> {
             Object::Pod(pod) if pod.is_terminal() => {}
             Object::Pod(pod) if pod.node.is_some() => self.pod_on_node(object, pod),
             Object::Pod(pod) if self.is_responsible(pod) => {
-                self.queue.add(pod.clone(), self.now, self.cause, self.profile);
+                self.queue.add(pod.clone(), self.now, self.cause, self.profiles);
             }
             Object::Node(node) => {
                 self.cluster.set_node(node.clone());
@@ -94,10 +94,10 @@ impl Observer<'_> {
             return;
         }
         let events = pod_changes(before, pod);
-        self.queue.update(old, pod, &events, self.now, self.cause, self.profile);
+        self.queue.update(old, pod, &events, self.now, self.cause, self.profiles);
         let nominated = &before.status.nominated_node;
         if nominated.is_some() && *nominated != pod.status.nominated_node {
-            self.wake(ClusterEvent::AssignedPodDelete, Some(old), None);
+            self.room_was_kept(old, before);
         }
     }
 
@@ -110,7 +110,7 @@ impl Observer<'_> {
             if self.cluster.is_assumed(pod.meta.uid) {
                 self.assumed_pod_deleted(pod);
             } else if pod.status.nominated_node.is_some() {
-                self.wake(ClusterEvent::AssignedPodDelete, Some(old), None);
+                self.room_was_kept(old, pod);
             }
         }
     }
@@ -131,11 +131,17 @@ impl Observer<'_> {
     }
 
     fn wake(&mut self, event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) {
-        self.queue.move_all(event, old, new, None, self.now, self.profile);
+        self.queue.move_all(event, old, new, &|_| true, self.now, self.profiles);
+    }
+
+    /// The room that was kept for a nominated pod is free for pods that had to leave it: those of no higher priority
+    /// (kube-scheduler, `getLEPriorityPreCheck`).
+    fn room_was_kept(&mut self, old: &Object, pod: &Pod) {
+        let yields = |other: &Pod| other.spec.priority <= pod.spec.priority;
+        self.queue.move_all(ClusterEvent::AssignedPodDelete, Some(old), None, &yields, self.now, self.profiles);
     }
 
     fn is_responsible(&self, pod: &Pod) -> bool {
-        let named = pod.spec.full.scheduler_name.as_deref().unwrap_or("default-scheduler");
-        self.profile.scheduler_name == *named
+        self.profiles.place_for(pod).is_some()
     }
 }
