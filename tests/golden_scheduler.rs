@@ -31,7 +31,9 @@ fn differences(place: &str, expected: &Value, said: &Value, found: &mut Vec<Stri
                 differences(&format!("{place}.{key}"), &of(expected), &of(said), found);
             }
         }
-        (Value::Array(expected), Value::Array(said)) if expected.len() == said.len() && !place.ends_with(".reasons") => {
+        (Value::Array(expected), Value::Array(said))
+            if expected.len() == said.len() && !place.ends_with(".reasons") =>
+        {
             for (index, (expected, said)) in expected.iter().zip(said).enumerate() {
                 differences(&format!("{place}[{index}]"), expected, said, found);
             }
@@ -72,7 +74,12 @@ fn every_case_is_decided_as_the_real_scheduler_decided_it() {
             }
             if !found.is_empty() {
                 wrong_in_file += 1;
-                let _ = writeln!(report, "{name}: {} differences\n  {}", found.len(), found[..found.len().min(6)].join("\n  "));
+                let _ = writeln!(
+                    report,
+                    "{name}: {} differences\n  {}",
+                    found.len(),
+                    found[..found.len().min(6)].join("\n  ")
+                );
             }
         }
         if wrong_in_file > 0 {

@@ -120,7 +120,8 @@ fn less_of(profile: &Profile, snapshot: &Snapshot, pod: &Pod, resource: Name) ->
     let wanted = amount(&pod.spec.requests, &resource);
     let missing = |free: i64| (wanted > 0 && free >= 0 && free < wanted).then(|| wanted - free);
     let nodes = snapshot.cluster.nodes();
-    let free = nodes.map(|node| amount(node.allocatable(), &resource).saturating_sub(amount(&node.requested, &resource)));
+    let free =
+        nodes.map(|node| amount(node.allocatable(), &resource).saturating_sub(amount(&node.requested, &resource)));
     let reductions: Vec<i64> = free.filter_map(missing).collect::<BTreeSet<i64>>().into_iter().collect();
     let reduced = |by: i64| {
         with_spec(pod, |spec| {
@@ -164,9 +165,8 @@ fn tolerations(profile: &Profile, snapshot: &Snapshot, pod: &Pod) -> Vec<Advice>
             taints.entry(words(taint)).or_insert_with(|| (taint.clone(), 0)).1 += 1;
         }
     }
-    let tolerant = |toleration: core::Toleration| {
-        with_full(pod, |full| full.tolerations.get_or_insert_default().push(toleration))
-    };
+    let tolerant =
+        |toleration: core::Toleration| with_full(pod, |full| full.tolerations.get_or_insert_default().push(toleration));
     let mut all = Vec::new();
     for (words, (taint, tainted)) in taints {
         let nodes = tolerant(core::Toleration {
@@ -226,7 +226,9 @@ fn demands_of(full: &core::PodSpec) -> Vec<Demand> {
     }
     let affinity = full.affinity.as_ref();
     if affinity.is_some_and(|one| {
-        one.node_affinity.as_ref().is_some_and(|node| node.required_during_scheduling_ignored_during_execution.is_some())
+        one.node_affinity
+            .as_ref()
+            .is_some_and(|node| node.required_during_scheduling_ignored_during_execution.is_some())
     }) {
         all.push((
             "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution".to_owned(),

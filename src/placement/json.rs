@@ -1,9 +1,12 @@
 //! An [`Evaluation`] as JSON: the form in which the cases of the real scheduler are recorded. Keys whose value would be empty,
 //! false or zero are left out; maps are keyed by the names of nodes.
 
+use std::rc::Rc;
+
 use serde_json::{Map, Value, json};
 
-use crate::scheduler::evaluate::{Evaluation, NodeOutcome, PluginScores, Said};
+use crate::api::pod::Pod;
+use crate::scheduler::evaluate::{Evaluation, NodeOutcome, PluginScores, Preemption, Said};
 use crate::scheduler::framework::{Code, Status};
 
 /// A code as kube-scheduler calls it.
@@ -53,6 +56,7 @@ pub fn evaluation(evaluation: &Evaluation) -> Map<String, Value> {
     if let Some(diagnosis) = &evaluation.diagnosis {
         put("message", diagnosis.message().into());
     }
+    put("preemption", evaluation.preemption.as_ref().map(preemption).unwrap_or_default());
     all
 }
 
@@ -117,6 +121,28 @@ fn rejections(evaluation: &Evaluation) -> Value {
     };
     let nodes = evaluation.nodes.iter().filter(|node| !node.rejections.is_empty());
     Value::Object(nodes.map(|node| (node.node.to_string(), codes(&node.rejections).into())).collect())
+}
+
+fn preemption(preemption: &Preemption) -> Value {
+    let mut all = Map::from_iter([("code".to_owned(), code(preemption.code).into())]);
+    let mut put = |key: &str, value: Value| {
+        if !is_nothing(&value) {
+            all.insert(key.to_owned(), value);
+        }
+    };
+    put("eligible", preemption.is_eligible.into());
+    put("message", preemption.message.as_str().into());
+    let candidates = preemption.candidates.iter().map(|(node, candidate)| {
+        let name = |pod: &Rc<Pod>| format!("{}/{}", pod.meta.namespace, pod.meta.name);
+        let victims: Vec<String> = candidate.victims.iter().map(name).collect();
+        (node.to_string(), json!({"victims": victims, "numPDBViolations": candidate.violations}))
+    });
+    put("candidates", Value::Object(candidates.collect()));
+    put("nominatedNodeAnyOf", preemption.best.iter().map(|node| node.as_str()).collect());
+    let refused = preemption.refused.iter();
+    let refused = refused.map(|(node, who, status)| (node.to_string(), said(who.as_ref().map(|who| who.name), status)));
+    put("notCandidates", Value::Object(refused.collect()));
+    Value::Object(all)
 }
 
 fn scores(evaluation: &Evaluation, scores: &PluginScores) -> (String, Value) {

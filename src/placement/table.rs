@@ -91,7 +91,11 @@ fn headline(decision: &Decision) -> String {
     }
     let (fit, all) = (evaluation.feasible.len(), evaluation.nodes.len());
     let Some(node) = &decision.chosen else {
-        return if all == 1 { format!("{pod} does not fit the only node") } else { format!("{pod} fits none of {all} nodes") };
+        return if all == 1 {
+            format!("{pod} does not fit the only node")
+        } else {
+            format!("{pod} fits none of {all} nodes")
+        };
     };
     let why = match (fit, evaluation.best.len()) {
         (1, _) => format!("the only one that it fits, of {all}"),
@@ -262,7 +266,10 @@ impl Table {
         };
         let height = self.headings.iter().map(Vec::len).max().unwrap_or(0);
         for at in 0..height {
-            let words = self.headings.iter().map(|heading| (at + heading.len()).checked_sub(height).map_or("", |at| &heading[at]));
+            let words = self
+                .headings
+                .iter()
+                .map(|heading| (at + heading.len()).checked_sub(height).map_or("", |at| &heading[at]));
             line(&mut words.into_iter());
         }
         for row in shown {

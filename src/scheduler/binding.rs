@@ -177,7 +177,10 @@ impl Scheduler {
             }
             (None, Stage::Bind { .. }) => {
                 self.record_success(queued.profile, &placement, ctx);
-                self.profiles.at(queued.profile).at(Point::PostBind).for_each(|(_, plugin, _)| plugin.post_bind(&placement));
+                self.profiles
+                    .at(queued.profile)
+                    .at(Point::PostBind)
+                    .for_each(|(_, plugin, _)| plugin.post_bind(&placement));
             }
             (Some(failure), Stage::PreBind { plugin, .. }) => {
                 self.binding_failed(queued, &placement, plugin, "PreBind", failure, ctx);

@@ -9,6 +9,7 @@
 //! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`: the picture of the cluster that it decides on
 //! - `queue`: which pod is next
+//! - `record`: what is kept of each decision, if anybody wants to know
 //!
 //! A scheduling cycle takes time; one follows the other. What it decides is done at its end: the pod is assumed to be on its
 //! node, and the binding is under way while the next cycle runs. A crash is to drop the [`Scheduler`] and to build it anew.
@@ -36,6 +37,7 @@ pub mod profile;
 #[cfg(test)]
 mod properties;
 pub mod queue;
+pub mod record;
 pub mod registry;
 #[cfg(test)]
 mod testing;
@@ -53,6 +55,7 @@ use self::configuration::ProfileConfiguration;
 use self::profile::{Handle, Profile, Profiles, WrongProfile};
 use self::queue::back_off::BackOff;
 use self::queue::{Queue, Queued};
+use self::record::{Decided, Verdict};
 use crate::api::kind::Kind;
 use crate::api::meta::Epoch;
 use crate::api::name::Name;
@@ -91,6 +94,8 @@ pub struct Scheduler {
     cluster: Cluster,
     queue: Queue,
     running: Option<Cycle>,
+    /// The decisions since they were last taken, if anybody wants to know.
+    decisions: Option<Vec<Decided>>,
     bindings: BTreeMap<u64, Binding>,
     next_binding: u64,
     wake: Option<(SimTime, TimerId)>,
@@ -159,10 +164,8 @@ impl Scheduler {
             let controller = profile.scheduler_name.clone();
             SeriesRecorder::new(number, events, controller, &config.host, config.epoch, stream)
         };
-        let back_offs = BackOff {
-            first: config.configuration.initial_back_off,
-            longest: config.configuration.longest_back_off,
-        };
+        let back_offs =
+            BackOff { first: config.configuration.initial_back_off, longest: config.configuration.longest_back_off };
         let percentage = config.configuration.percentage_of_nodes_to_score;
         Scheduler {
             informers: Informers::new(own, scopes, config.seed, &config.name),
@@ -177,6 +180,7 @@ impl Scheduler {
             cluster: Cluster::default(),
             queue: Queue::new(config.epoch, back_offs),
             running: None,
+            decisions: config.records_decisions.then(Vec::new),
             bindings: BTreeMap::new(),
             next_binding: 0,
             wake: None,
@@ -199,6 +203,11 @@ impl Scheduler {
     /// How many pods wait for a node, are being scheduled or are being bound.
     pub fn backlog(&self) -> usize {
         self.queue.len() + self.bindings.len() + usize::from(self.running.is_some())
+    }
+
+    /// The decisions since this was last called; none unless [`Config::records_decisions`].
+    pub fn take_decisions(&mut self) -> Vec<Decided> {
+        self.decisions.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The queue.
@@ -304,6 +313,10 @@ impl Scheduler {
     fn end_cycle(&mut self, ctx: &mut dyn Context<ApiMessage>) {
         let Some(Cycle { queued, outcome }) = self.running.take() else { return };
         let here = ctx.cause();
+        if let Some(decisions) = &mut self.decisions {
+            let verdict = Verdict::new(&outcome, self.profiles.at(queued.profile));
+            decisions.push(Decided::new(&queued.pod, queued.attempts, ctx.now(), queued.cause, verdict));
+        }
         ctx.set_cause(queued.cause);
         match outcome {
             Outcome::Node(chosen) => self.assume_and_bind(queued, chosen.node, ctx),

@@ -3,7 +3,16 @@
 //! This is the reference. It keeps nothing between two pods, samples no nodes and draws no lot: it tells everything that
 //! kube-scheduler would decide on, and what all its choices are among. [`Algorithm`](super::algorithm::Algorithm) must come to
 //! the same, only faster.
+//!
+//! - this file: filtering and scoring
+//! - `post_filter`: what preemption would do
 
+mod post_filter;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+pub use self::post_filter::Preemption;
 use super::cluster::Cluster;
 use super::diagnosis::{Diagnosis, Verdict};
 use super::framework::{Code, NodeFilter, Normalization, PluginSet, Point, PreFilter, PreScore, Status};
@@ -45,6 +54,8 @@ pub struct Evaluation {
     pub best: Vec<usize>,
     /// Why no node fits, if none does. PostFilter was not asked.
     pub diagnosis: Option<Diagnosis>,
+    /// What PostFilter does, if no node fits.
+    pub preemption: Option<Preemption>,
 }
 
 /// What came of all PreFilter plugins.
@@ -131,7 +142,7 @@ impl NodeVerdict {
 
 impl Evaluation {
     /// Asks all plugins about a pod. The cluster must have been refreshed.
-    pub fn new(profile: &Profile, cluster: &Cluster, pod: &Pod) -> Self {
+    pub fn new(profile: &Profile, cluster: &Cluster, pod: &Rc<Pod>) -> Self {
         let mut evaluation = Evaluation::default();
         if let Some(place) = profile.gate(pod, None) {
             let plugin = profile.plugin(place);
@@ -142,6 +153,8 @@ impl Evaluation {
         evaluation.filter(profile, cluster, pod, &filters);
         if evaluation.feasible.is_empty() {
             evaluation.diagnosis = Some(evaluation.diagnose(profile));
+            let codes = evaluation.codes(cluster);
+            evaluation.preemption = post_filter::run(profile, pod, cluster, &codes);
         } else {
             evaluation.score(profile, cluster, pod);
             evaluation.choose(pod);
@@ -153,8 +166,8 @@ impl Evaluation {
     /// plugins from looking at the pod; of several such the last one counts (kube-scheduler, `RunPreFilterPlugins`).
     fn pre_filter(&mut self, profile: &Profile, cluster: &Cluster, pod: &Pod) -> Vec<(usize, Box<dyn NodeFilter>)> {
         let result = &mut self.pre_filter;
-        let mut filters = Vec::new();
-        for (place, plugin, _) in profile.at(Point::Filter) {
+        let mut filters: BTreeMap<usize, Box<dyn NodeFilter>> = BTreeMap::new();
+        for (place, plugin, _) in profile.at(Point::PreFilter) {
             match plugin.pre_filter(pod, cluster) {
                 PreFilter::Nothing => {}
                 PreFilter::Skip => result.skipped.push(plugin.name()),
@@ -167,7 +180,7 @@ impl Evaluation {
                     }
                 }
                 PreFilter::Filter { nodes, filter } => {
-                    filters.push((place, filter));
+                    filters.insert(place, filter);
                     let Some(nodes) = nodes else { continue };
                     if !result.restrict(place, nodes) {
                         let status = result.nothing_left(profile);
@@ -178,7 +191,15 @@ impl Evaluation {
             }
         }
         result.skipped.sort_unstable();
-        filters
+        // Filters that need nothing from PreFilter are compiled here all the same.
+        for (place, plugin, _) in
+            profile.at(Point::Filter).filter(|(place, ..)| !profile.is_asked(*place, Point::PreFilter))
+        {
+            if let PreFilter::Filter { filter, .. } = plugin.pre_filter(pod, cluster) {
+                filters.insert(place, filter);
+            }
+        }
+        profile.at(Point::Filter).filter_map(|(place, ..)| Some((place, filters.remove(&place)?))).collect()
     }
 
     fn filter(&mut self, profile: &Profile, cluster: &Cluster, pod: &Pod, filters: &[(usize, Box<dyn NodeFilter>)]) {
@@ -236,6 +257,15 @@ impl Evaluation {
         self.best = equals.map(|(place, _)| *place).collect();
     }
 
+    /// The code of each node, by its place in the cluster's list.
+    fn codes(&self, cluster: &Cluster) -> Vec<Code> {
+        let mut codes = vec![Code::Success; cluster.node_count()];
+        for node in &self.nodes {
+            codes[node.place] = node.status().map_or(Code::Success, |status| status.code);
+        }
+        codes
+    }
+
     fn diagnose(&self, profile: &Profile) -> Diagnosis {
         let mut verdicts: Vec<Verdict> = Vec::new();
         let mut plugins: PluginSet = self.pre_filter.naming.iter().copied().collect();
@@ -282,9 +312,8 @@ pub fn feasible_nodes(profile: &Profile, cluster: &Cluster, pod: &Pod) -> Vec<us
         return Vec::new();
     }
     let nodes = cluster.nodes().enumerate();
-    let named = nodes.filter(|(_, node)| {
-        result.nodes.as_ref().is_none_or(|names| names.binary_search(&node.name).is_ok())
-    });
+    let named =
+        nodes.filter(|(_, node)| result.nodes.as_ref().is_none_or(|names| names.binary_search(&node.name).is_ok()));
     let fitting = named.filter(|(_, node)| first_rejection(profile, cluster, pod, &filters, node).is_none());
     fitting.map(|(place, _)| place).collect()
 }
