@@ -96,7 +96,8 @@ impl Preemptor<'_> {
     }
 
     fn refusal(&self, trial: &Trial, nominated: &[Rc<Pod>]) -> Option<(usize, Status)> {
-        self.compiled.filter_with_nominated(self.pod, &trial.node, nominated, &trial.gone)
+        let who = (self.pod.spec.priority, Some(self.pod.meta.uid));
+        self.compiled.filter_with_nominated(who, &trial.node, nominated, &trial.gone)
     }
 }
 
