@@ -28,7 +28,7 @@ impl Snapshot {
             match object {
                 Object::Node(node) => nodes.push(node),
                 Object::Pod(pod) => pods.push(pod),
-                _ => {}
+                other => snapshot.cluster.set_object(&other),
             }
         }
         nodes.sort_by(|left, right| left.meta.name.cmp(&right.meta.name));
@@ -36,7 +36,13 @@ impl Snapshot {
         for pod in pods.into_iter().filter(|pod| !pod.is_terminal()) {
             match pod.node.clone() {
                 Some(node) => snapshot.cluster.see_pod(&pod, &node),
-                None => snapshot.pending.push(pod),
+                None => {
+                    // Room that was made for a pod is not for others.
+                    if let Some(node) = pod.status.nominated_node.clone() {
+                        snapshot.cluster.nominate(&pod, &node);
+                    }
+                    snapshot.pending.push(pod);
+                }
             }
         }
         snapshot.cluster.refresh();
@@ -47,6 +53,7 @@ impl Snapshot {
     pub fn bind(&mut self, pod: &Rc<Pod>, node: &Name) {
         let mut bound = Pod::clone(pod);
         bound.node = Some(node.clone());
+        self.cluster.withdraw(pod.meta.uid);
         self.cluster.see_pod(&Rc::new(bound), node);
         self.cluster.refresh();
     }

@@ -1,16 +1,17 @@
 //! What is told of a pod: events, and the condition `PodScheduled` where it could not be scheduled
 //! (kube-scheduler, `handleSchedulingFailure`).
 
+use std::rc::Rc;
+
 use super::diagnosis::Diagnosis;
 use super::framework::{Placement, PluginSet};
+use super::preemption::executor::status_patch;
 use super::queue::Queued;
 use super::{Scheduler, Ticket};
 use crate::api::event::{EventType, ObjectReference};
-use crate::api::kind::Kind;
-use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType};
-use crate::apiserver::protocol::{ApiMessage, Operation, Part, Patch, TypedPatch};
+use crate::apiserver::protocol::ApiMessage;
 use crate::client::delivery::Caller;
 use crate::client::series_recorder::SeriesNote;
 use crate::engine::process::Context;
@@ -56,11 +57,24 @@ impl Scheduler {
                 pod = shown.clone();
                 queued.pod = pod.clone();
                 self.queue.put_back(queued, ctx.now(), &self.profiles);
+                // The next cycle must know of it before the API does.
+                self.nominate(&pod, nominated.as_ref());
             }
-            _ => self.queue.done(pod.meta.uid),
+            _ => {
+                self.queue.done(pod.meta.uid);
+                self.cluster.withdraw(pod.meta.uid);
+            }
         }
         self.record_failure(profile, &pod, cut(message.clone()), ctx);
         self.write_condition(&pod, reason, message.into(), nominated, ctx);
+    }
+
+    /// Nominates a pod to a node, or takes its nomination back; if nothing is said, it stays as the pod's status has it.
+    fn nominate(&mut self, pod: &Rc<Pod>, nominated: Option<&Name>) {
+        match nominated.or(pod.status.nominated_node.as_ref()) {
+            Some(node) if !node.is_empty() => self.cluster.nominate(pod, node),
+            _ => self.cluster.withdraw(pod.meta.uid),
+        }
     }
 
     /// Writes the condition, unless the pod has it already.
@@ -88,13 +102,7 @@ impl Scheduler {
         if old == Some(&condition) && nominated_node.is_none() {
             return;
         }
-        let patch = TypedPatch::PodConditions { uid: pod.meta.uid, conditions: vec![condition], nominated_node };
-        let operation = Operation::Patch {
-            key: ObjectKey::new(Kind::Pod, pod.meta.namespace.clone(), pod.meta.name.clone()),
-            patch: Patch::Typed(Box::new(patch)),
-            part: Part::Status,
-            dry_run: false,
-        };
+        let operation = status_patch(pod, vec![condition], nominated_node);
         self.client.request(self.clientset, Caller::Process(Ticket::Condition), operation, ctx);
     }
 

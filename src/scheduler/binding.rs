@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::diagnosis::{Diagnosis, Verdict};
 use super::event::ClusterEvent;
 use super::framework::{Permit, Placement, PluginSet, Point, Status};
+use super::preemption::executor::status_patch;
 use super::queue::Queued;
 use super::{PERMIT, Scheduler, Ticket};
 use crate::api::meta::Uid;
@@ -44,6 +45,7 @@ impl Scheduler {
             let place = format!("pod {uid}({}/{})", meta.namespace, meta.name);
             return self.failed(queued, format!("{place} is in the cache, so can't be assumed"), ctx);
         }
+        self.cluster.withdraw(pod.meta.uid);
         let placement = Placement { pod, node };
         if let Some((plugin, status)) = self.reserve(queued.profile, &placement) {
             self.unreserve(queued.profile, &placement);
@@ -87,11 +89,12 @@ impl Scheduler {
         let number = self.next_binding;
         match wait {
             Some((plugin, time)) => {
+                self.announce(&placement, ctx);
                 let timer = ctx.set_timer(ctx.now() + time, PERMIT + number);
                 let stage = Stage::Waiting { plugin, time, timer };
                 self.bindings.insert(number, Binding { queued, placement, stage });
             }
-            None => self.pre_bind(number, queued, placement, ctx),
+            None => self.pre_bind(number, queued, placement, false, ctx),
         }
     }
 
@@ -105,7 +108,7 @@ impl Scheduler {
         if let Some(Binding { queued, placement, stage: Stage::Waiting { timer, .. } }) = self.bindings.remove(&number)
         {
             ctx.cancel_timer(timer);
-            self.pre_bind(number, queued, placement, ctx);
+            self.pre_bind(number, queued, placement, true, ctx);
         }
         true
     }
@@ -125,14 +128,80 @@ impl Scheduler {
         self.room_is_free(&placement, Some(uid), ctx);
     }
 
+    /// Lets others know where a pod goes whose binding takes time (kube-scheduler, `NominatedNodeNameForExpectation`).
+    fn announce(&mut self, placement: &Placement, ctx: &mut dyn Context<ApiMessage>) {
+        let Placement { pod, node } = placement;
+        if pod.status.nominated_node.as_ref() != Some(node) {
+            let operation = status_patch(pod, Vec::new(), Some(node.clone()));
+            self.client.request(self.clientset, Caller::Process(Ticket::Condition), operation, ctx);
+        }
+    }
+
+    /// A pod that waits for a permit is being deleted.
+    pub(super) fn waiting_pod_deleted(&mut self, pod: Uid, ctx: &mut dyn Context<ApiMessage>) {
+        let Some(number) = self.binding_of(pod) else { return };
+        match self.bindings.remove(&number) {
+            Some(Binding { queued, placement, stage: Stage::Waiting { plugin, timer, .. } }) => {
+                ctx.cancel_timer(timer);
+                self.unreserve(queued.profile, &placement);
+                self.turned_down(queued, plugin, "Permit", Status::unschedulable(Name::of("removed")), ctx);
+                self.room_is_free(&placement, Some(pod), ctx);
+            }
+            Some(binding) => {
+                self.bindings.insert(number, binding);
+            }
+            None => {}
+        }
+    }
+
+    /// Gives up the binding of a pod for which a more important one needs the room, if it is not being written already; the
+    /// pod is tried again. False if there is no such binding.
+    pub(super) fn take_back_binding(&mut self, pod: Uid, ctx: &mut dyn Context<ApiMessage>) -> bool {
+        let Some(number) = self.binding_of(pod) else { return false };
+        let Some(Binding { queued, placement, stage }) = self.bindings.remove(&number) else { return false };
+        let text = match stage {
+            Stage::Waiting { timer, .. } => {
+                ctx.cancel_timer(timer);
+                "waiting on permit for pod: preempted".to_owned()
+            }
+            Stage::PreBind { plugin, .. } => {
+                let name = self.profiles.at(queued.profile).plugin(plugin).name();
+                format!("running PreBind plugin \"{name}\": context canceled")
+            }
+            stage @ Stage::Bind { .. } => {
+                self.bindings.insert(number, Binding { queued, placement, stage });
+                return false;
+            }
+        };
+        self.unreserve(queued.profile, &placement);
+        self.room_is_free(&placement, None, ctx);
+        self.failed(queued, text, ctx);
+        true
+    }
+
+    fn binding_of(&self, pod: Uid) -> Option<u64> {
+        let mut bindings = self.bindings.iter();
+        bindings.find(|(_, binding)| binding.placement.pod.meta.uid == pod).map(|(number, _)| *number)
+    }
+
     /// From here on a failure is an error and no rejection, so nothing needs to be kept for the pod any more.
-    fn pre_bind(&mut self, number: u64, queued: Box<Queued>, placement: Placement, ctx: &mut dyn Context<ApiMessage>) {
+    fn pre_bind(
+        &mut self,
+        number: u64,
+        queued: Box<Queued>,
+        placement: Placement,
+        was_announced: bool,
+        ctx: &mut dyn Context<ApiMessage>,
+    ) {
         self.queue.done(queued.pod.meta.uid);
         let profile = self.profiles.at(queued.profile);
         let asked = profile.at(Point::PreBind).flat_map(|(place, plugin, _)| {
             plugin.pre_bind(&placement).into_iter().map(move |operation| (place, operation))
         });
-        let rest = asked.collect();
+        let rest: VecDeque<(usize, Operation)> = asked.collect();
+        if !rest.is_empty() && !was_announced {
+            self.announce(&placement, ctx);
+        }
         self.go_on(number, queued, placement, rest, ctx);
     }
 

@@ -9,10 +9,13 @@ use std::rc::Rc;
 use super::images::Images;
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
+use super::objects::Objects;
+use super::preemption::budgets::Budgets;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::node::Node;
-use crate::api::pod::{Pod, PodSpec};
+use crate::api::object::Object;
+use crate::api::pod::Pod;
 use crate::engine::hash::Map;
 
 /// No place in the list of nodes.
@@ -35,6 +38,10 @@ pub struct Cluster {
     list_is_stale: bool,
     pods: Map<Uid, Placed>,
     images: Images,
+    objects: Objects,
+    budgets: Budgets,
+    /// The nodes to which pods are nominated.
+    nominations: Map<Uid, Name>,
     /// Slots that changed since the last [`Cluster::refresh`].
     dirty: Vec<u32>,
 }
@@ -43,12 +50,16 @@ struct Slot {
     info: NodeInfo,
     /// The place in the list.
     place: u32,
+    /// Pods that are to come here once others have gone.
+    nominated: Vec<Rc<Pod>>,
+    /// Another number after each change of a pod that is here or nominated, also of such as no filter and no score depends on.
+    pods_version: u64,
     is_dirty: bool,
 }
 
 /// A pod that is on a node or assumed to be.
 struct Placed {
-    spec: Rc<PodSpec>,
+    pod: Rc<Pod>,
     slot: u32,
     assumed: bool,
 }
@@ -96,9 +107,80 @@ impl Cluster {
         Some(self.slots[placed.slot as usize].info.name.clone())
     }
 
+    /// A pod that is on a node or assumed to be.
+    pub fn pod(&self, pod: Uid) -> Option<&Rc<Pod>> {
+        Some(&self.pods.get(&pod)?.pod)
+    }
+
     /// How many pods are on nodes or assumed to be.
     pub fn pod_count(&self) -> usize {
         self.pods.len()
+    }
+
+    /// Another number after each change of a pod that is on a node or nominated to it, its status included.
+    pub fn pods_version(&self, place: usize) -> u64 {
+        self.slots[self.list[place] as usize].pods_version
+    }
+
+    /// The pods that are nominated to a node, in the order of their nomination.
+    pub fn nominated_at(&self, place: usize) -> &[Rc<Pod>] {
+        &self.slots[self.list[place] as usize].nominated
+    }
+
+    /// The pods that are nominated to a node.
+    pub fn nominated_to(&self, node: &str) -> &[Rc<Pod>] {
+        self.by_name.get(node).map_or(&[], |slot| &self.slots[*slot as usize].nominated)
+    }
+
+    /// The node to which a pod is nominated.
+    pub fn nomination_of(&self, pod: Uid) -> Option<&Name> {
+        self.nominations.get(&pod)
+    }
+
+    /// Nominates a pod to a node, which pods of no higher priority then count as taken by it; in place of an older nomination.
+    pub fn nominate(&mut self, pod: &Rc<Pod>, node: &Name) {
+        self.withdraw(pod.meta.uid);
+        let slot = self.slot(node);
+        self.slots[slot as usize].nominated.push(pod.clone());
+        self.nominations.insert(pod.meta.uid, node.clone());
+        self.touch(slot);
+        self.pods_changed(slot);
+    }
+
+    /// Takes a nomination back.
+    pub fn withdraw(&mut self, pod: Uid) {
+        let Some(node) = self.nominations.remove(&pod) else { return };
+        let Some(&slot) = self.by_name.get(&node) else { return };
+        self.slots[slot as usize].nominated.retain(|nominated| nominated.meta.uid != pod);
+        self.touch(slot);
+        self.pods_changed(slot);
+        self.release_if_unused(slot);
+    }
+
+    /// The disruption budgets.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
+    /// Objects of other kinds that plugins look at.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Takes in a version of an object that is neither a node nor a pod.
+    pub fn set_object(&mut self, object: &Object) {
+        if let Object::PodDisruptionBudget(budget) = object {
+            self.budgets.set(budget);
+        }
+        self.objects.set(object);
+    }
+
+    /// Takes in that an object is gone that is neither a node nor a pod.
+    pub fn remove_object(&mut self, object: &Object) {
+        if let Object::PodDisruptionBudget(budget) = object {
+            self.budgets.remove(budget);
+        }
+        self.objects.remove(object);
     }
 
     /// Brings the list and the image counts up to date. To be called before the cluster is read in a cycle.
@@ -155,7 +237,7 @@ impl Cluster {
     }
 
     /// Assumes that a pod is on a node; false if it is known to be on one already.
-    pub fn assume(&mut self, pod: &Pod, node: &Name) -> bool {
+    pub fn assume(&mut self, pod: &Rc<Pod>, node: &Name) -> bool {
         if self.pods.contains_key(&pod.meta.uid) {
             return false;
         }
@@ -171,12 +253,14 @@ impl Cluster {
     }
 
     /// Takes in that a pod is on a node. What the node shows of images is brought up to date with every version of its pods.
-    pub fn see_pod(&mut self, pod: &Pod, node: &Name) {
+    pub fn see_pod(&mut self, pod: &Rc<Pod>, node: &Name) {
         let slot = self.by_name.get(node).copied();
         match self.pods.get_mut(&pod.meta.uid) {
-            Some(placed) if Some(placed.slot) == slot && Rc::ptr_eq(&placed.spec, &pod.spec) => {
-                placed.assumed = false;
+            Some(placed) if Some(placed.slot) == slot && Rc::ptr_eq(&placed.pod.spec, &pod.spec) => {
+                (placed.assumed, placed.pod) = (false, pod.clone());
                 let slot = placed.slot;
+                self.slots[slot as usize].info.replace(pod);
+                self.pods_changed(slot);
                 self.mark_dirty(slot);
             }
             Some(_) => {
@@ -190,18 +274,20 @@ impl Cluster {
     /// Takes a pod off its node; true if it was on one.
     pub fn remove_pod(&mut self, pod: Uid) -> bool {
         let Some(placed) = self.pods.remove(&pod) else { return false };
-        self.slots[placed.slot as usize].info.remove(&placed.spec);
+        self.slots[placed.slot as usize].info.remove(pod);
         self.touch(placed.slot);
+        self.pods_changed(placed.slot);
         self.mark_dirty(placed.slot);
         self.release_if_unused(placed.slot);
         true
     }
 
-    fn place(&mut self, pod: &Pod, node: &Name, assumed: bool) {
+    fn place(&mut self, pod: &Rc<Pod>, node: &Name, assumed: bool) {
         let slot = self.slot(node);
-        self.slots[slot as usize].info.add(&pod.spec);
-        self.pods.insert(pod.meta.uid, Placed { spec: pod.spec.clone(), slot, assumed });
+        self.slots[slot as usize].info.add(pod);
+        self.pods.insert(pod.meta.uid, Placed { pod: pod.clone(), slot, assumed });
         self.touch(slot);
+        self.pods_changed(slot);
         self.mark_dirty(slot);
     }
 
@@ -210,7 +296,13 @@ impl Cluster {
         if let Some(number) = self.by_name.get(node) {
             return *number;
         }
-        let slot = Slot { info: NodeInfo::new(node.clone()), place: NOWHERE, is_dirty: false };
+        let slot = Slot {
+            info: NodeInfo::new(node.clone()),
+            place: NOWHERE,
+            nominated: Vec::new(),
+            pods_version: self.last_version,
+            is_dirty: false,
+        };
         let number = match self.free.pop() {
             Some(number) => {
                 // The slot may still be in line to be refreshed.
@@ -228,11 +320,16 @@ impl Cluster {
     }
 
     fn release_if_unused(&mut self, number: u32) {
-        let info = &self.slots[number as usize].info;
-        if info.node.is_none() && info.pods == 0 {
+        let Slot { info, nominated, .. } = &self.slots[number as usize];
+        if info.node.is_none() && info.pods.is_empty() && nominated.is_empty() {
             self.by_name.remove(&info.name);
             self.free.push(number);
         }
+    }
+
+    fn pods_changed(&mut self, number: u32) {
+        self.last_version += 1;
+        self.slots[number as usize].pods_version = self.last_version;
     }
 
     fn touch(&mut self, number: u32) {

@@ -5,13 +5,16 @@
 
 use std::rc::Rc;
 
+use super::class::Compiled;
 use super::cluster::Cluster;
 use super::event::{ClusterEvent, EventKinds, Hint};
 use super::node_info::NodeInfo;
+use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::Operation;
+use crate::engine::random::Stream;
 use crate::engine::time::SimDuration;
 
 /// The highest score that a plugin gives after normalization (`MaxNodeScore`); the lowest is zero.
@@ -212,6 +215,12 @@ impl PreFilter {
 pub trait NodeFilter {
     /// The verdict on a node.
     fn filter(&self, node: &NodeInfo) -> Status;
+
+    /// The verdict on a node as it would be with some pods more and some fewer on it; `node` has them and lacks them already.
+    /// Whoever looks at other pods than the node's has to take them into account (kube-scheduler, `PreFilterExtensions`).
+    fn filter_if(&self, node: &NodeInfo, _added: &[Rc<Pod>], _removed: &[Rc<Pod>]) -> Status {
+        self.filter(node)
+    }
 }
 
 /// What PreScore says.
@@ -231,6 +240,11 @@ pub trait NodeScore {
     fn normalization(&self) -> Normalization {
         Normalization::None
     }
+
+    /// Brings the raw scores of all feasible nodes to the scale.
+    fn normalize(&self, _nodes: &[&NodeInfo], scores: &mut [i64]) {
+        self.normalization().apply_all(scores);
+    }
 }
 
 /// How raw scores are brought to a scale.
@@ -242,6 +256,8 @@ pub enum Normalization {
     Highest,
     /// The same turned round; if the highest is zero, all are [`MAX_SCORE`].
     HighestReversed,
+    /// In a way of the plugin's own: [`NodeScore::normalize`] says.
+    Own,
 }
 
 impl Normalization {
@@ -249,12 +265,18 @@ impl Normalization {
     #[inline]
     pub fn apply(self, raw: i64, highest: i64) -> i64 {
         match self {
-            Normalization::None => raw,
+            Normalization::None | Normalization::Own => raw,
             Normalization::Highest if highest == 0 => raw,
             Normalization::HighestReversed if highest == 0 => MAX_SCORE,
             Normalization::Highest => MAX_SCORE * raw / highest,
             Normalization::HighestReversed => MAX_SCORE - MAX_SCORE * raw / highest,
         }
+    }
+
+    /// Brings all raw scores to the scale.
+    pub fn apply_all(self, scores: &mut [i64]) {
+        let highest = scores.iter().copied().max().unwrap_or(0);
+        scores.iter_mut().for_each(|score| *score = self.apply(*score, highest));
     }
 }
 
@@ -265,6 +287,23 @@ pub struct PostFilter {
     pub status: Status,
     /// The node that is to be nominated; the empty name takes a nomination back.
     pub nominated_node: Option<Name>,
+    /// The pods that have to go from it, the most important first.
+    pub victims: Vec<Uid>,
+}
+
+/// A cycle in which a pod fitted no node, as PostFilter sees it.
+pub struct Failed<'a> {
+    /// The pod.
+    pub pod: &'a Rc<Pod>,
+    /// The nodes.
+    pub cluster: &'a Cluster,
+    /// What the plugins compiled out of the pod.
+    pub compiled: &'a Compiled,
+    /// What the filters said of each node.
+    pub codes: &'a NodeCodes,
+    /// True if what the filters say of a node is the same for all pods of the specification while the node is unchanged
+    /// ([`Validity::Node`]).
+    pub is_kept: bool,
 }
 
 /// What the filters said of each node, by its place in the cluster's list.
@@ -320,12 +359,13 @@ pub trait Plugin {
     }
 
     /// Tries to make room for a pod that fits nowhere.
-    fn post_filter(&self, _pod: &Pod, _cluster: &Cluster, _nodes: &NodeCodes) -> PostFilter {
+    fn post_filter(&self, _failed: &Failed<'_>, _chance: &mut Stream) -> PostFilter {
         PostFilter::default()
     }
 
-    /// Looks at a pod before feasible nodes are scored.
-    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster) -> PreScore {
+    /// Looks at a pod before feasible nodes are scored. A plugin whose scores are kept ([`Validity::Node`]) is not told which
+    /// nodes these are.
+    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         PreScore::Skip
     }
 

@@ -7,8 +7,9 @@
 //! - `configuration`, `arguments`: the files in which users say so
 //! - `algorithm`, `class`, `diagnosis`: filters and scores nodes, and says why none fits
 //! - `evaluate`: the same in full and plainly, as the reference
-//! - `cluster`, `node_info`, `node_tree`, `images`: the picture of the cluster that it decides on
+//! - `cluster`, `node_info`, `node_tree`, `images`, `objects`: the picture of the cluster that it decides on
 //! - `queue`: which pod is next
+//! - `preemption`: who has to go for a more important pod
 //! - `record`: what is kept of each decision, if anybody wants to know
 //!
 //! A scheduling cycle takes time; one follows the other. What it decides is done at its end: the pod is assumed to be on its
@@ -31,8 +32,10 @@ mod golden;
 pub mod images;
 pub mod node_info;
 pub mod node_tree;
+pub mod objects;
 mod observe;
 pub mod plugins;
+pub mod preemption;
 pub mod profile;
 #[cfg(test)]
 mod properties;
@@ -45,7 +48,6 @@ mod testing;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use self::algorithm::{Algorithm, Outcome};
 use self::binding::Binding;
@@ -53,13 +55,13 @@ use self::cluster::Cluster;
 pub use self::config::Config;
 use self::configuration::ProfileConfiguration;
 use self::profile::{Handle, Profile, Profiles, WrongProfile};
+use self::preemption::executor::{Evictions, Telling};
 use self::queue::back_off::BackOff;
 use self::queue::{Queue, Queued};
 use self::record::{Decided, Verdict};
 use crate::api::kind::Kind;
 use crate::api::meta::Epoch;
 use crate::api::name::Name;
-use crate::api::pod::Pod;
 use crate::apiserver::protocol::{ApiMessage, FieldTest, Scope};
 use crate::client::cache::Cache;
 use crate::client::controller::Change;
@@ -98,6 +100,7 @@ pub struct Scheduler {
     decisions: Option<Vec<Decided>>,
     bindings: BTreeMap<u64, Binding>,
     next_binding: u64,
+    evictions: Evictions,
     wake: Option<(SimTime, TimerId)>,
 }
 
@@ -108,6 +111,8 @@ enum Ticket {
     Bind(u64),
     /// The status of a pod that could not be scheduled; nothing depends on it.
     Condition,
+    /// A step of the preemption with this number.
+    Preemption(u64, Telling),
 }
 
 /// A scheduling cycle that is under way.
@@ -156,8 +161,10 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let scopes = vec![Scope::all(Kind::Node), unfinished_pods()];
+        let others = [Kind::Namespace, Kind::Service, Kind::ReplicaSet, Kind::PodDisruptionBudget].map(Scope::all);
+        let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
+        let preemption = config.seed.stream(&config.name, "preemption");
         let recorder = |(number, profile): (u16, &Profile)| {
             let purpose = if number == 0 { "event-retry".to_owned() } else { format!("event-retry-{number}") };
             let stream = config.seed.stream(&config.name, &purpose);
@@ -176,13 +183,14 @@ impl Scheduler {
             epoch: config.epoch,
             cycle: config.cycle,
             profiles,
-            algorithm: Algorithm::new(percentage, tie_break),
+            algorithm: Algorithm::new(percentage, tie_break).with_preemption_stream(preemption),
             cluster: Cluster::default(),
             queue: Queue::new(config.epoch, back_offs),
             running: None,
             decisions: config.records_decisions.then(Vec::new),
             bindings: BTreeMap::new(),
             next_binding: 0,
+            evictions: Evictions::new(handle.preempting),
             wake: None,
         }
     }
@@ -252,6 +260,9 @@ impl Scheduler {
             (Caller::Process(Ticket::Bind(number)), Delivery::Answered { result, .. }) => {
                 self.binding_answered(number, result.err(), ctx);
             }
+            (Caller::Process(Ticket::Preemption(number, telling)), Delivery::Answered { result, .. }) => {
+                self.told(number, telling, result.err(), ctx);
+            }
             // What could not be written about a pod is written at the next attempt.
             (Caller::Process(Ticket::Condition), Delivery::Answered { .. }) => {}
             // Only informers watch.
@@ -262,10 +273,15 @@ impl Scheduler {
     /// Lets an informer take news, and looks at what changed.
     fn inform(&mut self, delivery: Delivery<Ticket>, ctx: &mut dyn Context<ApiMessage>) {
         let (now, cause) = (ctx.now(), ctx.cause());
-        let Scheduler { profiles, cluster, queue, .. } = self;
-        let mut observer = observe::Observer { profiles, cluster, queue, now, cause };
+        let Scheduler { profiles, cluster, queue, evictions, .. } = self;
+        let (preempting, mut unwanted) = (evictions.ongoing(), Vec::new());
+        let mut observer =
+            observe::Observer { profiles, cluster, queue, preempting, unwanted: &mut unwanted, now, cause };
         let mut listener = |change: Change<'_>, _: &Cache| observer.observe(change);
         self.informers.deliver(delivery, &mut self.client, &mut self.objects, ctx, &mut listener);
+        for pod in unwanted {
+            self.waiting_pod_deleted(pod, ctx);
+        }
     }
 
     /// Begins a cycle if none runs and a pod waits.
@@ -320,7 +336,10 @@ impl Scheduler {
         ctx.set_cause(queued.cause);
         match outcome {
             Outcome::Node(chosen) => self.assume_and_bind(queued, chosen.node, ctx),
-            Outcome::Unschedulable(diagnosis) => self.rejected(queued, &diagnosis, ctx),
+            Outcome::Unschedulable(diagnosis) => {
+                self.preempt(&queued, &diagnosis, ctx);
+                self.rejected(queued, &diagnosis, ctx);
+            }
         }
         ctx.set_cause(here);
     }

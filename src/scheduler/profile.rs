@@ -4,6 +4,7 @@
 use super::configuration::ProfileConfiguration;
 use super::event::ClusterEvent;
 use super::framework::{Plugin, PluginSet, Point};
+use super::preemption::ongoing::Ongoing;
 use super::registry::Registry;
 use crate::api::name::Name;
 use crate::api::pod::Pod;
@@ -13,7 +14,10 @@ const MAX_TOTAL_SCORE: i64 = i64::MAX;
 
 /// What the plugins of one scheduler share.
 #[derive(Clone, Default)]
-pub struct Handle {}
+pub struct Handle {
+    /// Whose victims are being told to go.
+    pub preempting: Ongoing,
+}
 
 /// The plugins for the pods of a scheduler name.
 pub struct Profile {

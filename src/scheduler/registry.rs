@@ -37,7 +37,7 @@ pub struct Registry {
 /// Kubernetes' own plugins. To add one is to add its file and its line here.
 const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, WrongArguments>)] = &[
     ("DefaultBinder", |_, _| Ok(Box::new(DefaultBinder))),
-    ("DefaultPreemption", |_, _| Ok(Box::new(DefaultPreemption))),
+    ("DefaultPreemption", |arguments, handle| Ok(Box::new(DefaultPreemption::new(arguments, handle)))),
     ("DynamicResources", |_, _| Ok(Box::new(DynamicResources))),
     ("ImageLocality", |_, _| Ok(Box::new(ImageLocality))),
     ("NodeAffinity", |arguments, _| Ok(Box::new(NodeAffinity::new(arguments)))),

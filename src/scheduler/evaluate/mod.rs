@@ -212,7 +212,7 @@ impl Evaluation {
             } else if named.is_some_and(|names| names.binary_search(&info.name).is_err()) {
                 NodeOutcome::Excluded(self.pre_filter.others(profile))
             } else {
-                first_rejection(profile, cluster, pod, filters, info).map_or(NodeOutcome::Fits, NodeOutcome::Rejected)
+                first_rejection(profile, cluster, pod, filters, place).map_or(NodeOutcome::Fits, NodeOutcome::Rejected)
             };
             let asked = !matches!(outcome, NodeOutcome::NotAsked(_));
             let rejections = if asked { rejections(profile, filters, info) } else { Vec::new() };
@@ -227,14 +227,15 @@ impl Evaluation {
         let infos: Vec<&NodeInfo> = self.feasible.iter().map(|place| cluster.at(self.nodes[*place].place)).collect();
         self.totals = vec![0; infos.len()];
         for (place, plugin, weight) in profile.at(Point::Score) {
-            let PreScore::Score(score) = plugin.pre_score(pod, cluster) else {
+            let PreScore::Score(score) = plugin.pre_score(pod, cluster, &infos) else {
                 self.skipped_scores.push(plugin.name());
                 continue;
             };
             let raw: Vec<i64> = infos.iter().map(|info| score.score(info)).collect();
             let normalized = (score.normalization() != Normalization::None).then(|| {
-                let highest = raw.iter().copied().max().unwrap_or(0);
-                raw.iter().map(|raw| score.normalization().apply(*raw, highest)).collect()
+                let mut normalized = raw.clone();
+                score.normalize(&infos, &mut normalized);
+                normalized
             });
             let scores = PluginScores { plugin: place, name: plugin.name(), weight, raw, normalized };
             for (at, total) in self.totals.iter_mut().enumerate() {
@@ -314,7 +315,7 @@ pub fn feasible_nodes(profile: &Profile, cluster: &Cluster, pod: &Pod) -> Vec<us
     let nodes = cluster.nodes().enumerate();
     let named =
         nodes.filter(|(_, node)| result.nodes.as_ref().is_none_or(|names| names.binary_search(&node.name).is_ok()));
-    let fitting = named.filter(|(_, node)| first_rejection(profile, cluster, pod, &filters, node).is_none());
+    let fitting = named.filter(|(place, _)| first_rejection(profile, cluster, pod, &filters, *place).is_none());
     fitting.map(|(place, _)| place).collect()
 }
 
@@ -350,23 +351,38 @@ impl PreFilterResult {
     }
 }
 
-/// The first filter that rejects a node.
+/// The first filter that rejects a node. A pod must fit both with and without the pods that are nominated to the node and go first:
+/// they may come, and they may not (kube-scheduler, `RunFilterPluginsWithNominatedPods`).
 fn first_rejection(
     profile: &Profile,
-    _cluster: &Cluster,
-    _pod: &Pod,
+    cluster: &Cluster,
+    pod: &Pod,
     filters: &[(usize, Box<dyn NodeFilter>)],
-    node: &NodeInfo,
+    place: usize,
 ) -> Option<Said> {
-    filters.iter().find_map(|(place, filter)| rejection(profile, *place, filter.as_ref(), node))
+    let node = cluster.at(place);
+    let goes_first = |other: &&Rc<Pod>| other.spec.priority >= pod.spec.priority && other.meta.uid != pod.meta.uid;
+    let nominated: Vec<Rc<Pod>> = cluster.nominated_at(place).iter().filter(goes_first).cloned().collect();
+    let first = |said: &dyn Fn(&dyn NodeFilter) -> Status| {
+        filters.iter().find_map(|(plugin, filter)| rejection(profile, *plugin, said(filter.as_ref())))
+    };
+    if !nominated.is_empty() {
+        let mut with = node.clone();
+        nominated.iter().for_each(|pod| with.add(pod));
+        let rejected = first(&|filter| filter.filter_if(&with, &nominated, &[]));
+        if rejected.is_some() {
+            return rejected;
+        }
+    }
+    first(&|filter| filter.filter(node))
 }
 
 /// Every filter that rejects a node.
 fn rejections(profile: &Profile, filters: &[(usize, Box<dyn NodeFilter>)], node: &NodeInfo) -> Vec<Said> {
-    filters.iter().filter_map(|(place, filter)| rejection(profile, *place, filter.as_ref(), node)).collect()
+    let all = filters.iter();
+    all.filter_map(|(plugin, filter)| rejection(profile, *plugin, filter.filter(node))).collect()
 }
 
-fn rejection(profile: &Profile, plugin: usize, filter: &dyn NodeFilter, node: &NodeInfo) -> Option<Said> {
-    let status = filter.filter(node);
+fn rejection(profile: &Profile, plugin: usize, status: Status) -> Option<Said> {
     (!status.is_success()).then(|| Said { plugin, name: profile.plugin(plugin).name(), status })
 }

@@ -45,7 +45,7 @@ impl Plugin for BalancedAllocation {
     }
 
     /// Pods that request nothing would otherwise gather on one node (kube-scheduler, `isBestEffortPod`).
-    fn pre_score(&self, pod: &Pod, _cluster: &Cluster) -> PreScore {
+    fn pre_score(&self, pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         let wanted: Vec<i64> = self.resources.iter().map(|resource| resource.of(&pod.spec.requests)).collect();
         if wanted.iter().all(|wanted| *wanted == 0) {
             return PreScore::Skip;

@@ -100,7 +100,7 @@ impl Plugin for Fit {
         PreFilter::all(Compiled { spec: pod.spec.clone(), lacking })
     }
 
-    fn pre_score(&self, pod: &Pod, _cluster: &Cluster) -> PreScore {
+    fn pre_score(&self, pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         let wanted = self.scoring.resources.iter().map(|resource| resource.of(&pod.spec.scoring_requests));
         PreScore::Score(Box::new(Score { scoring: self.scoring.clone(), wanted: wanted.collect() }))
     }
@@ -110,7 +110,7 @@ impl NodeFilter for Compiled {
     fn filter(&self, node: &NodeInfo) -> Status {
         let (wanted, has, used) = (&self.spec.requests, node.allocatable(), &node.requested);
         let mut status = Status::SUCCESS;
-        if i64::from(node.pods) + 1 > has.pods {
+        if node.pods.len() as i64 + 1 > has.pods {
             refuse(&mut status, Name::of("Too many pods"), false);
         }
         let mut check = |wanted: i64, has: i64, used: i64, reason: &Name| {

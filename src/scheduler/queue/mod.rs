@@ -159,6 +159,11 @@ impl Queue {
         self.pods.contains_key(&pod) || self.in_flight.contains(pod)
     }
 
+    /// True while a pod is being scheduled.
+    pub fn is_in_flight(&self, pod: Uid) -> bool {
+        self.in_flight.contains(pod)
+    }
+
     /// Takes a new pod in; does nothing with one that no profile is for.
     pub fn add(&mut self, pod: Rc<Pod>, now: SimTime, cause: Cause, profiles: &Profiles) {
         self.take(pod.meta.uid);
