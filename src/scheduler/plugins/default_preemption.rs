@@ -14,7 +14,7 @@ use crate::scheduler::diagnosis::Verdict as Said;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
 use crate::scheduler::framework::{Code, Failed, NodeCodes, Plugin, Point, PostFilter, Status};
 use crate::scheduler::preemption::choice;
-use crate::scheduler::preemption::dry_run::{DryRun, Preemptor, Verdict, dry_run};
+use crate::scheduler::preemption::dry_run::{DryRun, Preemptor, Refusal, Verdict, dry_run};
 use crate::scheduler::preemption::ongoing::Ongoing;
 use crate::scheduler::profile::Handle;
 
@@ -79,9 +79,9 @@ impl DefaultPreemption {
     }
 
     /// What is said if preemption helps nowhere.
-    pub fn message(refused: &[(usize, Status)], nodes: usize) -> String {
+    pub fn message(refused: &[Refusal], nodes: usize) -> String {
         let mut verdicts: Vec<Said> = Vec::new();
-        for (_, status) in refused {
+        for Refusal { status, .. } in refused {
             match verdicts.iter_mut().find(|said| said.status == *status) {
                 Some(said) => said.nodes += 1,
                 None => verdicts.push(Said { plugin: 0, status: status.clone(), nodes: 1 }),
@@ -168,7 +168,7 @@ impl Plugin for DefaultPreemption {
         let found = self.look(failed, &potential, offset);
         let best = choice::best(&found.candidates);
         let Some(first) = best.first() else {
-            if let Some((_, status)) = found.refused.iter().find(|(_, status)| status.code == Code::Error) {
+            if let Some(Refusal { status, .. }) = found.refused.iter().find(|refusal| refusal.status.code == Code::Error) {
                 let status = Status { code: status.code, reasons: vec![format!("preemption: {}", status.message()).into()] };
                 return PostFilter { status, ..PostFilter::default() };
             }

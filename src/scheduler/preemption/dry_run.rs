@@ -8,7 +8,7 @@ use crate::api::name::Name;
 use crate::api::pod::Pod;
 use crate::scheduler::class::Compiled;
 use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::Status;
+use crate::scheduler::framework::{Code, Status};
 use crate::scheduler::node_info::NodeInfo;
 
 const NO_VICTIMS: Name = Name::of("No preemption victims found for incoming pod");
@@ -43,7 +43,18 @@ pub enum Verdict {
     /// The pod would fit.
     Helps(Candidate),
     /// It would not, even if all less important pods were gone.
-    DoesNot(Status),
+    DoesNot(Refusal),
+}
+
+/// Why a node would not do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The node's place in the cluster's list.
+    pub place: usize,
+    /// The plugin that still rejects it, by its place in the profile; none if it has no less important pods.
+    pub plugin: Option<usize>,
+    /// What is said.
+    pub status: Status,
 }
 
 /// What came of looking at nodes.
@@ -52,7 +63,7 @@ pub struct DryRun {
     /// Those that would do: first those without broken budgets.
     pub candidates: Vec<Candidate>,
     /// What is said of those that would not.
-    pub refused: Vec<(usize, Status)>,
+    pub refused: Vec<Refusal>,
 }
 
 impl Preemptor<'_> {
@@ -63,12 +74,12 @@ impl Preemptor<'_> {
         let mut potential: Vec<Rc<Pod>> =
             node.pods.iter().filter(|pod| pod.spec.priority < priority).cloned().collect();
         if potential.is_empty() {
-            return Verdict::DoesNot(Status::unresolvable(NO_VICTIMS));
+            return Verdict::DoesNot(Refusal { place, plugin: None, status: Status::unresolvable(NO_VICTIMS) });
         }
         let mut trial = Trial::new(node, &potential);
         let nominated = self.cluster.nominated_at(place);
-        if let Some((_, status)) = self.refusal(&trial, nominated) {
-            return Verdict::DoesNot(status);
+        if let Some((plugin, status)) = self.refusal(&trial, nominated) {
+            return Verdict::DoesNot(Refusal { place, plugin: Some(plugin), status });
         }
         sort_by_importance(&mut potential);
         let protected = self.cluster.budgets().violated_by(&potential);
@@ -86,9 +97,9 @@ impl Preemptor<'_> {
         }
         if victims.is_empty() {
             let name = &node.name;
-            let code = crate::scheduler::framework::Code::Error;
             let reasons = vec![format!("expected at least one victim pod on node \"{name}\"").into()];
-            return Verdict::DoesNot(Status { code, reasons });
+            let status = Status { code: Code::Error, reasons };
+            return Verdict::DoesNot(Refusal { place, plugin: None, status });
         }
         sort_by_importance(&mut victims);
         let cost = cost(&victims, violations);
@@ -131,8 +142,8 @@ pub fn dry_run(potential: &[usize], offset: usize, wanted: usize, mut look_at: i
     for index in 0..potential.len() {
         let place = potential[(offset + index) % potential.len()];
         match look_at(place) {
-            Verdict::DoesNot(status) => {
-                refused.push((place, status));
+            Verdict::DoesNot(refusal) => {
+                refused.push(refusal);
                 continue;
             }
             Verdict::Helps(candidate) => {
