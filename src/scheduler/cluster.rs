@@ -9,10 +9,12 @@ use std::rc::Rc;
 use super::images::Images;
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
+use super::objects::Objects;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::node::Node;
-use crate::api::pod::{Pod, PodSpec};
+use crate::api::object::Object;
+use crate::api::pod::Pod;
 use crate::engine::hash::Map;
 
 /// No place in the list of nodes.
@@ -35,6 +37,7 @@ pub struct Cluster {
     list_is_stale: bool,
     pods: Map<Uid, Placed>,
     images: Images,
+    objects: Objects,
     /// Slots that changed since the last [`Cluster::refresh`].
     dirty: Vec<u32>,
 }
@@ -48,7 +51,7 @@ struct Slot {
 
 /// A pod that is on a node or assumed to be.
 struct Placed {
-    spec: Rc<PodSpec>,
+    pod: Rc<Pod>,
     slot: u32,
     assumed: bool,
 }
@@ -96,9 +99,29 @@ impl Cluster {
         Some(self.slots[placed.slot as usize].info.name.clone())
     }
 
+    /// A pod that is on a node or assumed to be.
+    pub fn pod(&self, pod: Uid) -> Option<&Rc<Pod>> {
+        Some(&self.pods.get(&pod)?.pod)
+    }
+
     /// How many pods are on nodes or assumed to be.
     pub fn pod_count(&self) -> usize {
         self.pods.len()
+    }
+
+    /// Objects of other kinds that plugins look at.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Takes in a version of an object that is neither a node nor a pod.
+    pub fn set_object(&mut self, object: &Object) {
+        self.objects.set(object);
+    }
+
+    /// Takes in that an object is gone that is neither a node nor a pod.
+    pub fn remove_object(&mut self, object: &Object) {
+        self.objects.remove(object);
     }
 
     /// Brings the list and the image counts up to date. To be called before the cluster is read in a cycle.
@@ -155,7 +178,7 @@ impl Cluster {
     }
 
     /// Assumes that a pod is on a node; false if it is known to be on one already.
-    pub fn assume(&mut self, pod: &Pod, node: &Name) -> bool {
+    pub fn assume(&mut self, pod: &Rc<Pod>, node: &Name) -> bool {
         if self.pods.contains_key(&pod.meta.uid) {
             return false;
         }
@@ -171,12 +194,13 @@ impl Cluster {
     }
 
     /// Takes in that a pod is on a node. What the node shows of images is brought up to date with every version of its pods.
-    pub fn see_pod(&mut self, pod: &Pod, node: &Name) {
+    pub fn see_pod(&mut self, pod: &Rc<Pod>, node: &Name) {
         let slot = self.by_name.get(node).copied();
         match self.pods.get_mut(&pod.meta.uid) {
-            Some(placed) if Some(placed.slot) == slot && Rc::ptr_eq(&placed.spec, &pod.spec) => {
-                placed.assumed = false;
+            Some(placed) if Some(placed.slot) == slot && Rc::ptr_eq(&placed.pod.spec, &pod.spec) => {
+                (placed.assumed, placed.pod) = (false, pod.clone());
                 let slot = placed.slot;
+                self.slots[slot as usize].info.replace(pod);
                 self.mark_dirty(slot);
             }
             Some(_) => {
@@ -190,17 +214,17 @@ impl Cluster {
     /// Takes a pod off its node; true if it was on one.
     pub fn remove_pod(&mut self, pod: Uid) -> bool {
         let Some(placed) = self.pods.remove(&pod) else { return false };
-        self.slots[placed.slot as usize].info.remove(&placed.spec);
+        self.slots[placed.slot as usize].info.remove(pod);
         self.touch(placed.slot);
         self.mark_dirty(placed.slot);
         self.release_if_unused(placed.slot);
         true
     }
 
-    fn place(&mut self, pod: &Pod, node: &Name, assumed: bool) {
+    fn place(&mut self, pod: &Rc<Pod>, node: &Name, assumed: bool) {
         let slot = self.slot(node);
-        self.slots[slot as usize].info.add(&pod.spec);
-        self.pods.insert(pod.meta.uid, Placed { spec: pod.spec.clone(), slot, assumed });
+        self.slots[slot as usize].info.add(pod);
+        self.pods.insert(pod.meta.uid, Placed { pod: pod.clone(), slot, assumed });
         self.touch(slot);
         self.mark_dirty(slot);
     }
@@ -229,7 +253,7 @@ impl Cluster {
 
     fn release_if_unused(&mut self, number: u32) {
         let info = &self.slots[number as usize].info;
-        if info.node.is_none() && info.pods == 0 {
+        if info.node.is_none() && info.pods.is_empty() {
             self.by_name.remove(&info.name);
             self.free.push(number);
         }

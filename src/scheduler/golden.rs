@@ -13,6 +13,7 @@ use super::algorithm::{Algorithm, Outcome};
 use super::class::Compiled;
 use super::cluster::Cluster;
 use super::framework::{Code, Normalization, Point};
+use super::node_info::NodeInfo;
 use super::profile::Profile;
 use crate::api::kind::Kind;
 use crate::api::meta::Uid;
@@ -42,7 +43,11 @@ fn plugins_say_what_the_real_ones_said() {
             check_gate(&case, &profile, &mut complain);
             continue;
         }
-        let compiled = Compiled::new(&profile, &case.pod, &case.cluster);
+        let mut compiled = Compiled::new(&profile, &case.pod, &case.cluster);
+        let feasible = case.names("feasible");
+        let nodes: Vec<&NodeInfo> =
+            case.cluster.nodes().filter(|node| feasible.contains(&node.name.as_str())).collect();
+        compiled.pre_score(&profile, &case.pod, &case.cluster, &nodes);
         check_pre_filter(&case, &profile, &compiled, &mut complain);
         check_filters(&case, &profile, &compiled, &mut complain);
         check_scores(&case, &profile, &compiled, &mut complain);

@@ -5,7 +5,7 @@
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
 //! - `profile`, `plugins`: which plugins there are
 //! - `algorithm`, `class`, `diagnosis`: filters and scores nodes, and says why none fits
-//! - `cluster`, `node_info`, `node_tree`, `images`: the picture of the cluster that it decides on
+//! - `cluster`, `node_info`, `node_tree`, `images`, `objects`: the picture of the cluster that it decides on
 //! - `queue`: which pod is next
 //!
 //! A scheduling cycle takes time; one follows the other. What it decides is done at its end: the pod is assumed to be on its
@@ -25,6 +25,7 @@ mod golden;
 pub mod images;
 pub mod node_info;
 pub mod node_tree;
+pub mod objects;
 mod observe;
 pub mod plugins;
 pub mod profile;
@@ -118,7 +119,8 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let scopes = vec![Scope::all(Kind::Node), unfinished_pods()];
+        let others = [Kind::Namespace, Kind::Service, Kind::ReplicaSet].map(Scope::all);
+        let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let stream = config.seed.stream(&config.name, "event-retry");
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
         let controller = profile.scheduler_name.clone();

@@ -35,7 +35,7 @@ impl Observer<'_> {
                     (true, true) => {}
                 },
                 (Object::Node(before), Object::Node(node)) => self.node_updated(old, before, new, node),
-                _ => {}
+                _ => self.cluster.set_object(new),
             },
             Change::Deleted(old) => match old {
                 Object::Pod(pod) if !pod.is_terminal() => self.pod_deleted(old, pod),
@@ -43,7 +43,8 @@ impl Observer<'_> {
                     self.wake(ClusterEvent::NodeDelete, Some(old), None);
                     self.cluster.remove_node(&node.meta.name);
                 }
-                _ => {}
+                Object::Pod(_) => {}
+                _ => self.cluster.remove_object(old),
             },
         }
     }
@@ -59,7 +60,8 @@ impl Observer<'_> {
                 self.cluster.set_node(node.clone());
                 self.wake(ClusterEvent::NodeAdd, None, Some(object));
             }
-            _ => {}
+            Object::Pod(_) => {}
+            _ => self.cluster.set_object(object),
         }
     }
 

@@ -59,7 +59,7 @@ impl Plugin for Fit {
         PreFilter::all(Compiled::new(&pod.spec))
     }
 
-    fn pre_score(&self, pod: &Pod, _cluster: &Cluster) -> PreScore {
+    fn pre_score(&self, pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         PreScore::Score(Box::new(Compiled::new(&pod.spec)))
     }
 }
@@ -75,7 +75,7 @@ impl NodeFilter for Compiled {
     fn filter(&self, node: &NodeInfo) -> Status {
         let (wanted, has, used) = (&self.spec.requests, node.allocatable(), &node.requested);
         let mut status = Status::SUCCESS;
-        if i64::from(node.pods) + 1 > has.pods {
+        if node.pods.len() as i64 + 1 > has.pods {
             refuse(&mut status, Name::of("Too many pods"), false);
         }
         let mut check = |wanted: i64, has: i64, used: i64, reason: &Name| {
