@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::class::PodClass;
 use super::cluster::Cluster;
 use super::diagnosis::Diagnosis;
-use super::framework::{Code, Point, Validity};
+use super::framework::{Code, Point};
 use super::profile::Profile;
 use crate::api::name::Name;
 use crate::api::pod::Pod;
@@ -30,6 +30,8 @@ pub struct Algorithm {
     stream: Stream,
     feasible: Vec<u32>,
     totals: Vec<i64>,
+    /// True if nothing is kept.
+    is_plain: bool,
 }
 
 /// What became of a pod.
@@ -56,7 +58,12 @@ impl Algorithm {
     /// An algorithm with a stream of its own for choosing among equals.
     pub fn new(percentage: u32, stream: Stream) -> Self {
         let (feasible, totals) = (Vec::new(), Vec::new());
-        Algorithm { classes: Vec::new(), next_start: 0, percentage, stream, feasible, totals }
+        Algorithm { classes: Vec::new(), next_start: 0, percentage, stream, feasible, totals, is_plain: false }
+    }
+
+    /// An algorithm that keeps nothing and asks all plugins in their plain form: the reference for the other.
+    pub fn plain(percentage: u32, stream: Stream) -> Self {
+        Algorithm { is_plain: true, ..Algorithm::new(percentage, stream) }
     }
 
     /// Chooses a node for a pod. The cluster must have been refreshed.
@@ -66,24 +73,20 @@ impl Algorithm {
         }
         let mut class = self.take_class(profile, pod, cluster);
         let outcome = self.place(profile, pod, &mut class, cluster);
-        if is_kept(profile, pod) {
+        if class.is_kept() {
             self.classes.push(class);
         }
         outcome
     }
 
-    /// Forgets what is kept of pods seen before.
-    #[cfg(test)]
-    pub fn forget_classes(&mut self) {
-        self.classes.clear();
-    }
-
     /// The class of a pod; classes are kept in the order in which they were last used.
     fn take_class(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> PodClass {
-        let known = self.classes.iter().rposition(|class| Rc::ptr_eq(&class.spec, &pod.spec));
-        if let Some(known) = known {
-            let class = self.classes.remove(known);
-            if class.is_current(cluster) && is_kept(profile, pod) {
+        if self.is_plain {
+            return PodClass::plain(profile, pod, cluster);
+        }
+        if let Some(known) = self.classes.iter().rposition(|class| class.is_of(pod)) {
+            let mut class = self.classes.remove(known);
+            if class.catch_up(profile, cluster) {
                 return class;
             }
         }
@@ -113,7 +116,7 @@ impl Algorithm {
             let all = || (0..cluster.node_count()).collect();
             return fits_nowhere(profile, pod, class, &named.unwrap_or_else(all), cluster);
         }
-        let place = self.choose(class);
+        let place = self.choose(profile, pod, class, cluster);
         Outcome::Node(Chosen { node: cluster.at(place).name.clone(), evaluated, feasible: self.feasible.len() })
     }
 
@@ -123,15 +126,9 @@ impl Algorithm {
         let wanted = self.wanted(profile, count);
         let start = self.next_start % count;
         self.feasible.clear();
-        let mut evaluated = 0;
-        for place in (start..count).chain(0..start) {
-            evaluated += 1;
-            if class.fits(place, cluster) {
-                self.feasible.push(place as u32);
-                if self.feasible.len() == wanted {
-                    break;
-                }
-            }
+        let mut evaluated = class.search(start, count, wanted, &mut self.feasible, cluster) - start;
+        if self.feasible.len() < wanted {
+            evaluated += class.search(0, start, wanted, &mut self.feasible, cluster);
         }
         self.next_start = (start + evaluated) % count;
         evaluated
@@ -172,11 +169,11 @@ impl Algorithm {
     }
 
     /// The best of the nodes that fit; one of several equals by a single draw. A single node is not scored.
-    fn choose(&mut self, class: &PodClass) -> usize {
+    fn choose(&mut self, profile: &Profile, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> usize {
         if let [only] = self.feasible.as_slice() {
             return *only as usize;
         }
-        class.score(&self.feasible, &mut self.totals);
+        class.score(profile, pod, &self.feasible, &mut self.totals, cluster);
         let best = self.totals.iter().copied().max().unwrap_or(0);
         let count = self.totals.iter().filter(|total| **total == best).count();
         let chosen = if count > 1 { self.stream.below(count as u64) as usize } else { 0 };
@@ -185,17 +182,10 @@ impl Algorithm {
     }
 }
 
-/// True if what plugins say of the pod holds for all pods of its specification.
-fn is_kept(profile: &Profile, pod: &Pod) -> bool {
-    let points = [Point::Filter, Point::Score];
-    points.into_iter().all(|point| profile.at(point).all(|(_, plugin, _)| plugin.validity(pod) == Validity::Node))
-}
-
 /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, and so does one that is sure
 /// that nothing will; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
 fn fits_nowhere(profile: &Profile, pod: &Pod, class: &PodClass, looked_at: &[usize], cluster: &Cluster) -> Outcome {
-    let mut diagnosis = class.diagnose(looked_at.iter().copied(), profile, cluster);
-    let codes = class.codes(looked_at.iter().copied());
+    let (mut diagnosis, codes) = class.diagnose(looked_at, profile, cluster);
     let mut reasons: Vec<Name> = Vec::new();
     for (_, plugin, _) in profile.at(Point::PostFilter) {
         let said = plugin.post_filter(pod, cluster, &codes);

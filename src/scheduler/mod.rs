@@ -4,8 +4,9 @@
 //!   becomes of a decision) and `account` (what is told of a failure)
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
 //! - `profile`, `plugins`: which plugins there are
-//! - `algorithm`, `class`, `diagnosis`: filters and scores nodes, and says why none fits
+//! - `algorithm`, `compiled`, `class`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`: the picture of the cluster that it decides on
+//! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
 //! - `queue`: which pod is next
 //!
 //! A scheduling cycle takes time; one follows the other. What it decides is done at its end: the pod is assumed to be on its
@@ -14,14 +15,17 @@
 mod account;
 pub mod algorithm;
 mod binding;
+pub mod bits;
 pub mod class;
 pub mod cluster;
+pub mod compiled;
 mod config;
 pub mod diagnosis;
 pub mod event;
 pub mod framework;
 #[cfg(test)]
 mod golden;
+pub mod groups;
 pub mod images;
 pub mod node_info;
 pub mod node_tree;
@@ -32,10 +36,13 @@ pub mod profile;
 #[cfg(test)]
 mod properties;
 pub mod queue;
+mod rejections;
+pub mod terms;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod topology;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -5,9 +5,10 @@ use super::event::ClusterEvent;
 use super::framework::{Plugin, PluginSet, Point};
 use super::plugins::{
     balanced_allocation::BalancedAllocation, default_binder::DefaultBinder, default_preemption::DefaultPreemption,
-    dynamic_resources::DynamicResources, fit::Fit, image_locality::ImageLocality, node_affinity::NodeAffinity,
-    node_name::NodeName, node_ports::NodePorts, node_unschedulable::NodeUnschedulable, priority_sort::PrioritySort,
-    scheduling_gates::SchedulingGates, taint_toleration::TaintToleration,
+    dynamic_resources::DynamicResources, fit::Fit, image_locality::ImageLocality, inter_pod_affinity::InterPodAffinity,
+    node_affinity::NodeAffinity, node_name::NodeName, node_ports::NodePorts, node_unschedulable::NodeUnschedulable,
+    pod_topology_spread::PodTopologySpread, priority_sort::PrioritySort, scheduling_gates::SchedulingGates,
+    taint_toleration::TaintToleration,
 };
 use crate::api::name::Name;
 use crate::api::pod::Pod;
@@ -47,6 +48,8 @@ impl Profile {
             row(Box::<NodeAffinity>::default(), 2),
             row(Box::new(NodePorts), 0),
             row(Box::new(Fit), 1),
+            row(Box::<PodTopologySpread>::default(), 2),
+            row(Box::<InterPodAffinity>::default(), 2),
             row(Box::new(DynamicResources), 0),
             row(Box::new(DefaultPreemption), 0),
             row(Box::new(BalancedAllocation), 1),

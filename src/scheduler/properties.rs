@@ -116,12 +116,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let algorithm = || Algorithm::new(0, Seed(3).stream("scheduler", "tie-break"));
+        let stream = || Seed(3).stream("scheduler", "tie-break");
         Bench {
             profile: Profile::standard(),
             cluster: Cluster::default(),
-            keeping: algorithm(),
-            fresh: algorithm(),
+            keeping: Algorithm::new(0, stream()),
+            fresh: Algorithm::plain(0, stream()),
             pods: Vec::new(),
             specs: specs(),
             next: 0,
@@ -171,7 +171,6 @@ impl Bench {
         (own.spec, own.meta.uid) = (self.specs[spec].clone(), Uid(self.next));
         self.cluster.refresh();
         let outcome = self.keeping.schedule(&self.profile, &pod, &self.cluster);
-        self.fresh.forget_classes();
         let fresh = self.fresh.schedule(&self.profile, &pod, &self.cluster);
         assert_eq!(outcome, fresh, "what is kept changes the result");
         self.check_against_rules(&pod, &outcome);
