@@ -20,6 +20,16 @@ pub enum Kind {
     ServiceAccount,
     PriorityClass,
     ControllerRevision,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    StorageClass,
+    CSINode,
+    CSIDriver,
+    CSIStorageCapacity,
+    VolumeAttachment,
+    PodDisruptionBudget,
+    StatefulSet,
+    ReplicationController,
 }
 
 /// One row of the registry.
@@ -51,6 +61,8 @@ pub struct Row {
     pub storage: &'static str,
     /// How long an object lives, in seconds, if it is not kept for ever.
     pub seconds_to_live: Option<u64>,
+    /// False for kinds of which only the objects are known: other components read them, and nothing does what they ask for.
+    pub is_simulated: bool,
 }
 
 impl Row {
@@ -79,10 +91,11 @@ const PLAIN: Row = Row {
     counts_generation: false,
     storage: "",
     seconds_to_live: None,
+    is_simulated: true,
 };
 
 /// All rows, in the order of [`Kind`].
-pub static REGISTRY: [Row; 15] = [
+pub static REGISTRY: [Row; 25] = [
     Row {
         kind: Kind::Namespace,
         name: "Namespace",
@@ -228,6 +241,115 @@ pub static REGISTRY: [Row; 15] = [
         plural: "controllerrevisions",
         singular: "controllerrevision",
         storage: "controllerrevisions",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::PersistentVolume,
+        name: "PersistentVolume",
+        plural: "persistentvolumes",
+        singular: "persistentvolume",
+        short_names: &["pv"],
+        namespaced: false,
+        has_status: true,
+        storage: "persistentvolumes",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::PersistentVolumeClaim,
+        name: "PersistentVolumeClaim",
+        plural: "persistentvolumeclaims",
+        singular: "persistentvolumeclaim",
+        short_names: &["pvc"],
+        has_status: true,
+        storage: "persistentvolumeclaims",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::StorageClass,
+        name: "StorageClass",
+        group: "storage.k8s.io",
+        plural: "storageclasses",
+        singular: "storageclass",
+        short_names: &["sc"],
+        namespaced: false,
+        storage: "storageclasses",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::CSINode,
+        name: "CSINode",
+        group: "storage.k8s.io",
+        plural: "csinodes",
+        singular: "csinode",
+        namespaced: false,
+        storage: "csinodes",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::CSIDriver,
+        name: "CSIDriver",
+        group: "storage.k8s.io",
+        plural: "csidrivers",
+        singular: "csidriver",
+        namespaced: false,
+        storage: "csidrivers",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::CSIStorageCapacity,
+        name: "CSIStorageCapacity",
+        group: "storage.k8s.io",
+        plural: "csistoragecapacities",
+        singular: "csistoragecapacity",
+        storage: "csistoragecapacities",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::VolumeAttachment,
+        name: "VolumeAttachment",
+        group: "storage.k8s.io",
+        plural: "volumeattachments",
+        singular: "volumeattachment",
+        namespaced: false,
+        has_status: true,
+        storage: "volumeattachments",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::PodDisruptionBudget,
+        name: "PodDisruptionBudget",
+        group: "policy",
+        plural: "poddisruptionbudgets",
+        singular: "poddisruptionbudget",
+        short_names: &["pdb"],
+        has_status: true,
+        counts_generation: true,
+        storage: "poddisruptionbudgets",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::StatefulSet,
+        name: "StatefulSet",
+        group: "apps",
+        plural: "statefulsets",
+        singular: "statefulset",
+        short_names: &["sts"],
+        has_status: true,
+        counts_generation: true,
+        storage: "statefulsets",
+        is_simulated: false,
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::ReplicationController,
+        name: "ReplicationController",
+        plural: "replicationcontrollers",
+        singular: "replicationcontroller",
+        short_names: &["rc"],
+        has_status: true,
+        counts_generation: true,
+        storage: "controllers",
+        is_simulated: false,
         ..PLAIN
     },
 ];

@@ -3,7 +3,7 @@
 //! - `kind`: the registry, one row for each kind
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
-//! - `pod`, `workload`, `node`, `network`, `event`, `plain`: the kinds, compact
+//! - `pod`, `workload`, `node`, `network`, `storage`, `policy`, `event`, `plain`: the kinds, compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
 //! - `defaults`: what the API server adds to objects
 //! - `int_or_string`: numbers that may be percentages
@@ -30,9 +30,11 @@ pub mod object;
 pub mod patch;
 pub mod plain;
 pub mod pod;
+pub mod policy;
 pub mod quantity;
 pub mod resources;
 pub mod selector;
+pub mod storage;
 pub mod strict;
 pub mod time;
 pub mod validation;

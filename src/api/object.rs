@@ -9,7 +9,11 @@ use super::network::{EndpointSlice, Endpoints, Service};
 use super::node::{Lease, Node};
 use super::plain::{ConfigMap, ControllerRevision, Namespace, PriorityClass, Secret, ServiceAccount};
 use super::pod::Pod;
-use super::workload::{Deployment, ReplicaSet};
+use super::policy::PodDisruptionBudget;
+use super::storage::{
+    CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
+};
+use super::workload::{Deployment, ReplicaSet, ReplicationController, StatefulSet};
 
 /// A kind of object as a Rust type.
 pub trait Resource: Sized + Clone + 'static {
@@ -90,6 +94,16 @@ objects!(
     ServiceAccount,
     PriorityClass,
     ControllerRevision,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    StorageClass,
+    CSINode,
+    CSIDriver,
+    CSIStorageCapacity,
+    VolumeAttachment,
+    PodDisruptionBudget,
+    StatefulSet,
+    ReplicationController,
 );
 
 impl Object {

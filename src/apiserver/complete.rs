@@ -31,7 +31,8 @@ pub fn default(object: &mut Object) -> Result<(), Box<Status>> {
     };
     let defaulted = each_kind!(&*object, it => defaulted(it).map_err(failed)?;
         Namespace, Node, Lease, Pod, ReplicaSet, Deployment, Service, EndpointSlice, Endpoints, Event, ConfigMap, Secret,
-        ServiceAccount, PriorityClass, ControllerRevision);
+        ServiceAccount, PriorityClass, ControllerRevision, PersistentVolume, PersistentVolumeClaim, StorageClass, CSINode,
+        CSIDriver, CSIStorageCapacity, VolumeAttachment, PodDisruptionBudget, StatefulSet, ReplicationController);
     if let Some(defaulted) = defaulted {
         *object = defaulted;
     }
@@ -57,7 +58,8 @@ pub fn validate(object: &Object) -> Result<(), Box<Status>> {
     }
     let errors = each_kind!(object, it => it.to_full().validate();
         Namespace, Node, Lease, Pod, ReplicaSet, Deployment, Service, EndpointSlice, Endpoints, Event, ConfigMap, Secret,
-        ServiceAccount, PriorityClass, ControllerRevision);
+        ServiceAccount, PriorityClass, ControllerRevision, PersistentVolume, PersistentVolumeClaim, StorageClass, CSINode,
+        CSIDriver, CSIStorageCapacity, VolumeAttachment, PodDisruptionBudget, StatefulSet, ReplicationController);
     settle(object, &errors)
 }
 
@@ -111,7 +113,17 @@ pub fn update(new: &mut Object, old: &Object) -> Result<(), Box<Status>> {
         Secret,
         ServiceAccount,
         PriorityClass,
-        ControllerRevision
+        ControllerRevision,
+        PersistentVolume,
+        PersistentVolumeClaim,
+        StorageClass,
+        CSINode,
+        CSIDriver,
+        CSIStorageCapacity,
+        VolumeAttachment,
+        PodDisruptionBudget,
+        StatefulSet,
+        ReplicationController
     );
     settle(new, &errors)
 }

@@ -87,6 +87,16 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         (Object::ServiceAccount(old), Object::ServiceAccount(new)) => shared(&old.content, &new.content),
         (Object::PriorityClass(old), Object::PriorityClass(new)) => shared(&old.content, &new.content),
         (Object::ControllerRevision(old), Object::ControllerRevision(new)) => shared(&old.content, &new.content),
+        (Object::PersistentVolume(old), Object::PersistentVolume(new)) => shared(&old.content, &new.content),
+        (Object::PersistentVolumeClaim(old), Object::PersistentVolumeClaim(new)) => shared(&old.content, &new.content),
+        (Object::StorageClass(old), Object::StorageClass(new)) => shared(&old.content, &new.content),
+        (Object::CSINode(old), Object::CSINode(new)) => shared(&old.content, &new.content),
+        (Object::CSIDriver(old), Object::CSIDriver(new)) => shared(&old.content, &new.content),
+        (Object::CSIStorageCapacity(old), Object::CSIStorageCapacity(new)) => shared(&old.content, &new.content),
+        (Object::VolumeAttachment(old), Object::VolumeAttachment(new)) => shared(&old.content, &new.content),
+        (Object::PodDisruptionBudget(old), Object::PodDisruptionBudget(new)) => shared(&old.content, &new.content),
+        (Object::StatefulSet(old), Object::StatefulSet(new)) => shared(&old.content, &new.content),
+        (Object::ReplicationController(old), Object::ReplicationController(new)) => shared(&old.content, &new.content),
         _ => false,
     }
 }

@@ -49,6 +49,12 @@ pub fn of(object: &Object) -> u64 {
         }
         Object::ServiceAccount(_) | Object::PriorityClass(_) => 80,
         Object::ControllerRevision(_) => 600,
+        Object::PersistentVolume(_) | Object::PersistentVolumeClaim(_) => 350,
+        Object::StorageClass(_) | Object::CSIDriver(_) | Object::CSIStorageCapacity(_) => 120,
+        Object::CSINode(node) => 40 + 90 * node.content.spec.drivers.len() as u64,
+        Object::VolumeAttachment(_) => 160,
+        Object::PodDisruptionBudget(_) => 260,
+        Object::StatefulSet(_) | Object::ReplicationController(_) => 900,
     };
     of_meta(object.meta()) + body
 }

@@ -41,6 +41,16 @@ const KINDS: &[Kind] = &[
     Kind::ServiceAccount,
     Kind::PriorityClass,
     Kind::ControllerRevision,
+    Kind::PersistentVolume,
+    Kind::PersistentVolumeClaim,
+    Kind::StorageClass,
+    Kind::CSINode,
+    Kind::CSIDriver,
+    Kind::CSIStorageCapacity,
+    Kind::VolumeAttachment,
+    Kind::PodDisruptionBudget,
+    Kind::StatefulSet,
+    Kind::ReplicationController,
 ];
 
 /// The garbage collector. Its keys are objects of any kind.

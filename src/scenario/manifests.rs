@@ -57,10 +57,11 @@ fn collect(documents: Vec<Document>, namespace: &str) -> Result<Manifests, Vec<P
 
 /// Decodes, defaults and validates one object.
 fn check(document: &Document, namespace: &str) -> Result<Manifest, Vec<Problem>> {
-    let Some(kind) = Kind::of_manifest(&document.api_version, &document.kind) else {
+    let known = Kind::of_manifest(&document.api_version, &document.kind);
+    let Some(kind) = known.filter(|kind| kind.row().is_simulated) else {
         let message = format!("no matches for kind \"{}\" in version \"{}\"", document.kind, document.api_version);
-        let known: Vec<String> =
-            Kind::all().map(|kind| format!("{} ({})", kind.row().name, kind.row().api_version())).collect();
+        let simulated = Kind::all().map(Kind::row).filter(|row| row.is_simulated);
+        let known: Vec<String> = simulated.map(|row| format!("{} ({})", row.name, row.api_version())).collect();
         let expected = format!("expected one of the kinds that are simulated: {}", known.join(", "));
         return Err(vec![document.part.problem("kind", message, Some(expected))]);
     };
@@ -109,6 +110,16 @@ typed!(
     ServiceAccount in plain,
     PriorityClass in plain,
     ControllerRevision in plain,
+    PersistentVolume in storage,
+    PersistentVolumeClaim in storage,
+    StorageClass in storage,
+    CSINode in storage,
+    CSIDriver in storage,
+    CSIStorageCapacity in storage,
+    VolumeAttachment in storage,
+    PodDisruptionBudget in policy,
+    StatefulSet in workload,
+    ReplicationController in workload,
 );
 
 fn full<K: Convert>(part: &Part) -> Result<Object, Vec<Problem>>

@@ -7,6 +7,7 @@ mod network;
 mod node;
 mod plain;
 mod pod;
+mod selected;
 mod spec;
 mod workload;
 
@@ -21,10 +22,14 @@ use super::name::Name;
 use super::object::{Object, Resource};
 use super::plain::{ConfigMap, ControllerRevision, Namespace, PriorityClass, Secret, ServiceAccount};
 use super::pod::{ConditionStatus, Pod};
-use super::workload::{Deployment, ReplicaSet};
+use super::policy::PodDisruptionBudget;
+use super::storage::{
+    CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
+};
+use super::workload::{Deployment, ReplicaSet, ReplicationController, StatefulSet};
 use super::{event::Event, network::EndpointSlice, network::Endpoints, network::Service, node::Lease, node::Node};
 
-pub use meta::{from_label_selector, to_label_selector};
+pub use meta::{from_label_selector, to_label_selector, to_time};
 pub use spec::compile;
 
 /// A kind whose objects can be written as those of the Kubernetes API and read from them.
@@ -101,6 +106,16 @@ convert_all!(
     ServiceAccount,
     PriorityClass,
     ControllerRevision,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    StorageClass,
+    CSINode,
+    CSIDriver,
+    CSIStorageCapacity,
+    VolumeAttachment,
+    PodDisruptionBudget,
+    StatefulSet,
+    ReplicationController,
 );
 
 /// Serializes; the API's types hold nothing that JSON has not.

@@ -2,12 +2,15 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{apps, core, scheduling};
+use k8s_openapi::api::{apps, core, scheduling, storage};
 
 use super::meta::{from_meta, to_meta};
 use super::{Convert, ConvertError, some_unless_empty};
 use crate::api::name::Name;
 use crate::api::plain::{ConfigMap, ControllerRevision, Namespace, PriorityClass, Secret, ServiceAccount};
+use crate::api::storage::{
+    CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
+};
 
 impl Convert for Namespace {
     type Full = core::v1::Namespace;
@@ -63,4 +66,11 @@ kept_as_they_are!(
     ServiceAccount: core::v1::ServiceAccount,
     PriorityClass: scheduling::v1::PriorityClass,
     ControllerRevision: apps::v1::ControllerRevision,
+    PersistentVolume: core::v1::PersistentVolume,
+    PersistentVolumeClaim: core::v1::PersistentVolumeClaim,
+    StorageClass: storage::v1::StorageClass,
+    CSINode: storage::v1::CSINode,
+    CSIDriver: storage::v1::CSIDriver,
+    CSIStorageCapacity: storage::v1::CSIStorageCapacity,
+    VolumeAttachment: storage::v1::VolumeAttachment,
 );

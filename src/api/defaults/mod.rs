@@ -5,8 +5,9 @@
 //!
 //! - `pod`: pods and pod templates
 //! - `container`: containers, probes and resources
-//! - `volume`: volumes
-//! - `workload`: Deployments and ReplicaSets
+//! - `volume`: volumes of pods
+//! - `storage`: volumes, claims, storage classes and CSI drivers as objects
+//! - `workload`: Deployments, ReplicaSets, StatefulSets and ReplicationControllers
 //! - `network`: Services and their endpoints
 //! - `other`: the remaining kinds
 
@@ -14,6 +15,7 @@ mod container;
 mod network;
 mod other;
 mod pod;
+mod storage;
 mod volume;
 mod workload;
 

@@ -3,7 +3,9 @@
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Secret, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::{CSINode, CSIStorageCapacity, VolumeAttachment};
 
 use super::container::resource_list;
 use super::{Defaults, fill, unset};
@@ -60,7 +62,16 @@ macro_rules! no_defaults {
     };
 }
 
-no_defaults!(Lease, Event, ServiceAccount, ControllerRevision);
+no_defaults!(
+    Lease,
+    Event,
+    ServiceAccount,
+    ControllerRevision,
+    CSINode,
+    CSIStorageCapacity,
+    VolumeAttachment,
+    PodDisruptionBudget
+);
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, EmptyDirVolumeSource, ProjectedVolumeSource, Volume};
 
-use super::container::{default_pull_policy, resource_requirements};
+use super::container::default_pull_policy;
 use super::fill;
 
 /// Permissions of files made from objects: 0644.
@@ -37,13 +37,7 @@ pub(super) fn volume(volume: &mut Volume) {
     if let Some(template) = volume.ephemeral.as_mut().and_then(|source| source.volume_claim_template.as_mut()) {
         fill(&mut template.spec.volume_mode, "Filesystem");
         if let Some(resources) = &mut template.spec.resources {
-            let mut both = k8s_openapi::api::core::v1::ResourceRequirements {
-                limits: resources.limits.take(),
-                requests: resources.requests.take(),
-                claims: None,
-            };
-            resource_requirements(&mut both);
-            (resources.limits, resources.requests) = (both.limits, both.requests);
+            super::storage::claim_resources(resources);
         }
     }
 }

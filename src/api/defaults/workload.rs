@@ -1,7 +1,7 @@
-//! Defaults of Deployments and ReplicaSets.
+//! Defaults of Deployments, ReplicaSets, StatefulSets and ReplicationControllers.
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Defaults, fill, pod_template_defaults};
@@ -28,6 +28,49 @@ impl Defaults for ReplicaSet {
     fn set_defaults(&mut self) {
         let Some(spec) = &mut self.spec else { return };
         spec.replicas.get_or_insert(1);
+        if let Some(pods) = &mut spec.template {
+            template(pods);
+        }
+    }
+}
+
+impl Defaults for StatefulSet {
+    fn set_defaults(&mut self) {
+        let Some(spec) = &mut self.spec else { return };
+        fill(&mut spec.pod_management_policy, "OrderedReady");
+        let strategy = spec.update_strategy.get_or_insert_default();
+        if super::unset(&strategy.type_) {
+            strategy.type_ = Some("RollingUpdate".to_owned());
+            strategy.rolling_update.get_or_insert_default();
+        }
+        if strategy.type_.as_deref() == Some("RollingUpdate")
+            && let Some(rolling) = &mut strategy.rolling_update
+        {
+            rolling.partition.get_or_insert(0);
+        }
+        let retention = spec.persistent_volume_claim_retention_policy.get_or_insert_default();
+        fill(&mut retention.when_deleted, "Retain");
+        fill(&mut retention.when_scaled, "Retain");
+        spec.replicas.get_or_insert(1);
+        spec.revision_history_limit.get_or_insert(10);
+        template(&mut spec.template);
+        spec.volume_claim_templates.iter_mut().flatten().for_each(Defaults::set_defaults);
+    }
+}
+
+impl Defaults for ReplicationController {
+    fn set_defaults(&mut self) {
+        let Some(spec) = &mut self.spec else { return };
+        spec.replicas.get_or_insert(1);
+        let labels = spec.template.as_ref().and_then(|template| template.metadata.as_ref()?.labels.clone());
+        if let Some(labels) = labels {
+            if spec.selector.as_ref().is_none_or(|selector| selector.is_empty()) {
+                spec.selector = Some(labels.clone());
+            }
+            if self.metadata.labels.as_ref().is_none_or(|own| own.is_empty()) {
+                self.metadata.labels = Some(labels);
+            }
+        }
         if let Some(pods) = &mut spec.template {
             template(pods);
         }

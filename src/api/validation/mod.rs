@@ -12,8 +12,11 @@
 //! - `resources`: amounts that containers request
 //! - `probe`: probes and lifecycle handlers
 //! - `scheduling`: affinity, tolerations, taints, topology spread
-//! - `volume`: volumes
+//! - `volume`: volumes of pods
+//! - `storage`: volumes, claims, storage classes and what CSI drivers say, as objects
+//! - `policy`: disruption budgets
 //! - `workload`: Deployments, ReplicaSets and their statuses
+//! - `stateful`: StatefulSets and ReplicationControllers
 //! - `service`: Services
 //! - `endpoints`: Endpoints and EndpointSlices
 //! - `other`: the remaining kinds
@@ -25,11 +28,14 @@ pub mod format;
 pub mod metadata;
 mod other;
 mod pod;
+mod policy;
 mod probe;
 mod resources;
 mod scheduling;
 mod selector;
 mod service;
+mod stateful;
+mod storage;
 mod volume;
 mod workload;
 

@@ -82,7 +82,12 @@ fn replica_set_spec(spec: &ReplicaSetSpec, errors: &mut ErrorList) {
     selector_and_template(&spec.selector, &template, &path, errors);
 }
 
-fn selector_and_template(labels: &LabelSelector, template: &PodTemplateSpec, path: &Path<'_>, errors: &mut ErrorList) {
+pub(super) fn selector_and_template(
+    labels: &LabelSelector,
+    template: &PodTemplateSpec,
+    path: &Path<'_>,
+    errors: &mut ErrorList,
+) {
     let place = path.child("selector");
     // The types here cannot tell an absent selector from an empty one; manifests leave it out rather than empty.
     let absent = selector::is_empty(labels);
@@ -139,10 +144,7 @@ fn strategy(strategy: &DeploymentStrategy, path: &Path<'_>, errors: &mut ErrorLi
                 let message = "may not be 0 when `maxSurge` is 0";
                 errors.push(FieldError::invalid(&unavailable_path, BadValue::json(unavailable), message));
             }
-            if matches!(unavailable, IntOrString::String(_)) && number(unavailable) > 100 {
-                let message = "must not be greater than 100%";
-                errors.push(FieldError::invalid(&unavailable_path, BadValue::json(unavailable), message));
-            }
+            not_above_hundred_percent(unavailable, &unavailable_path, errors);
         }
         (_, rolling) => {
             // The original shows its internal struct, whose fields have capitals.
@@ -160,10 +162,16 @@ struct InternalStrategy<'a> {
     rolling_update: Option<&'a RollingUpdateDeployment>,
 }
 
-fn number_or_percent(value: &IntOrString, path: &Path<'_>, errors: &mut ErrorList) {
+pub(super) fn number_or_percent(value: &IntOrString, path: &Path<'_>, errors: &mut ErrorList) {
     match value {
         IntOrString::Int(number) => not_negative((*number).into(), path, errors),
         IntOrString::String(text) => errors.invalid_each(path, text, format::percent(text)),
+    }
+}
+
+pub(super) fn not_above_hundred_percent(value: &IntOrString, path: &Path<'_>, errors: &mut ErrorList) {
+    if matches!(value, IntOrString::String(_)) && number(value) > 100 {
+        errors.push(FieldError::invalid(path, BadValue::json(value), "must not be greater than 100%"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the server does to objects of each kind when they are created and changed: the strategies of the real registry.
 //!
 //! - `meta`: what all kinds have in common
-//! - `pod`, `workload`, `cluster`, `network`: families of kinds
+//! - `pod`, `workload`, `cluster`, `network`, `storage`: families of kinds
 //!
 //! Pure functions of the new object and the stored one.
 
@@ -9,6 +9,7 @@ mod cluster;
 mod meta;
 mod network;
 mod pod;
+mod storage;
 mod workload;
 
 use std::rc::Rc;
@@ -49,6 +50,11 @@ pub fn allows(kind: Kind) -> Allows {
         Kind::Lease => Allows { create_on_update: true, unconditional_update: false, ..plain },
         Kind::Event => Allows { create_on_update: true, propagation: PropagationDefault::Unsupported, ..plain },
         Kind::Endpoints | Kind::Service => Allows { create_on_update: true, ..plain },
+        Kind::CSINode
+        | Kind::CSIDriver
+        | Kind::CSIStorageCapacity
+        | Kind::VolumeAttachment
+        | Kind::PodDisruptionBudget => Allows { unconditional_update: false, ..plain },
         _ => plain,
     }
 }
@@ -68,6 +74,14 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         Object::Deployment(deployment) => Rc::make_mut(deployment).status = Default::default(),
         Object::Namespace(namespace) => cluster::create_namespace(Rc::make_mut(namespace)),
         Object::Service(service) => network::create_service(service),
+        Object::PersistentVolume(volume) => storage::create_volume(Rc::make_mut(volume), now),
+        Object::PersistentVolumeClaim(claim) => storage::create_claim(Rc::make_mut(claim)),
+        Object::VolumeAttachment(attachment) => {
+            Rc::make_mut(&mut Rc::make_mut(attachment).content).status = None;
+        }
+        Object::PodDisruptionBudget(budget) => Rc::make_mut(&mut Rc::make_mut(budget).content).status = None,
+        Object::StatefulSet(set) => Rc::make_mut(&mut Rc::make_mut(set).content).status = None,
+        Object::ReplicationController(it) => Rc::make_mut(&mut Rc::make_mut(it).content).status = None,
         _ => {}
     }
     Ok(())
@@ -99,6 +113,25 @@ pub fn prepare_update(new: &mut Object, old: &Object, part: Part) -> Result<(), 
         (Object::Secret(new), Object::Secret(old)) => cluster::update_secret(new, old)?,
         (Object::ControllerRevision(new), Object::ControllerRevision(old)) => cluster::update_revision(new, old)?,
         (Object::Service(new), Object::Service(old)) => network::update_service(new, old, part)?,
+        (Object::PersistentVolume(new), Object::PersistentVolume(old)) => {
+            storage::update_volume(Rc::make_mut(new), old, part);
+        }
+        (Object::PersistentVolumeClaim(new), Object::PersistentVolumeClaim(old)) => {
+            storage::update_claim(Rc::make_mut(new), old, part);
+        }
+        (Object::CSIDriver(new), Object::CSIDriver(old)) => storage::update_driver(Rc::make_mut(new), old),
+        (Object::VolumeAttachment(new), Object::VolumeAttachment(old)) => {
+            storage::update_attachment(Rc::make_mut(new), old, part);
+        }
+        (Object::PodDisruptionBudget(new), Object::PodDisruptionBudget(old)) => {
+            workload::update_budget(Rc::make_mut(new), old, part);
+        }
+        (Object::StatefulSet(new), Object::StatefulSet(old)) => {
+            workload::update_stateful_set(Rc::make_mut(new), old, part);
+        }
+        (Object::ReplicationController(new), Object::ReplicationController(old)) => {
+            workload::update_replication_controller(Rc::make_mut(new), old, part);
+        }
         (Object::EndpointSlice(new), Object::EndpointSlice(old)) => network::update_slice(Rc::make_mut(new), old)?,
         _ => {}
     }

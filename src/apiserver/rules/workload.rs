@@ -1,11 +1,14 @@
-//! Deployments and ReplicaSets (kubernetes, pkg/registry/apps).
+//! Deployments, ReplicaSets and what else keeps pods running (kubernetes, pkg/registry/apps, core and policy).
+
+use std::rc::Rc;
 
 use crate::api::convert::to_label_selector;
 use crate::api::kind::Kind;
 use crate::api::name::Name;
+use crate::api::policy::PodDisruptionBudget;
 use crate::api::selector::Selector;
 use crate::api::validation::error::{BadValue, ErrorList, FieldError, Path};
-use crate::api::workload::{Deployment, ReplicaSet};
+use crate::api::workload::{Deployment, ReplicaSet, ReplicationController, StatefulSet};
 
 use crate::apiserver::equality;
 use crate::apiserver::protocol::Part;
@@ -42,6 +45,33 @@ pub fn update_deployment(new: &mut Deployment, old: &Deployment, part: Part) -> 
     }
     Ok(())
 }
+
+macro_rules! update_spec_or_status {
+    ($(#[$doc:meta] $name:ident: $kind:ty;)*) => {$(
+        #[$doc]
+        pub fn $name(new: &mut $kind, old: &$kind, part: Part) {
+            let content = Rc::make_mut(&mut new.content);
+            if part == Part::Status {
+                content.spec.clone_from(&old.content.spec);
+                new.selector = old.selector.clone();
+                return;
+            }
+            content.status.clone_from(&old.content.status);
+            if content.spec != old.content.spec {
+                new.meta.generation += 1;
+            }
+        }
+    )*};
+}
+
+update_spec_or_status!(
+    /// The generation counts changes of the specification.
+    update_budget: PodDisruptionBudget;
+    /// The generation counts changes of the specification.
+    update_stateful_set: StatefulSet;
+    /// The generation counts changes of the specification.
+    update_replication_controller: ReplicationController;
+);
 
 fn immutable_selector(kind: Kind, name: &Name, new: &Selector, old: &Selector) -> Result<(), Box<Status>> {
     if new == old {

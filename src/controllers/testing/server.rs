@@ -237,7 +237,9 @@ impl Server {
                     } };
                 }
                 list!(Namespace Node Lease Pod ReplicaSet Deployment Service EndpointSlice Endpoints Event ConfigMap Secret
-                    ServiceAccount PriorityClass ControllerRevision);
+                    ServiceAccount PriorityClass ControllerRevision PersistentVolume PersistentVolumeClaim StorageClass
+                    CSINode CSIDriver CSIStorageCapacity VolumeAttachment PodDisruptionBudget StatefulSet
+                    ReplicationController);
                 items.retain(|it| scope.namespace.as_ref().is_none_or(|namespace| it.meta().namespace == *namespace));
                 Ok(Answer::List { items, revision: self.revision, continue_token: None, remaining: None })
             }
@@ -430,5 +432,7 @@ mod kinds {
     pub use crate::api::node::{Lease, Node};
     pub use crate::api::plain::*;
     pub use crate::api::pod::Pod;
-    pub use crate::api::workload::{Deployment, ReplicaSet};
+    pub use crate::api::policy::PodDisruptionBudget;
+    pub use crate::api::storage::*;
+    pub use crate::api::workload::{Deployment, ReplicaSet, ReplicationController, StatefulSet};
 }

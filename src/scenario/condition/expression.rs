@@ -125,6 +125,8 @@ pub(super) fn list_name(kind: Kind) -> String {
     match kind {
         Kind::Endpoints => "endpoints".to_owned(),
         Kind::PriorityClass => "priorityClasses".to_owned(),
+        Kind::StorageClass => "storageClasses".to_owned(),
+        Kind::CSIStorageCapacity => "csiStorageCapacities".to_owned(),
         _ => format!("{}s", lower_first(kind)),
     }
 }
@@ -135,12 +137,13 @@ pub(super) fn object_names(kind: Kind) -> impl Iterator<Item = String> {
     long.into_iter().chain(kind.row().short_names.iter().map(|name| (*name).to_owned()))
 }
 
-/// A kind's name as a variable begins, as `replicaSet`.
+/// A kind's name as a variable begins, as `replicaSet` or `csiNode`.
 fn lower_first(kind: Kind) -> String {
     let name = kind.row().name;
-    let mut letters = name.chars();
-    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
-    first.into_iter().chain(letters).collect()
+    let capitals = name.bytes().take_while(u8::is_ascii_uppercase).count();
+    // Of several capitals the last one begins the next word.
+    let (first, rest) = name.split_at(capitals.saturating_sub(1).max(1));
+    first.to_ascii_lowercase() + rest
 }
 
 /// The kind whose objects a variable lists.

@@ -20,12 +20,12 @@ use super::functions;
 /// A set of what an expression may look at: objects of kinds, whole lists of them, who leads etcd, the time.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sources {
-    objects: u32,
-    lists: u32,
+    objects: u64,
+    lists: u64,
 }
 
-const LEADER_BIT: u32 = 30;
-const TIME_BIT: u32 = 31;
+const LEADER_BIT: u32 = 62;
+const TIME_BIT: u32 = 63;
 
 impl Sources {
     /// Nothing.
@@ -37,12 +37,12 @@ impl Sources {
 
     /// Single objects of a kind.
     pub const fn objects(kind: Kind) -> Sources {
-        Sources { objects: 1 << kind as u32, lists: 0 }
+        Sources { objects: 1 << kind as u64, lists: 0 }
     }
 
     /// The list of all objects of a kind.
     pub const fn list(kind: Kind) -> Sources {
-        Sources { objects: 1 << kind as u32, lists: 1 << kind as u32 }
+        Sources { objects: 1 << kind as u64, lists: 1 << kind as u64 }
     }
 
     /// These and those.
@@ -107,7 +107,7 @@ pub(super) struct Subjects {
     stale_lists: BTreeSet<Kind>,
     /// Counts changes; when each source changed last, by its bit.
     changes: u64,
-    changed: [u64; 32],
+    changed: [u64; 64],
     seconds: Option<u64>,
 }
 
@@ -123,7 +123,7 @@ impl Subjects {
             unseen: BTreeMap::new(),
             stale_lists: Kind::all().collect(),
             changes: 0,
-            changed: [0; 32],
+            changed: [0; 64],
             seconds: None,
         }
     }
@@ -165,7 +165,7 @@ impl Subjects {
 
     /// The number of the last change of any of these.
     pub fn newest(&self, sources: Sources) -> u64 {
-        let bits = (0..32).filter(|bit| sources.objects >> bit & 1 == 1);
+        let bits = (0..64).filter(|bit| sources.objects >> bit & 1 == 1);
         bits.map(|bit| self.changed[bit]).max().unwrap_or(0)
     }
 
