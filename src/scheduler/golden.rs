@@ -100,7 +100,13 @@ impl Case {
                 cluster.set_node(node);
             }
         }
-        let others = [(Kind::Namespace, "namespaces"), (Kind::Service, "services"), (Kind::ReplicaSet, "replicasets")];
+        let others = [
+            (Kind::Namespace, "namespaces"),
+            (Kind::Service, "services"),
+            (Kind::ReplicaSet, "replicasets"),
+            (Kind::StatefulSet, "statefulsets"),
+            (Kind::ReplicationController, "replicationcontrollers"),
+        ];
         for (kind, list) in others {
             input[list].as_array().into_iter().flatten().for_each(|object| cluster.set_object(&read(kind, object)));
         }

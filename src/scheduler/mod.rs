@@ -126,7 +126,8 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let others = [Kind::Namespace, Kind::Service, Kind::ReplicaSet].map(Scope::all);
+        let others = [Kind::Namespace, Kind::Service, Kind::ReplicationController, Kind::ReplicaSet, Kind::StatefulSet];
+        let others = others.map(Scope::all);
         let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let stream = config.seed.stream(&config.name, "event-retry");
         let tie_break = config.seed.stream(&config.name, "node-tie-break");

@@ -28,10 +28,9 @@ struct Hard {
     counts: Vec<i32>,
     /// How many of the domains with a node that counts have each count.
     with_count: Vec<u32>,
-    /// The smallest count of these domains, how many of them there are, and whether a domain is one.
+    /// The smallest count of these domains, and how many of them there are.
     lowest: usize,
     places: usize,
-    is_place: Bits,
     /// One if the pod itself counts.
     own: i64,
     /// A domain with more pods is full.
@@ -163,12 +162,10 @@ impl Following {
     /// Takes in that pods of a known group are on a node, without looking at what that means for other nodes.
     fn count(&mut self, number: usize, place: usize, count: i32) {
         let meaning = self.meanings[number];
-        for (bit, hard) in self.hard.iter_mut().enumerate().filter(|(bit, _)| meaning & 1 << bit != 0) {
-            let _ = bit;
+        for (_, hard) in self.hard.iter_mut().enumerate().filter(|(bit, _)| meaning & 1 << bit != 0) {
             hard.add(place, count);
         }
-        for (bit, soft) in self.soft.iter_mut().enumerate().filter(|(bit, _)| meaning & 1 << (bit + 30) != 0) {
-            let _ = bit;
+        for (_, soft) in self.soft.iter_mut().enumerate().filter(|(bit, _)| meaning & 1 << (bit + 30) != 0) {
             soft.add(place, count);
         }
     }
@@ -180,17 +177,13 @@ impl Hard {
         let without_label = ignored(all, cluster);
         let is_out = |place: usize| without_label.as_ref().is_some_and(|ignored| ignored.contains(place));
         let counted = counted(constraint, pod, cluster, is_out);
-        let mut is_place = Bits::none(topology.len());
-        for domain in 0..topology.len() {
-            is_place.set(domain, topology.places(domain).iter().any(|place| counted.contains(*place as usize)));
-        }
-        let places = (0..topology.len()).filter(|domain| is_place.contains(*domain)).count();
+        let is_place = |domain: &usize| topology.places(*domain).iter().any(|place| counted.contains(*place as usize));
+        let places = (0..topology.len()).filter(is_place).count();
         Hard {
             counts: vec![0; topology.len()],
             with_count: vec![places as u32],
             lowest: 0,
             places,
-            is_place,
             own: i64::from(constraint.selector.matches(&pod.meta.labels)),
             limit: 0,
             admitted: Bits::none(cluster.node_count()),
@@ -326,15 +319,11 @@ impl Follower for Following {
         if meaning == KNOWN {
             return;
         }
-        for (bit, hard) in self.hard.iter_mut().enumerate() {
-            if meaning & 1 << bit != 0 {
-                hard.follow(place, count);
-            }
+        for (_, hard) in self.hard.iter_mut().enumerate().filter(|(bit, _)| meaning & 1 << bit != 0) {
+            hard.follow(place, count);
         }
-        for (bit, soft) in self.soft.iter_mut().enumerate() {
-            if meaning & 1 << (bit + 30) != 0 {
-                soft.add(place, count);
-            }
+        for (_, soft) in self.soft.iter_mut().enumerate().filter(|(bit, _)| meaning & 1 << (bit + 30) != 0) {
+            soft.add(place, count);
         }
     }
 
