@@ -102,6 +102,16 @@ impl Case {
                 cluster.set_node(node);
             }
         }
+        let others = [
+            (Kind::Namespace, "namespaces"),
+            (Kind::Service, "services"),
+            (Kind::ReplicaSet, "replicasets"),
+            (Kind::StatefulSet, "statefulsets"),
+            (Kind::ReplicationController, "replicationcontrollers"),
+        ];
+        for (kind, list) in others {
+            input[list].as_array().into_iter().flatten().for_each(|object| cluster.set_object(&read(kind, object)));
+        }
         for (number, pod) in input["pods"].as_array().into_iter().flatten().enumerate() {
             let Object::Pod(mut pod) = read(Kind::Pod, pod) else { continue };
             Rc::make_mut(&mut pod).meta.uid = Uid(number as u128 + 1);
@@ -249,15 +259,13 @@ fn check_scores(case: &Case, profile: &Profile, compiled: &Compiled, complain: &
             }
             continue;
         };
-        let raw: Vec<(&str, i64)> = case
-            .cluster
-            .nodes()
-            .filter(|node| feasible.contains(&node.name.as_str()))
-            .map(|node| (node.name.as_str(), scorer.score.score(node)))
-            .collect();
-        let highest = raw.iter().map(|(_, score)| *score).max().unwrap_or(0);
-        for (node, score) in raw {
-            let normalized = scorer.normalization.apply(score, highest);
+        let nodes: Vec<&NodeInfo> =
+            case.cluster.nodes().filter(|node| feasible.contains(&node.name.as_str())).collect();
+        let raw: Vec<i64> = nodes.iter().map(|node| scorer.score.score(node)).collect();
+        let mut scores = raw.clone();
+        scorer.score.normalize(&nodes, &mut scores);
+        for ((node, score), normalized) in nodes.iter().zip(raw).zip(scores) {
+            let node = node.name.as_str();
             let expected_normalized =
                 if scorer.normalization == Normalization::None { &expected["raw"] } else { &expected["normalized"] };
             if expected["raw"][node] != score

@@ -5,9 +5,10 @@
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
 //! - `profile`, `plugins`, `registry`: which plugins there are
 //! - `configuration`, `arguments`: the files in which users say so
-//! - `algorithm`, `class`, `diagnosis`: filters and scores nodes, and says why none fits
+//! - `algorithm`, `compiled`, `class`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
 //! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`: the picture of the cluster that it decides on
+//! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
 //! - `queue`: which pod is next
 //! - `preemption`: who has to go for a more important pod
 //! - `record`: what is kept of each decision, if anybody wants to know
@@ -19,8 +20,10 @@ mod account;
 pub mod algorithm;
 pub mod arguments;
 mod binding;
+pub mod bits;
 pub mod class;
 pub mod cluster;
+pub mod compiled;
 mod config;
 pub mod configuration;
 pub mod diagnosis;
@@ -29,6 +32,7 @@ pub mod event;
 pub mod framework;
 #[cfg(test)]
 mod golden;
+pub mod groups;
 pub mod images;
 pub mod node_info;
 pub mod node_tree;
@@ -42,10 +46,13 @@ mod properties;
 pub mod queue;
 pub mod record;
 pub mod registry;
+mod rejections;
+pub mod terms;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod topology;
 
 use std::collections::BTreeMap;
 
@@ -161,7 +168,15 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let others = [Kind::Namespace, Kind::Service, Kind::ReplicaSet, Kind::PodDisruptionBudget].map(Scope::all);
+        let others = [
+            Kind::Namespace,
+            Kind::Service,
+            Kind::ReplicationController,
+            Kind::ReplicaSet,
+            Kind::StatefulSet,
+            Kind::PodDisruptionBudget,
+        ];
+        let others = others.map(Scope::all);
         let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
         let preemption = config.seed.stream(&config.name, "preemption");

@@ -9,8 +9,8 @@ use super::arguments::Arguments;
 use super::framework::Plugin;
 use super::plugins::{
     balanced_allocation::BalancedAllocation, default_binder::DefaultBinder, default_preemption::DefaultPreemption,
-    dynamic_resources::DynamicResources, fit::Fit, image_locality::ImageLocality, node_affinity::NodeAffinity,
-    node_name::NodeName, node_ports::NodePorts, node_unschedulable::NodeUnschedulable, priority_sort::PrioritySort,
+    dynamic_resources::DynamicResources, fit::Fit, image_locality::ImageLocality, inter_pod_affinity::InterPodAffinity, node_affinity::NodeAffinity,
+    node_name::NodeName, node_ports::NodePorts, node_unschedulable::NodeUnschedulable, pod_topology_spread::PodTopologySpread, priority_sort::PrioritySort,
     scheduling_gates::SchedulingGates, taint_toleration::TaintToleration,
 };
 use super::profile::Handle;
@@ -40,6 +40,7 @@ const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, Wrong
     ("DefaultPreemption", |arguments, handle| Ok(Box::new(DefaultPreemption::new(arguments, handle)))),
     ("DynamicResources", |_, _| Ok(Box::new(DynamicResources))),
     ("ImageLocality", |_, _| Ok(Box::new(ImageLocality))),
+    ("InterPodAffinity", |arguments, _| Ok(Box::new(InterPodAffinity::new(arguments)))),
     ("NodeAffinity", |arguments, _| Ok(Box::new(NodeAffinity::new(arguments)))),
     ("NodeName", |_, _| Ok(Box::new(NodeName))),
     ("NodePorts", |_, _| Ok(Box::new(NodePorts))),
@@ -49,6 +50,7 @@ const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, Wrong
         Ok(Box::new(Fit::new(arguments)))
     }),
     ("NodeUnschedulable", |_, _| Ok(Box::new(NodeUnschedulable))),
+    ("PodTopologySpread", |arguments, _| Ok(Box::new(PodTopologySpread::new(arguments)))),
     ("PrioritySort", |_, _| Ok(Box::new(PrioritySort))),
     ("SchedulingGates", |_, _| Ok(Box::new(SchedulingGates))),
     ("TaintToleration", |_, _| Ok(Box::new(TaintToleration))),
