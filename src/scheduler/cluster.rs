@@ -9,10 +9,11 @@ use std::rc::Rc;
 use super::images::Images;
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
+use super::storage::Storage;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::node::Node;
-use crate::api::pod::{Pod, PodSpec};
+use crate::api::pod::Pod;
 use crate::engine::hash::Map;
 
 /// No place in the list of nodes.
@@ -35,6 +36,7 @@ pub struct Cluster {
     list_is_stale: bool,
     pods: Map<Uid, Placed>,
     images: Images,
+    storage: Rc<Storage>,
     /// Slots that changed since the last [`Cluster::refresh`].
     dirty: Vec<u32>,
 }
@@ -48,7 +50,7 @@ struct Slot {
 
 /// A pod that is on a node or assumed to be.
 struct Placed {
-    spec: Rc<PodSpec>,
+    pod: Rc<Pod>,
     slot: u32,
     assumed: bool,
 }
@@ -99,6 +101,16 @@ impl Cluster {
     /// How many pods are on nodes or assumed to be.
     pub fn pod_count(&self) -> usize {
         self.pods.len()
+    }
+
+    /// Volumes, claims to them and what else storage consists of.
+    pub fn storage(&self) -> &Rc<Storage> {
+        &self.storage
+    }
+
+    /// The same, to be changed. Nobody keeps it beyond a cycle, so it is not copied.
+    pub fn storage_mut(&mut self) -> &mut Storage {
+        Rc::make_mut(&mut self.storage)
     }
 
     /// Brings the list and the image counts up to date. To be called before the cluster is read in a cycle.
@@ -155,7 +167,7 @@ impl Cluster {
     }
 
     /// Assumes that a pod is on a node; false if it is known to be on one already.
-    pub fn assume(&mut self, pod: &Pod, node: &Name) -> bool {
+    pub fn assume(&mut self, pod: &Rc<Pod>, node: &Name) -> bool {
         if self.pods.contains_key(&pod.meta.uid) {
             return false;
         }
@@ -171,10 +183,10 @@ impl Cluster {
     }
 
     /// Takes in that a pod is on a node. What the node shows of images is brought up to date with every version of its pods.
-    pub fn see_pod(&mut self, pod: &Pod, node: &Name) {
+    pub fn see_pod(&mut self, pod: &Rc<Pod>, node: &Name) {
         let slot = self.by_name.get(node).copied();
         match self.pods.get_mut(&pod.meta.uid) {
-            Some(placed) if Some(placed.slot) == slot && Rc::ptr_eq(&placed.spec, &pod.spec) => {
+            Some(placed) if Some(placed.slot) == slot && counts_alike(&placed.pod, pod) => {
                 placed.assumed = false;
                 let slot = placed.slot;
                 self.mark_dirty(slot);
@@ -190,17 +202,23 @@ impl Cluster {
     /// Takes a pod off its node; true if it was on one.
     pub fn remove_pod(&mut self, pod: Uid) -> bool {
         let Some(placed) = self.pods.remove(&pod) else { return false };
-        self.slots[placed.slot as usize].info.remove(&placed.spec);
+        self.slots[placed.slot as usize].info.remove(&placed.pod);
+        if placed.pod.spec.full.volumes.is_some() {
+            self.storage_mut().remove_user(&placed.pod);
+        }
         self.touch(placed.slot);
         self.mark_dirty(placed.slot);
         self.release_if_unused(placed.slot);
         true
     }
 
-    fn place(&mut self, pod: &Pod, node: &Name, assumed: bool) {
+    fn place(&mut self, pod: &Rc<Pod>, node: &Name, assumed: bool) {
         let slot = self.slot(node);
-        self.slots[slot as usize].info.add(&pod.spec);
-        self.pods.insert(pod.meta.uid, Placed { spec: pod.spec.clone(), slot, assumed });
+        self.slots[slot as usize].info.add(pod);
+        if pod.spec.full.volumes.is_some() {
+            self.storage_mut().add_user(pod);
+        }
+        self.pods.insert(pod.meta.uid, Placed { pod: pod.clone(), slot, assumed });
         self.touch(slot);
         self.mark_dirty(slot);
     }
@@ -250,12 +268,19 @@ impl Cluster {
     }
 }
 
+/// True if two versions of a pod count alike on its node: they are of one specification and hold the same resources.
+fn counts_alike(old: &Pod, new: &Pod) -> bool {
+    Rc::ptr_eq(&old.spec, &new.spec)
+        && (old.status.reported.is_none() && new.status.reported.is_none() || old.resized() == new.resized())
+}
+
 /// True unless the versions of a node differ only in what no plugin reads: heartbeats, conditions, addresses.
 fn differs_for_plugins(old: &Node, new: &Node) -> bool {
     old.unschedulable != new.unschedulable
         || old.taints != new.taints
         || old.status.allocatable != new.status.allocatable
         || old.status.images != new.status.images
+        || old.status.declared_features != new.status.declared_features
         || old.meta.labels != new.meta.labels
         || old.meta.annotations != new.meta.annotations
 }

@@ -191,6 +191,12 @@ impl PreFilter {
 pub trait NodeFilter {
     /// The verdict on a node.
     fn filter(&self, node: &NodeInfo) -> Status;
+
+    /// The verdict on a node as it would be with some pods more and some fewer on it; `node` has them and lacks them already.
+    /// Whoever looks at other pods than the node's has to take them into account (kube-scheduler, `PreFilterExtensions`).
+    fn filter_if(&self, node: &NodeInfo, _added: &[Rc<Pod>], _removed: &[Rc<Pod>]) -> Status {
+        self.filter(node)
+    }
 }
 
 /// What PreScore says.
@@ -260,6 +266,17 @@ pub enum Permit {
     Wait(SimDuration),
 }
 
+/// How what PreBind asked for comes along.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// The pod may be bound.
+    Done,
+    /// Not yet; to be asked again after a time.
+    Wait(SimDuration),
+    /// It will not be.
+    Failed(Status),
+}
+
 /// A plugin. One that says nothing about a point is not asked there: [`Plugin::points`] names those where it is.
 pub trait Plugin {
     /// The name by which configurations and messages know it.
@@ -309,12 +326,12 @@ pub trait Plugin {
     }
 
     /// Reserves what the plugin keeps account of.
-    fn reserve(&self, _placement: &Placement) -> Status {
+    fn reserve(&self, _placement: &Placement, _cluster: &mut Cluster) -> Status {
         Status::SUCCESS
     }
 
     /// Takes a reservation back. Must also be right where there was none.
-    fn unreserve(&self, _placement: &Placement) {}
+    fn unreserve(&self, _placement: &Placement, _cluster: &mut Cluster) {}
 
     /// Whether a placed pod may be bound.
     fn permit(&self, _placement: &Placement) -> Permit {
@@ -322,8 +339,14 @@ pub trait Plugin {
     }
 
     /// What is to be written before the pod is bound, one request after the other.
-    fn pre_bind(&self, _placement: &Placement) -> Vec<Operation> {
+    fn pre_bind(&self, _placement: &Placement, _cluster: &Cluster) -> Vec<Operation> {
         Vec::new()
+    }
+
+    /// How what [`Plugin::pre_bind`] wrote comes along, `waited` after the last of it was written. The pod is not bound before
+    /// it is done.
+    fn pre_bind_progress(&self, _placement: &Placement, _cluster: &Cluster, _waited: SimDuration) -> Progress {
+        Progress::Done
     }
 
     /// The request that binds the pod; none if this plugin does not bind it.
@@ -332,5 +355,5 @@ pub trait Plugin {
     }
 
     /// Hears that a pod was bound.
-    fn post_bind(&self, _placement: &Placement) {}
+    fn post_bind(&self, _placement: &Placement, _cluster: &mut Cluster) {}
 }

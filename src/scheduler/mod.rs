@@ -5,7 +5,7 @@
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
 //! - `profile`, `plugins`: which plugins there are
 //! - `algorithm`, `class`, `diagnosis`: filters and scores nodes, and says why none fits
-//! - `cluster`, `node_info`, `node_tree`, `images`: the picture of the cluster that it decides on
+//! - `cluster`, `node_info`, `node_tree`, `images`, `storage`: the picture of the cluster that it decides on
 //! - `queue`: which pod is next
 //!
 //! A scheduling cycle takes time; one follows the other. What it decides is done at its end: the pod is assumed to be on its
@@ -31,6 +31,7 @@ pub mod profile;
 #[cfg(test)]
 mod properties;
 pub mod queue;
+pub mod storage;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -65,8 +66,20 @@ use crate::engine::time::{SimDuration, SimTime};
 const CYCLE_ENDS: Token = 0;
 /// The timer at which the queue wants to be looked at.
 const WAKE: Token = 1;
-/// The timers at which pods have waited too long for a permit: this and the binding's number.
+/// The timers at which pods have waited too long for a permit, or look again whether they may be bound: this and the
+/// binding's number.
 const PERMIT: Token = 1 << 32;
+
+/// The kinds that storage consists of.
+const STORAGE: [Kind; 7] = [
+    Kind::PersistentVolume,
+    Kind::PersistentVolumeClaim,
+    Kind::StorageClass,
+    Kind::CSINode,
+    Kind::CSIDriver,
+    Kind::CSIStorageCapacity,
+    Kind::VolumeAttachment,
+];
 
 /// The scheduler process.
 pub struct Scheduler {
@@ -118,7 +131,8 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let scopes = vec![Scope::all(Kind::Node), unfinished_pods()];
+        let mut scopes = vec![Scope::all(Kind::Node), unfinished_pods()];
+        scopes.extend(STORAGE.map(Scope::all));
         let stream = config.seed.stream(&config.name, "event-retry");
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
         let controller = profile.scheduler_name.clone();
@@ -179,7 +193,7 @@ impl Scheduler {
             CYCLE_ENDS => self.end_cycle(ctx),
             WAKE => self.wake = None,
             _ if tokens::recorder_timer(token).is_some() => self.recorder.timer(&mut self.client, ctx),
-            _ if token < tokens::CLIENT_TOKENS => self.permit_times_out(token - PERMIT, ctx),
+            _ if token < tokens::CLIENT_TOKENS => self.binding_timer(token - PERMIT, ctx),
             _ => {
                 self.informers.timer(token, &mut self.client, ctx);
             }

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use super::plugins::fit::scoring_use;
+use super::storage::migration::InTree;
 use crate::api::name::Name;
 use crate::api::node::{Node, Taint};
-use crate::api::pod::{HostPort, PodSpec};
+use crate::api::pod::{HostPort, Pod, PodSpec};
 use crate::api::resources::Resources;
 
 /// A node and what its pods use.
@@ -23,6 +24,8 @@ pub struct NodeInfo {
     pub scoring_memory: i64,
     /// How many pods are on it, assumed ones included.
     pub pods: u32,
+    /// Those of its pods that have volumes, apart from those that every node can give.
+    pub pods_with_volumes: Vec<Rc<Pod>>,
     /// How many pods there are of each priority, lowest first.
     pub priorities: Vec<(i32, u32)>,
     /// Host ports in use, one entry for each pod and port.
@@ -54,6 +57,7 @@ impl NodeInfo {
             scoring_milli_cpu: 0,
             scoring_memory: 0,
             pods: 0,
+            pods_with_volumes: Vec::new(),
             priorities: Vec::new(),
             ports: Vec::new(),
             images: Vec::new(),
@@ -84,26 +88,32 @@ impl NodeInfo {
     }
 
     /// Adds a pod.
-    pub fn add(&mut self, spec: &PodSpec) {
+    pub fn add(&mut self, pod: &Rc<Pod>) {
+        let spec = &pod.spec;
         self.pods += 1;
+        if has_volumes(spec) {
+            self.pods_with_volumes.push(pod.clone());
+        }
         match self.priorities.binary_search_by_key(&spec.priority, |(priority, _)| *priority) {
             Ok(place) => self.priorities[place].1 += 1,
             Err(place) => self.priorities.insert(place, (spec.priority, 1)),
         }
-        self.account(spec, i64::wrapping_add);
+        self.account(pod, i64::wrapping_add);
         self.ports.extend(spec.host_ports.iter().cloned());
     }
 
     /// Removes a pod that was added.
-    pub fn remove(&mut self, spec: &PodSpec) {
+    pub fn remove(&mut self, pod: &Pod) {
+        let spec = &pod.spec;
         self.pods -= 1;
+        self.pods_with_volumes.retain(|there| there.meta.uid != pod.meta.uid);
         if let Ok(place) = self.priorities.binary_search_by_key(&spec.priority, |(priority, _)| *priority) {
             self.priorities[place].1 -= 1;
             if self.priorities[place].1 == 0 {
                 self.priorities.remove(place);
             }
         }
-        self.account(spec, i64::wrapping_sub);
+        self.account(pod, i64::wrapping_sub);
         for port in &spec.host_ports {
             if let Some(place) = self.ports.iter().position(|used| used == port) {
                 self.ports.swap_remove(place);
@@ -112,16 +122,31 @@ impl NodeInfo {
     }
 
     /// Sums wrap as Go's do, so that any pod can be taken back exactly.
-    fn account(&mut self, spec: &PodSpec, combine: fn(i64, i64) -> i64) {
-        let (sum, pod) = (&mut self.requested, &spec.requests);
+    fn account(&mut self, pod: &Pod, combine: fn(i64, i64) -> i64) {
+        let resized = pod.resized();
+        let (requests, [milli_cpu, memory]) = match &resized {
+            Some(effective) => (&effective.requests, effective.scoring),
+            None => (&pod.spec.requests, scoring_use(&pod.spec)),
+        };
+        let (sum, pod) = (&mut self.requested, requests);
         sum.milli_cpu = combine(sum.milli_cpu, pod.milli_cpu);
         sum.memory = combine(sum.memory, pod.memory);
         sum.ephemeral_storage = combine(sum.ephemeral_storage, pod.ephemeral_storage);
         for (name, amount) in &pod.scalars {
             sum.set_scalar(name, combine(sum.scalar(name), *amount));
         }
-        let [milli_cpu, memory] = scoring_use(spec);
         self.scoring_milli_cpu = combine(self.scoring_milli_cpu, milli_cpu);
         self.scoring_memory = combine(self.scoring_memory, memory);
     }
+}
+
+/// True if a pod has volumes that matter for where it can run: claims, and disks of its own.
+pub fn has_volumes(spec: &PodSpec) -> bool {
+    spec.full.volumes.iter().flatten().any(|volume| {
+        volume.persistent_volume_claim.is_some()
+            || volume.ephemeral.is_some()
+            || volume.iscsi.is_some()
+            || volume.rbd.is_some()
+            || InTree::of_inline(volume).is_some()
+    })
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::cluster::Cluster;
-use super::event::{ClusterEvent, node_changes, pod_changes};
+use super::event::{ClusterEvent, node_changes, pod_changes, storage_added, storage_deleted, storage_updated};
 use super::profile::Profile;
 use super::queue::Queue;
 use crate::api::node::Node;
@@ -35,7 +35,13 @@ impl Observer<'_> {
                     (true, true) => {}
                 },
                 (Object::Node(before), Object::Node(node)) => self.node_updated(old, before, new, node),
-                _ => {}
+                _ => {
+                    if self.cluster.storage_mut().set(new)
+                        && let Some(event) = storage_updated(new)
+                    {
+                        self.wake(event, Some(old), Some(new));
+                    }
+                }
             },
             Change::Deleted(old) => match old {
                 Object::Pod(pod) if !pod.is_terminal() => self.pod_deleted(old, pod),
@@ -43,7 +49,13 @@ impl Observer<'_> {
                     self.wake(ClusterEvent::NodeDelete, Some(old), None);
                     self.cluster.remove_node(&node.meta.name);
                 }
-                _ => {}
+                _ => {
+                    if self.cluster.storage_mut().remove(old)
+                        && let Some(event) = storage_deleted(old)
+                    {
+                        self.wake(event, Some(old), None);
+                    }
+                }
             },
         }
     }
@@ -59,7 +71,14 @@ impl Observer<'_> {
                 self.cluster.set_node(node.clone());
                 self.wake(ClusterEvent::NodeAdd, None, Some(object));
             }
-            _ => {}
+            Object::Pod(_) => {}
+            _ => {
+                if self.cluster.storage_mut().set(object)
+                    && let Some(event) = storage_added(object)
+                {
+                    self.wake(event, None, Some(object));
+                }
+            }
         }
     }
 

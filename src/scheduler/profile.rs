@@ -6,8 +6,10 @@ use super::framework::{Plugin, PluginSet, Point};
 use super::plugins::{
     balanced_allocation::BalancedAllocation, default_binder::DefaultBinder, default_preemption::DefaultPreemption,
     dynamic_resources::DynamicResources, fit::Fit, image_locality::ImageLocality, node_affinity::NodeAffinity,
-    node_name::NodeName, node_ports::NodePorts, node_unschedulable::NodeUnschedulable, priority_sort::PrioritySort,
-    scheduling_gates::SchedulingGates, taint_toleration::TaintToleration,
+    node_declared_features::NodeDeclaredFeatures, node_name::NodeName, node_ports::NodePorts,
+    node_unschedulable::NodeUnschedulable, node_volume_limits::NodeVolumeLimits, priority_sort::PrioritySort,
+    scheduling_gates::SchedulingGates, taint_toleration::TaintToleration, volume_binding::VolumeBinding,
+    volume_restrictions::VolumeRestrictions, volume_zone::VolumeZone,
 };
 use crate::api::name::Name;
 use crate::api::pod::Pod;
@@ -47,7 +49,12 @@ impl Profile {
             row(Box::<NodeAffinity>::default(), 2),
             row(Box::new(NodePorts), 0),
             row(Box::new(Fit), 1),
-            row(Box::new(DynamicResources), 0),
+            row(Box::new(VolumeRestrictions), 0),
+            row(Box::new(NodeVolumeLimits), 0),
+            row(Box::<VolumeBinding>::default(), 1),
+            row(Box::new(VolumeZone), 0),
+            row(Box::new(DynamicResources), 2),
+            row(Box::new(NodeDeclaredFeatures), 0),
             row(Box::new(DefaultPreemption), 0),
             row(Box::new(BalancedAllocation), 1),
             row(Box::new(ImageLocality), 1),
