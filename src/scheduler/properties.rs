@@ -178,10 +178,11 @@ impl Bench {
         if let Outcome::Node(chosen) = outcome {
             let mut placed = Pod::clone(&pod);
             placed.node = Some(chosen.node.clone());
+            let placed = Rc::new(placed);
             assert!(self.cluster.assume(&placed, &chosen.node));
             let place = self.cluster.place_of(&chosen.node).expect("a node");
             self.check_room(self.cluster.at(place), &pod);
-            self.pods.push((Rc::new(placed), true));
+            self.pods.push((placed, true));
         }
     }
 
@@ -242,7 +243,7 @@ proptest! {
         for node in bench.cluster.nodes() {
             let mut sum = NodeInfo::new(node.name.clone());
             for (pod, _) in bench.pods.iter().filter(|(pod, _)| pod.node.as_ref() == Some(&node.name)) {
-                sum.add(&pod.spec);
+                sum.add(pod);
             }
             prop_assert_eq!((sum.pods, &sum.priorities), (node.pods, &node.priorities));
             prop_assert_eq!((sum.requested, sum.scoring_milli_cpu), (node.requested.clone(), node.scoring_milli_cpu));
