@@ -140,7 +140,7 @@ fn preemption(preemption: &Preemption) -> Value {
     put("candidates", Value::Object(candidates.collect()));
     put("nominatedNodeAnyOf", preemption.best.iter().map(|node| node.as_str()).collect());
     let refused = preemption.refused.iter();
-    let refused = refused.map(|(node, who, status)| (node.to_string(), said(who.as_ref().map(|who| who.name), status)));
+    let refused = refused.map(|(node, who, status)| (node.to_string(), said(*who, status)));
     put("notCandidates", Value::Object(refused.collect()));
     Value::Object(all)
 }

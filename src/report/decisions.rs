@@ -111,14 +111,18 @@ mod tests {
 
     #[test]
     fn a_line_comes_back_as_it_was_and_says_itself_in_a_sentence() {
-        let rejected = |plugin: &str, reason: &str, nodes| Rejected { plugin: plugin.into(), reason: reason.into(), nodes };
+        let rejected =
+            |plugin: &str, reason: &str, nodes| Rejected { plugin: plugin.into(), reason: reason.into(), nodes };
         let nowhere = Line {
             t: 12,
             pod: "default/web-1".into(),
             attempt: 2,
             cause: 7,
             nodes: Some(5),
-            rejections: vec![rejected("TaintToleration", "node(s) had untolerated taint(s)", 2), rejected("", "others", 3)],
+            rejections: vec![
+                rejected("TaintToleration", "node(s) had untolerated taint(s)", 2),
+                rejected("", "others", 3),
+            ],
             ..Line::default()
         };
         let again: Line = serde_json::from_str(&serde_json::to_string(&nowhere).unwrap()).unwrap();
@@ -127,13 +131,8 @@ mod tests {
             nowhere.words(),
             "attempt 2: fits none of 5 nodes: 2 TaintToleration (node(s) had untolerated taint(s)), 3 PreFilter (others)"
         );
-        let placed = Line {
-            node: "node-2".into(),
-            attempt: 1,
-            evaluated: Some(9),
-            feasible: Some(4),
-            ..Line::default()
-        };
+        let placed =
+            Line { node: "node-2".into(), attempt: 1, evaluated: Some(9), feasible: Some(4), ..Line::default() };
         assert_eq!(placed.words(), "attempt 1: node-2, chosen of 4 that fit among 9 looked at");
     }
 }

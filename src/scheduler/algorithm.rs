@@ -218,14 +218,15 @@ impl Algorithm {
         let whole = looks_elsewhere.then(|| Compiled::new(profile, pod, cluster));
         let compiled = whole.as_ref().unwrap_or(&class.compiled);
         let is_kept = class.is_kept() && !looks_elsewhere;
-        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept };
+        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept, was_asked: true };
         let mut reasons: Vec<Name> = Vec::new();
         // Without any PostFilter nobody could make room for the pod, so that it gives up what was kept for it.
         if profile.at(Point::PostFilter).next().is_none() {
             diagnosis.nominated_node = Some(Name::EMPTY);
         }
-        for (_, plugin, _) in profile.at(Point::PostFilter) {
-            let said = plugin.post_filter(&failed, &mut self.preemption);
+        for (place, plugin, _) in profile.at(Point::PostFilter) {
+            let was_asked = compiled.asked.contains(place) || !profile.is_asked(place, Point::PreFilter);
+            let said = plugin.post_filter(&Failed { was_asked, ..failed }, &mut self.preemption);
             let ends = !matches!(said.status.code, Code::Unschedulable | Code::Pending);
             if ends {
                 reasons.clear();

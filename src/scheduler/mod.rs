@@ -7,7 +7,7 @@
 //! - `configuration`, `arguments`: the files in which users say so
 //! - `algorithm`, `compiled`, `class`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
 //! - `evaluate`: the same in full and plainly, as the reference
-//! - `cluster`, `node_info`, `node_tree`, `images`, `objects`: the picture of the cluster that it decides on
+//! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
 //! - `queue`: which pod is next
 //! - `preemption`: who has to go for a more important pod
@@ -30,8 +30,6 @@ pub mod diagnosis;
 pub mod evaluate;
 pub mod event;
 pub mod framework;
-#[cfg(test)]
-mod golden;
 pub mod groups;
 pub mod images;
 pub mod node_info;
@@ -47,6 +45,7 @@ pub mod queue;
 pub mod record;
 pub mod registry;
 mod rejections;
+pub mod storage;
 pub mod terms;
 #[cfg(test)]
 mod testing;
@@ -61,8 +60,8 @@ use self::binding::Binding;
 use self::cluster::Cluster;
 pub use self::config::Config;
 use self::configuration::ProfileConfiguration;
-use self::profile::{Handle, Profile, Profiles, WrongProfile};
 use self::preemption::executor::{Evictions, Telling};
+use self::profile::{Handle, Profile, Profiles, WrongProfile};
 use self::queue::back_off::BackOff;
 use self::queue::{Queue, Queued};
 use self::record::{Decided, Verdict};
@@ -85,8 +84,20 @@ use crate::engine::time::{SimDuration, SimTime};
 const CYCLE_ENDS: Token = 0;
 /// The timer at which the queue wants to be looked at.
 const WAKE: Token = 1;
-/// The timers at which pods have waited too long for a permit: this and the binding's number.
+/// The timers at which pods have waited too long for a permit, or look again whether they may be bound: this and the
+/// binding's number.
 const PERMIT: Token = 1 << 32;
+
+/// The kinds that storage consists of.
+const STORAGE: [Kind; 7] = [
+    Kind::PersistentVolume,
+    Kind::PersistentVolumeClaim,
+    Kind::StorageClass,
+    Kind::CSINode,
+    Kind::CSIDriver,
+    Kind::CSIStorageCapacity,
+    Kind::VolumeAttachment,
+];
 
 /// The scheduler process.
 pub struct Scheduler {
@@ -177,6 +188,7 @@ impl Scheduler {
             Kind::PodDisruptionBudget,
         ];
         let others = others.map(Scope::all);
+        let others = others.into_iter().chain(STORAGE.map(Scope::all));
         let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
         let preemption = config.seed.stream(&config.name, "preemption");
@@ -257,7 +269,7 @@ impl Scheduler {
                     recorder.timer(&mut self.client, ctx);
                 }
             }
-            _ if token < tokens::CLIENT_TOKENS => self.permit_times_out(token - PERMIT, ctx),
+            _ if token < tokens::CLIENT_TOKENS => self.binding_timer(token - PERMIT, ctx),
             _ => {
                 self.informers.timer(token, &mut self.client, ctx);
             }

@@ -128,7 +128,8 @@ impl Archive {
         let writes = read_writes(file("writes.jsonl")?).map_err(of("writes.jsonl"))?;
         let decisions = read_decisions(file("scheduling.jsonl")?).map_err(of("scheduling.jsonl"))?;
         let steps = summary.steps.into_iter().map(|step| (step.cause, step.label)).collect();
-        let mut archive = Archive { causes, writes, decisions, rollouts: summary.rollouts, steps, requests: BTreeMap::new() };
+        let mut archive =
+            Archive { causes, writes, decisions, rollouts: summary.rollouts, steps, requests: BTreeMap::new() };
         archive.find_requests();
         Ok(archive)
     }

@@ -295,6 +295,7 @@ impl Evaluation {
             others: self.pre_filter.nodes.as_ref().map(|_| self.pre_filter.others(profile)),
             post_filter: String::new(),
             nominated_node: None,
+            victims: Vec::new(),
             plugins,
             pending,
         }

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use super::Said;
 use crate::api::name::Name;
 use crate::api::pod::Pod;
 use crate::engine::random::Seed;
@@ -11,7 +10,7 @@ use crate::scheduler::cluster::Cluster;
 use crate::scheduler::framework::{Code, Failed, Point, Status};
 use crate::scheduler::plugins::default_preemption::DefaultPreemption;
 use crate::scheduler::preemption::choice;
-use crate::scheduler::preemption::dry_run::{Candidate, Preemptor, Verdict};
+use crate::scheduler::preemption::dry_run::{Candidate, Preemptor, Refusal, Verdict};
 use crate::scheduler::profile::Profile;
 
 /// What PostFilter does.
@@ -29,7 +28,7 @@ pub struct Preemption {
     pub best: Vec<Name>,
     /// What is said of nodes that come into question and on which preemption does not help, by name; with the plugin that still
     /// rejects them, if one does.
-    pub refused: Vec<(Name, Option<Said>, Status)>,
+    pub refused: Vec<(Name, Option<&'static str>, Status)>,
 }
 
 /// Asks all PostFilter plugins. One that helps ends the round, so does one that is sure that nothing will, and so does one that
@@ -37,7 +36,7 @@ pub struct Preemption {
 pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: &[Code]) -> Option<Preemption> {
     profile.at(Point::PostFilter).next()?;
     let compiled = Compiled::new(profile, pod, cluster);
-    let failed = Failed { pod, compiled: &compiled, codes, cluster, is_kept: false };
+    let failed = Failed { pod, compiled: &compiled, codes, cluster, is_kept: false, was_asked: true };
     let mut preemption = Preemption {
         is_eligible: DefaultPreemption::ineligible(pod, cluster, codes).is_none(),
         code: Code::Unschedulable,
@@ -49,10 +48,11 @@ pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: &[
     let mut reasons: Vec<Name> = Vec::new();
     // What is drawn matters to nothing that is told.
     let mut chance = Seed(0).stream("evaluation", "post-filter");
-    for (_, plugin, _) in profile.at(Point::PostFilter) {
+    for (place, plugin, _) in profile.at(Point::PostFilter) {
+        let was_asked = compiled.asked.contains(place) || !profile.is_asked(place, Point::PreFilter);
         let status = match DefaultPreemption::ineligible(pod, cluster, codes) {
             None if plugin.name() == "DefaultPreemption" => preemption.look_at_all(profile, &failed),
-            _ => plugin.post_filter(&failed, &mut chance).status,
+            _ => plugin.post_filter(&Failed { was_asked, ..failed }, &mut chance).status,
         };
         if matches!(status.code, Code::Unschedulable | Code::Pending) {
             reasons.extend(status.reasons);
@@ -74,37 +74,23 @@ impl Preemption {
         for place in DefaultPreemption::potential(failed.codes) {
             match preemptor.look_at(place) {
                 Verdict::Helps(candidate) => found.push(candidate),
-                Verdict::DoesNot(status) => {
-                    let name = failed.cluster.at(place).name.clone();
-                    self.refused.push((name, who_refuses(profile, failed, place), status.clone()));
-                    refused.push((place, status));
-                }
+                Verdict::DoesNot(refusal) => refused.push(refusal),
             }
         }
-        self.refused.sort_by(|left, right| left.0.cmp(&right.0));
         let name = |place: usize| failed.cluster.at(place).name.clone();
         self.best = choice::best(&found).into_iter().map(|at| name(found[at].place)).collect();
         self.best.sort_unstable();
         self.candidates = found.into_iter().map(|candidate| (name(candidate.place), candidate)).collect();
         self.candidates.sort_by(|left, right| left.0.cmp(&right.0));
+        let refusals = refused.iter().map(|refusal: &Refusal| {
+            let plugin = refusal.plugin.map(|plugin| profile.plugin(plugin).name());
+            (name(refusal.place), plugin, refusal.status.clone())
+        });
+        self.refused = refusals.collect();
+        self.refused.sort_by(|left, right| left.0.cmp(&right.0));
         if !self.best.is_empty() {
             return Status::SUCCESS;
         }
         Status::unschedulable(DefaultPreemption::message(&refused, failed.cluster.node_count()))
     }
-}
-
-/// The filter that still rejects a node when all less important pods are gone; none if there are none.
-fn who_refuses(profile: &Profile, failed: &Failed<'_>, place: usize) -> Option<Said> {
-    let mut node = failed.cluster.at(place).clone();
-    let is_less = |pod: &&Rc<Pod>| pod.spec.priority < failed.pod.spec.priority;
-    let gone: Vec<Rc<Pod>> = node.pods.iter().filter(is_less).cloned().collect();
-    if gone.is_empty() {
-        return None;
-    }
-    gone.iter().for_each(|pod| drop(node.remove(pod.meta.uid)));
-    let who = (failed.pod.spec.priority, Some(failed.pod.meta.uid));
-    let nominated = failed.cluster.nominated_at(place);
-    let (plugin, status) = failed.compiled.filter_with_nominated(who, &node, nominated, &gone)?;
-    Some(Said { plugin, name: profile.plugin(plugin).name(), status })
 }
