@@ -17,7 +17,11 @@ use super::snapshot::Snapshot;
 
 /// The answer to the case on a line: an object that has the case's `name`, and the rest as its `expected`.
 pub fn answer(line: &str, profile: &Profile) -> Result<Value, String> {
-    let mut case: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    answer_to(serde_json::from_str(line).map_err(|error| error.to_string())?, profile)
+}
+
+/// The answer to a case that was read.
+pub fn answer_to(mut case: Value, profile: &Profile) -> Result<Value, String> {
     let mut input = case.get_mut("input").map(Value::take).unwrap_or_default();
     let Some(input) = input.as_object_mut() else { return Err("the case has no input".to_owned()) };
     let pending = input.remove("pending").map(|pod| read_pod(pod, "pending")).transpose()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::api::name::Name;
-use crate::scheduler::evaluate::{Evaluation, NodeOutcome, PluginScores};
+use crate::scheduler::evaluate::{Evaluation, NodeOutcome, PluginScores, Preemption};
 use crate::scheduler::framework::{Code, Status};
 
 use super::advice::Advice;
@@ -81,6 +81,9 @@ fn detail(decision: &Decision, extent: Extent, text: &mut String) {
     }
     scores(evaluation, extent, text);
     rejections(evaluation, extent, text);
+    if let Some(preemption) = &evaluation.preemption {
+        room(preemption, extent, text);
+    }
     advice(&decision.advice, extent, text);
 }
 
@@ -195,6 +198,27 @@ fn nodes<'n>(names: impl Iterator<Item = &'n Name>, extent: Extent) -> String {
         names if names.len() <= NAMES || extent.wide => format!("{} nodes: {}", names.len(), names.join(", ")),
         names => format!("{} nodes: {}, ...", names.len(), names[..NAMES].join(", ")),
     }
+}
+
+/// Where preemption would make room, and who would have to go.
+fn room(preemption: &Preemption, extent: Extent, text: &mut String) {
+    let Some(best) = preemption.best.first() else {
+        let _ = writeln!(text, "\n  Nobody can be sent away for it: {}", preemption.message);
+        return;
+    };
+    let which = match preemption.best.len() {
+        1 => String::new(),
+        equals => format!(", one of {equals} nodes where as little is lost"),
+    };
+    let _ = writeln!(text, "\n  Preemption would make room on {best}{which}");
+    let is_shown = |node: &Name| extent.wide || node == best;
+    let mut table = Table::new(["NODE", "WOULD HAVE TO GO", "BUDGETS BROKEN"]);
+    for (node, candidate) in preemption.candidates.iter().filter(|(node, _)| is_shown(node)) {
+        let victims = candidate.victims.iter().map(|pod| format!("{}/{}", pod.meta.namespace, pod.meta.name));
+        let victims: Vec<String> = victims.collect();
+        table.row([node.to_string(), victims.join(", "), candidate.violations.to_string()]);
+    }
+    table.write(extent.rows, "nodes", "    ", text);
 }
 
 fn advice(advice: &[Advice], extent: Extent, text: &mut String) {
