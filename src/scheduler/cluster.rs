@@ -12,6 +12,7 @@ use super::images::Images;
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
 use super::objects::Objects;
+use super::preemption::budgets::Budgets;
 use super::topology::Topology;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
@@ -46,6 +47,9 @@ pub struct Cluster {
     taints_version: u64,
     images: Images,
     objects: Objects,
+    budgets: Budgets,
+    /// The nodes to which pods are nominated.
+    nominations: Map<Uid, Name>,
     /// Slots that changed since the last [`Cluster::refresh`].
     dirty: Vec<u32>,
 }
@@ -54,6 +58,10 @@ struct Slot {
     info: NodeInfo,
     /// The place in the list.
     place: u32,
+    /// Pods that are to come here once others have gone.
+    nominated: Vec<Rc<Pod>>,
+    /// Another number after each change of a pod that is here or nominated, also of such as no filter and no score depends on.
+    pods_version: u64,
     is_dirty: bool,
 }
 
@@ -157,6 +165,56 @@ impl Cluster {
         self.pods.len()
     }
 
+    /// Another number after each change of a pod that is on a node or nominated to it, its status included.
+    pub fn pods_version(&self, place: usize) -> u64 {
+        self.slots[self.list[place] as usize].pods_version
+    }
+
+    /// The pods that are nominated to a node, in the order of their nomination.
+    pub fn nominated_at(&self, place: usize) -> &[Rc<Pod>] {
+        &self.slots[self.list[place] as usize].nominated
+    }
+
+    /// The pods that are nominated to a node.
+    pub fn nominated_to(&self, node: &str) -> &[Rc<Pod>] {
+        self.by_name.get(node).map_or(&[], |slot| &self.slots[*slot as usize].nominated)
+    }
+
+    /// The node to which a pod is nominated.
+    pub fn nomination_of(&self, pod: Uid) -> Option<&Name> {
+        self.nominations.get(&pod)
+    }
+
+    /// True if any pod is nominated to a node.
+    pub fn has_nominations(&self) -> bool {
+        !self.nominations.is_empty()
+    }
+
+    /// Nominates a pod to a node, which pods of no higher priority then count as taken by it; in place of an older nomination.
+    pub fn nominate(&mut self, pod: &Rc<Pod>, node: &Name) {
+        self.withdraw(pod.meta.uid);
+        let slot = self.slot(node);
+        self.slots[slot as usize].nominated.push(pod.clone());
+        self.nominations.insert(pod.meta.uid, node.clone());
+        self.node_changed(slot);
+        self.pods_changed(slot);
+    }
+
+    /// Takes a nomination back.
+    pub fn withdraw(&mut self, pod: Uid) {
+        let Some(node) = self.nominations.remove(&pod) else { return };
+        let Some(&slot) = self.by_name.get(&node) else { return };
+        self.slots[slot as usize].nominated.retain(|nominated| nominated.meta.uid != pod);
+        self.node_changed(slot);
+        self.pods_changed(slot);
+        self.release_if_unused(slot);
+    }
+
+    /// The disruption budgets.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
     /// Objects of other kinds that plugins look at.
     pub fn objects(&self) -> &Objects {
         &self.objects
@@ -164,11 +222,17 @@ impl Cluster {
 
     /// Takes in a version of an object that is neither a node nor a pod.
     pub fn set_object(&mut self, object: &Object) {
+        if let Object::PodDisruptionBudget(budget) = object {
+            self.budgets.set(budget);
+        }
         self.objects.set(object);
     }
 
     /// Takes in that an object is gone that is neither a node nor a pod.
     pub fn remove_object(&mut self, object: &Object) {
+        if let Object::PodDisruptionBudget(budget) = object {
+            self.budgets.remove(budget);
+        }
         self.objects.remove(object);
     }
 
@@ -259,6 +323,7 @@ impl Cluster {
                 (placed.assumed, placed.pod) = (false, pod.clone());
                 let slot = placed.slot;
                 self.slots[slot as usize].info.replace(pod);
+                self.pods_changed(slot);
                 self.mark_dirty(slot);
             }
             Some(_) => {
@@ -278,6 +343,7 @@ impl Cluster {
             self.pods.values_mut().for_each(|placed| placed.group = numbers[placed.group as usize]);
         }
         self.touch(placed.slot);
+        self.pods_changed(placed.slot);
         self.mark_dirty(placed.slot);
         self.release_if_unused(placed.slot);
         true
@@ -290,6 +356,7 @@ impl Cluster {
         self.groups.add(group, slot);
         self.pods.insert(pod.meta.uid, Placed { pod: pod.clone(), slot, group, assumed });
         self.touch(slot);
+        self.pods_changed(slot);
         self.mark_dirty(slot);
     }
 
@@ -298,7 +365,13 @@ impl Cluster {
         if let Some(number) = self.by_name.get(node) {
             return *number;
         }
-        let slot = Slot { info: NodeInfo::new(node.clone()), place: NOWHERE, is_dirty: false };
+        let slot = Slot {
+            info: NodeInfo::new(node.clone()),
+            place: NOWHERE,
+            nominated: Vec::new(),
+            pods_version: self.last_version,
+            is_dirty: false,
+        };
         let number = match self.free.pop() {
             Some(number) => {
                 // The slot may still be in line to be refreshed.
@@ -316,11 +389,16 @@ impl Cluster {
     }
 
     fn release_if_unused(&mut self, number: u32) {
-        let info = &self.slots[number as usize].info;
-        if info.node.is_none() && info.pods.is_empty() {
+        let Slot { info, nominated, .. } = &self.slots[number as usize];
+        if info.node.is_none() && info.pods.is_empty() && nominated.is_empty() {
             self.by_name.remove(&info.name);
             self.free.push(number);
         }
+    }
+
+    fn pods_changed(&mut self, number: u32) {
+        self.last_version += 1;
+        self.slots[number as usize].pods_version = self.last_version;
     }
 
     fn touch(&mut self, number: u32) {

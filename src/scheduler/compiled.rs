@@ -2,12 +2,15 @@
 //!
 //! This is the plain way: every plugin looks at everything anew. `class` keeps what can be kept, and must come to the same.
 
+use std::rc::Rc;
+
 use super::cluster::Cluster;
 use super::framework::{
     Code, NodeFilter, NodeScore, Normalization, Plugin, Point, PreFilter, PreScore, Status, Validity,
 };
 use super::node_info::NodeInfo;
 use super::profile::Profile;
+use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::pod::Pod;
 
@@ -96,10 +99,9 @@ impl Compiled {
     /// A rejection that preemption may change does not keep the other plugins from looking at the pod; of several such the
     /// last one counts (kube-scheduler, `RunPreFilterPlugins`).
     fn pre_filter(&mut self, profile: &Profile, pod: &Pod, cluster: &Cluster, is_asked: impl Fn(&dyn Plugin) -> bool) {
-        for (plugin, asked, _) in profile.at(Point::Filter).filter(|(_, plugin, _)| is_asked(*plugin)) {
+        let mut made: Vec<(usize, PreFilter)> = Vec::new();
+        for (plugin, asked, _) in profile.at(Point::PreFilter).filter(|(_, plugin, _)| is_asked(*plugin)) {
             match asked.pre_filter(pod, cluster) {
-                PreFilter::Nothing => {}
-                PreFilter::Skip => self.skipped_filters.push(plugin),
                 PreFilter::Reject(status) => {
                     let is_final = status.code != Code::Unschedulable;
                     self.rejected = Some((plugin, status));
@@ -107,15 +109,23 @@ impl Compiled {
                         return;
                     }
                 }
-                PreFilter::Filter { nodes, filter } => {
-                    self.filters.push((plugin, filter));
-                    if let Some(nodes) = nodes
-                        && !self.restrict(plugin, nodes)
-                    {
+                PreFilter::Filter { nodes: Some(nodes), filter } => {
+                    made.push((plugin, PreFilter::Filter { nodes: None, filter }));
+                    if !self.restrict(plugin, nodes) {
                         self.rejected = Some((plugin, self.nothing_left(profile)));
                         return;
                     }
                 }
+                said => made.push((plugin, said)),
+            }
+        }
+        for (plugin, asked, _) in profile.at(Point::Filter).filter(|(_, plugin, _)| is_asked(*plugin)) {
+            let said = made.iter().position(|(other, _)| *other == plugin).map(|place| made.swap_remove(place).1);
+            // One that is not asked before all others compiles the pod only now, and can no longer turn it away as a whole.
+            match said.unwrap_or_else(|| asked.pre_filter(pod, cluster)) {
+                PreFilter::Filter { filter, .. } => self.filters.push((plugin, filter)),
+                PreFilter::Skip => self.skipped_filters.push(plugin),
+                PreFilter::Nothing | PreFilter::Reject(_) => {}
             }
         }
     }
@@ -144,6 +154,36 @@ impl Compiled {
             let status = filter.filter(node);
             (!status.is_success()).then_some((*plugin, status))
         })
+    }
+    /// The same for a node as it would be with some pods more and some fewer, which `node` has and lacks already.
+    pub fn filter_if(&self, node: &NodeInfo, added: &[Rc<Pod>], removed: &[Rc<Pod>]) -> Option<(usize, Status)> {
+        self.filters.iter().find_map(|(plugin, filter)| {
+            let status = filter.filter_if(node, added, removed);
+            (!status.is_success()).then_some((*plugin, status))
+        })
+    }
+
+    /// The same for a node from which some pods may be gone and to which others are nominated. A pod must fit both with and
+    /// without those others that are no less important than its `priority`: they may come, and they may not
+    /// (kube-scheduler, `RunFilterPluginsWithNominatedPods`).
+    pub fn filter_with_nominated(
+        &self,
+        (priority, own): (i32, Option<Uid>),
+        node: &NodeInfo,
+        nominated: &[Rc<Pod>],
+        removed: &[Rc<Pod>],
+    ) -> Option<(usize, Status)> {
+        let goes_first = |other: &&Rc<Pod>| other.spec.priority >= priority && Some(other.meta.uid) != own;
+        let added: Vec<Rc<Pod>> = nominated.iter().filter(goes_first).cloned().collect();
+        if !added.is_empty() {
+            let mut with = node.clone();
+            added.iter().for_each(|pod| with.add(pod));
+            let refusal = self.filter_if(&with, &added, removed);
+            if refusal.is_some() {
+                return refusal;
+            }
+        }
+        if removed.is_empty() { self.filter(node) } else { self.filter_if(node, &[], removed) }
     }
 }
 

@@ -30,7 +30,7 @@ mod other;
 mod pod;
 mod policy;
 mod probe;
-mod resources;
+pub mod resources;
 mod scheduling;
 mod selector;
 mod service;

@@ -1,9 +1,8 @@
 //! DynamicResources, as far as pods without resource claims meet it: it has nothing to free for them, and says so.
 
 use crate::api::name::Name;
-use crate::api::pod::Pod;
-use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::{NodeCodes, Plugin, Point, PostFilter, Status};
+use crate::engine::random::Stream;
+use crate::scheduler::framework::{Failed, Plugin, Point, PostFilter, Status};
 
 /// The plugin.
 pub struct DynamicResources;
@@ -17,7 +16,8 @@ impl Plugin for DynamicResources {
         &[Point::PostFilter]
     }
 
-    fn post_filter(&self, _pod: &Pod, _cluster: &Cluster, _nodes: &NodeCodes) -> PostFilter {
-        PostFilter { status: Status::unschedulable(Name::of("no new claims to deallocate")), nominated_node: None }
+    fn post_filter(&self, _failed: &Failed<'_>, _chance: &mut Stream) -> PostFilter {
+        let status = Status::unschedulable(Name::of("no new claims to deallocate"));
+        PostFilter { status, ..PostFilter::default() }
     }
 }

@@ -6,8 +6,10 @@
 //! - `dynamic_resources`, `default_preemption`: what is said of a pod that fits nowhere
 //! - `default_binder`: how a pod is bound
 //! - `pod_topology_spread`, `inter_pod_affinity`: where other pods are
+//! - `allocation`: how much of which resources is used, and what that is worth
 //! - `tolerations`, `node_selector`: rules that API types carry
 
+mod allocation;
 pub mod balanced_allocation;
 pub mod default_binder;
 pub mod default_preemption;

@@ -16,6 +16,7 @@ use crate::api::meta::Labels;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
+use crate::scheduler::arguments::Arguments;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
 use crate::scheduler::framework::{Follower, Plugin, Point, PreFilter, PreScore, Status, Validity};
@@ -34,6 +35,17 @@ pub struct InterPodAffinity {
 impl Default for InterPodAffinity {
     fn default() -> Self {
         InterPodAffinity { hard_pod_affinity_weight: 1, ignore_preferred_terms_of_existing_pods: false }
+    }
+}
+
+impl InterPodAffinity {
+    /// The plugin with these arguments.
+    pub fn new(arguments: &Arguments) -> Self {
+        let Arguments::InterPodAffinity(arguments) = arguments else { return InterPodAffinity::default() };
+        InterPodAffinity {
+            hard_pod_affinity_weight: i64::from(arguments.hard_pod_affinity_weight),
+            ignore_preferred_terms_of_existing_pods: arguments.ignore_preferred_terms_of_existing_pods,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use self::filter::Filter;
 use self::score::Score;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
+use crate::scheduler::arguments::Arguments;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
 use crate::scheduler::framework::{Code, Follower, Plugin, Point, PreFilter, PreScore, Status, Validity};
@@ -40,9 +41,14 @@ impl Default for PodTopologySpread {
 }
 
 impl PodTopologySpread {
-    /// With default constraints of one's own (`defaultingType: List`).
-    pub fn with_defaults(defaults: Vec<TopologySpreadConstraint>) -> Self {
-        PodTopologySpread { defaults, is_system: false }
+    /// The plugin with these arguments.
+    pub fn new(arguments: &Arguments) -> Self {
+        match arguments {
+            Arguments::PodTopologySpread(arguments) if arguments.defaulting_type == "List" => {
+                PodTopologySpread { defaults: arguments.default_constraints.clone(), is_system: false }
+            }
+            _ => PodTopologySpread::default(),
+        }
     }
 
     /// The constraints for a pod that must, or should, hold.

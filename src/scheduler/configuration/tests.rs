@@ -1,0 +1,3 @@
+//! Stories of configuration files.
+
+use super::*;
