@@ -13,6 +13,7 @@ use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
 use super::objects::Objects;
 use super::preemption::budgets::Budgets;
+use super::storage::Storage;
 use super::topology::Topology;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
@@ -50,6 +51,7 @@ pub struct Cluster {
     budgets: Budgets,
     /// The nodes to which pods are nominated.
     nominations: Map<Uid, Name>,
+    storage: Rc<Storage>,
     /// Slots that changed since the last [`Cluster::refresh`].
     dirty: Vec<u32>,
 }
@@ -236,6 +238,16 @@ impl Cluster {
         self.objects.remove(object);
     }
 
+    /// Volumes, claims to them and what else storage consists of.
+    pub fn storage(&self) -> &Rc<Storage> {
+        &self.storage
+    }
+
+    /// The same, to be changed. Nobody keeps it beyond a cycle, so it is not copied.
+    pub fn storage_mut(&mut self) -> &mut Storage {
+        Rc::make_mut(&mut self.storage)
+    }
+
     /// Brings the list and the image counts up to date. To be called before the cluster is read in a cycle.
     pub fn refresh(&mut self) {
         if std::mem::take(&mut self.list_is_stale) {
@@ -338,6 +350,9 @@ impl Cluster {
     pub fn remove_pod(&mut self, pod: Uid) -> bool {
         let Some(placed) = self.pods.remove(&pod) else { return false };
         self.slots[placed.slot as usize].info.remove(pod);
+        if placed.pod.spec.full.volumes.is_some() {
+            self.storage_mut().remove_user(&placed.pod);
+        }
         if self.groups.remove(placed.group, placed.slot) {
             let numbers = self.groups.forget_empty();
             self.pods.values_mut().for_each(|placed| placed.group = numbers[placed.group as usize]);
@@ -352,6 +367,9 @@ impl Cluster {
     fn place(&mut self, pod: &Rc<Pod>, node: &Name, assumed: bool) {
         let slot = self.slot(node);
         self.slots[slot as usize].info.add(pod);
+        if pod.spec.full.volumes.is_some() {
+            self.storage_mut().add_user(pod);
+        }
         let group = self.groups.of(pod);
         self.groups.add(group, slot);
         self.pods.insert(pod.meta.uid, Placed { pod: pod.clone(), slot, group, assumed });
@@ -433,6 +451,7 @@ fn is_alike(old: &Pod, new: &Pod) -> bool {
     Rc::ptr_eq(&old.spec, &new.spec)
         && (before.labels.same(&after.labels) || before.labels == after.labels)
         && before.is_deleting() == after.is_deleting()
+        && (old.status.reported.is_none() && new.status.reported.is_none() || old.resized() == new.resized())
 }
 
 /// True unless the versions of a node differ only in what no plugin reads: heartbeats, conditions, addresses.
@@ -441,6 +460,7 @@ fn differs_for_plugins(old: &Node, new: &Node) -> bool {
         || old.taints != new.taints
         || old.status.allocatable != new.status.allocatable
         || old.status.images != new.status.images
+        || old.status.declared_features != new.status.declared_features
         || old.meta.labels != new.meta.labels
         || old.meta.annotations != new.meta.annotations
 }

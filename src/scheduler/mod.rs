@@ -4,7 +4,7 @@
 //!   becomes of a decision) and `account` (what is told of a failure)
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
 //! - `algorithm`, `compiled`, `class`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
-//! - `cluster`, `node_info`, `node_tree`, `images`, `objects`: the picture of the cluster that it decides on
+//! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
 //! - `profile`, `plugins`, `registry`: which plugins there are
 //! - `configuration`, `arguments`: the files in which users say so
@@ -43,6 +43,7 @@ mod properties;
 pub mod queue;
 pub mod registry;
 mod rejections;
+pub mod storage;
 pub mod terms;
 #[cfg(test)]
 mod testing;
@@ -80,8 +81,20 @@ use crate::engine::time::{SimDuration, SimTime};
 const CYCLE_ENDS: Token = 0;
 /// The timer at which the queue wants to be looked at.
 const WAKE: Token = 1;
-/// The timers at which pods have waited too long for a permit: this and the binding's number.
+/// The timers at which pods have waited too long for a permit, or look again whether they may be bound: this and the
+/// binding's number.
 const PERMIT: Token = 1 << 32;
+
+/// The kinds that storage consists of.
+const STORAGE: [Kind; 7] = [
+    Kind::PersistentVolume,
+    Kind::PersistentVolumeClaim,
+    Kind::StorageClass,
+    Kind::CSINode,
+    Kind::CSIDriver,
+    Kind::CSIStorageCapacity,
+    Kind::VolumeAttachment,
+];
 
 /// The scheduler process.
 pub struct Scheduler {
@@ -162,7 +175,8 @@ impl Scheduler {
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
         let selecting = [Kind::Service, Kind::ReplicationController, Kind::ReplicaSet, Kind::StatefulSet];
-        let others = selecting.into_iter().chain([Kind::Namespace, Kind::PodDisruptionBudget]).map(Scope::all);
+        let others = selecting.into_iter().chain([Kind::Namespace, Kind::PodDisruptionBudget]);
+        let others = others.chain(STORAGE).map(Scope::all);
         let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
         let preemption = config.seed.stream(&config.name, "preemption");
@@ -237,7 +251,7 @@ impl Scheduler {
                     recorder.timer(&mut self.client, ctx);
                 }
             }
-            _ if token < tokens::CLIENT_TOKENS => self.permit_times_out(token - PERMIT, ctx),
+            _ if token < tokens::CLIENT_TOKENS => self.binding_timer(token - PERMIT, ctx),
             _ => {
                 self.informers.timer(token, &mut self.client, ctx);
             }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use serde_json::json;
 
+use super::cluster::Cluster;
 use super::framework::{Code, Permit, Placement, Plugin, Point, Status};
 use super::profile::{Profile, Row};
 use super::queue::Place;
@@ -191,7 +192,7 @@ impl Plugin for Careful {
         self.permit.clone()
     }
 
-    fn pre_bind(&self, placement: &Placement) -> Vec<Operation> {
+    fn pre_bind(&self, placement: &Placement, _cluster: &Cluster) -> Vec<Operation> {
         vec![Operation::Get { key: Object::Pod(placement.pod.clone()).key() }]
     }
 }
