@@ -348,6 +348,7 @@ mod tests {
             restart_policy: RestartPolicy::Always,
             grace_seconds: 30,
             qos: QosClass::BestEffort,
+            merged: Default::default(),
         })
     }
 

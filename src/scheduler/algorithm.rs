@@ -80,30 +80,42 @@ impl Algorithm {
             return Outcome::Unschedulable(Box::default());
         }
         let mut class = self.take_class(profile, pod, cluster);
+        let is_nominated = pod.status.nominated_node.is_some() || cluster.nomination_of(pod.meta.uid).is_some();
+        if class.is_kept() && class.depends_on_others() && (is_nominated || cluster.has_nominations()) {
+            self.classes.push(class);
+            class = PodClass::plain(profile, pod, cluster);
+        }
+        if let Some(node) = self.nominated(pod, &class, cluster) {
+            self.keep(class);
+            return Outcome::Node(Chosen { node, evaluated: 1, feasible: 1 });
+        }
+        if class.is_kept() && cluster.nomination_of(pod.meta.uid).is_some() {
+            // What is kept for all pods of the class has the pod itself in its way.
+            self.classes.push(class);
+            class = PodClass::new(profile, pod, cluster);
+        }
         let outcome = self.place(profile, pod, &mut class, cluster);
+        self.keep(class);
+        outcome
+    }
+
+    fn keep(&mut self, class: PodClass) {
         if class.is_kept() {
             self.classes.push(class);
         }
-        outcome
+    }
+
+    /// The node to which a pod is nominated, if it fits there: no other is looked at.
+    fn nominated(&self, pod: &Pod, class: &PodClass, cluster: &Cluster) -> Option<Name> {
+        let node = pod.status.nominated_node.as_ref().filter(|_| class.compiled.rejected.is_none())?;
+        class.fits_nominated(pod, cluster.place_of(node)?, cluster).then(|| node.clone())
     }
 
     /// The class of a pod; classes are kept in the order in which they were last used.
     fn take_class(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> PodClass {
-        // What is kept for all pods of a class has a pod that is nominated itself in its way.
-        let is_nominated = pod.status.nominated_node.is_some() || cluster.nomination_of(pod.meta.uid).is_some();
-        if self.is_plain || is_nominated {
+        if self.is_plain {
             return PodClass::plain(profile, pod, cluster);
         }
-        let class = self.take_kept(profile, pod, cluster);
-        if cluster.has_nominations() && class.looks_elsewhere() {
-            // What follows pods elsewhere does not know of those that may come.
-            self.classes.push(class);
-            return PodClass::plain(profile, pod, cluster);
-        }
-        class
-    }
-
-    fn take_kept(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> PodClass {
         if let Some(known) = self.classes.iter().rposition(|class| class.is_of(pod)) {
             let mut class = self.classes.remove(known);
             if class.catch_up(profile, cluster) {
@@ -119,12 +131,6 @@ impl Algorithm {
     fn place(&mut self, profile: &Profile, pod: &Rc<Pod>, class: &mut PodClass, cluster: &Cluster) -> Outcome {
         if class.compiled.rejected.is_some() {
             return self.fits_nowhere(profile, pod, class, &[], cluster);
-        }
-        if let Some(node) = &pod.status.nominated_node
-            && let Some(place) = cluster.place_of(node)
-            && class.fits_nominated(place, cluster)
-        {
-            return Outcome::Node(Chosen { node: node.clone(), evaluated: 1, feasible: 1 });
         }
         let named = class.compiled.nodes.as_ref();
         let named = named.map(|names| names.iter().filter_map(|name| cluster.place_of(name)).collect::<Vec<usize>>());
@@ -181,7 +187,7 @@ impl Algorithm {
         if count < LEAST_NODES {
             return count;
         }
-        let percentage = match self.percentage as usize {
+        let percentage = match profile.percentage_of_nodes_to_score.unwrap_or(self.percentage) as usize {
             0 => 50_usize.saturating_sub(count / 125).max(LEAST_PERCENT),
             percentage => percentage,
         };
@@ -200,10 +206,8 @@ impl Algorithm {
         let mut equals = self.feasible.iter().zip(&self.totals).filter(|(_, total)| **total == best);
         equals.nth(chosen).map_or(0, |(place, _)| *place as usize)
     }
-
-    /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, so does one that is sure
-    /// that nothing will, and so does one that fails; the reasons of the others are told together
-    /// (kube-scheduler, `RunPostFilterPlugins`).
+    /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, and so does one that is
+    /// sure that nothing will; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
     fn fits_nowhere(
         &mut self,
         profile: &Profile,
@@ -213,21 +217,19 @@ impl Algorithm {
         cluster: &Cluster,
     ) -> Outcome {
         let (mut diagnosis, codes) = class.diagnose(looked_at, profile, cluster);
-        // What is kept for a class leaves out the filters that look at pods elsewhere.
-        let looks_elsewhere = class.looks_elsewhere();
-        let whole = looks_elsewhere.then(|| Compiled::new(profile, pod, cluster));
-        let compiled = whole.as_ref().unwrap_or(&class.compiled);
-        let is_kept = class.is_kept() && !looks_elsewhere;
-        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept, was_asked: true };
+        // Plugins that look at pods elsewhere are asked again in their plain form, which can say what would be.
+        let plain = class.depends_on_others().then(|| Compiled::new(profile, pod, cluster));
+        let is_kept = class.is_kept() && plain.is_none();
+        let compiled = plain.as_ref().unwrap_or(&class.compiled);
+        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept };
         let mut reasons: Vec<Name> = Vec::new();
         // Without any PostFilter nobody could make room for the pod, so that it gives up what was kept for it.
         if profile.at(Point::PostFilter).next().is_none() {
             diagnosis.nominated_node = Some(Name::EMPTY);
         }
-        for (place, plugin, _) in profile.at(Point::PostFilter) {
-            let was_asked = compiled.asked.contains(place) || !profile.is_asked(place, Point::PreFilter);
-            let said = plugin.post_filter(&Failed { was_asked, ..failed }, &mut self.preemption);
-            let ends = !matches!(said.status.code, Code::Unschedulable | Code::Pending);
+        for (_, plugin, _) in profile.at(Point::PostFilter) {
+            let said = plugin.post_filter(&failed, &mut self.preemption);
+            let ends = matches!(said.status.code, Code::Success | Code::UnschedulableAndUnresolvable);
             if ends {
                 reasons.clear();
             }

@@ -258,7 +258,8 @@ impl Scheduler {
         ctx: &mut dyn Context<ApiMessage>,
     ) {
         let waited = ctx.now().since(since);
-        match self.profiles.at(queued.profile).plugin(plugin).pre_bind_progress(&placement, &self.cluster, waited) {
+        let profile = self.profiles.at(queued.profile);
+        match profile.plugin(plugin).pre_bind_progress(&placement, &self.cluster, waited) {
             Progress::Done => self.go_on(number, queued, placement, rest, ctx),
             Progress::Wait(time) => {
                 ctx.set_timer(ctx.now() + time, PERMIT + number);

@@ -23,12 +23,12 @@ const FITS: u16 = 0;
 pub struct PodClass {
     /// What its pods have in common.
     identity: Identity,
-    /// The one pod that it is for, if it is for one that is nominated to a node: it is not in its own way.
-    own: Option<Uid>,
     /// What was compiled out of the first of them: by all plugins, or by those alone that look at nothing but the node.
     pub compiled: Compiled,
     /// The plugins that look at pods elsewhere; none if nothing is kept.
     pub(super) followers: Option<Vec<Followed>>,
+    /// The one pod that it is for, if it is for one that is nominated to a node: it is not in its own way.
+    own: Option<Uid>,
     list_version: u64,
     /// The cluster's version when the class last caught up with it.
     seen_version: u64,
@@ -47,9 +47,10 @@ pub struct PodClass {
     raw: Vec<RawScores>,
 }
 
-/// A follower, with the place of its plugin in the profile and the weight of its scores.
+/// A follower, with the place of its plugin in the profile, when that is asked to filter, and the weight of its scores.
 pub(super) struct Followed {
     pub(super) plugin: usize,
+    pub(super) order: Option<usize>,
     weight: i64,
     pub(super) follower: Box<dyn Follower>,
 }
@@ -112,11 +113,11 @@ impl PodClass {
             RawScores { weight, normalization, scorer: place, of_node: Vec::new() }
         });
         PodClass {
-            own: if followers.is_none() { Some(pod.meta.uid) } else { None },
             identity: Identity { spec: pod.spec.clone(), pod: pod.clone() },
             raw: raw.collect(),
             compiled,
             followers,
+            own: cluster.nomination_of(pod.meta.uid).map(|_| pod.meta.uid),
             list_version: cluster.list_version(),
             seen_version: cluster.last_version(),
             position: cluster.groups().position(),
@@ -135,29 +136,26 @@ impl PodClass {
 
     /// True if what was found out holds for the next pod of the class too.
     pub fn is_kept(&self) -> bool {
-        self.followers.is_some()
+        self.followers.is_some() && self.is_for_all()
     }
 
-    /// True if pods elsewhere have a say in which nodes fit.
-    pub fn looks_elsewhere(&self) -> bool {
-        self.followers.iter().flatten().any(|followed| !followed.follower.masks().is_empty())
+    /// True if it holds for all pods of the class.
+    pub fn is_for_all(&self) -> bool {
+        self.own.is_none()
     }
 
-    /// True if the pod that it was made for fits a node to which it is nominated.
-    pub fn fits_nominated(&self, place: usize, cluster: &Cluster) -> bool {
-        self.refusal(place, cluster).is_none()
+    /// True if verdicts are kept that depend on pods elsewhere. They do not take nominated pods into account.
+    pub fn depends_on_others(&self) -> bool {
+        self.followers
+            .iter()
+            .flatten()
+            .any(|followed| followed.order.is_some() && !followed.follower.masks().is_empty())
     }
 
-    /// The first filter that rejects a node, nominated pods taken into account.
-    fn refusal(&self, place: usize, cluster: &Cluster) -> Option<(usize, Status)> {
-        let node = cluster.at(place);
-        match cluster.nominated_at(place) {
-            [] => self.compiled.filter(node),
-            nominated => {
-                let who = (self.identity.spec.priority, self.own);
-                self.compiled.filter_with_nominated(who, node, nominated, &[])
-            }
-        }
+    /// True if a pod fits the node to which it is nominated.
+    pub fn fits_nominated(&self, pod: &Pod, place: usize, cluster: &Cluster) -> bool {
+        let who = (self.identity.spec.priority, Some(pod.meta.uid));
+        self.compiled.filter_with_nominated(who, cluster.at(place), cluster.nominated_at(place), &[]).is_none()
     }
 
     /// Takes in what changed since the last pod; false if that cannot be done.
@@ -231,7 +229,7 @@ impl PodClass {
             let range = u64::MAX << (place % 64) & u64::MAX >> (63 - (last - 1) % 64);
             self.look_at_all(word, range, cluster);
             let mut bits = self.fits.words()[word] & range;
-            for followed in self.followers.iter().flatten() {
+            for followed in self.followers.iter().flatten().filter(|followed| followed.order.is_some()) {
                 bits = followed.follower.masks().iter().fold(bits, |bits, mask| bits & mask.words()[word]);
             }
             while bits != 0 {
@@ -258,7 +256,12 @@ impl PodClass {
     fn look_at(&mut self, place: usize, cluster: &Cluster) {
         self.looked.set(place, true);
         let node = cluster.at(place);
-        if let Some(said) = self.refusal(place, cluster) {
+        let priority = self.identity.spec.priority;
+        let said = match cluster.nominated_at(place) {
+            [] => self.compiled.filter(node),
+            nominated => self.compiled.filter_with_nominated((priority, self.own), node, nominated, &[]),
+        };
+        if let Some(said) = said {
             self.fits.set(place, false);
             self.verdicts[place] = self.verdict(said);
             return;
@@ -336,24 +339,26 @@ impl PodClass {
 
 impl Followed {
     fn admits(&self, place: usize) -> bool {
-        self.follower.masks().iter().all(|mask| mask.contains(place))
+        self.order.is_none() || self.follower.masks().iter().all(|mask| mask.contains(place))
     }
 }
 
-/// The followers of all plugins that look at pods elsewhere; none if one of them, or a plugin that is asked in every cycle, cannot
-/// follow.
+/// The followers of all plugins that look at pods elsewhere, in the order in which these filter; none if one of them, or a plugin
+/// that is asked in every cycle, cannot follow.
 fn followers(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Option<Vec<Followed>> {
     let mut followers: Vec<Followed> = Vec::new();
-    for (plugin, asked, weight) in profile.at(Point::Filter).chain(profile.at(Point::Score)) {
+    for (plugin, asked, _) in profile.at(Point::Filter).chain(profile.at(Point::Score)) {
         match asked.validity(pod) {
             Validity::Node => {}
             Validity::Followed if followers.iter().any(|known| known.plugin == plugin) => {}
             Validity::Followed => {
-                followers.push(Followed { plugin, weight, follower: asked.follower(pod, cluster)? });
+                let order = profile.at(Point::Filter).position(|(other, ..)| other == plugin);
+                let mut scoring = profile.at(Point::Score).filter(|(other, ..)| *other == plugin);
+                let weight = scoring.next().map_or(0, |(_, _, weight)| weight);
+                followers.push(Followed { plugin, order, weight, follower: asked.follower(pod, cluster)? });
             }
             Validity::Cycle => return None,
         }
     }
-    followers.sort_by_key(|followed| followed.plugin);
     Some(followers)
 }

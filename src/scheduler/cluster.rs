@@ -222,22 +222,20 @@ impl Cluster {
         &self.objects
     }
 
-    /// Takes in a version of an object that is neither a node nor a pod; true if it is of storage and changed it.
-    pub fn set_object(&mut self, object: &Object) -> bool {
+    /// Takes in a version of an object that is neither a node nor a pod.
+    pub fn set_object(&mut self, object: &Object) {
         if let Object::PodDisruptionBudget(budget) = object {
             self.budgets.set(budget);
         }
         self.objects.set(object);
-        self.storage_mut().set(object)
     }
 
-    /// Takes in that an object is gone that is neither a node nor a pod; true if it was of storage.
-    pub fn remove_object(&mut self, object: &Object) -> bool {
+    /// Takes in that an object is gone that is neither a node nor a pod.
+    pub fn remove_object(&mut self, object: &Object) {
         if let Object::PodDisruptionBudget(budget) = object {
             self.budgets.remove(budget);
         }
         self.objects.remove(object);
-        self.storage_mut().remove(object)
     }
 
     /// Volumes, claims to them and what else storage consists of.
@@ -447,7 +445,7 @@ impl Cluster {
     }
 }
 
-/// True if two versions of a pod are the same to all plugins, and hold the same resources.
+/// True if two versions of a pod are the same to all plugins.
 fn is_alike(old: &Pod, new: &Pod) -> bool {
     let (before, after) = (&old.meta, &new.meta);
     Rc::ptr_eq(&old.spec, &new.spec)

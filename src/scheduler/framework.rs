@@ -8,8 +8,8 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use super::bits::Bits;
-use super::class::Compiled;
 use super::cluster::Cluster;
+use super::compiled::Compiled;
 use super::event::{ClusterEvent, EventKinds, Hint};
 use super::node_info::NodeInfo;
 use crate::api::meta::Uid;
@@ -322,7 +322,6 @@ pub struct PostFilter {
 }
 
 /// A cycle in which a pod fitted no node, as PostFilter sees it.
-#[derive(Clone, Copy)]
 pub struct Failed<'a> {
     /// The pod.
     pub pod: &'a Rc<Pod>,
@@ -335,8 +334,6 @@ pub struct Failed<'a> {
     /// True if what the filters say of a node is the same for all pods of the specification while the node is unchanged
     /// ([`Validity::Node`]).
     pub is_kept: bool,
-    /// False if the plugin's PreFilter was not asked, because another one was sure before that the pod fits nowhere.
-    pub was_asked: bool,
 }
 
 /// What the filters said of each node, by its place in the cluster's list.

@@ -3,12 +3,12 @@
 //! - this file: [`Scheduler`], the process; its parts are `config`, `observe` (what the informers show), `binding` (what
 //!   becomes of a decision) and `account` (what is told of a failure)
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
-//! - `profile`, `plugins`, `registry`: which plugins there are
-//! - `configuration`, `arguments`: the files in which users say so
 //! - `algorithm`, `compiled`, `class`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
 //! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
+//! - `profile`, `plugins`, `registry`: which plugins there are
+//! - `configuration`, `arguments`: the files in which users say so
 //! - `queue`: which pod is next
 //! - `preemption`: who has to go for a more important pod
 //! - `record`: what is kept of each decision, if anybody wants to know
@@ -179,16 +179,9 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let others = [
-            Kind::Namespace,
-            Kind::Service,
-            Kind::ReplicationController,
-            Kind::ReplicaSet,
-            Kind::StatefulSet,
-            Kind::PodDisruptionBudget,
-        ];
-        let others = others.map(Scope::all);
-        let others = others.into_iter().chain(STORAGE.map(Scope::all));
+        let selecting = [Kind::Service, Kind::ReplicationController, Kind::ReplicaSet, Kind::StatefulSet];
+        let others = selecting.into_iter().chain([Kind::Namespace, Kind::PodDisruptionBudget]);
+        let others = others.chain(STORAGE).map(Scope::all);
         let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
         let preemption = config.seed.stream(&config.name, "preemption");

@@ -118,13 +118,10 @@ impl NodeInfo {
 
     /// Puts another version of a pod in the place of the one that is there; both are of one specification.
     pub fn replace(&mut self, pod: &Rc<Pod>) {
-        let lists = [
-            &mut self.pods,
-            &mut self.pods_with_affinity,
-            &mut self.pods_with_required_anti_affinity,
-            &mut self.pods_with_volumes,
-        ];
-        for there in lists.into_iter().filter_map(|list| list.iter_mut().find(|there| there.meta.uid == pod.meta.uid)) {
+        let rare =
+            [&mut self.pods_with_affinity, &mut self.pods_with_required_anti_affinity, &mut self.pods_with_volumes];
+        let lists = rare.into_iter().chain([&mut self.pods]);
+        for there in lists.filter_map(|list| list.iter_mut().find(|there| there.meta.uid == pod.meta.uid)) {
             *there = pod.clone();
         }
     }
@@ -133,14 +130,14 @@ impl NodeInfo {
     pub fn remove(&mut self, pod: Uid) -> bool {
         let Some(gone) = take(&mut self.pods, pod) else { return false };
         let spec = &gone.spec;
-        if has_volumes(spec) {
-            self.pods_with_volumes.retain(|there| there.meta.uid != pod);
-        }
         if has_affinity(spec) {
             take(&mut self.pods_with_affinity, pod);
         }
         if requires_anti_affinity(spec) {
             take(&mut self.pods_with_required_anti_affinity, pod);
+        }
+        if has_volumes(spec) {
+            take(&mut self.pods_with_volumes, pod);
         }
         if let Ok(place) = self.priorities.binary_search_by_key(&spec.priority, |(priority, _)| *priority) {
             self.priorities[place].1 -= 1;

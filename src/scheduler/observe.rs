@@ -41,7 +41,8 @@ impl Observer<'_> {
                 },
                 (Object::Node(before), Object::Node(node)) => self.node_updated(old, before, new, node),
                 _ => {
-                    if self.cluster.set_object(new)
+                    self.cluster.set_object(new);
+                    if self.cluster.storage_mut().set(new)
                         && let Some(event) = storage_updated(new)
                     {
                         self.wake(event, Some(old), Some(new));
@@ -56,7 +57,8 @@ impl Observer<'_> {
                 }
                 Object::Pod(_) => {}
                 _ => {
-                    if self.cluster.remove_object(old)
+                    self.cluster.remove_object(old);
+                    if self.cluster.storage_mut().remove(old)
                         && let Some(event) = storage_deleted(old)
                     {
                         self.wake(event, Some(old), None);
@@ -80,7 +82,8 @@ impl Observer<'_> {
             }
             Object::Pod(_) => {}
             _ => {
-                if self.cluster.set_object(object)
+                self.cluster.set_object(object);
+                if self.cluster.storage_mut().set(object)
                     && let Some(event) = storage_added(object)
                 {
                     self.wake(event, None, Some(object));

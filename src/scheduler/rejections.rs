@@ -4,7 +4,7 @@ use super::class::{Followed, PodClass};
 use super::cluster::Cluster;
 use super::compiled::naming_plugins;
 use super::diagnosis::{Diagnosis, Verdict};
-use super::framework::{Code, PluginSet, Status};
+use super::framework::{Code, PluginSet, Point, Status};
 use super::profile::Profile;
 
 /// A follower's verdicts, by their numbers, with how many nodes got each.
@@ -19,7 +19,7 @@ impl PodClass {
         let rejected = self.compiled.rejected.as_ref();
         let absent = rejected.map_or(Code::UnschedulableAndUnresolvable, |(_, status)| status.code);
         let mut codes = vec![absent; cluster.node_count()];
-        let mut verdicts = self.verdicts_on(places, &mut codes);
+        let mut verdicts = self.verdicts_on(places, profile, &mut codes);
         // The order in which they were first said depends on what was looked at before.
         verdicts.sort_by(|left, right| (left.plugin, &left.status.reasons).cmp(&(right.plugin, &right.status.reasons)));
         let (mut plugins, mut pending) = (PluginSet::NONE, PluginSet::NONE);
@@ -46,15 +46,27 @@ impl PodClass {
         (diagnosis, codes)
     }
 
+    /// The code of the verdict on each node, `places` having been looked at and the others not having come into question.
+    #[cfg(test)]
+    pub fn codes(&self, places: &[usize], profile: &Profile, cluster: &Cluster) -> Vec<Code> {
+        self.diagnose(places, profile, cluster).1
+    }
+
     /// The first plugin to reject a node counts.
-    fn verdicts_on(&self, places: &[usize], codes: &mut [Code]) -> Vec<Verdict> {
+    fn verdicts_on(&self, places: &[usize], profile: &Profile, codes: &mut [Code]) -> Vec<Verdict> {
         let mut counts = vec![0; self.said.len()];
-        let speaking = self.followers.iter().flatten().filter(|followed| !followed.follower.masks().is_empty());
+        let order = |plugin: usize| profile.at(Point::Filter).position(|(other, ..)| other == plugin);
+        let orders: Vec<Option<usize>> = self.said.iter().map(|(plugin, _)| order(*plugin)).collect();
+        let speaking = self
+            .followers
+            .iter()
+            .flatten()
+            .filter(|followed| followed.order.is_some() && !followed.follower.masks().is_empty());
         let mut followers: Vec<Said<'_>> = speaking.map(|followed| Said { followed, counts: Vec::new() }).collect();
         for place in places {
             let own = usize::from(self.verdicts[*place]).checked_sub(1);
-            let plugin = own.and_then(|said| self.said.get(said)).map_or(usize::MAX, |(plugin, _)| *plugin);
-            let mut before = followers.iter_mut().take_while(|said| said.followed.plugin < plugin);
+            let own_order = own.and_then(|said| *orders.get(said)?).unwrap_or(usize::MAX);
+            let mut before = followers.iter_mut().take_while(|said| said.followed.order < Some(own_order));
             codes[*place] = match (before.find_map(|said| said.count(*place)), own) {
                 (Some(code), _) => code,
                 (None, Some(said)) if said < counts.len() => {

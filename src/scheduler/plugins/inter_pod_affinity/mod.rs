@@ -39,11 +39,11 @@ impl Default for InterPodAffinity {
 }
 
 impl InterPodAffinity {
-    /// The plugin with these arguments; with the default ones if they are another plugin's.
+    /// The plugin with these arguments.
     pub fn new(arguments: &Arguments) -> Self {
         let Arguments::InterPodAffinity(arguments) = arguments else { return InterPodAffinity::default() };
         InterPodAffinity {
-            hard_pod_affinity_weight: arguments.hard_pod_affinity_weight.into(),
+            hard_pod_affinity_weight: i64::from(arguments.hard_pod_affinity_weight),
             ignore_preferred_terms_of_existing_pods: arguments.ignore_preferred_terms_of_existing_pods,
         }
     }

@@ -41,19 +41,14 @@ impl Default for PodTopologySpread {
 }
 
 impl PodTopologySpread {
-    /// The plugin with these arguments; with the default ones if they are another plugin's.
+    /// The plugin with these arguments.
     pub fn new(arguments: &Arguments) -> Self {
         match arguments {
             Arguments::PodTopologySpread(arguments) if arguments.defaulting_type == "List" => {
-                PodTopologySpread::with_defaults(arguments.default_constraints.clone())
+                PodTopologySpread { defaults: arguments.default_constraints.clone(), is_system: false }
             }
             _ => PodTopologySpread::default(),
         }
-    }
-
-    /// With default constraints of one's own (`defaultingType: List`).
-    pub fn with_defaults(defaults: Vec<TopologySpreadConstraint>) -> Self {
-        PodTopologySpread { defaults, is_system: false }
     }
 
     /// The constraints for a pod that must, or should, hold.
