@@ -167,7 +167,8 @@ impl World {
             Operation::List { scope, .. } => {
                 let items = match scope.kind {
                     Kind::Node => self.nodes.clone(),
-                    _ => self.pods.iter().cloned().map(Object::Pod).collect(),
+                    Kind::Pod => self.pods.iter().cloned().map(Object::Pod).collect(),
+                    _ => Vec::new(),
                 };
                 Answer::List { items, revision: self.revision, continue_token: None, remaining: None }
             }

@@ -197,7 +197,12 @@ fn fits_nowhere(profile: &Profile, pod: &Pod, class: &PodClass, looked_at: &[usi
     let mut diagnosis = class.diagnose(looked_at.iter().copied(), profile, cluster);
     let codes = class.codes(looked_at.iter().copied());
     let mut reasons: Vec<Name> = Vec::new();
-    for (_, plugin, _) in profile.at(Point::PostFilter) {
+    for (place, plugin, _) in profile.at(Point::PostFilter) {
+        if class.compiled.was_not_asked(place, profile) {
+            // It finds nothing of its own in the cycle's state, which is an error and ends the round.
+            reasons = vec![Name::of("not found")];
+            break;
+        }
         let said = plugin.post_filter(pod, cluster, &codes);
         if said.nominated_node.is_some() {
             diagnosis.nominated_node = said.nominated_node;

@@ -47,7 +47,7 @@ pub struct Scorer {
 }
 
 impl Compiled {
-    /// Runs PreFilter and PreScore.
+    /// Runs PreFilter. Who wants to score nodes too runs [`Compiled::pre_score`] when he knows which fit.
     pub fn new(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Self {
         let mut compiled = Compiled {
             rejected: None,
@@ -59,16 +59,20 @@ impl Compiled {
             skipped_scorers: Vec::new(),
         };
         compiled.pre_filter(profile, pod, cluster);
+        compiled
+    }
+
+    /// Runs PreScore.
+    pub fn pre_score(&mut self, profile: &Profile, pod: &Pod, cluster: &Cluster, feasible: &[&NodeInfo]) {
         for (plugin, asked, weight) in profile.at(Point::Score) {
-            match asked.pre_score(pod, cluster) {
-                PreScore::Skip => compiled.skipped_scorers.push(plugin),
+            match asked.pre_score(pod, cluster, feasible) {
+                PreScore::Skip => self.skipped_scorers.push(plugin),
                 PreScore::Score(score) => {
                     let normalization = score.normalization();
-                    compiled.scorers.push(Scorer { plugin, weight, score, normalization });
+                    self.scorers.push(Scorer { plugin, weight, score, normalization });
                 }
             }
         }
-        compiled
     }
 
     /// A rejection that preemption may change does not keep the other plugins from looking at the pod; of several such the
@@ -114,6 +118,13 @@ impl Compiled {
             [name] => format!("node(s) didn't satisfy plugin {name}"),
             names => format!("node(s) didn't satisfy plugin(s) [{}] simultaneously", names.join(" ")),
         })
+    }
+
+    /// True if a plugin has a PreFilter that was not run, because another one before it rejected the pod for good.
+    pub fn was_not_asked(&self, plugin: usize, profile: &Profile) -> bool {
+        let rejected = self.rejected.as_ref().filter(|(_, status)| status.code != Code::Unschedulable);
+        let places = || profile.at(Point::PreFilter).map(|(place, ..)| place);
+        rejected.is_some_and(|(by, _)| places().skip_while(|place| place != by).skip(1).any(|place| place == plugin))
     }
 
     /// The first filter that rejects a node, and what it says; none if the node fits.
@@ -162,7 +173,8 @@ struct RawScores {
 impl PodClass {
     /// The class of a pod, of which nothing is known yet.
     pub fn new(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Self {
-        let compiled = Compiled::new(profile, pod, cluster);
+        let mut compiled = Compiled::new(profile, pod, cluster);
+        compiled.pre_score(profile, pod, cluster, &[]);
         let count = cluster.node_count();
         let scorers = compiled.scorers.iter().enumerate();
         let raw = scorers.filter(|(_, scorer)| scorer.normalization != Normalization::None).map(|(place, scorer)| {

@@ -9,10 +9,12 @@ use std::rc::Rc;
 use super::images::Images;
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
+use super::objects::Objects;
 use super::storage::Storage;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::node::Node;
+use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::engine::hash::Map;
 
@@ -36,6 +38,7 @@ pub struct Cluster {
     list_is_stale: bool,
     pods: Map<Uid, Placed>,
     images: Images,
+    objects: Objects,
     storage: Rc<Storage>,
     /// Slots that changed since the last [`Cluster::refresh`].
     dirty: Vec<u32>,
@@ -98,9 +101,19 @@ impl Cluster {
         Some(self.slots[placed.slot as usize].info.name.clone())
     }
 
+    /// A pod that is on a node or assumed to be.
+    pub fn pod(&self, pod: Uid) -> Option<&Rc<Pod>> {
+        Some(&self.pods.get(&pod)?.pod)
+    }
+
     /// How many pods are on nodes or assumed to be.
     pub fn pod_count(&self) -> usize {
         self.pods.len()
+    }
+
+    /// Objects of other kinds that plugins look at.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     /// Volumes, claims to them and what else storage consists of.
@@ -111,6 +124,24 @@ impl Cluster {
     /// The same, to be changed. Nobody keeps it beyond a cycle, so it is not copied.
     pub fn storage_mut(&mut self) -> &mut Storage {
         Rc::make_mut(&mut self.storage)
+    }
+
+    /// Takes in a version of an object that is neither a node nor a pod.
+    pub fn set_object(&mut self, object: &Object) {
+        if Storage::holds(object.kind()) {
+            self.storage_mut().set(object);
+        } else {
+            self.objects.set(object);
+        }
+    }
+
+    /// Takes in that an object is gone that is neither a node nor a pod.
+    pub fn remove_object(&mut self, object: &Object) {
+        if Storage::holds(object.kind()) {
+            self.storage_mut().remove(object);
+        } else {
+            self.objects.remove(object);
+        }
     }
 
     /// Brings the list and the image counts up to date. To be called before the cluster is read in a cycle.
@@ -187,8 +218,9 @@ impl Cluster {
         let slot = self.by_name.get(node).copied();
         match self.pods.get_mut(&pod.meta.uid) {
             Some(placed) if Some(placed.slot) == slot && counts_alike(&placed.pod, pod) => {
-                placed.assumed = false;
+                (placed.assumed, placed.pod) = (false, pod.clone());
                 let slot = placed.slot;
+                self.slots[slot as usize].info.replace(pod);
                 self.mark_dirty(slot);
             }
             Some(_) => {
@@ -202,7 +234,7 @@ impl Cluster {
     /// Takes a pod off its node; true if it was on one.
     pub fn remove_pod(&mut self, pod: Uid) -> bool {
         let Some(placed) = self.pods.remove(&pod) else { return false };
-        self.slots[placed.slot as usize].info.remove(&placed.pod);
+        self.slots[placed.slot as usize].info.remove(pod);
         if placed.pod.spec.full.volumes.is_some() {
             self.storage_mut().remove_user(&placed.pod);
         }
@@ -247,7 +279,7 @@ impl Cluster {
 
     fn release_if_unused(&mut self, number: u32) {
         let info = &self.slots[number as usize].info;
-        if info.node.is_none() && info.pods == 0 {
+        if info.node.is_none() && info.pods.is_empty() {
             self.by_name.remove(&info.name);
             self.free.push(number);
         }

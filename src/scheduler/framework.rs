@@ -216,6 +216,11 @@ pub trait NodeScore {
     fn normalization(&self) -> Normalization {
         Normalization::None
     }
+
+    /// Brings the raw scores of all feasible nodes to the scale.
+    fn normalize(&self, _nodes: &[&NodeInfo], scores: &mut [i64]) {
+        self.normalization().apply_all(scores);
+    }
 }
 
 /// How raw scores are brought to a scale.
@@ -227,6 +232,8 @@ pub enum Normalization {
     Highest,
     /// The same turned round; if the highest is zero, all are [`MAX_SCORE`].
     HighestReversed,
+    /// In a way of the plugin's own: [`NodeScore::normalize`] says.
+    Own,
 }
 
 impl Normalization {
@@ -234,12 +241,18 @@ impl Normalization {
     #[inline]
     pub fn apply(self, raw: i64, highest: i64) -> i64 {
         match self {
-            Normalization::None => raw,
+            Normalization::None | Normalization::Own => raw,
             Normalization::Highest if highest == 0 => raw,
             Normalization::HighestReversed if highest == 0 => MAX_SCORE,
             Normalization::Highest => MAX_SCORE * raw / highest,
             Normalization::HighestReversed => MAX_SCORE - MAX_SCORE * raw / highest,
         }
+    }
+
+    /// Brings all raw scores to the scale.
+    pub fn apply_all(self, scores: &mut [i64]) {
+        let highest = scores.iter().copied().max().unwrap_or(0);
+        scores.iter_mut().for_each(|score| *score = self.apply(*score, highest));
     }
 }
 
@@ -320,8 +333,9 @@ pub trait Plugin {
         PostFilter::default()
     }
 
-    /// Looks at a pod before feasible nodes are scored.
-    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster) -> PreScore {
+    /// Looks at a pod before feasible nodes are scored. A plugin whose scores are kept ([`Validity::Node`]) is not told which
+    /// nodes these are.
+    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         PreScore::Skip
     }
 

@@ -13,23 +13,14 @@ use super::algorithm::{Algorithm, Outcome};
 use super::class::Compiled;
 use super::cluster::Cluster;
 use super::framework::{Code, Normalization, Point};
+use super::node_info::NodeInfo;
 use super::profile::Profile;
+use super::storage;
 use crate::api::kind::Kind;
 use crate::api::meta::Uid;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::engine::random::Seed;
-
-/// The lists of a case that say what there is of storage.
-const STORAGE: [(&str, Kind); 7] = [
-    ("persistentvolumes", Kind::PersistentVolume),
-    ("persistentvolumeclaims", Kind::PersistentVolumeClaim),
-    ("storageclasses", Kind::StorageClass),
-    ("csinodes", Kind::CSINode),
-    ("csidrivers", Kind::CSIDriver),
-    ("csistoragecapacities", Kind::CSIStorageCapacity),
-    ("volumeattachments", Kind::VolumeAttachment),
-];
 
 /// A case, read.
 struct Case {
@@ -53,7 +44,11 @@ fn plugins_say_what_the_real_ones_said() {
             check_gate(&case, &profile, &mut complain);
             continue;
         }
-        let compiled = Compiled::new(&profile, &case.pod, &case.cluster);
+        let mut compiled = Compiled::new(&profile, &case.pod, &case.cluster);
+        let feasible = case.names("feasible");
+        let nodes: Vec<&NodeInfo> =
+            case.cluster.nodes().filter(|node| feasible.contains(&node.name.as_str())).collect();
+        compiled.pre_score(&profile, &case.pod, &case.cluster, &nodes);
         check_pre_filter(&case, &profile, &compiled, &mut complain);
         check_filters(&case, &profile, &compiled, &mut complain);
         check_scores(&case, &profile, &compiled, &mut complain);
@@ -105,9 +100,9 @@ impl Case {
                 cluster.set_node(node);
             }
         }
-        for (list, kind) in STORAGE {
-            for object in input[list].as_array().into_iter().flatten() {
-                cluster.storage_mut().set(&read(kind, object));
+        for kind in storage::KINDS {
+            for object in input[kind.row().plural].as_array().into_iter().flatten() {
+                cluster.set_object(&read(kind, object));
             }
         }
         for (number, pod) in input["pods"].as_array().into_iter().flatten().enumerate() {

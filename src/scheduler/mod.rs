@@ -5,7 +5,7 @@
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
 //! - `profile`, `plugins`: which plugins there are
 //! - `algorithm`, `class`, `diagnosis`: filters and scores nodes, and says why none fits
-//! - `cluster`, `node_info`, `node_tree`, `images`, `storage`: the picture of the cluster that it decides on
+//! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `queue`: which pod is next
 //!
 //! A scheduling cycle takes time; one follows the other. What it decides is done at its end: the pod is assumed to be on its
@@ -25,6 +25,7 @@ mod golden;
 pub mod images;
 pub mod node_info;
 pub mod node_tree;
+pub mod objects;
 mod observe;
 pub mod plugins;
 pub mod profile;
@@ -69,17 +70,6 @@ const WAKE: Token = 1;
 /// The timers at which pods have waited too long for a permit, or look again whether they may be bound: this and the
 /// binding's number.
 const PERMIT: Token = 1 << 32;
-
-/// The kinds that storage consists of.
-const STORAGE: [Kind; 7] = [
-    Kind::PersistentVolume,
-    Kind::PersistentVolumeClaim,
-    Kind::StorageClass,
-    Kind::CSINode,
-    Kind::CSIDriver,
-    Kind::CSIStorageCapacity,
-    Kind::VolumeAttachment,
-];
 
 /// The scheduler process.
 pub struct Scheduler {
@@ -131,8 +121,9 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let mut scopes = vec![Scope::all(Kind::Node), unfinished_pods()];
-        scopes.extend(STORAGE.map(Scope::all));
+        let others =
+            [Kind::Namespace, Kind::Service, Kind::ReplicaSet].into_iter().chain(storage::KINDS).map(Scope::all);
+        let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let stream = config.seed.stream(&config.name, "event-retry");
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
         let controller = profile.scheduler_name.clone();

@@ -36,9 +36,8 @@ impl Observer<'_> {
                 },
                 (Object::Node(before), Object::Node(node)) => self.node_updated(old, before, new, node),
                 _ => {
-                    if self.cluster.storage_mut().set(new)
-                        && let Some(event) = storage_updated(new)
-                    {
+                    self.cluster.set_object(new);
+                    if let Some(event) = storage_updated(new) {
                         self.wake(event, Some(old), Some(new));
                     }
                 }
@@ -49,10 +48,10 @@ impl Observer<'_> {
                     self.wake(ClusterEvent::NodeDelete, Some(old), None);
                     self.cluster.remove_node(&node.meta.name);
                 }
+                Object::Pod(_) => {}
                 _ => {
-                    if self.cluster.storage_mut().remove(old)
-                        && let Some(event) = storage_deleted(old)
-                    {
+                    self.cluster.remove_object(old);
+                    if let Some(event) = storage_deleted(old) {
                         self.wake(event, Some(old), None);
                     }
                 }
@@ -73,9 +72,8 @@ impl Observer<'_> {
             }
             Object::Pod(_) => {}
             _ => {
-                if self.cluster.storage_mut().set(object)
-                    && let Some(event) = storage_added(object)
-                {
+                self.cluster.set_object(object);
+                if let Some(event) = storage_added(object) {
                     self.wake(event, None, Some(object));
                 }
             }

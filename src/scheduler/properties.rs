@@ -188,20 +188,21 @@ impl Bench {
 
     /// With fewer than a hundred nodes all are looked at: the choice must be one of the best, worked out the plain way.
     fn check_against_rules(&self, pod: &Rc<Pod>, outcome: &Outcome) {
-        let compiled = Compiled::new(&self.profile, pod, &self.cluster);
+        let mut compiled = Compiled::new(&self.profile, pod, &self.cluster);
         let named = |node: &NodeInfo| compiled.nodes.as_ref().is_none_or(|names| names.contains(&node.name));
         let feasible: Vec<&NodeInfo> =
             self.cluster.nodes().filter(|node| named(node) && compiled.filter(node).is_none()).collect();
+        compiled.pre_score(&self.profile, pod, &self.cluster, &feasible);
         let Outcome::Node(chosen) = outcome else {
             assert!(feasible.is_empty(), "{} nodes would do", feasible.len());
             return;
         };
         let mut totals = vec![0; feasible.len()];
         for scorer in &compiled.scorers {
-            let raw: Vec<i64> = feasible.iter().map(|node| scorer.score.score(node)).collect();
-            let highest = raw.iter().copied().max().unwrap_or(0);
-            for (total, raw) in totals.iter_mut().zip(raw) {
-                *total += scorer.weight * scorer.normalization.apply(raw, highest);
+            let mut scores: Vec<i64> = feasible.iter().map(|node| scorer.score.score(node)).collect();
+            scorer.score.normalize(&feasible, &mut scores);
+            for (total, score) in totals.iter_mut().zip(scores) {
+                *total += scorer.weight * score;
             }
         }
         let best = totals.iter().max();
@@ -213,7 +214,7 @@ impl Bench {
     /// Nothing is given away twice. (A node that shrinks may be too full, and then still takes pods that request nothing.)
     fn check_room(&self, node: &NodeInfo, pod: &Pod) {
         let (has, used, wants) = (node.allocatable(), &node.requested, &pod.spec.requests);
-        assert!(i64::from(node.pods) <= has.pods);
+        assert!(node.pods.len() as i64 <= has.pods);
         assert!(wants.milli_cpu == 0 || used.milli_cpu <= has.milli_cpu);
         assert!(wants.memory == 0 || used.memory <= has.memory);
         let mut ports = node.ports.clone();
@@ -245,7 +246,7 @@ proptest! {
             for (pod, _) in bench.pods.iter().filter(|(pod, _)| pod.node.as_ref() == Some(&node.name)) {
                 sum.add(pod);
             }
-            prop_assert_eq!((sum.pods, &sum.priorities), (node.pods, &node.priorities));
+            prop_assert_eq!((sum.pods.len(), &sum.priorities), (node.pods.len(), &node.priorities));
             prop_assert_eq!((sum.requested, sum.scoring_milli_cpu), (node.requested.clone(), node.scoring_milli_cpu));
         }
         prop_assert_eq!(bench.cluster.pod_count(), bench.pods.len());

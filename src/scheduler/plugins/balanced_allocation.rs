@@ -22,7 +22,7 @@ impl Plugin for BalancedAllocation {
     }
 
     /// Pods that request nothing would otherwise gather on one node (kube-scheduler, `isBestEffortPod`).
-    fn pre_score(&self, pod: &Pod, _cluster: &Cluster) -> PreScore {
+    fn pre_score(&self, pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         let requests = &pod.spec.requests;
         if requests.milli_cpu == 0 && requests.memory == 0 {
             return PreScore::Skip;

@@ -36,7 +36,7 @@ impl Plugin for DynamicResources {
     }
 
     /// Nodes are scored by the devices that they would give; without claims that is nothing.
-    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster) -> PreScore {
+    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         PreScore::Score(Box::new(NoDevices))
     }
 

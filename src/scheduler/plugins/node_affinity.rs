@@ -94,7 +94,7 @@ impl Plugin for NodeAffinity {
         PreFilter::Filter { nodes, filter: Box::new(filter) }
     }
 
-    fn pre_score(&self, pod: &Pod, _cluster: &Cluster) -> PreScore {
+    fn pre_score(&self, pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         let own = affinity(&pod.spec).and_then(|own| own.preferred_during_scheduling_ignored_during_execution.as_ref());
         if own.is_none() && self.added_preferences.is_none() {
             return PreScore::Skip;
