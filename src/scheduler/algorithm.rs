@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::class::PodClass;
 use super::cluster::Cluster;
 use super::diagnosis::Diagnosis;
-use super::framework::{Code, Point, Validity};
+use super::framework::{Code, Failed, Point, Validity};
 use super::profile::Profile;
 use crate::api::name::Name;
 use crate::api::pod::Pod;
@@ -28,6 +28,8 @@ pub struct Algorithm {
     /// `percentageOfNodesToScore`; zero for a share that falls with the number of nodes.
     percentage: u32,
     stream: Stream,
+    /// What PostFilter plugins draw from.
+    preemption: Stream,
     feasible: Vec<u32>,
     totals: Vec<i64>,
 }
@@ -56,7 +58,13 @@ impl Algorithm {
     /// An algorithm with a stream of its own for choosing among equals.
     pub fn new(percentage: u32, stream: Stream) -> Self {
         let (feasible, totals) = (Vec::new(), Vec::new());
-        Algorithm { classes: Vec::new(), next_start: 0, percentage, stream, feasible, totals }
+        let preemption = stream.clone();
+        Algorithm { classes: Vec::new(), next_start: 0, percentage, stream, preemption, feasible, totals }
+    }
+
+    /// The same with another stream for PostFilter plugins, so that what they draw shifts no choice among equals.
+    pub fn with_preemption_stream(self, preemption: Stream) -> Self {
+        Algorithm { preemption, ..self }
     }
 
     /// Chooses a node for a pod. The cluster must have been refreshed.
@@ -65,8 +73,21 @@ impl Algorithm {
             return Outcome::Unschedulable(Box::default());
         }
         let mut class = self.take_class(profile, pod, cluster);
+        if let Some(node) = self.nominated(pod, &class, cluster) {
+            if is_kept(profile, pod) && class.is_for_all() {
+                self.classes.push(class);
+            }
+            return Outcome::Node(Chosen { node, evaluated: 1, feasible: 1 });
+        }
+        if class.is_for_all() && cluster.nomination_of(pod.meta.uid).is_some() {
+            // What is kept for all pods of the specification has the pod itself in its way.
+            if is_kept(profile, pod) {
+                self.classes.push(class);
+            }
+            class = PodClass::new(profile, pod, cluster);
+        }
         let outcome = self.place(profile, pod, &mut class, cluster);
-        if is_kept(profile, pod) {
+        if is_kept(profile, pod) && class.is_for_all() {
             self.classes.push(class);
         }
         outcome
@@ -93,15 +114,15 @@ impl Algorithm {
         PodClass::new(profile, pod, cluster)
     }
 
-    fn place(&mut self, profile: &Profile, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> Outcome {
+    /// The node to which a pod is nominated, if it fits there: no other is looked at.
+    fn nominated(&self, pod: &Pod, class: &PodClass, cluster: &Cluster) -> Option<Name> {
+        let node = pod.status.nominated_node.as_ref().filter(|_| class.compiled.rejected.is_none())?;
+        class.fits_nominated(pod, cluster.place_of(node)?, cluster).then(|| node.clone())
+    }
+
+    fn place(&mut self, profile: &Profile, pod: &Rc<Pod>, class: &mut PodClass, cluster: &Cluster) -> Outcome {
         if class.compiled.rejected.is_some() {
-            return fits_nowhere(profile, pod, class, &[], cluster);
-        }
-        if let Some(node) = &pod.status.nominated_node
-            && let Some(place) = cluster.place_of(node)
-            && class.fits(place, cluster)
-        {
-            return Outcome::Node(Chosen { node: node.clone(), evaluated: 1, feasible: 1 });
+            return self.fits_nowhere(profile, pod, class, &[], cluster);
         }
         let named = class.compiled.nodes.as_ref();
         let named = named.map(|names| names.iter().filter_map(|name| cluster.place_of(name)).collect::<Vec<usize>>());
@@ -111,7 +132,7 @@ impl Algorithm {
         };
         if self.feasible.is_empty() {
             let all = || (0..cluster.node_count()).collect();
-            return fits_nowhere(profile, pod, class, &named.unwrap_or_else(all), cluster);
+            return self.fits_nowhere(profile, pod, class, &named.unwrap_or_else(all), cluster);
         }
         let place = self.choose(class);
         Outcome::Node(Chosen { node: cluster.at(place).name.clone(), evaluated, feasible: self.feasible.len() })
@@ -164,7 +185,7 @@ impl Algorithm {
         if count < LEAST_NODES {
             return count;
         }
-        let percentage = match self.percentage as usize {
+        let percentage = match profile.percentage_of_nodes_to_score.unwrap_or(self.percentage) as usize {
             0 => 50_usize.saturating_sub(count / 125).max(LEAST_PERCENT),
             percentage => percentage,
         };
@@ -191,31 +212,46 @@ fn is_kept(profile: &Profile, pod: &Pod) -> bool {
     points.into_iter().all(|point| profile.at(point).all(|(_, plugin, _)| plugin.validity(pod) == Validity::Node))
 }
 
-/// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, and so does one that is sure
-/// that nothing will; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
-fn fits_nowhere(profile: &Profile, pod: &Pod, class: &PodClass, looked_at: &[usize], cluster: &Cluster) -> Outcome {
-    let mut diagnosis = class.diagnose(looked_at.iter().copied(), profile, cluster);
-    let codes = class.codes(looked_at.iter().copied());
-    let mut reasons: Vec<Name> = Vec::new();
-    for (place, plugin, _) in profile.at(Point::PostFilter) {
-        if class.compiled.was_not_asked(place, profile) {
-            // It finds nothing of its own in the cycle's state, which is an error and ends the round.
-            reasons = vec![Name::of("not found")];
-            break;
+impl Algorithm {
+    /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, and so does one that is
+    /// sure that nothing will; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
+    fn fits_nowhere(
+        &mut self,
+        profile: &Profile,
+        pod: &Rc<Pod>,
+        class: &PodClass,
+        looked_at: &[usize],
+        cluster: &Cluster,
+    ) -> Outcome {
+        let mut diagnosis = class.diagnose(looked_at.iter().copied(), profile, cluster);
+        let codes = class.codes(looked_at.iter().copied());
+        let compiled = &class.compiled;
+        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept: is_kept(profile, pod) };
+        let mut reasons: Vec<Name> = Vec::new();
+        // Without any PostFilter nobody could make room for the pod, so that it gives up what was kept for it.
+        if profile.at(Point::PostFilter).next().is_none() {
+            diagnosis.nominated_node = Some(Name::EMPTY);
         }
-        let said = plugin.post_filter(pod, cluster, &codes);
-        if said.nominated_node.is_some() {
-            diagnosis.nominated_node = said.nominated_node;
+        for (place, plugin, _) in profile.at(Point::PostFilter) {
+            if class.compiled.was_not_asked(place, profile) {
+                // It finds nothing of its own in the cycle's state, which is an error and ends the round.
+                reasons = vec![Name::of("not found")];
+                break;
+            }
+            let said = plugin.post_filter(&failed, &mut self.preemption);
+            let ends = matches!(said.status.code, Code::Success | Code::UnschedulableAndUnresolvable);
+            if ends {
+                reasons.clear();
+            }
+            if ends || said.nominated_node.is_some() {
+                (diagnosis.nominated_node, diagnosis.victims) = (said.nominated_node, said.victims);
+            }
+            reasons.extend(said.status.reasons);
+            if ends {
+                break;
+            }
         }
-        let ends = matches!(said.status.code, Code::Success | Code::UnschedulableAndUnresolvable);
-        if ends {
-            reasons.clear();
-        }
-        reasons.extend(said.status.reasons);
-        if ends {
-            break;
-        }
+        diagnosis.post_filter = reasons.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+        Outcome::Unschedulable(Box::new(diagnosis))
     }
-    diagnosis.post_filter = reasons.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
-    Outcome::Unschedulable(Box::new(diagnosis))
 }

@@ -10,6 +10,7 @@ use super::diagnosis::{Diagnosis, Verdict};
 use super::framework::{Code, NodeFilter, NodeScore, Normalization, PluginSet, Point, PreFilter, PreScore, Status};
 use super::node_info::NodeInfo;
 use super::profile::Profile;
+use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::pod::{Pod, PodSpec};
 
@@ -78,10 +79,9 @@ impl Compiled {
     /// A rejection that preemption may change does not keep the other plugins from looking at the pod; of several such the
     /// last one counts (kube-scheduler, `RunPreFilterPlugins`).
     fn pre_filter(&mut self, profile: &Profile, pod: &Pod, cluster: &Cluster) {
-        for (plugin, asked, _) in profile.at(Point::Filter) {
+        let mut made: Vec<(usize, PreFilter)> = Vec::new();
+        for (plugin, asked, _) in profile.at(Point::PreFilter) {
             match asked.pre_filter(pod, cluster) {
-                PreFilter::Nothing => {}
-                PreFilter::Skip => self.skipped_filters.push(plugin),
                 PreFilter::Reject(status) => {
                     let is_final = status.code != Code::Unschedulable;
                     self.rejected = Some((plugin, status));
@@ -89,15 +89,23 @@ impl Compiled {
                         return;
                     }
                 }
-                PreFilter::Filter { nodes, filter } => {
-                    self.filters.push((plugin, filter));
-                    if let Some(nodes) = nodes
-                        && !self.restrict(plugin, nodes)
-                    {
+                PreFilter::Filter { nodes: Some(nodes), filter } => {
+                    made.push((plugin, PreFilter::Filter { nodes: None, filter }));
+                    if !self.restrict(plugin, nodes) {
                         self.rejected = Some((plugin, self.nothing_left(profile)));
                         return;
                     }
                 }
+                said => made.push((plugin, said)),
+            }
+        }
+        for (plugin, asked, _) in profile.at(Point::Filter) {
+            let said = made.iter().position(|(other, _)| *other == plugin).map(|place| made.swap_remove(place).1);
+            // One that is not asked before all others compiles the pod only now, and can no longer turn it away as a whole.
+            match said.unwrap_or_else(|| asked.pre_filter(pod, cluster)) {
+                PreFilter::Filter { filter, .. } => self.filters.push((plugin, filter)),
+                PreFilter::Skip => self.skipped_filters.push(plugin),
+                PreFilter::Nothing | PreFilter::Reject(_) => {}
             }
         }
     }
@@ -134,6 +142,37 @@ impl Compiled {
             (!status.is_success()).then_some((*plugin, status))
         })
     }
+
+    /// The same for a node as it would be with some pods more and some fewer, which `node` has and lacks already.
+    pub fn filter_if(&self, node: &NodeInfo, added: &[Rc<Pod>], removed: &[Rc<Pod>]) -> Option<(usize, Status)> {
+        self.filters.iter().find_map(|(plugin, filter)| {
+            let status = filter.filter_if(node, added, removed);
+            (!status.is_success()).then_some((*plugin, status))
+        })
+    }
+
+    /// The same for a node from which some pods may be gone and to which others are nominated. A pod must fit both with and
+    /// without those others that are no less important than its `priority`: they may come, and they may not
+    /// (kube-scheduler, `RunFilterPluginsWithNominatedPods`).
+    pub fn filter_with_nominated(
+        &self,
+        (priority, own): (i32, Option<Uid>),
+        node: &NodeInfo,
+        nominated: &[Rc<Pod>],
+        removed: &[Rc<Pod>],
+    ) -> Option<(usize, Status)> {
+        let goes_first = |other: &&Rc<Pod>| other.spec.priority >= priority && Some(other.meta.uid) != own;
+        let added: Vec<Rc<Pod>> = nominated.iter().filter(goes_first).cloned().collect();
+        if !added.is_empty() {
+            let mut with = node.clone();
+            added.iter().for_each(|pod| with.add(pod));
+            let refusal = self.filter_if(&with, &added, removed);
+            if refusal.is_some() {
+                return refusal;
+            }
+        }
+        if removed.is_empty() { self.filter(node) } else { self.filter_if(node, &[], removed) }
+    }
 }
 
 fn naming_plugins(profile: &Profile, places: &[usize]) -> Vec<&'static str> {
@@ -148,6 +187,8 @@ pub struct PodClass {
     pub spec: Rc<PodSpec>,
     /// What was compiled out of it.
     pub compiled: Compiled,
+    /// The one pod that it is for, if it is for one that is nominated to a node: it is not in its own way.
+    own: Option<Uid>,
     /// The version of the list of nodes that the tables below stand for.
     list_version: u64,
     /// The version at which each node was looked at.
@@ -185,12 +226,24 @@ impl PodClass {
             spec: pod.spec.clone(),
             raw: raw.collect(),
             compiled,
+            own: cluster.nomination_of(pod.meta.uid).map(|_| pod.meta.uid),
             list_version: cluster.list_version(),
             known: vec![0; count],
             verdicts: vec![FITS; count],
             said: Vec::new(),
             fixed: vec![0; count],
         }
+    }
+
+    /// True if it holds for all pods of the specification.
+    pub fn is_for_all(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// True if a pod fits the node to which it is nominated.
+    pub fn fits_nominated(&self, pod: &Pod, place: usize, cluster: &Cluster) -> bool {
+        let who = (self.spec.priority, Some(pod.meta.uid));
+        self.compiled.filter_with_nominated(who, cluster.at(place), cluster.nominated_at(place), &[]).is_none()
     }
 
     /// True if what is kept speaks of the present nodes.
@@ -210,7 +263,11 @@ impl PodClass {
     fn look_at(&mut self, place: usize, cluster: &Cluster) {
         self.known[place] = cluster.versions()[place];
         let node = cluster.at(place);
-        if let Some(said) = self.compiled.filter(node) {
+        let said = match cluster.nominated_at(place) {
+            [] => self.compiled.filter(node),
+            nominated => self.compiled.filter_with_nominated((self.spec.priority, self.own), node, nominated, &[]),
+        };
+        if let Some(said) = said {
             self.verdicts[place] = self.verdict(said);
             return;
         }
@@ -281,6 +338,7 @@ impl PodClass {
             others,
             post_filter: String::new(),
             nominated_node: None,
+            victims: Vec::new(),
             plugins,
             pending,
         }

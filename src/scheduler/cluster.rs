@@ -10,6 +10,7 @@ use super::images::Images;
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
 use super::objects::Objects;
+use super::preemption::budgets::Budgets;
 use super::storage::Storage;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
@@ -40,6 +41,9 @@ pub struct Cluster {
     images: Images,
     objects: Objects,
     storage: Rc<Storage>,
+    budgets: Budgets,
+    /// The nodes to which pods are nominated.
+    nominations: Map<Uid, Name>,
     /// Slots that changed since the last [`Cluster::refresh`].
     dirty: Vec<u32>,
 }
@@ -48,6 +52,10 @@ struct Slot {
     info: NodeInfo,
     /// The place in the list.
     place: u32,
+    /// Pods that are to come here once others have gone.
+    nominated: Vec<Rc<Pod>>,
+    /// Another number after each change of a pod that is here or nominated, also of such as no filter and no score depends on.
+    pods_version: u64,
     is_dirty: bool,
 }
 
@@ -111,6 +119,51 @@ impl Cluster {
         self.pods.len()
     }
 
+    /// Another number after each change of a pod that is on a node or nominated to it, its status included.
+    pub fn pods_version(&self, place: usize) -> u64 {
+        self.slots[self.list[place] as usize].pods_version
+    }
+
+    /// The pods that are nominated to a node, in the order of their nomination.
+    pub fn nominated_at(&self, place: usize) -> &[Rc<Pod>] {
+        &self.slots[self.list[place] as usize].nominated
+    }
+
+    /// The pods that are nominated to a node.
+    pub fn nominated_to(&self, node: &str) -> &[Rc<Pod>] {
+        self.by_name.get(node).map_or(&[], |slot| &self.slots[*slot as usize].nominated)
+    }
+
+    /// The node to which a pod is nominated.
+    pub fn nomination_of(&self, pod: Uid) -> Option<&Name> {
+        self.nominations.get(&pod)
+    }
+
+    /// Nominates a pod to a node, which pods of no higher priority then count as taken by it; in place of an older nomination.
+    pub fn nominate(&mut self, pod: &Rc<Pod>, node: &Name) {
+        self.withdraw(pod.meta.uid);
+        let slot = self.slot(node);
+        self.slots[slot as usize].nominated.push(pod.clone());
+        self.nominations.insert(pod.meta.uid, node.clone());
+        self.touch(slot);
+        self.pods_changed(slot);
+    }
+
+    /// Takes a nomination back.
+    pub fn withdraw(&mut self, pod: Uid) {
+        let Some(node) = self.nominations.remove(&pod) else { return };
+        let Some(&slot) = self.by_name.get(&node) else { return };
+        self.slots[slot as usize].nominated.retain(|nominated| nominated.meta.uid != pod);
+        self.touch(slot);
+        self.pods_changed(slot);
+        self.release_if_unused(slot);
+    }
+
+    /// The disruption budgets.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
     /// Objects of other kinds that plugins look at.
     pub fn objects(&self) -> &Objects {
         &self.objects
@@ -128,19 +181,19 @@ impl Cluster {
 
     /// Takes in a version of an object that is neither a node nor a pod.
     pub fn set_object(&mut self, object: &Object) {
-        if Storage::holds(object.kind()) {
-            self.storage_mut().set(object);
-        } else {
-            self.objects.set(object);
+        match object {
+            Object::PodDisruptionBudget(budget) => self.budgets.set(budget),
+            _ if Storage::holds(object.kind()) => self.storage_mut().set(object),
+            _ => self.objects.set(object),
         }
     }
 
     /// Takes in that an object is gone that is neither a node nor a pod.
     pub fn remove_object(&mut self, object: &Object) {
-        if Storage::holds(object.kind()) {
-            self.storage_mut().remove(object);
-        } else {
-            self.objects.remove(object);
+        match object {
+            Object::PodDisruptionBudget(budget) => self.budgets.remove(budget),
+            _ if Storage::holds(object.kind()) => self.storage_mut().remove(object),
+            _ => self.objects.remove(object),
         }
     }
 
@@ -221,6 +274,7 @@ impl Cluster {
                 (placed.assumed, placed.pod) = (false, pod.clone());
                 let slot = placed.slot;
                 self.slots[slot as usize].info.replace(pod);
+                self.pods_changed(slot);
                 self.mark_dirty(slot);
             }
             Some(_) => {
@@ -239,6 +293,7 @@ impl Cluster {
             self.storage_mut().remove_user(&placed.pod);
         }
         self.touch(placed.slot);
+        self.pods_changed(placed.slot);
         self.mark_dirty(placed.slot);
         self.release_if_unused(placed.slot);
         true
@@ -252,6 +307,7 @@ impl Cluster {
         }
         self.pods.insert(pod.meta.uid, Placed { pod: pod.clone(), slot, assumed });
         self.touch(slot);
+        self.pods_changed(slot);
         self.mark_dirty(slot);
     }
 
@@ -260,7 +316,13 @@ impl Cluster {
         if let Some(number) = self.by_name.get(node) {
             return *number;
         }
-        let slot = Slot { info: NodeInfo::new(node.clone()), place: NOWHERE, is_dirty: false };
+        let slot = Slot {
+            info: NodeInfo::new(node.clone()),
+            place: NOWHERE,
+            nominated: Vec::new(),
+            pods_version: self.last_version,
+            is_dirty: false,
+        };
         let number = match self.free.pop() {
             Some(number) => {
                 // The slot may still be in line to be refreshed.
@@ -278,11 +340,16 @@ impl Cluster {
     }
 
     fn release_if_unused(&mut self, number: u32) {
-        let info = &self.slots[number as usize].info;
-        if info.node.is_none() && info.pods.is_empty() {
+        let Slot { info, nominated, .. } = &self.slots[number as usize];
+        if info.node.is_none() && info.pods.is_empty() && nominated.is_empty() {
             self.by_name.remove(&info.name);
             self.free.push(number);
         }
+    }
+
+    fn pods_changed(&mut self, number: u32) {
+        self.last_version += 1;
+        self.slots[number as usize].pods_version = self.last_version;
     }
 
     fn touch(&mut self, number: u32) {

@@ -5,13 +5,16 @@
 
 use std::rc::Rc;
 
+use super::class::Compiled;
 use super::cluster::Cluster;
 use super::event::{ClusterEvent, EventKinds, Hint};
 use super::node_info::NodeInfo;
+use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::Operation;
+use crate::engine::random::Stream;
 use crate::engine::time::SimDuration;
 
 /// The highest score that a plugin gives after normalization (`MaxNodeScore`); the lowest is zero.
@@ -92,6 +95,27 @@ pub enum Point {
     PreBind,
     Bind,
     PostBind,
+}
+
+impl Point {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them, in their order.
+    pub const ALL: [Point; 12] = [
+        Point::PreEnqueue,
+        Point::QueueSort,
+        Point::PreFilter,
+        Point::Filter,
+        Point::PostFilter,
+        Point::PreScore,
+        Point::Score,
+        Point::Reserve,
+        Point::Permit,
+        Point::PreBind,
+        Point::Bind,
+        Point::PostBind,
+    ];
 }
 
 /// A set of plugins, by their places in the profile.
@@ -263,6 +287,23 @@ pub struct PostFilter {
     pub status: Status,
     /// The node that is to be nominated; the empty name takes a nomination back.
     pub nominated_node: Option<Name>,
+    /// The pods that have to go from it, the most important first.
+    pub victims: Vec<Uid>,
+}
+
+/// A cycle in which a pod fitted no node, as PostFilter sees it.
+pub struct Failed<'a> {
+    /// The pod.
+    pub pod: &'a Rc<Pod>,
+    /// The nodes.
+    pub cluster: &'a Cluster,
+    /// What the plugins compiled out of the pod.
+    pub compiled: &'a Compiled,
+    /// What the filters said of each node.
+    pub codes: &'a NodeCodes,
+    /// True if what the filters say of a node is the same for all pods of the specification while the node is unchanged
+    /// ([`Validity::Node`]).
+    pub is_kept: bool,
 }
 
 /// What the filters said of each node, by its place in the cluster's list.
@@ -329,7 +370,7 @@ pub trait Plugin {
     }
 
     /// Tries to make room for a pod that fits nowhere.
-    fn post_filter(&self, _pod: &Pod, _cluster: &Cluster, _nodes: &NodeCodes) -> PostFilter {
+    fn post_filter(&self, _failed: &Failed<'_>, _chance: &mut Stream) -> PostFilter {
         PostFilter::default()
     }
 

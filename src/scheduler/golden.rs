@@ -10,10 +10,12 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use super::algorithm::{Algorithm, Outcome};
-use super::class::Compiled;
+use super::class::{Compiled, PodClass};
 use super::cluster::Cluster;
 use super::framework::{Code, Normalization, Point};
 use super::node_info::NodeInfo;
+use super::plugins::default_preemption::DefaultPreemption;
+use super::preemption::dry_run::{Preemptor, dry_run};
 use super::profile::Profile;
 use super::storage;
 use crate::api::kind::Kind;
@@ -106,16 +108,25 @@ impl Case {
             }
         }
         for (number, pod) in input["pods"].as_array().into_iter().flatten().enumerate() {
-            if let Object::Pod(mut pod) = read(Kind::Pod, pod)
-                && let Some(node) = pod.node.clone()
-                && !pod.is_terminal()
-            {
-                Rc::make_mut(&mut pod).meta.uid = Uid(number as u128 + 1);
-                cluster.see_pod(&pod, &node);
+            let Object::Pod(mut pod) = read(Kind::Pod, pod) else { continue };
+            Rc::make_mut(&mut pod).meta.uid = Uid(number as u128 + 1);
+            match (&pod.node, &pod.status.nominated_node) {
+                _ if pod.is_terminal() => {}
+                (Some(node), _) => cluster.see_pod(&pod, &node.clone()),
+                (None, Some(node)) => cluster.nominate(&pod, &node.clone()),
+                (None, None) => {}
             }
         }
+        for budget in input["poddisruptionbudgets"].as_array().into_iter().flatten() {
+            cluster.set_object(&read(Kind::PodDisruptionBudget, budget));
+        }
         cluster.refresh();
-        let Object::Pod(pod) = read(Kind::Pod, &input["pending"]) else { panic!("no pod") };
+        let Object::Pod(mut pod) = read(Kind::Pod, &input["pending"]) else { panic!("no pod") };
+        Rc::make_mut(&mut pod).meta.uid = Uid(u128::MAX);
+        if let Some(node) = pod.status.nominated_node.clone() {
+            cluster.nominate(&pod, &node);
+            cluster.refresh();
+        }
         Case { name: value["name"].as_str().unwrap_or_default().to_owned(), cluster, pod, value }
     }
 
@@ -190,10 +201,8 @@ fn check_filters(case: &Case, profile: &Profile, compiled: &Compiled, complain: 
         return;
     }
     let (filter, all) = (case.map("filter"), case.map("allRejections"));
-    // What nominated pods need is added before the real filters run; we do not do that yet.
-    let has_nominated =
-        case.value["input"]["pods"].as_array().into_iter().flatten().any(|pod| pod["spec"]["nodeName"].is_null());
-    for node in case.cluster.nodes() {
+    let who = (case.pod.spec.priority, Some(case.pod.meta.uid));
+    for (place, node) in case.cluster.nodes().enumerate() {
         let rejections = all.get(node.name.as_str()).and_then(Value::as_object);
         for (place, of_plugin) in &compiled.filters {
             let name = profile.plugin(*place).name();
@@ -206,10 +215,11 @@ fn check_filters(case: &Case, profile: &Profile, compiled: &Compiled, complain: 
         let Some(expected) = filter.get(node.name.as_str()) else { continue };
         let plugin = expected["plugin"].as_str().unwrap_or_default();
         let is_ours = profile.at(Point::Filter).any(|(_, ours, _)| ours.name() == plugin);
-        if !is_ours || has_nominated {
+        if !is_ours {
             continue;
         }
-        let Some((place, status)) = compiled.filter(node) else {
+        let nominated = case.cluster.nominated_at(place);
+        let Some((place, status)) = compiled.filter_with_nominated(who, node, nominated, &[]) else {
             complain(format!("{} fits", node.name));
             continue;
         };
@@ -282,10 +292,10 @@ fn check_outcome(case: &Case, profile: &Profile, complain: &mut impl FnMut(Strin
         values.windows(2).any(|pair| pair[0] != pair[1])
     };
     let foreign_score = case.map("scores").iter().any(|(name, scores)| !is_ours(name) && differs(scores));
-    let has_nominated = case.value["feature"] == "nominated-pods";
-    if foreign_filter || foreign_pre_filter || foreign_score || has_nominated {
+    if foreign_filter || foreign_pre_filter || foreign_score {
         return;
     }
+    check_preemption(case, profile, complain);
     let mut algorithm = Algorithm::new(0, Seed(1).stream("golden", "tie-break"));
     match algorithm.schedule(profile, &case.pod, &case.cluster) {
         Outcome::Node(chosen) if !case.names("best").contains(&chosen.node.as_str()) => {
@@ -296,13 +306,78 @@ fn check_outcome(case: &Case, profile: &Profile, complain: &mut impl FnMut(Strin
             let ours = diagnosis.message();
             let known = case.expected("message").as_str().unwrap_or_default();
             let preemption = &case.expected("preemption");
-            let whole = format!("{known} {}", preemption["message"].as_str().unwrap_or_default());
-            // Where there are victims to look at, ours says nothing of preemption.
-            let only_so_far = format!("{known} no new claims to deallocate");
-            let says_less = ours == only_so_far;
-            if ours != whole && !says_less || known.is_empty() {
+            let whole = match preemption["message"].as_str() {
+                Some(message) if !message.is_empty() => format!("{known} {message}"),
+                _ => known.to_owned(),
+            };
+            if ours != whole || known.is_empty() {
                 complain(format!("says {ours:?} instead of {whole:?}"));
             }
+            let any_of = preemption["nominatedNodeAnyOf"].as_array().cloned().unwrap_or_default();
+            let chosen = diagnosis.nominated_node.as_deref().filter(|node| !node.is_empty());
+            if chosen.is_some() == any_of.is_empty() || chosen.is_some_and(|node| !any_of.contains(&node.into())) {
+                complain(format!("nominates {chosen:?} instead of one of {any_of:?}"));
+            }
+        }
+    }
+}
+
+/// What becomes of each node if all less important pods go, and whom the pod needs to go.
+fn check_preemption(case: &Case, profile: &Profile, complain: &mut impl FnMut(String)) {
+    let expected = case.expected("preemption");
+    if expected.is_null() {
+        return;
+    }
+    let mut class = PodClass::new(profile, &case.pod, &case.cluster);
+    let named = class.compiled.nodes.clone();
+    let places: Vec<usize> = (0..case.cluster.node_count())
+        .filter(|place| named.as_ref().is_none_or(|named| named.contains(&case.cluster.at(*place).name)))
+        .filter(|_| class.compiled.rejected.is_none())
+        .collect();
+    places.iter().for_each(|place| {
+        class.fits(*place, &case.cluster);
+    });
+    let codes = class.codes(places.into_iter());
+    let eligible = DefaultPreemption::ineligible(&case.pod, &case.cluster, &codes).is_none();
+    if eligible != expected["eligible"].as_bool().unwrap_or(false) {
+        return complain(format!("eligible: {eligible}"));
+    }
+    if !eligible {
+        return;
+    }
+    let preemptor = Preemptor { pod: &case.pod, compiled: &class.compiled, cluster: &case.cluster };
+    let potential = DefaultPreemption::potential(&codes);
+    let found = dry_run(&potential, 0, potential.len(), |place| preemptor.look_at(place));
+    let name = |place: usize| case.cluster.at(place).name.to_string();
+    let mut candidates = Map::new();
+    for candidate in &found.candidates {
+        let victims = candidate.victims.iter().map(|pod| format!("{}/{}", pod.meta.namespace, pod.meta.name));
+        let victims: Vec<String> = victims.collect();
+        candidates.insert(
+            name(candidate.place),
+            serde_json::json!({ "victims": victims, "numPDBViolations": candidate.violations }),
+        );
+    }
+    let mut refused = Map::new();
+    for refusal in &found.refused {
+        let plugin = refusal.plugin.map(|place| profile.plugin(place).name());
+        let mut reasons: Vec<&str> = refusal.status.reasons.iter().map(|reason| reason.as_str()).collect();
+        reasons.sort_unstable();
+        let mut told = serde_json::json!({ "code": code(refusal.status.code), "reasons": reasons });
+        if let Some(plugin) = plugin {
+            told["plugin"] = plugin.into();
+        }
+        refused.insert(name(refusal.place), told);
+    }
+    for (key, ours) in [("candidates", candidates), ("notCandidates", refused)] {
+        let theirs = expected[key].as_object().cloned().unwrap_or_default();
+        for (node, theirs) in &theirs {
+            if ours.get(node) != Some(theirs) {
+                complain(format!("{key}: {node} is {:?} instead of {theirs}", ours.get(node)));
+            }
+        }
+        if ours.len() != theirs.len() {
+            complain(format!("{key}: {} instead of {}", ours.len(), theirs.len()));
         }
     }
 }

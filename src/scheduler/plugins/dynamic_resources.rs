@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::PodResourceClaim;
 
 use crate::api::name::Name;
 use crate::api::pod::Pod;
+use crate::engine::random::Stream;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::framework::{
-    NodeCodes, NodeScore, Normalization, Plugin, Point, PostFilter, PreFilter, PreScore, Status,
+    Failed, NodeScore, Normalization, Plugin, Point, PostFilter, PreFilter, PreScore, Status,
 };
 use crate::scheduler::node_info::NodeInfo;
 
@@ -40,8 +41,9 @@ impl Plugin for DynamicResources {
         PreScore::Score(Box::new(NoDevices))
     }
 
-    fn post_filter(&self, _pod: &Pod, _cluster: &Cluster, _nodes: &NodeCodes) -> PostFilter {
-        PostFilter { status: Status::unschedulable(Name::of("no new claims to deallocate")), nominated_node: None }
+    fn post_filter(&self, _failed: &Failed<'_>, _chance: &mut Stream) -> PostFilter {
+        let status = Status::unschedulable(Name::of("no new claims to deallocate"));
+        PostFilter { status, ..PostFilter::default() }
     }
 }
 

@@ -7,8 +7,10 @@
 //! - `balanced_allocation`, `image_locality`: which of them are good
 //! - `dynamic_resources`: resource claims; with `default_preemption`: what is said of a pod that fits nowhere
 //! - `default_binder`: how a pod is bound
+//! - `allocation`: how much of which resources is used, and what that is worth
 //! - `tolerations`, `node_selector`: rules that API types carry
 
+mod allocation;
 pub mod balanced_allocation;
 pub mod default_binder;
 pub mod default_preemption;

@@ -11,6 +11,7 @@ use crate::api::node::Node;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodSpec};
 use crate::api::selector::Selector;
+use crate::scheduler::arguments::Arguments;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
 use crate::scheduler::framework::{NodeFilter, NodeScore, Normalization, Plugin, Point, PreFilter, PreScore, Status};
@@ -47,10 +48,13 @@ struct Score {
 struct Preferences(Vec<(Term, i64)>);
 
 impl NodeAffinity {
-    /// The plugin with an affinity that holds for all pods.
-    pub fn with_added(affinity: &Affinity) -> Self {
+    /// The plugin with these arguments: the affinity that they add holds for all pods.
+    pub fn new(arguments: &Arguments) -> Self {
+        let Arguments::NodeAffinity(arguments) = arguments else { return NodeAffinity::default() };
+        let Some(affinity) = &arguments.added_affinity else { return NodeAffinity::default() };
         let required = affinity.required_during_scheduling_ignored_during_execution.as_ref();
         let preferred = affinity.preferred_during_scheduling_ignored_during_execution.as_deref();
+        let preferred = preferred.filter(|terms| !terms.is_empty());
         NodeAffinity {
             added: required.map(|terms| Rc::new(NodeSelector::compile(terms))),
             added_preferences: preferred.map(|terms| Rc::new(Preferences::compile(terms))),
