@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::class::PodClass;
+use super::class::{Compiled, PodClass};
 use super::cluster::Cluster;
 use super::diagnosis::Diagnosis;
-use super::framework::{Code, Failed, Point, Validity};
+use super::framework::{Code, Failed, Point};
 use super::profile::Profile;
 use crate::api::name::Name;
 use crate::api::pod::Pod;
@@ -32,6 +32,8 @@ pub struct Algorithm {
     preemption: Stream,
     feasible: Vec<u32>,
     totals: Vec<i64>,
+    /// True if nothing is kept.
+    is_plain: bool,
 }
 
 /// What became of a pod.
@@ -58,13 +60,18 @@ impl Algorithm {
     /// An algorithm with a stream of its own for choosing among equals.
     pub fn new(percentage: u32, stream: Stream) -> Self {
         let (feasible, totals) = (Vec::new(), Vec::new());
-        let preemption = stream.clone();
-        Algorithm { classes: Vec::new(), next_start: 0, percentage, stream, preemption, feasible, totals }
+        let (classes, preemption) = (Vec::new(), stream.clone());
+        Algorithm { classes, next_start: 0, percentage, stream, preemption, feasible, totals, is_plain: false }
     }
 
     /// The same with another stream for PostFilter plugins, so that what they draw shifts no choice among equals.
     pub fn with_preemption_stream(self, preemption: Stream) -> Self {
         Algorithm { preemption, ..self }
+    }
+
+    /// An algorithm that keeps nothing and asks all plugins in their plain form: the reference for the other.
+    pub fn plain(percentage: u32, stream: Stream) -> Self {
+        Algorithm { is_plain: true, ..Algorithm::new(percentage, stream) }
     }
 
     /// Chooses a node for a pod. The cluster must have been refreshed.
@@ -73,38 +80,33 @@ impl Algorithm {
             return Outcome::Unschedulable(Box::default());
         }
         let mut class = self.take_class(profile, pod, cluster);
-        if let Some(node) = self.nominated(pod, &class, cluster) {
-            if is_kept(profile, pod) && class.is_for_all() {
-                self.classes.push(class);
-            }
-            return Outcome::Node(Chosen { node, evaluated: 1, feasible: 1 });
-        }
-        if class.is_for_all() && cluster.nomination_of(pod.meta.uid).is_some() {
-            // What is kept for all pods of the specification has the pod itself in its way.
-            if is_kept(profile, pod) {
-                self.classes.push(class);
-            }
-            class = PodClass::new(profile, pod, cluster);
-        }
         let outcome = self.place(profile, pod, &mut class, cluster);
-        if is_kept(profile, pod) && class.is_for_all() {
+        if class.is_kept() {
             self.classes.push(class);
         }
         outcome
     }
 
-    /// Forgets what is kept of pods seen before.
-    #[cfg(test)]
-    pub fn forget_classes(&mut self) {
-        self.classes.clear();
-    }
-
     /// The class of a pod; classes are kept in the order in which they were last used.
     fn take_class(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> PodClass {
-        let known = self.classes.iter().rposition(|class| Rc::ptr_eq(&class.spec, &pod.spec));
-        if let Some(known) = known {
-            let class = self.classes.remove(known);
-            if class.is_current(cluster) && is_kept(profile, pod) {
+        // What is kept for all pods of a class has a pod that is nominated itself in its way.
+        let is_nominated = pod.status.nominated_node.is_some() || cluster.nomination_of(pod.meta.uid).is_some();
+        if self.is_plain || is_nominated {
+            return PodClass::plain(profile, pod, cluster);
+        }
+        let class = self.take_kept(profile, pod, cluster);
+        if cluster.has_nominations() && class.looks_elsewhere() {
+            // What follows pods elsewhere does not know of those that may come.
+            self.classes.push(class);
+            return PodClass::plain(profile, pod, cluster);
+        }
+        class
+    }
+
+    fn take_kept(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> PodClass {
+        if let Some(known) = self.classes.iter().rposition(|class| class.is_of(pod)) {
+            let mut class = self.classes.remove(known);
+            if class.catch_up(profile, cluster) {
                 return class;
             }
         }
@@ -114,15 +116,15 @@ impl Algorithm {
         PodClass::new(profile, pod, cluster)
     }
 
-    /// The node to which a pod is nominated, if it fits there: no other is looked at.
-    fn nominated(&self, pod: &Pod, class: &PodClass, cluster: &Cluster) -> Option<Name> {
-        let node = pod.status.nominated_node.as_ref().filter(|_| class.compiled.rejected.is_none())?;
-        class.fits_nominated(pod, cluster.place_of(node)?, cluster).then(|| node.clone())
-    }
-
     fn place(&mut self, profile: &Profile, pod: &Rc<Pod>, class: &mut PodClass, cluster: &Cluster) -> Outcome {
         if class.compiled.rejected.is_some() {
             return self.fits_nowhere(profile, pod, class, &[], cluster);
+        }
+        if let Some(node) = &pod.status.nominated_node
+            && let Some(place) = cluster.place_of(node)
+            && class.fits_nominated(place, cluster)
+        {
+            return Outcome::Node(Chosen { node: node.clone(), evaluated: 1, feasible: 1 });
         }
         let named = class.compiled.nodes.as_ref();
         let named = named.map(|names| names.iter().filter_map(|name| cluster.place_of(name)).collect::<Vec<usize>>());
@@ -134,7 +136,7 @@ impl Algorithm {
             let all = || (0..cluster.node_count()).collect();
             return self.fits_nowhere(profile, pod, class, &named.unwrap_or_else(all), cluster);
         }
-        let place = self.choose(class);
+        let place = self.choose(profile, pod, class, cluster);
         Outcome::Node(Chosen { node: cluster.at(place).name.clone(), evaluated, feasible: self.feasible.len() })
     }
 
@@ -144,15 +146,9 @@ impl Algorithm {
         let wanted = self.wanted(profile, count);
         let start = self.next_start % count;
         self.feasible.clear();
-        let mut evaluated = 0;
-        for place in (start..count).chain(0..start) {
-            evaluated += 1;
-            if class.fits(place, cluster) {
-                self.feasible.push(place as u32);
-                if self.feasible.len() == wanted {
-                    break;
-                }
-            }
+        let mut evaluated = class.search(start, count, wanted, &mut self.feasible, cluster) - start;
+        if self.feasible.len() < wanted {
+            evaluated += class.search(0, start, wanted, &mut self.feasible, cluster);
         }
         self.next_start = (start + evaluated) % count;
         evaluated
@@ -185,7 +181,7 @@ impl Algorithm {
         if count < LEAST_NODES {
             return count;
         }
-        let percentage = match profile.percentage_of_nodes_to_score.unwrap_or(self.percentage) as usize {
+        let percentage = match self.percentage as usize {
             0 => 50_usize.saturating_sub(count / 125).max(LEAST_PERCENT),
             percentage => percentage,
         };
@@ -193,28 +189,21 @@ impl Algorithm {
     }
 
     /// The best of the nodes that fit; one of several equals by a single draw. A single node is not scored.
-    fn choose(&mut self, class: &PodClass) -> usize {
+    fn choose(&mut self, profile: &Profile, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> usize {
         if let [only] = self.feasible.as_slice() {
             return *only as usize;
         }
-        class.score(&self.feasible, &mut self.totals);
+        class.score(profile, pod, &self.feasible, &mut self.totals, cluster);
         let best = self.totals.iter().copied().max().unwrap_or(0);
         let count = self.totals.iter().filter(|total| **total == best).count();
         let chosen = if count > 1 { self.stream.below(count as u64) as usize } else { 0 };
         let mut equals = self.feasible.iter().zip(&self.totals).filter(|(_, total)| **total == best);
         equals.nth(chosen).map_or(0, |(place, _)| *place as usize)
     }
-}
 
-/// True if what plugins say of the pod holds for all pods of its specification.
-fn is_kept(profile: &Profile, pod: &Pod) -> bool {
-    let points = [Point::Filter, Point::Score];
-    points.into_iter().all(|point| profile.at(point).all(|(_, plugin, _)| plugin.validity(pod) == Validity::Node))
-}
-
-impl Algorithm {
-    /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, and so does one that is
-    /// sure that nothing will; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
+    /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, so does one that is sure
+    /// that nothing will, and so does one that fails; the reasons of the others are told together
+    /// (kube-scheduler, `RunPostFilterPlugins`).
     fn fits_nowhere(
         &mut self,
         profile: &Profile,
@@ -223,23 +212,22 @@ impl Algorithm {
         looked_at: &[usize],
         cluster: &Cluster,
     ) -> Outcome {
-        let mut diagnosis = class.diagnose(looked_at.iter().copied(), profile, cluster);
-        let codes = class.codes(looked_at.iter().copied());
-        let compiled = &class.compiled;
-        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept: is_kept(profile, pod) };
+        let (mut diagnosis, codes) = class.diagnose(looked_at, profile, cluster);
+        // What is kept for a class leaves out the filters that look at pods elsewhere.
+        let looks_elsewhere = class.looks_elsewhere();
+        let whole = looks_elsewhere.then(|| Compiled::new(profile, pod, cluster));
+        let compiled = whole.as_ref().unwrap_or(&class.compiled);
+        let is_kept = class.is_kept() && !looks_elsewhere;
+        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept, was_asked: true };
         let mut reasons: Vec<Name> = Vec::new();
         // Without any PostFilter nobody could make room for the pod, so that it gives up what was kept for it.
         if profile.at(Point::PostFilter).next().is_none() {
             diagnosis.nominated_node = Some(Name::EMPTY);
         }
         for (place, plugin, _) in profile.at(Point::PostFilter) {
-            if class.compiled.was_not_asked(place, profile) {
-                // It finds nothing of its own in the cycle's state, which is an error and ends the round.
-                reasons = vec![Name::of("not found")];
-                break;
-            }
-            let said = plugin.post_filter(&failed, &mut self.preemption);
-            let ends = matches!(said.status.code, Code::Success | Code::UnschedulableAndUnresolvable);
+            let was_asked = compiled.asked.contains(place) || !profile.is_asked(place, Point::PreFilter);
+            let said = plugin.post_filter(&Failed { was_asked, ..failed }, &mut self.preemption);
+            let ends = !matches!(said.status.code, Code::Unschedulable | Code::Pending);
             if ends {
                 reasons.clear();
             }

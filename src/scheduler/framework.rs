@@ -5,6 +5,9 @@
 
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
+use super::bits::Bits;
 use super::class::Compiled;
 use super::cluster::Cluster;
 use super::event::{ClusterEvent, EventKinds, Hint};
@@ -183,6 +186,8 @@ pub enum Validity {
     /// The verdict and the raw score depend on the pod's specification and on the node alone: they are kept for all pods of
     /// that specification while the node is unchanged and no node comes or goes.
     Node,
+    /// They depend on other pods too: [`Plugin::follower`] keeps up with the cluster for all pods of a class.
+    Followed,
     /// They depend on more: the plugin is asked in every cycle.
     Cycle,
 }
@@ -280,6 +285,31 @@ impl Normalization {
     }
 }
 
+/// What a plugin says about all pods of a class, kept up with the cluster pod by pod instead of being worked out anew in every
+/// cycle. It must say what PreFilter, Filter, PreScore and Score would say. Nodes are named by their places in the list.
+pub trait Follower {
+    /// True while it can be kept up: the nodes' labels, and all else that it was made from, are as they were.
+    fn is_current(&self, cluster: &Cluster) -> bool;
+
+    /// Takes in that `count` pods of a group came to a node, or left it if it is negative.
+    fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster);
+
+    /// The sets of nodes of which a node must be in each to fit.
+    fn masks(&self) -> SmallVec<[&Bits; 4]>;
+
+    /// Why a node does not fit, as a number for [`Follower::status`]; none if it fits.
+    fn rejection(&self, place: usize) -> Option<u8>;
+
+    /// What is said of nodes that are rejected for a reason.
+    fn status(&self, rejection: u8) -> Status;
+
+    /// Adds the normalised scores of feasible nodes, times a weight, to their totals.
+    fn score(&mut self, feasible: &[u32], weight: i64, totals: &mut [i64]);
+
+    /// True if all feasible nodes would get the same score, whichever they are.
+    fn is_indifferent(&self) -> bool;
+}
+
 /// What PostFilter says about a pod that fits no node.
 #[derive(Clone, Debug, Default)]
 pub struct PostFilter {
@@ -292,6 +322,7 @@ pub struct PostFilter {
 }
 
 /// A cycle in which a pod fitted no node, as PostFilter sees it.
+#[derive(Clone, Copy)]
 pub struct Failed<'a> {
     /// The pod.
     pub pod: &'a Rc<Pod>,
@@ -304,6 +335,8 @@ pub struct Failed<'a> {
     /// True if what the filters say of a node is the same for all pods of the specification while the node is unchanged
     /// ([`Validity::Node`]).
     pub is_kept: bool,
+    /// False if the plugin's PreFilter was not asked, because another one was sure before that the pod fits nowhere.
+    pub was_asked: bool,
 }
 
 /// What the filters said of each node, by its place in the cluster's list.
@@ -342,6 +375,12 @@ pub trait Plugin {
     /// How long its verdicts and raw scores for a pod hold.
     fn validity(&self, _pod: &Pod) -> Validity {
         Validity::Node
+    }
+
+    /// What keeps up with the cluster for all pods like this one, if its verdicts are [`Validity::Followed`]; none if it cannot,
+    /// and is to be asked in every cycle.
+    fn follower(&self, _pod: &Pod, _cluster: &Cluster) -> Option<Box<dyn Follower>> {
+        None
     }
 
     /// The cluster events that may make a pod schedulable that this plugin has rejected.

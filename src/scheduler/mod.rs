@@ -5,10 +5,13 @@
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
 //! - `profile`, `plugins`, `registry`: which plugins there are
 //! - `configuration`, `arguments`: the files in which users say so
-//! - `algorithm`, `class`, `diagnosis`: filters and scores nodes, and says why none fits
+//! - `algorithm`, `compiled`, `class`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
+//! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
+//! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
 //! - `queue`: which pod is next
 //! - `preemption`: who has to go for a more important pod
+//! - `record`: what is kept of each decision, if anybody wants to know
 //!
 //! A scheduling cycle takes time; one follows the other. What it decides is done at its end: the pod is assumed to be on its
 //! node, and the binding is under way while the next cycle runs. A crash is to drop the [`Scheduler`] and to build it anew.
@@ -17,15 +20,17 @@ mod account;
 pub mod algorithm;
 pub mod arguments;
 mod binding;
+pub mod bits;
 pub mod class;
 pub mod cluster;
+pub mod compiled;
 mod config;
 pub mod configuration;
 pub mod diagnosis;
+pub mod evaluate;
 pub mod event;
 pub mod framework;
-#[cfg(test)]
-mod golden;
+pub mod groups;
 pub mod images;
 pub mod node_info;
 pub mod node_tree;
@@ -37,12 +42,16 @@ pub mod profile;
 #[cfg(test)]
 mod properties;
 pub mod queue;
+pub mod record;
 pub mod registry;
+mod rejections;
 pub mod storage;
+pub mod terms;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod topology;
 
 use std::collections::BTreeMap;
 
@@ -55,6 +64,7 @@ use self::preemption::executor::{Evictions, Telling};
 use self::profile::{Handle, Profile, Profiles, WrongProfile};
 use self::queue::back_off::BackOff;
 use self::queue::{Queue, Queued};
+use self::record::{Decided, Verdict};
 use crate::api::kind::Kind;
 use crate::api::meta::Epoch;
 use crate::api::name::Name;
@@ -93,6 +103,8 @@ pub struct Scheduler {
     cluster: Cluster,
     queue: Queue,
     running: Option<Cycle>,
+    /// The decisions since they were last taken, if anybody wants to know.
+    decisions: Option<Vec<Decided>>,
     bindings: BTreeMap<u64, Binding>,
     next_binding: u64,
     evictions: Evictions,
@@ -156,7 +168,14 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let others = [Kind::Namespace, Kind::Service, Kind::ReplicaSet, Kind::PodDisruptionBudget];
+        let others = [
+            Kind::Namespace,
+            Kind::Service,
+            Kind::ReplicationController,
+            Kind::ReplicaSet,
+            Kind::StatefulSet,
+            Kind::PodDisruptionBudget,
+        ];
         let others = others.into_iter().chain(storage::KINDS).map(Scope::all);
         let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
@@ -183,6 +202,7 @@ impl Scheduler {
             cluster: Cluster::default(),
             queue: Queue::new(config.epoch, back_offs),
             running: None,
+            decisions: config.records_decisions.then(Vec::new),
             bindings: BTreeMap::new(),
             next_binding: 0,
             evictions: Evictions::new(handle.preempting),
@@ -206,6 +226,11 @@ impl Scheduler {
     /// How many pods wait for a node, are being scheduled or are being bound.
     pub fn backlog(&self) -> usize {
         self.queue.len() + self.bindings.len() + usize::from(self.running.is_some())
+    }
+
+    /// The decisions since this was last called; none unless [`Config::records_decisions`].
+    pub fn take_decisions(&mut self) -> Vec<Decided> {
+        self.decisions.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The queue.
@@ -319,6 +344,10 @@ impl Scheduler {
     fn end_cycle(&mut self, ctx: &mut dyn Context<ApiMessage>) {
         let Some(Cycle { queued, outcome }) = self.running.take() else { return };
         let here = ctx.cause();
+        if let Some(decisions) = &mut self.decisions {
+            let verdict = Verdict::new(&outcome, self.profiles.at(queued.profile));
+            decisions.push(Decided::new(&queued.pod, queued.attempts, ctx.now(), queued.cause, verdict));
+        }
         ctx.set_cause(queued.cause);
         match outcome {
             Outcome::Node(chosen) => self.assume_and_bind(queued, chosen.node, ctx),

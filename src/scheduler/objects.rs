@@ -77,6 +77,10 @@ impl Objects {
                 }
             }
             Object::ReplicaSet(set) => self.set_owner(OwnerKind::ReplicaSet, object, set.selector.clone()),
+            Object::StatefulSet(set) => self.set_owner(OwnerKind::StatefulSet, object, set.selector.clone()),
+            Object::ReplicationController(controller) => {
+                self.set_owner(OwnerKind::ReplicationController, object, controller.selector.clone());
+            }
             _ => {}
         }
     }
@@ -96,6 +100,8 @@ impl Objects {
                 self.selectors_version += 1;
             }
             Object::ReplicaSet(_) => self.remove_owner(OwnerKind::ReplicaSet, object),
+            Object::StatefulSet(_) => self.remove_owner(OwnerKind::StatefulSet, object),
+            Object::ReplicationController(_) => self.remove_owner(OwnerKind::ReplicationController, object),
             _ => {}
         }
     }

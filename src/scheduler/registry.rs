@@ -9,11 +9,12 @@ use super::arguments::Arguments;
 use super::framework::Plugin;
 use super::plugins::{
     balanced_allocation::BalancedAllocation, default_binder::DefaultBinder, default_preemption::DefaultPreemption,
-    dynamic_resources::DynamicResources, fit::Fit, image_locality::ImageLocality, node_affinity::NodeAffinity,
-    node_declared_features::NodeDeclaredFeatures, node_name::NodeName, node_ports::NodePorts,
-    node_unschedulable::NodeUnschedulable, node_volume_limits::NodeVolumeLimits, priority_sort::PrioritySort,
-    scheduling_gates::SchedulingGates, taint_toleration::TaintToleration, volume_binding::VolumeBinding,
-    volume_restrictions::VolumeRestrictions, volume_zone::VolumeZone,
+    dynamic_resources::DynamicResources, fit::Fit, image_locality::ImageLocality, inter_pod_affinity::InterPodAffinity,
+    node_affinity::NodeAffinity, node_declared_features::NodeDeclaredFeatures, node_name::NodeName,
+    node_ports::NodePorts, node_unschedulable::NodeUnschedulable, node_volume_limits::NodeVolumeLimits,
+    pod_topology_spread::PodTopologySpread, priority_sort::PrioritySort, scheduling_gates::SchedulingGates,
+    taint_toleration::TaintToleration, volume_binding::VolumeBinding, volume_restrictions::VolumeRestrictions,
+    volume_zone::VolumeZone,
 };
 use super::profile::Handle;
 use crate::api::validation::error::{ErrorList, Path};
@@ -42,6 +43,7 @@ const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, Wrong
     ("DefaultPreemption", |arguments, handle| Ok(Box::new(DefaultPreemption::new(arguments, handle)))),
     ("DynamicResources", |_, _| Ok(Box::new(DynamicResources))),
     ("ImageLocality", |_, _| Ok(Box::new(ImageLocality))),
+    ("InterPodAffinity", |arguments, _| Ok(Box::new(InterPodAffinity::new(arguments)))),
     ("NodeAffinity", |arguments, _| Ok(Box::new(NodeAffinity::new(arguments)))),
     ("NodeDeclaredFeatures", |_, _| Ok(Box::new(NodeDeclaredFeatures))),
     ("NodeName", |_, _| Ok(Box::new(NodeName))),
@@ -53,6 +55,7 @@ const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, Wrong
     }),
     ("NodeUnschedulable", |_, _| Ok(Box::new(NodeUnschedulable))),
     ("NodeVolumeLimits", |_, _| Ok(Box::new(NodeVolumeLimits))),
+    ("PodTopologySpread", |arguments, _| Ok(Box::new(PodTopologySpread::new(arguments)))),
     ("PrioritySort", |_, _| Ok(Box::new(PrioritySort))),
     ("SchedulingGates", |_, _| Ok(Box::new(SchedulingGates))),
     ("TaintToleration", |_, _| Ok(Box::new(TaintToleration))),

@@ -29,7 +29,7 @@ pub struct NodeAffinity {
 }
 
 /// What a pod requires of its node.
-struct Required {
+pub(super) struct Required {
     labels: Option<Selector>,
     affinity: Option<NodeSelector>,
 }
@@ -130,13 +130,13 @@ impl NodeScore for Score {
 }
 
 impl Required {
-    fn of(spec: &PodSpec) -> Self {
+    pub(super) fn of(spec: &PodSpec) -> Self {
         let labels = spec.full.node_selector.as_ref().filter(|labels| !labels.is_empty());
         let affinity = affinity(spec).and_then(|own| own.required_during_scheduling_ignored_during_execution.as_ref());
         Required { labels: labels.map(Selector::from_set), affinity: affinity.map(NodeSelector::compile) }
     }
 
-    fn matches(&self, node: &Node) -> bool {
+    pub(super) fn matches(&self, node: &Node) -> bool {
         self.labels.as_ref().is_none_or(|labels| labels.matches(&node.meta.labels))
             && self.affinity.as_ref().is_none_or(|affinity| affinity.matches(node))
     }
