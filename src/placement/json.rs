@@ -124,13 +124,13 @@ fn rejections(evaluation: &Evaluation) -> Value {
 }
 
 fn preemption(preemption: &Preemption) -> Value {
-    let mut all = Map::from_iter([("code".to_owned(), code(preemption.code).into())]);
+    let code = ("code".to_owned(), code(preemption.code).into());
+    let mut all = Map::from_iter([code, ("eligible".to_owned(), preemption.is_eligible.into())]);
     let mut put = |key: &str, value: Value| {
         if !is_nothing(&value) {
             all.insert(key.to_owned(), value);
         }
     };
-    put("eligible", preemption.is_eligible.into());
     put("message", preemption.message.as_str().into());
     let candidates = preemption.candidates.iter().map(|(node, candidate)| {
         let name = |pod: &Rc<Pod>| format!("{}/{}", pod.meta.namespace, pod.meta.name);

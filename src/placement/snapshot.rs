@@ -28,7 +28,7 @@ impl Snapshot {
             match object {
                 Object::Node(node) => nodes.push(node),
                 Object::Pod(pod) => pods.push(pod),
-                other => drop(snapshot.cluster.set_object(&other)),
+                other => snapshot.cluster.set_object(&other),
             }
         }
         nodes.sort_by(|left, right| left.meta.name.cmp(&right.meta.name));

@@ -186,6 +186,10 @@ impl Scheduler {
                 let name = self.profiles.at(queued.profile).plugin(plugin).name();
                 format!("running PreBind plugin \"{name}\": context canceled")
             }
+            Stage::Settling { plugin, .. } => {
+                let name = self.profiles.at(queued.profile).plugin(plugin).name();
+                format!("running PreBind plugin \"{name}\": binding volumes: context canceled")
+            }
             stage @ Stage::Bind { .. } => {
                 self.bindings.insert(number, Binding { queued, placement, stage });
                 return false;

@@ -88,17 +88,6 @@ const WAKE: Token = 1;
 /// binding's number.
 const PERMIT: Token = 1 << 32;
 
-/// The kinds that storage consists of.
-const STORAGE: [Kind; 7] = [
-    Kind::PersistentVolume,
-    Kind::PersistentVolumeClaim,
-    Kind::StorageClass,
-    Kind::CSINode,
-    Kind::CSIDriver,
-    Kind::CSIStorageCapacity,
-    Kind::VolumeAttachment,
-];
-
 /// The scheduler process.
 pub struct Scheduler {
     client: Client<Ticket>,
@@ -179,9 +168,15 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let selecting = [Kind::Service, Kind::ReplicationController, Kind::ReplicaSet, Kind::StatefulSet];
-        let others = selecting.into_iter().chain([Kind::Namespace, Kind::PodDisruptionBudget]);
-        let others = others.chain(STORAGE).map(Scope::all);
+        let others = [
+            Kind::Namespace,
+            Kind::Service,
+            Kind::ReplicationController,
+            Kind::ReplicaSet,
+            Kind::StatefulSet,
+            Kind::PodDisruptionBudget,
+        ];
+        let others = others.into_iter().chain(storage::KINDS).map(Scope::all);
         let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
         let preemption = config.seed.stream(&config.name, "preemption");

@@ -59,7 +59,10 @@ const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, Wrong
     ("PrioritySort", |_, _| Ok(Box::new(PrioritySort))),
     ("SchedulingGates", |_, _| Ok(Box::new(SchedulingGates))),
     ("TaintToleration", |_, _| Ok(Box::new(TaintToleration))),
-    ("VolumeBinding", |arguments, _| Ok(Box::new(VolumeBinding::new(arguments)))),
+    ("VolumeBinding", |arguments, _| {
+        WrongArguments::check(arguments)?;
+        Ok(Box::new(VolumeBinding::new(arguments)))
+    }),
     ("VolumeRestrictions", |_, _| Ok(Box::new(VolumeRestrictions))),
     ("VolumeZone", |_, _| Ok(Box::new(VolumeZone))),
 ];

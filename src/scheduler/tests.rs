@@ -221,7 +221,9 @@ fn who_waits_for_a_permit_holds_its_room_until_the_time_is_up() {
     assert!(run.scheduler.cluster().is_assumed(run.pod("web").meta.uid));
     run.until_millis(2_500);
     let text = "0/1 nodes are available: 1 rejected due to timeout after waiting 2s at plugin Careful.";
-    assert_eq!(writes_about(&run, "patch"), [format!("2004 patch web {text}")]);
+    // While it waits, others may know where it is to go (NominatedNodeNameForExpectation).
+    let announced = "4 patch web  [nominated: a]".to_owned();
+    assert_eq!(writes_about(&run, "patch"), [announced, format!("2004 patch web {text} [nominated: ]")]);
     assert!(!run.scheduler.cluster().is_assumed(run.pod("web").meta.uid));
 }
 

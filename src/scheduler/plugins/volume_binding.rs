@@ -31,24 +31,14 @@ pub struct VolumeBinding {
     bind_timeout: SimDuration,
 }
 
-impl Default for VolumeBinding {
-    /// The plugin with the default of ten minutes.
-    fn default() -> Self {
-        VolumeBinding::with_timeout(SimDuration::from_secs(600))
-    }
-}
-
 impl VolumeBinding {
-    /// The plugin with these arguments.
+    /// The plugin with its arguments, or with the default ones if these are another plugin's.
     pub fn new(arguments: &Arguments) -> Self {
-        let Arguments::VolumeBinding(arguments) = arguments else { return VolumeBinding::default() };
-        let seconds = u64::try_from(arguments.bind_timeout_seconds).unwrap_or(0);
-        VolumeBinding::with_timeout(SimDuration::from_secs(seconds))
-    }
-
-    /// The plugin with a time after which volumes that were not bound are an error.
-    pub fn with_timeout(bind_timeout: SimDuration) -> Self {
-        VolumeBinding { bind_timeout }
+        let seconds = match arguments {
+            Arguments::VolumeBinding(arguments) => arguments.bind_timeout_seconds,
+            _ => VolumeBindingArgs::default().bind_timeout_seconds,
+        };
+        VolumeBinding { bind_timeout: SimDuration::from_secs(u64::try_from(seconds).unwrap_or(0)) }
     }
 }
 
