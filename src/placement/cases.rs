@@ -15,32 +15,63 @@ use crate::scheduler::profile::Profile;
 use super::json;
 use super::snapshot::Snapshot;
 
-/// The answer to the case on a line: an object that has the case's `name`, and the rest as its `expected`.
-pub fn answer(line: &str, profile: &Profile) -> Result<Value, String> {
-    answer_to(serde_json::from_str(line).map_err(|error| error.to_string())?, profile)
+/// A recorded case.
+pub struct Case {
+    /// Its name, as it was written.
+    pub name: Value,
+    /// The cluster.
+    pub snapshot: Snapshot,
+    /// The pods that are to be scheduled, in their order.
+    pub pods: Vec<Rc<Pod>>,
+    /// Whether they are steps of a sequence, each bound before the next.
+    pub is_sequence: bool,
 }
 
-/// The answer to a case that was read.
-pub fn answer_to(mut case: Value, profile: &Profile) -> Result<Value, String> {
-    let mut input = case.get_mut("input").map(Value::take).unwrap_or_default();
-    let Some(input) = input.as_object_mut() else { return Err("the case has no input".to_owned()) };
-    let pending = input.remove("pending").map(|pod| read_pod(pod, "pending")).transpose()?;
-    let pendings = input.remove("pendings");
-    let mut snapshot = Snapshot::new(objects(std::mem::take(input))?);
-    let mut answer = match (pending, pendings) {
-        (Some(pod), None) => json::evaluation(&Evaluation::new(profile, &snapshot.cluster, &pod)),
-        (None, Some(Value::Array(pods))) => {
-            let pods = pods.into_iter().map(|pod| read_pod(pod, "pendings"));
-            let pods: Vec<Rc<Pod>> = pods.collect::<Result<_, String>>()?;
-            let steps: Vec<Value> = pods.iter().map(|pod| step(&mut snapshot, pod, profile)).collect();
-            Map::from_iter([("steps".to_owned(), steps.into())])
+impl Case {
+    /// Reads a case.
+    pub fn read(mut case: Value) -> Result<Case, String> {
+        let mut input = case.get_mut("input").map(Value::take).unwrap_or_default();
+        let Some(input) = input.as_object_mut() else { return Err("the case has no input".to_owned()) };
+        let (pods, is_sequence) = match (input.remove("pending"), input.remove("pendings")) {
+            (Some(pod), None) => (vec![read_pod(pod, "pending")?], false),
+            (None, Some(Value::Array(pods))) => {
+                let pods = pods.into_iter().map(|pod| read_pod(pod, "pendings"));
+                (pods.collect::<Result<_, String>>()?, true)
+            }
+            _ => return Err("the case has neither one pod as pending nor a list of them as pendings".to_owned()),
+        };
+        let mut snapshot = Snapshot::new(objects(std::mem::take(input))?);
+        for pod in &pods {
+            // A pod's own nomination is no obstacle for it, yet it is known.
+            if let Some(node) = pod.status.nominated_node.clone() {
+                snapshot.cluster.nominate(pod, &node);
+            }
         }
-        _ => return Err("the case has neither one pod as pending nor a list of them as pendings".to_owned()),
-    };
-    if let Some(name) = case.get_mut("name").map(Value::take) {
-        answer.insert("name".to_owned(), name);
+        snapshot.cluster.refresh();
+        let name = case.get_mut("name").map(Value::take).unwrap_or_default();
+        Ok(Case { name, snapshot, pods, is_sequence })
     }
-    Ok(Value::Object(answer))
+
+    /// The answer: what was recorded as the case's `expected`, with its name.
+    pub fn answer(&mut self, profile: &Profile) -> Value {
+        let mut answer = match self.pods.as_slice() {
+            [pod] if !self.is_sequence => json::evaluation(&Evaluation::new(profile, &self.snapshot.cluster, pod)),
+            pods => {
+                let steps: Vec<Value> = pods.iter().map(|pod| step(&mut self.snapshot, pod, profile)).collect();
+                Map::from_iter([("steps".to_owned(), steps.into())])
+            }
+        };
+        if !self.name.is_null() {
+            answer.insert("name".to_owned(), self.name.clone());
+        }
+        Value::Object(answer)
+    }
+}
+
+/// The answer to the case on a line.
+pub fn answer(line: &str, profile: &Profile) -> Result<Value, String> {
+    let case = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    Ok(Case::read(case)?.answer(profile))
 }
 
 /// Reads the objects of a case: lists under the plurals of their kinds.

@@ -287,6 +287,7 @@ pub fn admit(wanted: &mut [Wanted], objects: &[Object], schedulers: &[&str]) -> 
         }
     }
     // Pods of one template stand in one place.
+    problems.sort_by(|left, right| (&left.file, left.line, left.column).cmp(&(&right.file, right.line, right.column)));
     problems.dedup();
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }

@@ -1,9 +1,10 @@
-//! What admission makes of new pods in a cluster that does not run, as far as scheduling reads it: their priority, and the
-//! tolerations that every pod has.
+//! What admission makes of new pods in a cluster that does not run, as far as scheduling reads it: their priority, the
+//! tolerations that every pod has, and the label keys of its affinity.
 
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
+use crate::api::label_keys;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodSpec};
 use crate::apiserver::bootstrap;
@@ -43,7 +44,8 @@ impl PodFacts {
                 Ok(()) | Err(Refusal::LookUp { .. }) => {}
             }
         }
-        Rc::make_mut(pod).spec = Rc::new(spec);
+        let pod = Rc::make_mut(pod);
+        pod.spec = label_keys::merge(&Rc::new(spec), &pod.meta.labels);
         Ok(())
     }
 }

@@ -9,8 +9,8 @@ use crate::api::name::Name;
 use crate::api::pod::Pod;
 use crate::engine::random::Stream;
 use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::{Code, 
-    Failed, NodeScore, Normalization, Plugin, Point, PostFilter, PreFilter, PreScore, Status,
+use crate::scheduler::framework::{
+    Code, Failed, NodeScore, Normalization, Plugin, Point, PostFilter, PreFilter, PreScore, Status,
 };
 use crate::scheduler::node_info::NodeInfo;
 

@@ -11,7 +11,7 @@ use crate::api::quantity::Quantity;
 use crate::api::storage::{CSIDriver, CSIStorageCapacity};
 use crate::apiserver::protocol::{Operation, Part};
 use crate::engine::time::SimDuration;
-use crate::scheduler::arguments::Arguments;
+use crate::scheduler::arguments::{Arguments, VolumeBindingArgs};
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
 use crate::scheduler::framework::{Code, NodeFilter, Placement, Plugin, Point, PreFilter, Progress, Status, Validity};
