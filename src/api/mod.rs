@@ -3,6 +3,7 @@
 //! - `kind`: the registry, one row for each kind
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
+//! - `resize`: what pods hold while they are resized
 //! - `pod`, `workload`, `node`, `network`, `storage`, `policy`, `event`, `plain`: the kinds, compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
 //! - `defaults`: what the API server adds to objects
@@ -32,6 +33,7 @@ pub mod plain;
 pub mod pod;
 pub mod policy;
 pub mod quantity;
+pub mod resize;
 pub mod resources;
 pub mod selector;
 pub mod storage;

@@ -62,6 +62,8 @@ pub struct NodeStatus {
     pub address: Option<IpAddr>,
     /// Images present, largest first, as the kubelet reports them.
     pub images: Rc<[NodeImage]>,
+    /// `declaredFeatures`: what its kubelet can do that not all can, sorted.
+    pub declared_features: Rc<[Name]>,
     /// `nodeInfo`, shared among nodes of a pool.
     pub info: Option<Rc<core::NodeSystemInfo>>,
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::meta::{Labels, Meta, Timestamp};
 use super::name::Name;
+use super::resize::Reported;
 use super::resources::Resources;
 
 /// A pod. Its specification is shared; what the scheduler and admission add to a single pod stands beside it.
@@ -234,6 +235,8 @@ pub struct PodStatus {
     pub containers: Rc<[ContainerStatus]>,
     /// `status.nominatedNodeName`.
     pub nominated_node: Option<Name>,
+    /// What the kubelet reports of resources, if it does (`allocatedResources` and `resources`).
+    pub reported: Option<Rc<Reported>>,
 }
 
 /// A pod condition's type.

@@ -63,7 +63,16 @@ pub struct NodeAgent {
     /// The node as the API has it, as far as the watch has told.
     in_api: Option<Rc<Node>>,
     status_timer: Option<(SimTime, TimerId)>,
+    features: Rc<[Name]>,
 }
+
+/// What a kubelet 1.36 declares that it can do (component-helpers, nodedeclaredfeatures: those that are on by default).
+const FEATURES: [&str; 4] = [
+    "ExtendWebSocketsToKubelet",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+];
 
 impl NodeAgent {
     /// A node that is not registered.
@@ -81,6 +90,7 @@ impl NodeAgent {
             report_due: SimTime::ZERO,
             in_api: None,
             status_timer: None,
+            features: FEATURES.map(Name::of).into(),
         }
     }
 
@@ -161,6 +171,7 @@ impl NodeAgent {
             ],
             address: Some(settings.address),
             images: images(shared),
+            declared_features: self.features.clone(),
             info: settings.info.clone(),
         }
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::diagnosis::{Diagnosis, Verdict};
 use super::event::ClusterEvent;
-use super::framework::{Permit, Placement, PluginSet, Point, Status};
+use super::framework::{Permit, Placement, PluginSet, Point, Progress, Status};
 use super::preemption::executor::status_patch;
 use super::queue::Queued;
 use super::{PERMIT, Scheduler, Ticket};
@@ -17,7 +17,7 @@ use crate::api::pod::Pod;
 use crate::apiserver::protocol::{ApiMessage, Operation};
 use crate::client::delivery::{Caller, Failure};
 use crate::engine::process::{Context, TimerId};
-use crate::engine::time::SimDuration;
+use crate::engine::time::{SimDuration, SimTime};
 
 /// A pod that is assumed to be on a node and not yet bound.
 pub(super) struct Binding {
@@ -32,6 +32,8 @@ enum Stage {
     Waiting { plugin: usize, time: SimDuration, timer: TimerId },
     /// Writes what PreBind asked for; `plugin` asked for the one under way, the rest waits.
     PreBind { plugin: usize, rest: VecDeque<(usize, Operation)> },
+    /// Waits for what `plugin` wrote to have its effect, since a time, until a timer.
+    Settling { plugin: usize, since: SimTime, rest: VecDeque<(usize, Operation)> },
     /// Writes the binding, as a plugin asked for.
     Bind { plugin: usize },
 }
@@ -54,17 +56,19 @@ impl Scheduler {
         self.ask_for_permit(queued, placement, ctx);
     }
 
-    fn reserve(&self, profile: usize, placement: &Placement) -> Option<(usize, Status)> {
-        let profile = self.profiles.at(profile);
-        let asked = profile.at(Point::Reserve).map(|(place, plugin, _)| (place, plugin.reserve(placement)));
+    fn reserve(&mut self, profile: usize, placement: &Placement) -> Option<(usize, Status)> {
+        let Scheduler { profiles, cluster, .. } = self;
+        let asked = profiles.at(profile).at(Point::Reserve);
+        let asked = asked.map(|(place, plugin, _)| (place, plugin.reserve(placement, cluster)));
         asked.into_iter().find(|(_, status)| !status.is_success())
     }
 
     /// Takes back what was reserved, last plugin first, and forgets that the pod is on the node.
     fn unreserve(&mut self, profile: usize, placement: &Placement) {
-        let plugins: Vec<_> = self.profiles.at(profile).at(Point::Reserve).map(|(_, plugin, _)| plugin).collect();
-        plugins.into_iter().rev().for_each(|plugin| plugin.unreserve(placement));
-        self.cluster.forget(placement.pod.meta.uid);
+        let Scheduler { profiles, cluster, .. } = self;
+        let plugins: Vec<_> = profiles.at(profile).at(Point::Reserve).map(|(_, plugin, _)| plugin).collect();
+        plugins.into_iter().rev().for_each(|plugin| plugin.unreserve(placement, cluster));
+        cluster.forget(placement.pod.meta.uid);
     }
 
     fn ask_for_permit(&mut self, queued: Box<Queued>, placement: Placement, ctx: &mut dyn Context<ApiMessage>) {
@@ -113,7 +117,21 @@ impl Scheduler {
         true
     }
 
-    pub(super) fn permit_times_out(&mut self, number: u64, ctx: &mut dyn Context<ApiMessage>) {
+    /// A timer of a binding has run down.
+    pub(super) fn binding_timer(&mut self, number: u64, ctx: &mut dyn Context<ApiMessage>) {
+        match self.bindings.remove(&number) {
+            Some(Binding { queued, placement, stage: Stage::Settling { plugin, since, rest } }) => {
+                self.see_progress(number, queued, placement, (plugin, since, rest), ctx);
+            }
+            Some(binding) => {
+                self.bindings.insert(number, binding);
+                self.permit_times_out(number, ctx);
+            }
+            None => {}
+        }
+    }
+
+    fn permit_times_out(&mut self, number: u64, ctx: &mut dyn Context<ApiMessage>) {
         let Some(Binding { queued, placement, stage: Stage::Waiting { plugin, time, .. } }) =
             self.bindings.remove(&number)
         else {
@@ -164,7 +182,7 @@ impl Scheduler {
                 ctx.cancel_timer(timer);
                 "waiting on permit for pod: preempted".to_owned()
             }
-            Stage::PreBind { plugin, .. } => {
+            Stage::PreBind { plugin, .. } | Stage::Settling { plugin, .. } => {
                 let name = self.profiles.at(queued.profile).plugin(plugin).name();
                 format!("running PreBind plugin \"{name}\": context canceled")
             }
@@ -196,7 +214,7 @@ impl Scheduler {
         self.queue.done(queued.pod.meta.uid);
         let profile = self.profiles.at(queued.profile);
         let asked = profile.at(Point::PreBind).flat_map(|(place, plugin, _)| {
-            plugin.pre_bind(&placement).into_iter().map(move |operation| (place, operation))
+            plugin.pre_bind(&placement, &self.cluster).into_iter().map(move |operation| (place, operation))
         });
         let rest: VecDeque<(usize, Operation)> = asked.collect();
         if !rest.is_empty() && !was_announced {
@@ -230,6 +248,29 @@ impl Scheduler {
         self.bindings.insert(number, Binding { queued, placement, stage });
     }
 
+    /// Goes on once a plugin that has nothing more to write sees what it wrote done.
+    fn see_progress(
+        &mut self,
+        number: u64,
+        queued: Box<Queued>,
+        placement: Placement,
+        (plugin, since, rest): (usize, SimTime, VecDeque<(usize, Operation)>),
+        ctx: &mut dyn Context<ApiMessage>,
+    ) {
+        let waited = ctx.now().since(since);
+        match self.profiles.at(queued.profile).plugin(plugin).pre_bind_progress(&placement, &self.cluster, waited) {
+            Progress::Done => self.go_on(number, queued, placement, rest, ctx),
+            Progress::Wait(time) => {
+                ctx.set_timer(ctx.now() + time, PERMIT + number);
+                let stage = Stage::Settling { plugin, since, rest };
+                self.bindings.insert(number, Binding { queued, placement, stage });
+            }
+            Progress::Failed(status) => {
+                self.binding_failed(queued, &placement, plugin, "PreBind", &status.message(), ctx);
+            }
+        }
+    }
+
     /// Takes the answer to a request of a binding.
     pub(super) fn binding_answered(
         &mut self,
@@ -240,21 +281,27 @@ impl Scheduler {
         let Some(Binding { queued, placement, stage }) = self.bindings.remove(&number) else { return };
         let here = ctx.cause();
         match (failure, stage) {
-            (None, Stage::PreBind { rest, .. }) => {
+            (None, Stage::PreBind { plugin, rest }) => {
                 ctx.set_cause(queued.cause);
-                self.go_on(number, queued, placement, rest, ctx);
+                if rest.front().is_some_and(|(next, _)| *next == plugin) {
+                    self.go_on(number, queued, placement, rest, ctx);
+                } else {
+                    self.see_progress(number, queued, placement, (plugin, ctx.now(), rest), ctx);
+                }
             }
             (None, Stage::Bind { .. }) => {
                 self.record_success(queued.profile, &placement, ctx);
-                self.profiles.at(queued.profile).at(Point::PostBind).for_each(|(_, plugin, _)| plugin.post_bind(&placement));
+                let Scheduler { profiles, cluster, .. } = self;
+                let told = profiles.at(queued.profile).at(Point::PostBind);
+                told.for_each(|(_, plugin, _)| plugin.post_bind(&placement, cluster));
             }
             (Some(failure), Stage::PreBind { plugin, .. }) => {
-                self.binding_failed(queued, &placement, plugin, "PreBind", failure, ctx);
+                self.binding_failed(queued, &placement, plugin, "PreBind", &failure.into_status().message, ctx);
             }
             (Some(failure), Stage::Bind { plugin }) => {
-                self.binding_failed(queued, &placement, plugin, "Bind", failure, ctx);
+                self.binding_failed(queued, &placement, plugin, "Bind", &failure.into_status().message, ctx);
             }
-            (_, stage @ Stage::Waiting { .. }) => {
+            (_, stage @ (Stage::Waiting { .. } | Stage::Settling { .. })) => {
                 self.bindings.insert(number, Binding { queued, placement, stage });
             }
         }
@@ -267,11 +314,11 @@ impl Scheduler {
         placement: &Placement,
         plugin: usize,
         point: &str,
-        failure: Failure,
+        why: &str,
         ctx: &mut dyn Context<ApiMessage>,
     ) {
         let name = self.profiles.at(queued.profile).plugin(plugin).name();
-        let text = format!("running {point} plugin \"{name}\": {}", failure.into_status().message);
+        let text = format!("running {point} plugin \"{name}\": {why}");
         self.unreserve(queued.profile, placement);
         self.room_is_free(placement, None, ctx);
         self.failed(queued, text, ctx);

@@ -11,6 +11,7 @@ use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
 use super::objects::Objects;
 use super::preemption::budgets::Budgets;
+use super::storage::Storage;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::node::Node;
@@ -42,6 +43,7 @@ pub struct Cluster {
     budgets: Budgets,
     /// The nodes to which pods are nominated.
     nominations: Map<Uid, Name>,
+    storage: Rc<Storage>,
     /// Slots that changed since the last [`Cluster::refresh`].
     dirty: Vec<u32>,
 }
@@ -183,6 +185,16 @@ impl Cluster {
         self.objects.remove(object);
     }
 
+    /// Volumes, claims to them and what else storage consists of.
+    pub fn storage(&self) -> &Rc<Storage> {
+        &self.storage
+    }
+
+    /// The same, to be changed. Nobody keeps it beyond a cycle, so it is not copied.
+    pub fn storage_mut(&mut self) -> &mut Storage {
+        Rc::make_mut(&mut self.storage)
+    }
+
     /// Brings the list and the image counts up to date. To be called before the cluster is read in a cycle.
     pub fn refresh(&mut self) {
         if std::mem::take(&mut self.list_is_stale) {
@@ -256,7 +268,7 @@ impl Cluster {
     pub fn see_pod(&mut self, pod: &Rc<Pod>, node: &Name) {
         let slot = self.by_name.get(node).copied();
         match self.pods.get_mut(&pod.meta.uid) {
-            Some(placed) if Some(placed.slot) == slot && Rc::ptr_eq(&placed.pod.spec, &pod.spec) => {
+            Some(placed) if Some(placed.slot) == slot && counts_alike(&placed.pod, pod) => {
                 (placed.assumed, placed.pod) = (false, pod.clone());
                 let slot = placed.slot;
                 self.slots[slot as usize].info.replace(pod);
@@ -275,6 +287,9 @@ impl Cluster {
     pub fn remove_pod(&mut self, pod: Uid) -> bool {
         let Some(placed) = self.pods.remove(&pod) else { return false };
         self.slots[placed.slot as usize].info.remove(pod);
+        if placed.pod.spec.full.volumes.is_some() {
+            self.storage_mut().remove_user(&placed.pod);
+        }
         self.touch(placed.slot);
         self.pods_changed(placed.slot);
         self.mark_dirty(placed.slot);
@@ -285,6 +300,9 @@ impl Cluster {
     fn place(&mut self, pod: &Rc<Pod>, node: &Name, assumed: bool) {
         let slot = self.slot(node);
         self.slots[slot as usize].info.add(pod);
+        if pod.spec.full.volumes.is_some() {
+            self.storage_mut().add_user(pod);
+        }
         self.pods.insert(pod.meta.uid, Placed { pod: pod.clone(), slot, assumed });
         self.touch(slot);
         self.pods_changed(slot);
@@ -347,12 +365,19 @@ impl Cluster {
     }
 }
 
+/// True if two versions of a pod count alike on its node: they are of one specification and hold the same resources.
+fn counts_alike(old: &Pod, new: &Pod) -> bool {
+    Rc::ptr_eq(&old.spec, &new.spec)
+        && (old.status.reported.is_none() && new.status.reported.is_none() || old.resized() == new.resized())
+}
+
 /// True unless the versions of a node differ only in what no plugin reads: heartbeats, conditions, addresses.
 fn differs_for_plugins(old: &Node, new: &Node) -> bool {
     old.unschedulable != new.unschedulable
         || old.taints != new.taints
         || old.status.allocatable != new.status.allocatable
         || old.status.images != new.status.images
+        || old.status.declared_features != new.status.declared_features
         || old.meta.labels != new.meta.labels
         || old.meta.annotations != new.meta.annotations
 }

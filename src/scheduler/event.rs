@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::api::meta::Labels;
 use crate::api::node::{Node, NodeCondition};
+use crate::api::object::Object;
 use crate::api::pod::{Pod, PodSpec};
 use crate::api::resources::Resources;
 
@@ -26,6 +27,8 @@ pub enum ClusterEvent {
     NodeCondition,
     /// A node's annotations changed.
     NodeAnnotation,
+    /// The features that a node declares changed.
+    NodeDeclaredFeature,
     /// A pod came to a node.
     AssignedPodAdd,
     /// Something about a pod on a node changed that no other event names.
@@ -42,6 +45,30 @@ pub enum ClusterEvent {
     PodGatesEliminated,
     /// A pending pod changed in some other way.
     UnscheduledPodUpdate,
+    /// A PersistentVolume came.
+    VolumeAdd,
+    /// A PersistentVolume changed.
+    VolumeUpdate,
+    /// A PersistentVolumeClaim came.
+    ClaimAdd,
+    /// A PersistentVolumeClaim changed.
+    ClaimUpdate,
+    /// A StorageClass came.
+    StorageClassAdd,
+    /// A StorageClass changed.
+    StorageClassUpdate,
+    /// A CSINode came.
+    CsiNodeAdd,
+    /// A CSINode changed.
+    CsiNodeUpdate,
+    /// A CSIDriver changed.
+    CsiDriverUpdate,
+    /// A CSIStorageCapacity came.
+    CapacityAdd,
+    /// A CSIStorageCapacity changed.
+    CapacityUpdate,
+    /// A VolumeAttachment went.
+    AttachmentDelete,
 }
 
 impl ClusterEvent {
@@ -49,7 +76,7 @@ impl ClusterEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in their order.
-    pub const ALL: [ClusterEvent; 15] = [
+    pub const ALL: [ClusterEvent; 28] = [
         ClusterEvent::NodeAdd,
         ClusterEvent::NodeDelete,
         ClusterEvent::NodeAllocatable,
@@ -57,6 +84,7 @@ impl ClusterEvent {
         ClusterEvent::NodeTaint,
         ClusterEvent::NodeCondition,
         ClusterEvent::NodeAnnotation,
+        ClusterEvent::NodeDeclaredFeature,
         ClusterEvent::AssignedPodAdd,
         ClusterEvent::AssignedPodUpdate,
         ClusterEvent::AssignedPodDelete,
@@ -65,12 +93,24 @@ impl ClusterEvent {
         ClusterEvent::PodToleration,
         ClusterEvent::PodGatesEliminated,
         ClusterEvent::UnscheduledPodUpdate,
+        ClusterEvent::VolumeAdd,
+        ClusterEvent::VolumeUpdate,
+        ClusterEvent::ClaimAdd,
+        ClusterEvent::ClaimUpdate,
+        ClusterEvent::StorageClassAdd,
+        ClusterEvent::StorageClassUpdate,
+        ClusterEvent::CsiNodeAdd,
+        ClusterEvent::CsiNodeUpdate,
+        ClusterEvent::CsiDriverUpdate,
+        ClusterEvent::CapacityAdd,
+        ClusterEvent::CapacityUpdate,
+        ClusterEvent::AttachmentDelete,
     ];
 }
 
 /// A set of cluster events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EventKinds(u32);
+pub struct EventKinds(u64);
 
 impl EventKinds {
     /// No event.
@@ -81,7 +121,7 @@ impl EventKinds {
         let mut bits = 0;
         let mut index = 0;
         while index < events.len() {
-            bits |= 1 << events[index] as u32;
+            bits |= 1 << events[index] as u64;
             index += 1;
         }
         EventKinds(bits)
@@ -89,7 +129,7 @@ impl EventKinds {
 
     /// True if an event is among them.
     pub const fn contains(self, event: ClusterEvent) -> bool {
-        self.0 & 1 << event as u32 != 0
+        self.0 & 1 << event as u64 != 0
     }
 }
 
@@ -133,7 +173,40 @@ pub fn node_changes(old: &Node, new: &Node) -> SmallVec<[ClusterEvent; 2]> {
     if !same_labels(&old.meta.annotations, &new.meta.annotations) {
         events.push(ClusterEvent::NodeAnnotation);
     }
+    if old.status.declared_features != new.status.declared_features {
+        events.push(ClusterEvent::NodeDeclaredFeature);
+    }
     events
+}
+
+/// The event that a new object of storage is, if plugins can register for it.
+pub fn storage_added(object: &Object) -> Option<ClusterEvent> {
+    match object {
+        Object::PersistentVolume(_) => Some(ClusterEvent::VolumeAdd),
+        Object::PersistentVolumeClaim(_) => Some(ClusterEvent::ClaimAdd),
+        Object::StorageClass(_) => Some(ClusterEvent::StorageClassAdd),
+        Object::CSINode(_) => Some(ClusterEvent::CsiNodeAdd),
+        Object::CSIStorageCapacity(_) => Some(ClusterEvent::CapacityAdd),
+        _ => None,
+    }
+}
+
+/// The event that a changed object of storage is, if plugins can register for it.
+pub fn storage_updated(object: &Object) -> Option<ClusterEvent> {
+    match object {
+        Object::PersistentVolume(_) => Some(ClusterEvent::VolumeUpdate),
+        Object::PersistentVolumeClaim(_) => Some(ClusterEvent::ClaimUpdate),
+        Object::StorageClass(_) => Some(ClusterEvent::StorageClassUpdate),
+        Object::CSINode(_) => Some(ClusterEvent::CsiNodeUpdate),
+        Object::CSIDriver(_) => Some(ClusterEvent::CsiDriverUpdate),
+        Object::CSIStorageCapacity(_) => Some(ClusterEvent::CapacityUpdate),
+        _ => None,
+    }
+}
+
+/// The event that it is when an object of storage goes, if plugins can register for it.
+pub fn storage_deleted(object: &Object) -> Option<ClusterEvent> {
+    matches!(object, Object::VolumeAttachment(_)).then_some(ClusterEvent::AttachmentDelete)
 }
 
 /// What changed about a pod: one event for each property, in the order of `PodSchedulingPropertiesChange`.
@@ -142,11 +215,11 @@ pub fn pod_changes(old: &Pod, new: &Pod) -> SmallVec<[ClusterEvent; 2]> {
     if !same_labels(&old.meta.labels, &new.meta.labels) {
         events.push(ClusterEvent::PodLabel);
     }
+    if scales_down(old, new) {
+        events.push(ClusterEvent::PodScaleDown);
+    }
     if !Rc::ptr_eq(&old.spec, &new.spec) {
         let (before, after) = (&old.spec.full, &new.spec.full);
-        if requests_less(&old.spec.requests, &new.spec.requests) {
-            events.push(ClusterEvent::PodScaleDown);
-        }
         let gates = |gates: &Option<Vec<_>>| gates.as_ref().map_or(0, Vec::len);
         if gates(&before.scheduling_gates) > 0 && gates(&after.scheduling_gates) == 0 {
             events.push(ClusterEvent::PodGatesEliminated);
@@ -161,6 +234,18 @@ pub fn pod_changes(old: &Pod, new: &Pod) -> SmallVec<[ClusterEvent; 2]> {
         events.push(if assigned { ClusterEvent::AssignedPodUpdate } else { ClusterEvent::UnscheduledPodUpdate });
     }
     events
+}
+
+/// True if a pod requests less of something, what it holds during a resize taken into account.
+fn scales_down(old: &Pod, new: &Pod) -> bool {
+    if Rc::ptr_eq(&old.spec, &new.spec) && old.status.reported == new.status.reported {
+        return false;
+    }
+    let (before, after) = (old.resized(), new.resized());
+    let of = |pod: &'_ Pod| pod.spec.requests.clone();
+    let before = before.map_or_else(|| of(old), |effective| effective.requests);
+    let after = after.map_or_else(|| of(new), |effective| effective.requests);
+    requests_less(&before, &after)
 }
 
 fn requests_less(old: &Resources, new: &Resources) -> bool {

@@ -320,6 +320,17 @@ pub enum Permit {
     Wait(SimDuration),
 }
 
+/// How what PreBind asked for comes along.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// The pod may be bound.
+    Done,
+    /// Not yet; to be asked again after a time.
+    Wait(SimDuration),
+    /// It will not be.
+    Failed(Status),
+}
+
 /// A plugin. One that says nothing about a point is not asked there: [`Plugin::points`] names those where it is.
 pub trait Plugin {
     /// The name by which configurations and messages know it.
@@ -370,12 +381,12 @@ pub trait Plugin {
     }
 
     /// Reserves what the plugin keeps account of.
-    fn reserve(&self, _placement: &Placement) -> Status {
+    fn reserve(&self, _placement: &Placement, _cluster: &mut Cluster) -> Status {
         Status::SUCCESS
     }
 
     /// Takes a reservation back. Must also be right where there was none.
-    fn unreserve(&self, _placement: &Placement) {}
+    fn unreserve(&self, _placement: &Placement, _cluster: &mut Cluster) {}
 
     /// Whether a placed pod may be bound.
     fn permit(&self, _placement: &Placement) -> Permit {
@@ -383,8 +394,14 @@ pub trait Plugin {
     }
 
     /// What is to be written before the pod is bound, one request after the other.
-    fn pre_bind(&self, _placement: &Placement) -> Vec<Operation> {
+    fn pre_bind(&self, _placement: &Placement, _cluster: &Cluster) -> Vec<Operation> {
         Vec::new()
+    }
+
+    /// How what [`Plugin::pre_bind`] wrote comes along, `waited` after the last of it was written. The pod is not bound before
+    /// it is done.
+    fn pre_bind_progress(&self, _placement: &Placement, _cluster: &Cluster, _waited: SimDuration) -> Progress {
+        Progress::Done
     }
 
     /// The request that binds the pod; none if this plugin does not bind it.
@@ -393,5 +410,5 @@ pub trait Plugin {
     }
 
     /// Hears that a pod was bound.
-    fn post_bind(&self, _placement: &Placement) {}
+    fn post_bind(&self, _placement: &Placement, _cluster: &mut Cluster) {}
 }

@@ -23,6 +23,17 @@ use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::engine::random::Seed;
 
+/// The lists of a case that say what there is of storage.
+const STORAGE: [(&str, Kind); 7] = [
+    ("persistentvolumes", Kind::PersistentVolume),
+    ("persistentvolumeclaims", Kind::PersistentVolumeClaim),
+    ("storageclasses", Kind::StorageClass),
+    ("csinodes", Kind::CSINode),
+    ("csidrivers", Kind::CSIDriver),
+    ("csistoragecapacities", Kind::CSIStorageCapacity),
+    ("volumeattachments", Kind::VolumeAttachment),
+];
+
 /// A case, read.
 struct Case {
     name: String,
@@ -81,9 +92,8 @@ fn cases() -> Vec<Case> {
     for file in files {
         for line in fs::read_to_string(&file).expect("a readable file").lines() {
             let value: Value = serde_json::from_str(line).expect("a case");
-            // Sequences have no single pod; resizes are read from the pods' statuses, which requests do not take into account yet.
-            let is_resize = value["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "resize"));
-            if value["feature"] != "sequence" && !is_resize {
+            // Sequences have no single pod.
+            if value["feature"] != "sequence" {
                 cases.push(Case::read(value));
             }
         }
@@ -100,6 +110,11 @@ impl Case {
         for node in nodes {
             if let Object::Node(node) = read(Kind::Node, node) {
                 cluster.set_node(node);
+            }
+        }
+        for (list, kind) in STORAGE {
+            for object in input[list].as_array().into_iter().flatten() {
+                cluster.storage_mut().set(&read(kind, object));
             }
         }
         for (number, pod) in input["pods"].as_array().into_iter().flatten().enumerate() {

@@ -6,7 +6,7 @@
 //! - `profile`, `plugins`, `registry`: which plugins there are
 //! - `configuration`, `arguments`: the files in which users say so
 //! - `algorithm`, `class`, `diagnosis`: filters and scores nodes, and says why none fits
-//! - `cluster`, `node_info`, `node_tree`, `images`, `objects`: the picture of the cluster that it decides on
+//! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `queue`: which pod is next
 //! - `preemption`: who has to go for a more important pod
 //!
@@ -38,6 +38,7 @@ pub mod profile;
 mod properties;
 pub mod queue;
 pub mod registry;
+pub mod storage;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -73,8 +74,20 @@ use crate::engine::time::{SimDuration, SimTime};
 const CYCLE_ENDS: Token = 0;
 /// The timer at which the queue wants to be looked at.
 const WAKE: Token = 1;
-/// The timers at which pods have waited too long for a permit: this and the binding's number.
+/// The timers at which pods have waited too long for a permit, or look again whether they may be bound: this and the
+/// binding's number.
 const PERMIT: Token = 1 << 32;
+
+/// The kinds that storage consists of.
+const STORAGE: [Kind; 7] = [
+    Kind::PersistentVolume,
+    Kind::PersistentVolumeClaim,
+    Kind::StorageClass,
+    Kind::CSINode,
+    Kind::CSIDriver,
+    Kind::CSIStorageCapacity,
+    Kind::VolumeAttachment,
+];
 
 /// The scheduler process.
 pub struct Scheduler {
@@ -154,8 +167,9 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let others = [Kind::Namespace, Kind::Service, Kind::ReplicaSet, Kind::PodDisruptionBudget].map(Scope::all);
-        let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
+        let others = [Kind::Namespace, Kind::Service, Kind::ReplicaSet, Kind::PodDisruptionBudget];
+        let mut scopes = vec![Scope::all(Kind::Node), unfinished_pods()];
+        scopes.extend(others.into_iter().chain(STORAGE).map(Scope::all));
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
         let preemption = config.seed.stream(&config.name, "preemption");
         let recorder = |(number, profile): (u16, &Profile)| {
@@ -231,7 +245,7 @@ impl Scheduler {
                     recorder.timer(&mut self.client, ctx);
                 }
             }
-            _ if token < tokens::CLIENT_TOKENS => self.permit_times_out(token - PERMIT, ctx),
+            _ if token < tokens::CLIENT_TOKENS => self.binding_timer(token - PERMIT, ctx),
             _ => {
                 self.informers.timer(token, &mut self.client, ctx);
             }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::plugins::fit::scoring_use;
+use super::storage::migration::InTree;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::node::{Node, Taint};
@@ -29,6 +30,8 @@ pub struct NodeInfo {
     pub pods_with_affinity: Vec<Rc<Pod>>,
     /// Those of them that require anti-affinity to other pods.
     pub pods_with_required_anti_affinity: Vec<Rc<Pod>>,
+    /// Those of its pods that have volumes, apart from those that every node can give.
+    pub pods_with_volumes: Vec<Rc<Pod>>,
     /// How many pods there are of each priority, lowest first.
     pub priorities: Vec<(i32, u32)>,
     /// Host ports in use, one entry for each pod and port.
@@ -62,6 +65,7 @@ impl NodeInfo {
             pods: Vec::new(),
             pods_with_affinity: Vec::new(),
             pods_with_required_anti_affinity: Vec::new(),
+            pods_with_volumes: Vec::new(),
             priorities: Vec::new(),
             ports: Vec::new(),
             images: Vec::new(),
@@ -101,17 +105,25 @@ impl NodeInfo {
         if requires_anti_affinity(spec) {
             self.pods_with_required_anti_affinity.push(pod.clone());
         }
+        if has_volumes(spec) {
+            self.pods_with_volumes.push(pod.clone());
+        }
         match self.priorities.binary_search_by_key(&spec.priority, |(priority, _)| *priority) {
             Ok(place) => self.priorities[place].1 += 1,
             Err(place) => self.priorities.insert(place, (spec.priority, 1)),
         }
-        self.account(spec, i64::wrapping_add);
+        self.account(pod, i64::wrapping_add);
         self.ports.extend(spec.host_ports.iter().cloned());
     }
 
     /// Puts another version of a pod in the place of the one that is there; both are of one specification.
     pub fn replace(&mut self, pod: &Rc<Pod>) {
-        let lists = [&mut self.pods, &mut self.pods_with_affinity, &mut self.pods_with_required_anti_affinity];
+        let lists = [
+            &mut self.pods,
+            &mut self.pods_with_affinity,
+            &mut self.pods_with_required_anti_affinity,
+            &mut self.pods_with_volumes,
+        ];
         for there in lists.into_iter().filter_map(|list| list.iter_mut().find(|there| there.meta.uid == pod.meta.uid)) {
             *there = pod.clone();
         }
@@ -127,13 +139,16 @@ impl NodeInfo {
         if requires_anti_affinity(spec) {
             take(&mut self.pods_with_required_anti_affinity, pod);
         }
+        if has_volumes(spec) {
+            take(&mut self.pods_with_volumes, pod);
+        }
         if let Ok(place) = self.priorities.binary_search_by_key(&spec.priority, |(priority, _)| *priority) {
             self.priorities[place].1 -= 1;
             if self.priorities[place].1 == 0 {
                 self.priorities.remove(place);
             }
         }
-        self.account(spec, i64::wrapping_sub);
+        self.account(&gone, i64::wrapping_sub);
         for port in &spec.host_ports {
             if let Some(place) = self.ports.iter().position(|used| used == port) {
                 self.ports.swap_remove(place);
@@ -143,15 +158,19 @@ impl NodeInfo {
     }
 
     /// Sums wrap as Go's do, so that any pod can be taken back exactly.
-    fn account(&mut self, spec: &PodSpec, combine: fn(i64, i64) -> i64) {
-        let (sum, pod) = (&mut self.requested, &spec.requests);
+    fn account(&mut self, pod: &Pod, combine: fn(i64, i64) -> i64) {
+        let resized = pod.resized();
+        let (requests, [milli_cpu, memory]) = match &resized {
+            Some(effective) => (&effective.requests, effective.scoring),
+            None => (&pod.spec.requests, scoring_use(&pod.spec)),
+        };
+        let (sum, pod) = (&mut self.requested, requests);
         sum.milli_cpu = combine(sum.milli_cpu, pod.milli_cpu);
         sum.memory = combine(sum.memory, pod.memory);
         sum.ephemeral_storage = combine(sum.ephemeral_storage, pod.ephemeral_storage);
         for (name, amount) in &pod.scalars {
             sum.set_scalar(name, combine(sum.scalar(name), *amount));
         }
-        let [milli_cpu, memory] = scoring_use(spec);
         self.scoring_milli_cpu = combine(self.scoring_milli_cpu, milli_cpu);
         self.scoring_memory = combine(self.scoring_memory, memory);
     }
@@ -173,4 +192,15 @@ pub fn requires_anti_affinity(spec: &PodSpec) -> bool {
 fn take(list: &mut Vec<Rc<Pod>>, pod: Uid) -> Option<Rc<Pod>> {
     let place = list.iter().position(|there| there.meta.uid == pod)?;
     Some(list.swap_remove(place))
+}
+
+/// True if a pod has volumes that matter for where it can run: claims, and disks of its own.
+pub fn has_volumes(spec: &PodSpec) -> bool {
+    spec.full.volumes.iter().flatten().any(|volume| {
+        volume.persistent_volume_claim.is_some()
+            || volume.ephemeral.is_some()
+            || volume.iscsi.is_some()
+            || volume.rbd.is_some()
+            || InTree::of_inline(volume).is_some()
+    })
 }

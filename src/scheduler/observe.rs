@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::cluster::Cluster;
-use super::event::{ClusterEvent, node_changes, pod_changes};
+use super::event::{ClusterEvent, node_changes, pod_changes, storage_added, storage_deleted, storage_updated};
 use super::preemption::ongoing::Ongoing;
 use super::profile::Profiles;
 use super::queue::{Place, Queue};
@@ -40,7 +40,14 @@ impl Observer<'_> {
                     (true, true) => {}
                 },
                 (Object::Node(before), Object::Node(node)) => self.node_updated(old, before, new, node),
-                _ => self.cluster.set_object(new),
+                _ => {
+                    self.cluster.set_object(new);
+                    if self.cluster.storage_mut().set(new)
+                        && let Some(event) = storage_updated(new)
+                    {
+                        self.wake(event, Some(old), Some(new));
+                    }
+                }
             },
             Change::Deleted(old) => match old {
                 Object::Pod(pod) if !pod.is_terminal() => self.pod_deleted(old, pod),
@@ -49,7 +56,14 @@ impl Observer<'_> {
                     self.cluster.remove_node(&node.meta.name);
                 }
                 Object::Pod(_) => {}
-                _ => self.cluster.remove_object(old),
+                _ => {
+                    self.cluster.remove_object(old);
+                    if self.cluster.storage_mut().remove(old)
+                        && let Some(event) = storage_deleted(old)
+                    {
+                        self.wake(event, Some(old), None);
+                    }
+                }
             },
         }
     }
@@ -67,7 +81,14 @@ impl Observer<'_> {
                 self.wake(ClusterEvent::NodeAdd, None, Some(object));
             }
             Object::Pod(_) => {}
-            _ => self.cluster.set_object(object),
+            _ => {
+                self.cluster.set_object(object);
+                if self.cluster.storage_mut().set(object)
+                    && let Some(event) = storage_added(object)
+                {
+                    self.wake(event, None, Some(object));
+                }
+            }
         }
     }
 

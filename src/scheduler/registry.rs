@@ -10,11 +10,14 @@ use super::framework::Plugin;
 use super::plugins::{
     balanced_allocation::BalancedAllocation, default_binder::DefaultBinder, default_preemption::DefaultPreemption,
     dynamic_resources::DynamicResources, fit::Fit, image_locality::ImageLocality, node_affinity::NodeAffinity,
-    node_name::NodeName, node_ports::NodePorts, node_unschedulable::NodeUnschedulable, priority_sort::PrioritySort,
-    scheduling_gates::SchedulingGates, taint_toleration::TaintToleration,
+    node_declared_features::NodeDeclaredFeatures, node_name::NodeName, node_ports::NodePorts,
+    node_unschedulable::NodeUnschedulable, node_volume_limits::NodeVolumeLimits, priority_sort::PrioritySort,
+    scheduling_gates::SchedulingGates, taint_toleration::TaintToleration, volume_binding::VolumeBinding,
+    volume_restrictions::VolumeRestrictions, volume_zone::VolumeZone,
 };
 use super::profile::Handle;
 use crate::api::validation::error::{ErrorList, Path};
+use crate::engine::time::SimDuration;
 
 /// Makes a plugin out of its arguments; the handle gives it what all plugins of a scheduler share.
 pub type Constructor = Rc<dyn Fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, WrongArguments>>;
@@ -41,6 +44,7 @@ const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, Wrong
     ("DynamicResources", |_, _| Ok(Box::new(DynamicResources))),
     ("ImageLocality", |_, _| Ok(Box::new(ImageLocality))),
     ("NodeAffinity", |arguments, _| Ok(Box::new(NodeAffinity::new(arguments)))),
+    ("NodeDeclaredFeatures", |_, _| Ok(Box::new(NodeDeclaredFeatures))),
     ("NodeName", |_, _| Ok(Box::new(NodeName))),
     ("NodePorts", |_, _| Ok(Box::new(NodePorts))),
     ("NodeResourcesBalancedAllocation", |arguments, _| Ok(Box::new(BalancedAllocation::new(arguments)))),
@@ -49,9 +53,19 @@ const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, Wrong
         Ok(Box::new(Fit::new(arguments)))
     }),
     ("NodeUnschedulable", |_, _| Ok(Box::new(NodeUnschedulable))),
+    ("NodeVolumeLimits", |_, _| Ok(Box::new(NodeVolumeLimits))),
     ("PrioritySort", |_, _| Ok(Box::new(PrioritySort))),
     ("SchedulingGates", |_, _| Ok(Box::new(SchedulingGates))),
     ("TaintToleration", |_, _| Ok(Box::new(TaintToleration))),
+    ("VolumeBinding", |arguments, _| match arguments {
+        Arguments::VolumeBinding(arguments) => {
+            let seconds = arguments.bind_timeout_seconds.max(0).unsigned_abs();
+            Ok(Box::new(VolumeBinding::with_timeout(SimDuration::from_secs(seconds.min(1 << 32)))))
+        }
+        _ => Ok(Box::<VolumeBinding>::default()),
+    }),
+    ("VolumeRestrictions", |_, _| Ok(Box::new(VolumeRestrictions))),
+    ("VolumeZone", |_, _| Ok(Box::new(VolumeZone))),
 ];
 
 impl fmt::Debug for Registry {

@@ -7,6 +7,7 @@ mod network;
 mod node;
 mod plain;
 mod pod;
+mod resize;
 mod selected;
 mod spec;
 mod workload;

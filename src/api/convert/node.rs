@@ -109,6 +109,7 @@ fn to_status(node: &Name, status: &NodeStatus) -> core::NodeStatus {
         conditions: some_unless_empty(status.conditions.iter().map(condition).collect()),
         images: some_unless_empty(status.images.iter().map(image).collect()),
         node_info: status.info.as_deref().cloned(),
+        declared_features: some_unless_empty(status.declared_features.iter().map(String::from).collect()),
         ..core::NodeStatus::default()
     }
 }
@@ -138,6 +139,7 @@ fn from_status(full: core::NodeStatus) -> Result<NodeStatus, ConvertError> {
         capacity,
         conditions: full.conditions.unwrap_or_default().into_iter().map(condition).collect(),
         images: full.images.unwrap_or_default().into_iter().map(image).collect(),
+        declared_features: full.declared_features.unwrap_or_default().into_iter().map(Name::from).collect(),
         info: full.node_info.map(Rc::new),
     })
 }

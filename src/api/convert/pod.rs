@@ -6,6 +6,7 @@ use std::rc::Rc;
 use k8s_openapi::api::core::v1 as core;
 
 use super::meta::{from_meta, from_time, to_meta, to_time, to_time_unless_zero};
+use super::resize::{from_reported, to_reported};
 use super::spec::compile;
 use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, some_unless_empty, text};
 use crate::api::name::Name;
@@ -189,7 +190,7 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
         observed_generation: nonzero(condition.observed_generation),
         last_probe_time: None,
     };
-    core::PodStatus {
+    let mut full = core::PodStatus {
         phase: Some(status.phase.as_str().to_owned()),
         observed_generation: nonzero(status.observed_generation),
         conditions: some_unless_empty(status.conditions.iter().map(condition).collect()),
@@ -204,10 +205,15 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
         container_statuses: some_unless_empty(status.containers.iter().map(to_container).collect()),
         nominated_node_name: text(&status.nominated_node),
         ..core::PodStatus::default()
+    };
+    if let Some(reported) = &status.reported {
+        to_reported(reported, &mut full);
     }
+    full
 }
 
 fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
+    let reported = from_reported(&full)?;
     let condition = |full: core::PodCondition| PodCondition {
         kind: PodConditionType::of(&full.type_),
         status: ConditionStatus::of(&full.status),
@@ -238,6 +244,7 @@ fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
         init_containers: containers(full.init_container_statuses),
         containers: containers(full.container_statuses),
         nominated_node: name(full.nominated_node_name),
+        reported,
     })
 }
 

@@ -11,14 +11,8 @@ use crate::api::name::Name;
 use crate::api::pod::{
     Container, ContainerRole, Handler, HostPort, PodSpec, Probe, PullPolicy, QosClass, RestartPolicy,
 };
+use crate::api::resize::{SCORING_MEMORY, SCORING_MILLI_CPU};
 use crate::api::resources::Resources;
-
-/// CPU that scoring assumes for a container that requests none, in thousandths
-/// (kube-scheduler, util/pod_resources: `DefaultMilliCPURequest`).
-const SCORING_MILLI_CPU: i64 = 100;
-/// Memory that scoring assumes for a container that requests none, in bytes
-/// (kube-scheduler, util/pod_resources: `DefaultMemoryRequest`).
-const SCORING_MEMORY: i64 = 200 * 1024 * 1024;
 
 /// Compiles a pod specification. It should be defaulted; `nodeName` is not kept.
 pub fn compile(path: &str, mut full: core::PodSpec) -> Result<PodSpec, ConvertError> {

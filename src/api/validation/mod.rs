@@ -13,7 +13,8 @@
 //! - `probe`: probes and lifecycle handlers
 //! - `scheduling`: affinity, tolerations, taints, topology spread
 //! - `volume`: volumes of pods
-//! - `storage`: volumes, claims, storage classes and what CSI drivers say, as objects
+//! - `persistent`: PersistentVolumes and claims to them
+//! - `storage`: storage classes, attachments and what CSI drivers say
 //! - `policy`: disruption budgets
 //! - `workload`: Deployments, ReplicaSets and their statuses
 //! - `stateful`: StatefulSets and ReplicationControllers
@@ -27,6 +28,7 @@ pub mod error;
 pub mod format;
 pub mod metadata;
 mod other;
+mod persistent;
 mod pod;
 mod policy;
 mod probe;

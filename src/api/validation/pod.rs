@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::container::{self, Surroundings};
@@ -228,7 +229,7 @@ fn spec_update(new: &PodSpec, old: &PodSpec, path: &Path<'_>, errors: &mut Error
             "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
              `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
              `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n{}",
-            changes(old, &allowed)
+            changes("spec", old, &allowed)
         );
         errors.push(FieldError::forbidden(path, message));
     }
@@ -310,11 +311,11 @@ fn node_selector_update(
     }
 }
 
-/// What differs between two specs, one line for each field.
-fn changes(old: &PodSpec, new: &PodSpec) -> String {
-    let value = |spec: &PodSpec| serde_json::to_value(spec).unwrap_or_default();
+/// What differs between two parts of objects, one line for each field.
+pub(super) fn changes<T: Serialize>(path: &str, old: &T, new: &T) -> String {
+    let value = |part: &T| serde_json::to_value(part).unwrap_or_default();
     let mut lines = Vec::new();
-    differences("spec", &value(old), &value(new), &mut lines);
+    differences(path, &value(old), &value(new), &mut lines);
     lines.join("\n")
 }
 

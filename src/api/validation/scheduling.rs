@@ -102,7 +102,7 @@ fn weight(weight: i32, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn node_selector_term(term: &NodeSelectorTerm, check_values: bool, path: &Path<'_>, errors: &mut ErrorList) {
+pub(super) fn node_selector_term(term: &NodeSelectorTerm, check_values: bool, path: &Path<'_>, errors: &mut ErrorList) {
     let expressions = path.child("matchExpressions");
     for (position, requirement) in term.match_expressions.iter().flatten().enumerate() {
         let place = expressions.index(position);

@@ -10,8 +10,8 @@
 //! # What a condition may name
 //!
 //! A list of all objects of a kind, as JSON: `pods`, `nodes`, `deployments`, `replicaSets`, `services`, `endpointSlices`,
-//! `endpoints`, `namespaces`, `events`, `leases`, `configMaps`, `secrets`, `serviceAccounts`, `priorityClasses` and
-//! `controllerRevisions`, or by kubectl's short names: `po`, `no`, `deploy`, `rs`, `svc`, `ep`, `ns`, `ev`, `cm`, `sa`, `pc`.
+//! `endpoints`, `namespaces`, `events`, `leases`, `configMaps`, `secrets`, `serviceAccounts`, `priorityClasses`,
+//! `controllerRevisions`, `persistentVolumes`, `persistentVolumeClaims`, `storageClasses` and so on, or by kubectl's short names: `po`, `no`, `deploy`, `rs`, `svc`, `ep`, `ns`, `ev`, `cm`, `sa`, `pc`.
 //! `now`, the whole seconds since the run began.
 //!
 //! One object, or null: `pod('web-1')`, `deployment('shop/web')` (namespace `default` if none is given), `node('node-3')`

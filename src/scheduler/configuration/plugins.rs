@@ -5,7 +5,7 @@ use super::file::{Plugin, PluginSet, Plugins};
 use crate::scheduler::framework::Point;
 
 /// The default plugins in their order, with the weights of their scores.
-const DEFAULT: [(&str, Option<i32>); 13] = [
+const DEFAULT: [(&str, Option<i32>); 18] = [
     ("SchedulingGates", None),
     ("PrioritySort", None),
     ("NodeUnschedulable", None),
@@ -14,11 +14,16 @@ const DEFAULT: [(&str, Option<i32>); 13] = [
     ("NodeAffinity", Some(2)),
     ("NodePorts", None),
     ("NodeResourcesFit", Some(1)),
+    ("VolumeRestrictions", None),
+    ("NodeVolumeLimits", None),
+    ("VolumeBinding", None),
+    ("VolumeZone", None),
     ("DynamicResources", Some(2)),
     ("DefaultPreemption", None),
     ("NodeResourcesBalancedAllocation", Some(1)),
     ("ImageLocality", Some(1)),
     ("DefaultBinder", None),
+    ("NodeDeclaredFeatures", None),
 ];
 
 /// An extension point: what is asked there, and how the framework and configurations call it.

@@ -170,7 +170,10 @@ fn frees(waiting: &Pod, old: &Pod, new: &Pod, own: Uid) -> bool {
     if new.meta.uid == own {
         return true;
     }
-    let (wanted, old_requests, new_requests) = (&waiting.spec.requests, &old.spec.requests, &new.spec.requests);
+    let wanted = &waiting.spec.requests;
+    let (old_resized, new_resized) = (old.resized(), new.resized());
+    let old_requests = old_resized.as_ref().map_or(&old.spec.requests, |effective| &effective.requests);
+    let new_requests = new_resized.as_ref().map_or(&new.spec.requests, |effective| &effective.requests);
     let of = |resources: &Resources| [resources.milli_cpu, resources.memory, resources.ephemeral_storage];
     let less = of(wanted).into_iter().zip(of(old_requests)).zip(of(new_requests));
     let scalar = |(name, amount): &(Name, i64)| *amount != 0 && old_requests.scalar(name) > new_requests.scalar(name);

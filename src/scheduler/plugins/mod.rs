@@ -2,8 +2,10 @@
 //!
 //! - `scheduling_gates`, `priority_sort`: who may enter the queue, and who goes first
 //! - `node_unschedulable`, `node_name`, `taint_toleration`, `node_affinity`, `node_ports`, `fit`: which nodes are possible
+//! - `volume_restrictions`, `node_volume_limits`, `volume_binding`, `volume_zone`: the same for the pod's volumes
+//! - `node_declared_features`: the same for what its kubelet can do
 //! - `balanced_allocation`, `image_locality`: which of them are good
-//! - `dynamic_resources`, `default_preemption`: what is said of a pod that fits nowhere
+//! - `dynamic_resources`: resource claims; with `default_preemption`: what is said of a pod that fits nowhere
 //! - `default_binder`: how a pod is bound
 //! - `allocation`: how much of which resources is used, and what that is worth
 //! - `tolerations`, `node_selector`: rules that API types carry
@@ -16,11 +18,16 @@ pub mod dynamic_resources;
 pub mod fit;
 pub mod image_locality;
 pub mod node_affinity;
+pub mod node_declared_features;
 pub mod node_name;
 pub mod node_ports;
-mod node_selector;
+pub(in crate::scheduler) mod node_selector;
 pub mod node_unschedulable;
+pub mod node_volume_limits;
 pub mod priority_sort;
 pub mod scheduling_gates;
 pub mod taint_toleration;
 mod tolerations;
+pub mod volume_binding;
+pub mod volume_restrictions;
+pub mod volume_zone;

@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::core::v1::{NodeSelector as Terms, NodeSelectorRequirement, NodeSelectorTerm};
 
+use crate::api::meta::Labels;
 use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::selector::{Operator, Requirement, Selector};
@@ -31,6 +32,11 @@ impl NodeSelector {
     /// True if a term matches.
     pub fn matches(&self, node: &Node) -> bool {
         self.terms.iter().any(|term| term.matches(node))
+    }
+
+    /// True if a term matches a node of which only the labels are known; what it says of other fields is passed over.
+    pub fn matches_labels(&self, labels: &Labels) -> bool {
+        self.terms.iter().any(|term| term.labels.matches(labels))
     }
 }
 
