@@ -14,7 +14,7 @@ use super::delivery::{Caller, Failure};
 use super::plan::EventNote;
 use super::tokens;
 use super::transport::{Client, Clientset};
-use crate::api::event::Event;
+use crate::api::event::{Event, ObjectReference, Reporter};
 use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
@@ -41,8 +41,9 @@ pub(super) type Stamp = SimTime;
 pub struct Recorder {
     number: u16,
     clientset: Clientset,
-    component: Name,
-    host: Name,
+    reporter: Rc<Reporter>,
+    /// What the last event was about: the next one is often about the same.
+    last_involved: Rc<ObjectReference>,
     epoch: Epoch,
     stream: Stream,
     correlator: Correlator,
@@ -75,8 +76,8 @@ impl Recorder {
         Recorder {
             number,
             clientset,
-            component,
-            host,
+            reporter: Rc::new(Reporter { component, instance: host.clone(), host }),
+            last_involved: Rc::default(),
             epoch,
             stream,
             correlator: Correlator::default(),
@@ -151,6 +152,9 @@ impl Recorder {
 
     fn write<T: Copy>(&mut self, client: &mut Client<T>, ctx: &mut dyn Context<ApiMessage>) {
         let Some(Writing { draft, patching, .. }) = &self.writing else { return };
+        if *self.last_involved != draft.note.regarding {
+            self.last_involved = Rc::new(draft.note.regarding.clone());
+        }
         let namespace = event_namespace(&draft.note.regarding.namespace);
         let name = event_name(&draft.note.regarding.name, self.epoch, draft.name);
         let operation = if *patching {
@@ -173,20 +177,15 @@ impl Recorder {
     fn event(&self, draft: &Draft, namespace: Name, name: Name) -> Event {
         Event {
             meta: new_meta(namespace, name),
-            involved: draft.note.regarding.clone(),
+            involved: self.last_involved.clone(),
             kind: draft.note.kind,
             reason: draft.note.reason.clone(),
             message: draft.note.message.as_str().into(),
-            component: self.component.clone(),
-            host: self.host.clone(),
-            instance: self.host.clone(),
+            reporter: self.reporter.clone(),
             count: draft.count,
             first: Some(self.epoch.timestamp(draft.first)),
             last: Some(self.epoch.timestamp(draft.last)),
-            event_time: None,
-            action: None,
-            series: None,
-            related: None,
+            newer: None,
         }
     }
 }
@@ -278,7 +277,7 @@ mod tests {
         record(&mut run, EventType::Normal, "Pulled", "Container image present");
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
         assert_eq!(event.meta.name, format!("web.{:x}", 1_795_204_802_000_000_000i64).as_str());
-        assert_eq!((event.component.as_str(), event.host.as_str(), event.count), ("kubelet", "node-1", 1));
+        assert_eq!((event.reporter.component.as_str(), event.reporter.host.as_str(), event.count), ("kubelet", "node-1", 1));
         assert_eq!(event.first, Some(Timestamp(1_795_204_802)));
     }
 
