@@ -71,6 +71,9 @@ const PATIENCE: SimDuration = SimDuration::from_secs(4000);
 /// Twice the API server's compaction interval and some: what was written before is then forgotten.
 const COMPACTED: SimDuration = SimDuration::from_secs(660);
 
+/// Events live for an hour, and history for two compactions after that.
+const FORGOTTEN: SimDuration = SimDuration::from_secs(3600 + 660);
+
 fn booted(shape: Shape) -> Cluster {
     let node = |place: usize| NodeOptions {
         name: format!("node-{place}"),
@@ -202,6 +205,10 @@ fn print_memory_per_pod(shape: Shape) {
     let (pods, events) = (shape.pods, cluster.truth().count(Kind::Event));
     println!("memory for each of {pods} running pods on {} nodes: {} bytes", shape.nodes, bytes / pods);
     println!("  {events} Kubernetes events are kept besides; {without} bytes without pods");
+    let until = cluster.now() + FORGOTTEN;
+    rest(&mut cluster, until);
+    let bytes = IN_USE.load(Ordering::Relaxed).saturating_sub(without);
+    println!("  {} bytes an hour later, with {} events", bytes / pods, cluster.truth().count(Kind::Event));
 }
 
 fn cluster(criterion: &mut Criterion) {

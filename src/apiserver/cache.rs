@@ -149,7 +149,8 @@ impl WatchCache {
     }
 
     fn take(&mut self, key: &ObjectKey) -> Option<Entry> {
-        let found = self.objects.find_entry(hash(&key.namespace, &key.name), |there| is_at(there, &key.namespace, &key.name));
+        let found =
+            self.objects.find_entry(hash(&key.namespace, &key.name), |there| is_at(there, &key.namespace, &key.name));
         Some(found.ok()?.remove().0)
     }
 

@@ -397,23 +397,4 @@ mod tests {
         assert!(cache.by_owner.is_empty() && cache.pods_by_node.is_empty() && cache.orphans.is_empty());
         assert!(cache.places.is_empty() && cache.free.len() == cache.slots.len());
     }
-
-    #[test]
-    fn objects_whose_hashes_are_equal_are_told_apart() {
-        let mut cache = Cache::default();
-        let names = ["a", "b", "c", "d"];
-        for name in names {
-            cache.add(42, config_map(name));
-        }
-        let find = |cache: &Cache, name| cache.find_hashed(42, Kind::ConfigMap, "default", name);
-        assert!(names.iter().all(|name| find(&cache, name).is_some()));
-        // The first, the last and one between leave the chain.
-        for (gone, left) in [("d", vec!["a", "b", "c"]), ("a", vec!["b", "c"]), ("b", vec!["c"]), ("c", vec![])] {
-            let slot = find(&cache, gone).expect("it is there");
-            cache.unchain(42, slot);
-            assert_eq!(find(&cache, gone), None);
-            assert!(left.iter().all(|name| find(&cache, name).is_some()), "{left:?} without {gone}");
-        }
-        assert!(cache.places.is_empty());
-    }
 }

@@ -42,8 +42,9 @@ pub struct Recorder {
     number: u16,
     clientset: Clientset,
     reporter: Rc<Reporter>,
-    /// What the last event was about: the next one is often about the same.
-    last_involved: Rc<ObjectReference>,
+    /// What the last events were about, in turn: the next one is often about the same.
+    involved: [Rc<ObjectReference>; 4],
+    next_involved: usize,
     epoch: Epoch,
     stream: Stream,
     correlator: Correlator,
@@ -77,7 +78,8 @@ impl Recorder {
             number,
             clientset,
             reporter: Rc::new(Reporter { component, instance: host.clone(), host }),
-            last_involved: Rc::default(),
+            involved: Default::default(),
+            next_involved: 0,
             epoch,
             stream,
             correlator: Correlator::default(),
@@ -152,9 +154,6 @@ impl Recorder {
 
     fn write<T: Copy>(&mut self, client: &mut Client<T>, ctx: &mut dyn Context<ApiMessage>) {
         let Some(Writing { draft, patching, .. }) = &self.writing else { return };
-        if *self.last_involved != draft.note.regarding {
-            self.last_involved = Rc::new(draft.note.regarding.clone());
-        }
         let namespace = event_namespace(&draft.note.regarding.namespace);
         let name = event_name(&draft.note.regarding.name, self.epoch, draft.name);
         let operation = if *patching {
@@ -166,7 +165,8 @@ impl Recorder {
             let key = ObjectKey { kind: Kind::Event, namespace, name };
             Operation::Patch { key, patch: Patch::Strategic(Rc::new(patch)), part: Part::Main, dry_run: false }
         } else {
-            Operation::Create { object: self.event(draft, namespace, name).boxed(), dry_run: false }
+            let involved = shared(&mut self.involved, &mut self.next_involved, &draft.note.regarding);
+            Operation::Create { object: self.event(draft, involved, namespace, name).boxed(), dry_run: false }
         };
         let here = ctx.cause();
         ctx.set_cause(draft.cause);
@@ -174,10 +174,10 @@ impl Recorder {
         ctx.set_cause(here);
     }
 
-    fn event(&self, draft: &Draft, namespace: Name, name: Name) -> Event {
+    fn event(&self, draft: &Draft, involved: Rc<ObjectReference>, namespace: Name, name: Name) -> Event {
         Event {
             meta: new_meta(namespace, name),
-            involved: self.last_involved.clone(),
+            involved,
             kind: draft.note.kind,
             reason: draft.note.reason.clone(),
             message: draft.note.message.as_str().into(),
@@ -188,6 +188,16 @@ impl Recorder {
             newer: None,
         }
     }
+}
+
+/// A reference that is the same object in memory as an equal one of late.
+fn shared(recent: &mut [Rc<ObjectReference>; 4], next: &mut usize, reference: &ObjectReference) -> Rc<ObjectReference> {
+    if let Some(known) = recent.iter().find(|known| ***known == *reference) {
+        return known.clone();
+    }
+    *next = (*next + 1) % recent.len();
+    recent[*next] = Rc::new(reference.clone());
+    recent[*next].clone()
 }
 
 /// Events about what has no namespace are in `default`.
@@ -277,7 +287,10 @@ mod tests {
         record(&mut run, EventType::Normal, "Pulled", "Container image present");
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
         assert_eq!(event.meta.name, format!("web.{:x}", 1_795_204_802_000_000_000i64).as_str());
-        assert_eq!((event.reporter.component.as_str(), event.reporter.host.as_str(), event.count), ("kubelet", "node-1", 1));
+        assert_eq!(
+            (event.reporter.component.as_str(), event.reporter.host.as_str(), event.count),
+            ("kubelet", "node-1", 1)
+        );
         assert_eq!(event.first, Some(Timestamp(1_795_204_802)));
     }
 

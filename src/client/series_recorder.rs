@@ -331,7 +331,10 @@ mod tests {
         }
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
         assert_eq!((event.count, event.reporter.instance.as_str()), (0, "default-scheduler-control-plane-0"));
-        assert_eq!((event.newer.as_ref().and_then(|newer| newer.event_time), event.message.as_str()), (Some(MicroTime(1_795_204_800_000_000)), "0/1 nodes"));
+        assert_eq!(
+            (event.newer.as_ref().and_then(|newer| newer.event_time), event.message.as_str()),
+            (Some(MicroTime(1_795_204_800_000_000)), "0/1 nodes")
+        );
         run.pass(SimDuration::from_secs(3_600));
         let writes = writes(&run.server);
         assert_eq!(writes.len(), 3, "{writes:?}");

@@ -57,12 +57,7 @@ pub(super) struct KeyIndex<V> {
 impl<V> KeyIndex<V> {
     /// An index without keys.
     pub fn new() -> Self {
-        KeyIndex {
-            blocks: Blocks(Vec::new()),
-            free: Vec::new(),
-            by_name: HashTable::new(),
-            in_order: Order::default(),
-        }
+        KeyIndex { blocks: Blocks(Vec::new()), free: Vec::new(), by_name: HashTable::new(), in_order: Order::default() }
     }
 
     /// Where a key lies, if it was ever written and not forgotten.
