@@ -2,7 +2,8 @@
 //! and 10,000 pods on 1000 nodes, real kubelets, the components' default limits.
 //!
 //! Before criterion measures, each size runs once and prints what it did: events, virtual times beside those of a real
-//! cluster where there are any, wall time, memory. With `--figures` that is all; with `--memory`, memory alone.
+//! cluster where there are any, wall time, memory. With `--figures` that is all; with `--small` or
+//! `--large`, one size of it; with `--memory`, memory alone.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -226,7 +227,14 @@ fn main() {
         return print_memory_per_pod(LARGE);
     }
     // The real figures: Kubernetes with stand-in kubelets, containers starting in 1 s, one 2-core machine.
-    print_figures(SMALL, Some([50.5, 102.0, 49.9]));
+    let real = Some([50.5, 102.0, 49.9]);
+    if asked("--small") {
+        return print_figures(SMALL, real);
+    }
+    if asked("--large") {
+        return print_figures(LARGE, None);
+    }
+    print_figures(SMALL, real);
     print_figures(LARGE, None);
     print_memory_per_pod(LARGE);
     if asked("--figures") {
