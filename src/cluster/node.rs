@@ -174,16 +174,19 @@ impl NodeMachine {
         }
     }
 
+    /// Does one thing and all that follows from it at once. Mostly nothing does, and then nothing is allocated.
     fn drive(&mut self, first: Work, wiring: &mut Wiring<'_>) {
-        let mut work = VecDeque::from([first]);
-        while let Some(next) = work.pop_front() {
+        let mut work = VecDeque::new();
+        let mut next = Some(first);
+        while let Some(item) = next {
             let (node, epoch) = (self.place, self.power_losses);
             let mut wiring = NodeWiring { wiring, node, epoch, work: &mut work };
-            match (next, &mut self.kubelet) {
+            match (item, &mut self.kubelet) {
                 (Work::Kubelet(input), Some(kubelet)) => kubelet.handle(input, &mut wiring),
                 (Work::Kubelet(_), None) => {}
                 (Work::Runtime(input), _) => self.runtime.handle(input, &mut wiring),
             }
+            next = work.pop_front();
         }
     }
 }
