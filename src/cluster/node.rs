@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use crate::api::meta::{Epoch, Labels};
 use crate::api::name::Name;
+use crate::apiserver::heartbeats::Heartbeats;
 use crate::apiserver::protocol::ApiMessage;
 use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
 use crate::engine::random::Seed;
@@ -53,6 +54,8 @@ pub struct NodeCommons {
     pub epoch: Epoch,
     /// The API servers.
     pub api_servers: Vec<ProcessId>,
+    /// Where renewals of leases are noted while nobody needs to see them travel.
+    pub heartbeats: Rc<Heartbeats>,
     /// What images do.
     pub images: Rc<ImageModels>,
 }
@@ -85,6 +88,7 @@ impl NodeMachine {
             node,
             timings,
             profile,
+            heartbeats: Rc::clone(&commons.heartbeats),
         };
         let mut runtime = RuntimeSettings {
             address: Some(address),

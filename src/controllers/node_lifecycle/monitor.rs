@@ -10,6 +10,7 @@ use crate::api::name::Name;
 use crate::api::node::{Lease, Node};
 use crate::api::object::Object;
 use crate::api::pod::{ConditionStatus, Pod};
+use crate::apiserver::heartbeats::Heartbeats;
 use crate::apiserver::protocol::{Answer, Operation, Part};
 use crate::client::plan::{Again, Plan};
 use crate::client::view::{Now, View};
@@ -39,6 +40,7 @@ pub(super) struct Monitor {
     pub retry: BTreeSet<Name>,
     known: Map<Name, Known>,
     health: Map<Name, Health>,
+    heartbeats: Rc<Heartbeats>,
     grace: SimDuration,
     startup_grace: SimDuration,
 }
@@ -72,6 +74,7 @@ impl Monitor {
             retry: BTreeSet::new(),
             known: Map::default(),
             health: Map::default(),
+            heartbeats: Rc::clone(&config.heartbeats),
             grace: config.node_monitor_grace_period,
             startup_grace: config.node_startup_grace_period,
         }
@@ -87,7 +90,8 @@ impl Monitor {
         let name = &node.meta.name;
         let lease = view.get::<Lease>(&LEASES, name);
         let before = self.health.get(name).copied();
-        let health = Health::observe(before, node, lease.map(|lease| &**lease), now);
+        let renewed = self.heartbeats.renewed(name, lease.map(|lease| &**lease));
+        let health = Health::observe(before, node, renewed, now);
         match self.health.get_mut(name) {
             Some(known) => *known = health,
             None => {
