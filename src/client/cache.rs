@@ -144,13 +144,10 @@ impl Cache {
         if let (Some(Object::Pod(old)), Object::Pod(new)) = (&*entry, &object) {
             self.pod_counts.replace(old, new);
         }
-        let reindex = entry.as_ref().is_none_or(|old| !same_index(old, &object));
-        if !reindex {
-            return entry.replace(object);
-        }
-        self.unindex(slot);
+        let moved = Places::differing(entry.as_ref(), &object);
+        self.unindex(slot, moved);
         let old = self.slots[slot as usize].replace(object);
-        self.index(slot);
+        self.index(slot, moved);
         old
     }
 
@@ -172,13 +169,13 @@ impl Cache {
         let slots = &self.slots;
         self.places.insert_unique(hash, slot, |there| slots[*there as usize].as_ref().map_or(0, hash_of));
         self.kinds[kind as usize].insert(slot, |there| compare(slots, there, slot));
-        self.index(slot);
+        self.index(slot, Places::ALL);
     }
 
     fn remove_at(&mut self, kind: Kind, namespace: &str, name: &str) -> Option<Object> {
         let hash = hash(kind, namespace, name);
         let slot = self.find_hashed(hash, kind, namespace, name)?;
-        self.unindex(slot);
+        self.unindex(slot, Places::ALL);
         let slots = &self.slots;
         self.kinds[kind as usize].remove(|there| compare(slots, there, slot));
         if let Ok(entry) = self.places.find_entry(hash, |there| *there == slot) {
@@ -192,41 +189,70 @@ impl Cache {
         gone
     }
 
-    fn index(&mut self, slot: u32) {
+    fn index(&mut self, slot: u32, places: Places) {
         let slots = &self.slots;
         let Some(object) = &slots[slot as usize] else { return };
         let in_order = |there: u32| compare(slots, there, slot);
-        for owner in distinct_owners(object) {
-            self.by_owner.entry(owner).or_default().insert(slot, in_order);
+        if places.owners {
+            for owner in distinct_owners(object) {
+                self.by_owner.entry(owner).or_default().insert(slot, in_order);
+            }
         }
-        if let Some(node) = node(object) {
+        if places.node
+            && let Some(node) = node(object)
+        {
             self.pods_by_node.entry(node.clone()).or_default().insert(slot, in_order);
         }
-        if is_orphan(object) {
+        if places.owners && is_orphan(object) {
             let place = (object.kind(), object.meta().namespace.clone());
             self.orphans.entry(place).or_default().insert(slot, in_order);
         }
     }
 
-    fn unindex(&mut self, slot: u32) {
+    fn unindex(&mut self, slot: u32, places: Places) {
         let slots = &self.slots;
         let Some(object) = &slots[slot as usize] else { return };
         let in_order = |there: u32| compare(slots, there, slot);
-        for owner in distinct_owners(object) {
-            if take_from(self.by_owner.get_mut(&owner), in_order) {
-                self.by_owner.remove(&owner);
+        if places.owners {
+            for owner in distinct_owners(object) {
+                if take_from(self.by_owner.get_mut(&owner), in_order) {
+                    self.by_owner.remove(&owner);
+                }
             }
         }
-        if let Some(node) = node(object)
+        if places.node
+            && let Some(node) = node(object)
             && take_from(self.pods_by_node.get_mut(node), in_order)
         {
             self.pods_by_node.remove(node);
         }
-        if is_orphan(object) {
+        if places.owners && is_orphan(object) {
             let place = (object.kind(), object.meta().namespace.clone());
             if take_from(self.orphans.get_mut(&place), in_order) {
                 self.orphans.remove(&place);
             }
+        }
+    }
+}
+
+/// Which indexes are meant: a pod that is bound keeps its owners, and finding its place among thousands of others of the
+/// same owner is what costs.
+#[derive(Clone, Copy)]
+struct Places {
+    /// By owner, and the orphans.
+    owners: bool,
+    /// By node.
+    node: bool,
+}
+
+impl Places {
+    const ALL: Places = Places { owners: true, node: true };
+
+    /// Those in which the two versions of an object stand at different places.
+    fn differing(old: Option<&Object>, new: &Object) -> Places {
+        match old {
+            None => Places::ALL,
+            Some(old) => Places { owners: old.meta().owners != new.meta().owners, node: node(old) != node(new) },
         }
     }
 }
@@ -284,11 +310,6 @@ fn node(object: &Object) -> Option<&Name> {
 /// True if the object is of a kind that controllers adopt and has no controller.
 fn is_orphan(object: &Object) -> bool {
     matches!(object.kind(), Kind::Pod | Kind::ReplicaSet) && object.meta().controller().is_none()
-}
-
-/// True if both versions stand in the same places of the indexes.
-fn same_index(old: &Object, new: &Object) -> bool {
-    old.meta().owners == new.meta().owners && node(old) == node(new)
 }
 
 #[cfg(test)]

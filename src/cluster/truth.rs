@@ -23,9 +23,9 @@ impl Truth {
             return;
         }
         match &write.new {
-            Some(object) => drop(self.objects.insert(object.clone())),
-            None => drop(self.objects.remove(&write.key)),
-        }
+            Some(object) => self.objects.insert(object.clone()),
+            None => self.objects.remove(&write.key),
+        };
         let newest = &mut self.revisions[write.key.kind as usize];
         *newest = write.revision.max(*newest);
     }
