@@ -21,6 +21,8 @@ pub struct ClusterOptions {
     pub api_servers: u32,
     /// The nodes, in the order in which they are named and started.
     pub nodes: Vec<NodeOptions>,
+    /// Whether renewals of node leases travel while nothing disturbs the cluster.
+    pub lease_renewals: LeaseRenewals,
     /// The network.
     pub network: NetworkOptions,
     /// What images do once they run.
@@ -31,6 +33,17 @@ pub struct ClusterOptions {
     pub controller_limits: Limits,
     /// Client-side limits of the scheduler.
     pub scheduler_limits: Limits,
+}
+
+/// What becomes of the renewals of node leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LeaseRenewals {
+    /// Each one travels and is written, always.
+    #[default]
+    Each,
+    /// While nothing disturbs the cluster they are worked out when somebody asks (see
+    /// [`Heartbeats`](crate::apiserver::heartbeats::Heartbeats)); a third of all that happens in a large cluster is saved.
+    WhenAsked,
 }
 
 /// A client-side rate limit.
@@ -81,6 +94,7 @@ impl Default for ClusterOptions {
             etcd_disk: DiskProfile::default(),
             api_servers: 1,
             nodes: Vec::new(),
+            lease_renewals: LeaseRenewals::default(),
             network: NetworkOptions::default(),
             images: ImageModels::default(),
             controllers: controllers::config::Config::default(),
