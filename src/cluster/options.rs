@@ -1,5 +1,7 @@
 //! What a cluster is made of: plain data, decided before the run begins.
 
+use std::rc::Rc;
+
 use crate::api::meta::Epoch;
 use crate::api::node::Taint;
 use crate::api::resources::Resources;
@@ -7,6 +9,8 @@ use crate::controllers;
 use crate::engine::disk::DiskProfile;
 use crate::engine::network::NetworkOptions;
 use crate::runtime::model::ImageModels;
+use crate::scheduler::configuration::Configuration;
+use crate::scheduler::registry::Registry;
 
 /// A cluster to be simulated.
 #[derive(Clone, Debug)]
@@ -21,6 +25,8 @@ pub struct ClusterOptions {
     pub api_servers: u32,
     /// The nodes, in the order in which they are named and started.
     pub nodes: Vec<NodeOptions>,
+    /// Whether renewals of node leases travel while nothing disturbs the cluster.
+    pub lease_renewals: LeaseRenewals,
     /// The network.
     pub network: NetworkOptions,
     /// What images do once they run.
@@ -31,6 +37,21 @@ pub struct ClusterOptions {
     pub controller_limits: Limits,
     /// Client-side limits of the scheduler.
     pub scheduler_limits: Limits,
+    /// The scheduler's configuration.
+    pub scheduler: Rc<Configuration>,
+    /// The plugins that the scheduler's profiles may name.
+    pub scheduler_plugins: Registry,
+}
+
+/// What becomes of the renewals of node leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LeaseRenewals {
+    /// Each one travels and is written, always.
+    #[default]
+    Each,
+    /// While nothing disturbs the cluster they are worked out when somebody asks (see
+    /// [`Heartbeats`](crate::apiserver::heartbeats::Heartbeats)); a third of all that happens in a large cluster is saved.
+    WhenAsked,
 }
 
 /// A client-side rate limit.
@@ -81,11 +102,14 @@ impl Default for ClusterOptions {
             etcd_disk: DiskProfile::default(),
             api_servers: 1,
             nodes: Vec::new(),
+            lease_renewals: LeaseRenewals::default(),
             network: NetworkOptions::default(),
             images: ImageModels::default(),
             controllers: controllers::config::Config::default(),
             controller_limits: Limits { per_second: 20, burst: 30 },
             scheduler_limits: Limits { per_second: 50, burst: 100 },
+            scheduler: Rc::default(),
+            scheduler_plugins: Registry::in_tree(),
         }
     }
 }

@@ -64,8 +64,7 @@ impl Profile {
     /// The plugins of the default profile.
     pub fn standard_rows() -> Vec<Row> {
         let made = Profile::configured(&ProfileConfiguration::default(), &Registry::in_tree(), &Handle::default());
-        // The default profile is a part of this program: that it can be made is shown by a test.
-        made.map(|profile| profile.plugins).unwrap_or_default()
+        made.unwrap_or_else(|wrong| panic!("the default profile cannot be made: {}", wrong.message)).plugins
     }
 
     /// A profile of plugins that are asked, in this order, at all points that they have.

@@ -11,7 +11,6 @@ use crate::api::quantity::Quantity;
 use crate::api::storage::{CSIDriver, CSIStorageCapacity};
 use crate::apiserver::protocol::{Operation, Part};
 use crate::engine::time::SimDuration;
-use crate::scheduler::arguments::Arguments;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
 use crate::scheduler::framework::{Code, NodeFilter, Placement, Plugin, Point, PreFilter, Progress, Status, Validity};
@@ -39,13 +38,6 @@ impl Default for VolumeBinding {
 }
 
 impl VolumeBinding {
-    /// The plugin with these arguments.
-    pub fn new(arguments: &Arguments) -> Self {
-        let Arguments::VolumeBinding(arguments) = arguments else { return VolumeBinding::default() };
-        let seconds = u64::try_from(arguments.bind_timeout_seconds).unwrap_or(0);
-        VolumeBinding::with_timeout(SimDuration::from_secs(seconds))
-    }
-
     /// The plugin with a time after which volumes that were not bound are an error.
     pub fn with_timeout(bind_timeout: SimDuration) -> Self {
         VolumeBinding { bind_timeout }
