@@ -142,7 +142,10 @@ impl Case {
         }
         cluster.refresh();
         let Object::Pod(mut pod) = read(Kind::Pod, &input["pending"]) else { panic!("no pod") };
-        Rc::make_mut(&mut pod).meta.uid = Uid(u128::MAX);
+        // Claims made for a pod name it by its uid.
+        if pod.meta.uid == Uid::default() {
+            Rc::make_mut(&mut pod).meta.uid = Uid(u128::MAX);
+        }
         if let Some(node) = pod.status.nominated_node.clone() {
             cluster.nominate(&pod, &node);
             cluster.refresh();
