@@ -64,9 +64,10 @@ fn has_keys(full: &Full) -> bool {
 
 /// All terms of affinity and anti-affinity to pods.
 fn terms(full: &mut Full) -> impl Iterator<Item = &mut PodAffinityTerm> {
-    let (near, far) = full.affinity.as_mut().map_or((None, None), |affinity| {
-        (affinity.pod_affinity.as_mut(), affinity.pod_anti_affinity.as_mut())
-    });
+    let (near, far) = full
+        .affinity
+        .as_mut()
+        .map_or((None, None), |affinity| (affinity.pod_affinity.as_mut(), affinity.pod_anti_affinity.as_mut()));
     let near = near.into_iter().flat_map(|near| {
         let preferred = near.preferred_during_scheduling_ignored_during_execution.iter_mut().flatten();
         let required = near.required_during_scheduling_ignored_during_execution.iter_mut().flatten();

@@ -177,6 +177,7 @@ impl World {
         config.burst = self.options.scheduler_limits.burst;
         config.configuration = self.options.scheduler.clone();
         config.registry = self.options.scheduler_plugins.clone();
+        config.records_decisions = self.trace.is_on();
         Scheduler::new(config)
     }
 }

@@ -206,8 +206,9 @@ impl Algorithm {
         let mut equals = self.feasible.iter().zip(&self.totals).filter(|(_, total)| **total == best);
         equals.nth(chosen).map_or(0, |(place, _)| *place as usize)
     }
-    /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, and so does one that is
-    /// sure that nothing will; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
+
+    /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, so does one that is
+    /// sure that nothing will, and so does one that fails; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
     fn fits_nowhere(
         &mut self,
         profile: &Profile,
@@ -221,15 +222,16 @@ impl Algorithm {
         let plain = class.depends_on_others().then(|| Compiled::new(profile, pod, cluster));
         let is_kept = class.is_kept() && plain.is_none();
         let compiled = plain.as_ref().unwrap_or(&class.compiled);
-        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept };
+        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept, was_asked: true };
         let mut reasons: Vec<Name> = Vec::new();
         // Without any PostFilter nobody could make room for the pod, so that it gives up what was kept for it.
         if profile.at(Point::PostFilter).next().is_none() {
             diagnosis.nominated_node = Some(Name::EMPTY);
         }
-        for (_, plugin, _) in profile.at(Point::PostFilter) {
-            let said = plugin.post_filter(&failed, &mut self.preemption);
-            let ends = matches!(said.status.code, Code::Success | Code::UnschedulableAndUnresolvable);
+        for (place, plugin, _) in profile.at(Point::PostFilter) {
+            let was_asked = compiled.asked.contains(place) || !profile.is_asked(place, Point::PreFilter);
+            let said = plugin.post_filter(&Failed { was_asked, ..failed }, &mut self.preemption);
+            let ends = !matches!(said.status.code, Code::Unschedulable | Code::Pending);
             if ends {
                 reasons.clear();
             }

@@ -182,9 +182,13 @@ impl Scheduler {
                 ctx.cancel_timer(timer);
                 "waiting on permit for pod: preempted".to_owned()
             }
-            Stage::PreBind { plugin, .. } | Stage::Settling { plugin, .. } => {
+            Stage::PreBind { plugin, .. } => {
                 let name = self.profiles.at(queued.profile).plugin(plugin).name();
                 format!("running PreBind plugin \"{name}\": context canceled")
+            }
+            Stage::Settling { plugin, .. } => {
+                let name = self.profiles.at(queued.profile).plugin(plugin).name();
+                format!("running PreBind plugin \"{name}\": binding volumes: context canceled")
             }
             stage @ Stage::Bind { .. } => {
                 self.bindings.insert(number, Binding { queued, placement, stage });

@@ -222,22 +222,6 @@ impl Cluster {
         &self.objects
     }
 
-    /// Takes in a version of an object that is neither a node nor a pod.
-    pub fn set_object(&mut self, object: &Object) {
-        if let Object::PodDisruptionBudget(budget) = object {
-            self.budgets.set(budget);
-        }
-        self.objects.set(object);
-    }
-
-    /// Takes in that an object is gone that is neither a node nor a pod.
-    pub fn remove_object(&mut self, object: &Object) {
-        if let Object::PodDisruptionBudget(budget) = object {
-            self.budgets.remove(budget);
-        }
-        self.objects.remove(object);
-    }
-
     /// Volumes, claims to them and what else storage consists of.
     pub fn storage(&self) -> &Rc<Storage> {
         &self.storage
@@ -246,6 +230,24 @@ impl Cluster {
     /// The same, to be changed. Nobody keeps it beyond a cycle, so it is not copied.
     pub fn storage_mut(&mut self) -> &mut Storage {
         Rc::make_mut(&mut self.storage)
+    }
+
+    /// Takes in a version of an object that is neither a node nor a pod.
+    pub fn set_object(&mut self, object: &Object) {
+        match object {
+            Object::PodDisruptionBudget(budget) => self.budgets.set(budget),
+            _ if Storage::holds(object.kind()) => self.storage_mut().set(object),
+            _ => self.objects.set(object),
+        }
+    }
+
+    /// Takes in that an object is gone that is neither a node nor a pod.
+    pub fn remove_object(&mut self, object: &Object) {
+        match object {
+            Object::PodDisruptionBudget(budget) => self.budgets.remove(budget),
+            _ if Storage::holds(object.kind()) => self.storage_mut().remove(object),
+            _ => self.objects.remove(object),
+        }
     }
 
     /// Brings the list and the image counts up to date. To be called before the cluster is read in a cycle.

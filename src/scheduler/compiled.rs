@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::cluster::Cluster;
 use super::framework::{
-    Code, NodeFilter, NodeScore, Normalization, Plugin, Point, PreFilter, PreScore, Status, Validity,
+    Code, NodeFilter, NodeScore, Normalization, Plugin, PluginSet, Point, PreFilter, PreScore, Status, Validity,
 };
 use super::node_info::NodeInfo;
 use super::profile::Profile;
@@ -20,6 +20,8 @@ pub struct Compiled {
     pub rejected: Option<(usize, Status)>,
     /// The only nodes that come into question, sorted by name, if PreFilter named any.
     pub nodes: Option<Vec<Name>>,
+    /// The plugins whose PreFilter was asked.
+    pub asked: PluginSet,
     /// The places of the plugins that named nodes.
     pub naming: Vec<usize>,
     /// The filters that are run, with the places of their plugins.
@@ -62,6 +64,7 @@ impl Compiled {
         let mut compiled = Compiled {
             rejected: None,
             nodes: None,
+            asked: PluginSet::NONE,
             naming: Vec::new(),
             filters: Vec::new(),
             skipped_filters: Vec::new(),
@@ -101,6 +104,7 @@ impl Compiled {
     fn pre_filter(&mut self, profile: &Profile, pod: &Pod, cluster: &Cluster, is_asked: impl Fn(&dyn Plugin) -> bool) {
         let mut made: Vec<(usize, PreFilter)> = Vec::new();
         for (plugin, asked, _) in profile.at(Point::PreFilter).filter(|(_, plugin, _)| is_asked(*plugin)) {
+            self.asked.insert(plugin);
             match asked.pre_filter(pod, cluster) {
                 PreFilter::Reject(status) => {
                     let is_final = status.code != Code::Unschedulable;

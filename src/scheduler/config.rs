@@ -34,6 +34,8 @@ pub struct Config {
     pub configuration: Rc<Configuration>,
     /// The plugins that profiles may name.
     pub registry: Registry,
+    /// Whether decisions are kept for whoever wants to know them.
+    pub records_decisions: bool,
     /// How long a scheduling cycle takes: a real scheduler places about 800 plain pods in a second of CPU time
     /// on 1000 nodes.
     pub cycle: SimDuration,
@@ -54,6 +56,7 @@ impl Config {
             burst: 100,
             configuration: Rc::default(),
             registry: Registry::in_tree(),
+            records_decisions: false,
             cycle: SimDuration::from_millis(1),
         }
     }

@@ -322,6 +322,7 @@ pub struct PostFilter {
 }
 
 /// A cycle in which a pod fitted no node, as PostFilter sees it.
+#[derive(Clone, Copy)]
 pub struct Failed<'a> {
     /// The pod.
     pub pod: &'a Rc<Pod>,
@@ -334,6 +335,8 @@ pub struct Failed<'a> {
     /// True if what the filters say of a node is the same for all pods of the specification while the node is unchanged
     /// ([`Validity::Node`]).
     pub is_kept: bool,
+    /// False if the plugin's PreFilter was not asked, because another one was sure before that the pod fits nowhere.
+    pub was_asked: bool,
 }
 
 /// What the filters said of each node, by its place in the cluster's list.

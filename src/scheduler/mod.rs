@@ -4,12 +4,14 @@
 //!   becomes of a decision) and `account` (what is told of a failure)
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
 //! - `algorithm`, `compiled`, `class`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
+//! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
 //! - `profile`, `plugins`, `registry`: which plugins there are
 //! - `configuration`, `arguments`: the files in which users say so
 //! - `queue`: which pod is next
 //! - `preemption`: who has to go for a more important pod
+//! - `record`: what is kept of each decision, if anybody wants to know
 //!
 //! A scheduling cycle takes time; one follows the other. What it decides is done at its end: the pod is assumed to be on its
 //! node, and the binding is under way while the next cycle runs. A crash is to drop the [`Scheduler`] and to build it anew.
@@ -25,10 +27,9 @@ pub mod compiled;
 mod config;
 pub mod configuration;
 pub mod diagnosis;
+pub mod evaluate;
 pub mod event;
 pub mod framework;
-#[cfg(test)]
-mod golden;
 pub mod groups;
 pub mod images;
 pub mod node_info;
@@ -41,6 +42,7 @@ pub mod profile;
 #[cfg(test)]
 mod properties;
 pub mod queue;
+pub mod record;
 pub mod registry;
 mod rejections;
 pub mod storage;
@@ -62,6 +64,7 @@ use self::preemption::executor::{Evictions, Telling};
 use self::profile::{Handle, Profile, Profiles, WrongProfile};
 use self::queue::back_off::BackOff;
 use self::queue::{Queue, Queued};
+use self::record::{Decided, Verdict};
 use crate::api::kind::Kind;
 use crate::api::meta::Epoch;
 use crate::api::name::Name;
@@ -85,17 +88,6 @@ const WAKE: Token = 1;
 /// binding's number.
 const PERMIT: Token = 1 << 32;
 
-/// The kinds that storage consists of.
-const STORAGE: [Kind; 7] = [
-    Kind::PersistentVolume,
-    Kind::PersistentVolumeClaim,
-    Kind::StorageClass,
-    Kind::CSINode,
-    Kind::CSIDriver,
-    Kind::CSIStorageCapacity,
-    Kind::VolumeAttachment,
-];
-
 /// The scheduler process.
 pub struct Scheduler {
     client: Client<Ticket>,
@@ -111,6 +103,8 @@ pub struct Scheduler {
     cluster: Cluster,
     queue: Queue,
     running: Option<Cycle>,
+    /// The decisions since they were last taken, if anybody wants to know.
+    decisions: Option<Vec<Decided>>,
     bindings: BTreeMap<u64, Binding>,
     next_binding: u64,
     evictions: Evictions,
@@ -174,9 +168,15 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let selecting = [Kind::Service, Kind::ReplicationController, Kind::ReplicaSet, Kind::StatefulSet];
-        let others = selecting.into_iter().chain([Kind::Namespace, Kind::PodDisruptionBudget]);
-        let others = others.chain(STORAGE).map(Scope::all);
+        let others = [
+            Kind::Namespace,
+            Kind::Service,
+            Kind::ReplicationController,
+            Kind::ReplicaSet,
+            Kind::StatefulSet,
+            Kind::PodDisruptionBudget,
+        ];
+        let others = others.into_iter().chain(storage::KINDS).map(Scope::all);
         let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
         let preemption = config.seed.stream(&config.name, "preemption");
@@ -202,6 +202,7 @@ impl Scheduler {
             cluster: Cluster::default(),
             queue: Queue::new(config.epoch, back_offs),
             running: None,
+            decisions: config.records_decisions.then(Vec::new),
             bindings: BTreeMap::new(),
             next_binding: 0,
             evictions: Evictions::new(handle.preempting),
@@ -225,6 +226,11 @@ impl Scheduler {
     /// How many pods wait for a node, are being scheduled or are being bound.
     pub fn backlog(&self) -> usize {
         self.queue.len() + self.bindings.len() + usize::from(self.running.is_some())
+    }
+
+    /// The decisions since this was last called; none unless [`Config::records_decisions`].
+    pub fn take_decisions(&mut self) -> Vec<Decided> {
+        self.decisions.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The queue.
@@ -338,6 +344,10 @@ impl Scheduler {
     fn end_cycle(&mut self, ctx: &mut dyn Context<ApiMessage>) {
         let Some(Cycle { queued, outcome }) = self.running.take() else { return };
         let here = ctx.cause();
+        if let Some(decisions) = &mut self.decisions {
+            let verdict = Verdict::new(&outcome, self.profiles.at(queued.profile));
+            decisions.push(Decided::new(&queued.pod, queued.attempts, ctx.now(), queued.cause, verdict));
+        }
         ctx.set_cause(queued.cause);
         match outcome {
             Outcome::Node(chosen) => self.assume_and_bind(queued, chosen.node, ctx),

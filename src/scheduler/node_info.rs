@@ -30,7 +30,7 @@ pub struct NodeInfo {
     pub pods_with_affinity: Vec<Rc<Pod>>,
     /// Those of them that require anti-affinity to other pods.
     pub pods_with_required_anti_affinity: Vec<Rc<Pod>>,
-    /// Those of its pods that have volumes, apart from those that every node can give.
+    /// Those of them that have volumes, apart from such as every node can give.
     pub pods_with_volumes: Vec<Rc<Pod>>,
     /// How many pods there are of each priority, lowest first.
     pub priorities: Vec<(i32, u32)>,
@@ -176,6 +176,17 @@ impl NodeInfo {
     }
 }
 
+/// True if a pod has volumes that matter for where it can run: claims, and disks of its own.
+pub fn has_volumes(spec: &PodSpec) -> bool {
+    spec.full.volumes.iter().flatten().any(|volume| {
+        volume.persistent_volume_claim.is_some()
+            || volume.ephemeral.is_some()
+            || volume.iscsi.is_some()
+            || volume.rbd.is_some()
+            || InTree::of_inline(volume).is_some()
+    })
+}
+
 /// True if a pod has affinity or anti-affinity to other pods (kube-scheduler, `podWithAffinity`).
 pub fn has_affinity(spec: &PodSpec) -> bool {
     let affinity = spec.full.affinity.as_ref();
@@ -192,15 +203,4 @@ pub fn requires_anti_affinity(spec: &PodSpec) -> bool {
 fn take(list: &mut Vec<Rc<Pod>>, pod: Uid) -> Option<Rc<Pod>> {
     let place = list.iter().position(|there| there.meta.uid == pod)?;
     Some(list.swap_remove(place))
-}
-
-/// True if a pod has volumes that matter for where it can run: claims, and disks of its own.
-pub fn has_volumes(spec: &PodSpec) -> bool {
-    spec.full.volumes.iter().flatten().any(|volume| {
-        volume.persistent_volume_claim.is_some()
-            || volume.ephemeral.is_some()
-            || volume.iscsi.is_some()
-            || volume.rbd.is_some()
-            || InTree::of_inline(volume).is_some()
-    })
 }

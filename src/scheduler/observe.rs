@@ -42,9 +42,7 @@ impl Observer<'_> {
                 (Object::Node(before), Object::Node(node)) => self.node_updated(old, before, new, node),
                 _ => {
                     self.cluster.set_object(new);
-                    if self.cluster.storage_mut().set(new)
-                        && let Some(event) = storage_updated(new)
-                    {
+                    if let Some(event) = storage_updated(new) {
                         self.wake(event, Some(old), Some(new));
                     }
                 }
@@ -58,9 +56,7 @@ impl Observer<'_> {
                 Object::Pod(_) => {}
                 _ => {
                     self.cluster.remove_object(old);
-                    if self.cluster.storage_mut().remove(old)
-                        && let Some(event) = storage_deleted(old)
-                    {
+                    if let Some(event) = storage_deleted(old) {
                         self.wake(event, Some(old), None);
                     }
                 }
@@ -83,9 +79,7 @@ impl Observer<'_> {
             Object::Pod(_) => {}
             _ => {
                 self.cluster.set_object(object);
-                if self.cluster.storage_mut().set(object)
-                    && let Some(event) = storage_added(object)
-                {
+                if let Some(event) = storage_added(object) {
                     self.wake(event, None, Some(object));
                 }
             }

@@ -18,7 +18,6 @@ use super::plugins::{
 };
 use super::profile::Handle;
 use crate::api::validation::error::{ErrorList, Path};
-use crate::engine::time::SimDuration;
 
 /// Makes a plugin out of its arguments; the handle gives it what all plugins of a scheduler share.
 pub type Constructor = Rc<dyn Fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, WrongArguments>>;
@@ -60,12 +59,9 @@ const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, Wrong
     ("PrioritySort", |_, _| Ok(Box::new(PrioritySort))),
     ("SchedulingGates", |_, _| Ok(Box::new(SchedulingGates))),
     ("TaintToleration", |_, _| Ok(Box::new(TaintToleration))),
-    ("VolumeBinding", |arguments, _| match arguments {
-        Arguments::VolumeBinding(arguments) => {
-            let seconds = arguments.bind_timeout_seconds.max(0).unsigned_abs();
-            Ok(Box::new(VolumeBinding::with_timeout(SimDuration::from_secs(seconds.min(1 << 32)))))
-        }
-        _ => Ok(Box::<VolumeBinding>::default()),
+    ("VolumeBinding", |arguments, _| {
+        WrongArguments::check(arguments)?;
+        Ok(Box::new(VolumeBinding::new(arguments)))
     }),
     ("VolumeRestrictions", |_, _| Ok(Box::new(VolumeRestrictions))),
     ("VolumeZone", |_, _| Ok(Box::new(VolumeZone))),

@@ -196,6 +196,7 @@ fn line(at: SimTime, operation: &Operation) -> Option<String> {
             _ => format!("{at} patch {}", key.name),
         },
         Operation::Patch { key, .. } => format!("{at} patch {}", key.name),
+        Operation::Update { object, .. } => format!("{at} update {}", object.key()),
         _ => return None,
     })
 }
@@ -265,6 +266,10 @@ impl Server {
                     pod.status.conditions.extend(conditions.iter().cloned());
                 }
                 self.write(Object::Pod(Rc::new(pod)));
+                Ok(Answer::Done)
+            }
+            Operation::Update { object, .. } => {
+                self.write(object.clone());
                 Ok(Answer::Done)
             }
             Operation::Delete { key, .. } => {

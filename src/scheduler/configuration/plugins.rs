@@ -5,7 +5,7 @@ use super::file::{Plugin, PluginSet, Plugins};
 use crate::scheduler::framework::Point;
 
 /// The default plugins in their order, with the weights of their scores.
-const DEFAULT: [(&str, Option<i32>); 18] = [
+const DEFAULT: [(&str, Option<i32>); 20] = [
     ("SchedulingGates", None),
     ("PrioritySort", None),
     ("NodeUnschedulable", None),
@@ -18,6 +18,8 @@ const DEFAULT: [(&str, Option<i32>); 18] = [
     ("NodeVolumeLimits", None),
     ("VolumeBinding", None),
     ("VolumeZone", None),
+    ("PodTopologySpread", Some(2)),
+    ("InterPodAffinity", Some(2)),
     ("DynamicResources", Some(2)),
     ("DefaultPreemption", None),
     ("NodeResourcesBalancedAllocation", Some(1)),

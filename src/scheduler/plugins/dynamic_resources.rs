@@ -10,7 +10,7 @@ use crate::api::pod::Pod;
 use crate::engine::random::Stream;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::framework::{
-    Failed, NodeScore, Normalization, Plugin, Point, PostFilter, PreFilter, PreScore, Status,
+    Code, Failed, NodeScore, Normalization, Plugin, Point, PostFilter, PreFilter, PreScore, Status,
 };
 use crate::scheduler::node_info::NodeInfo;
 
@@ -41,7 +41,13 @@ impl Plugin for DynamicResources {
         PreScore::Score(Box::new(NoDevices))
     }
 
-    fn post_filter(&self, _failed: &Failed<'_>, _chance: &mut Stream) -> PostFilter {
+    /// What PreFilter would have left is missed if it was not asked, because another plugin was sure before that the pod fits
+    /// nowhere.
+    fn post_filter(&self, failed: &Failed<'_>, _chance: &mut Stream) -> PostFilter {
+        if !failed.was_asked {
+            let status = Status { code: Code::Error, reasons: vec![Name::of("not found")] };
+            return PostFilter { status, ..PostFilter::default() };
+        }
         let status = Status::unschedulable(Name::of("no new claims to deallocate"));
         PostFilter { status, ..PostFilter::default() }
     }

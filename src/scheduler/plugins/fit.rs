@@ -182,11 +182,23 @@ fn frees(waiting: &Pod, old: &Pod, new: &Pod, own: Uid) -> bool {
 }
 
 /// What the scheduler takes a pod that is on a node to use of CPU and memory when it scores: pod-level requests count
-/// here, although they do not for the pod that is to be placed (kube-scheduler, `calculateResource`, `NewFit`).
+/// here, although they do not for the pod that is to be placed, and where there are any, nothing is assumed for containers of what
+/// somebody requests (kube-scheduler, `calculateResource`, `NewFit`).
 pub(in crate::scheduler) fn scoring_use(spec: &PodSpec) -> [i64; 2] {
-    let pod_level = spec.full.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    let names = |resource: &str| pod_level.is_some_and(|requests| requests.contains_key(resource));
-    let cpu = if names("cpu") { spec.requests.milli_cpu } else { spec.scoring_requests.milli_cpu };
-    let memory = if names("memory") { spec.requests.memory } else { spec.scoring_requests.memory };
+    let for_pod = spec.full.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let counts = |name: &String| matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-");
+    let Some(for_pod) = for_pod.filter(|requests| requests.keys().any(counts)) else {
+        return [spec.scoring_requests.milli_cpu, spec.scoring_requests.memory];
+    };
+    let is_requested = |resource: &str| {
+        let containers = spec.full.containers.iter().chain(spec.full.init_containers.iter().flatten());
+        let of_containers = containers.filter_map(|container| container.resources.as_ref());
+        let mut amounts = of_containers.flat_map(|resources| [&resources.requests, &resources.limits]).flatten();
+        for_pod.contains_key(resource)
+            || amounts.any(|amounts| amounts.contains_key(resource))
+            || spec.full.overhead.as_ref().is_some_and(|overhead| overhead.contains_key(resource))
+    };
+    let cpu = if is_requested("cpu") { spec.requests.milli_cpu } else { spec.scoring_requests.milli_cpu };
+    let memory = if is_requested("memory") { spec.requests.memory } else { spec.scoring_requests.memory };
     [cpu, memory]
 }
