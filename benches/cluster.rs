@@ -2,7 +2,8 @@
 //! and 10,000 pods on 1000 nodes, real kubelets, the components' default limits.
 //!
 //! Before criterion measures, each size runs once and prints what it did: events, virtual times beside those of a real
-//! cluster where there are any, wall time, memory. With `--figures` that is all; with `--memory`, memory alone.
+//! cluster where there are any, wall time, memory. With `--figures` that is all; with `--small`, `--large`
+//! or `--calm`, one part of it; with `--memory`, memory alone.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +15,7 @@ use kubesim::api::object::Object;
 use kubesim::apiserver::protocol::{DeleteOptions, Operation, Part, Patch, Propagation};
 use kubesim::cluster::Cluster;
 use kubesim::cluster::news::News;
-use kubesim::cluster::options::{ClusterOptions, NodeOptions};
+use kubesim::cluster::options::{ClusterOptions, LeaseRenewals, NodeOptions};
 use kubesim::engine::random::Seed;
 use kubesim::engine::time::{SimDuration, SimTime};
 use serde_json::json;
@@ -60,6 +61,7 @@ unsafe impl GlobalAlloc for Counting {
 struct Shape {
     nodes: usize,
     pods: usize,
+    lease_renewals: LeaseRenewals,
 }
 
 /// Everything is up well before, so that the first pods meet a cluster at rest.
@@ -71,6 +73,9 @@ const PATIENCE: SimDuration = SimDuration::from_secs(4000);
 /// Twice the API server's compaction interval and some: what was written before is then forgotten.
 const COMPACTED: SimDuration = SimDuration::from_secs(660);
 
+/// Events live for an hour, and history for two compactions after that.
+const FORGOTTEN: SimDuration = SimDuration::from_secs(3600 + 660);
+
 fn booted(shape: Shape) -> Cluster {
     let node = |place: usize| NodeOptions {
         name: format!("node-{place}"),
@@ -78,7 +83,9 @@ fn booted(shape: Shape) -> Cluster {
         ..NodeOptions::default()
     };
     let nodes = (0..shape.nodes).map(node).collect();
-    let mut cluster = Cluster::new(ClusterOptions { nodes, ..ClusterOptions::default() }, Seed(7), false);
+    let lease_renewals = shape.lease_renewals;
+    let options = ClusterOptions { nodes, lease_renewals, ..ClusterOptions::default() };
+    let mut cluster = Cluster::new(options, Seed(7), false);
     rest(&mut cluster, BOOTED);
     assert_eq!(cluster.truth().count(Kind::Node), shape.nodes, "every node is registered");
     cluster
@@ -172,7 +179,8 @@ fn print_figures(shape: Shape, real: Option<[f64; 3]>) {
     let (boot_events, boot_wall) = (cluster.events(), begin.elapsed());
     let times = life(&mut cluster, shape.pods);
     let (wall, events) = (begin.elapsed().as_secs_f64(), cluster.events());
-    println!("{} pods on {} nodes, created, rolled and deleted", shape.pods, shape.nodes);
+    let renewals = if shape.lease_renewals == LeaseRenewals::Each { "" } else { ", leases renewed when asked for" };
+    println!("{} pods on {} nodes, created, rolled and deleted{renewals}", shape.pods, shape.nodes);
     println!("  booted: {boot_events} events in {boot_wall:.3?} wall");
     for (place, name) in ["all ready", "all rolled", "all gone"].iter().enumerate() {
         let time = times[place].as_nanos() as f64 / 1e9;
@@ -202,6 +210,10 @@ fn print_memory_per_pod(shape: Shape) {
     let (pods, events) = (shape.pods, cluster.truth().count(Kind::Event));
     println!("memory for each of {pods} running pods on {} nodes: {} bytes", shape.nodes, bytes / pods);
     println!("  {events} Kubernetes events are kept besides; {without} bytes without pods");
+    let until = cluster.now() + FORGOTTEN;
+    rest(&mut cluster, until);
+    let bytes = IN_USE.load(Ordering::Relaxed).saturating_sub(without);
+    println!("  {} bytes an hour later, with {} events", bytes / pods, cluster.truth().count(Kind::Event));
 }
 
 fn cluster(criterion: &mut Criterion) {
@@ -215,8 +227,10 @@ fn cluster(criterion: &mut Criterion) {
     group.finish();
 }
 
-const SMALL: Shape = Shape { nodes: 100, pods: 1000 };
-const LARGE: Shape = Shape { nodes: 1000, pods: 10_000 };
+const SMALL: Shape = Shape { nodes: 100, pods: 1000, lease_renewals: LeaseRenewals::Each };
+const LARGE: Shape = Shape { nodes: 1000, pods: 10_000, lease_renewals: LeaseRenewals::Each };
+/// The large one without the renewals of which nothing comes.
+const CALM: Shape = Shape { lease_renewals: LeaseRenewals::WhenAsked, ..LARGE };
 
 criterion_group!(benches, cluster);
 
@@ -226,8 +240,19 @@ fn main() {
         return print_memory_per_pod(LARGE);
     }
     // The real figures: Kubernetes with stand-in kubelets, containers starting in 1 s, one 2-core machine.
-    print_figures(SMALL, Some([50.5, 102.0, 49.9]));
+    let real = Some([50.5, 102.0, 49.9]);
+    if asked("--small") {
+        return print_figures(SMALL, real);
+    }
+    if asked("--large") {
+        return print_figures(LARGE, None);
+    }
+    if asked("--calm") {
+        return print_figures(CALM, None);
+    }
+    print_figures(SMALL, real);
     print_figures(LARGE, None);
+    print_figures(CALM, None);
     print_memory_per_pod(LARGE);
     if asked("--figures") {
         return;

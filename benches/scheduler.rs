@@ -125,6 +125,76 @@ fn place_all((cluster, algorithm, profile): &mut State, pods: &[Rc<Pod>]) {
     black_box(cluster.pod_count());
 }
 
+/// Pods for which others have to go, on nodes that are full: each finds its victims and is nominated.
+fn preemptions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("find victims for 1000 pods");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(1_000));
+    let of = |name: &str, priority: i32, number: usize| {
+        let requests = json!({ "requests": { "cpu": "8", "memory": "1Gi" } });
+        let containers = json!([{ "name": "app", "image": "web:1", "resources": requests }]);
+        let value = json!({
+            "metadata": {
+                "name": format!("{name}-{number}"), "namespace": "default",
+                "uid": Uid::from_random(priority as u64, number as u64).to_string(),
+            },
+            "spec": { "priority": priority, "containers": containers },
+        });
+        let Object::Pod(pod) = Object::from_json(Kind::Pod, value).expect("a pod") else { panic!("not a pod") };
+        pod
+    };
+    let replicas = |name: &str, priority: i32, count: usize| {
+        let first = of(name, priority, 0);
+        let pod = |number: usize| {
+            let mut pod = Pod::clone(&first);
+            (pod.meta.uid, pod.meta.name) =
+                (Uid::from_random(priority as u64, number as u64), format!("{name}-{number}").into());
+            Rc::new(pod)
+        };
+        (0..count).map(pod).collect::<Vec<_>>()
+    };
+    let preemptors = replicas("vip", 100, 1_000);
+    for count in [1_000, 5_000, 20_000] {
+        let nodes = nodes(count);
+        let there = replicas("low", 10, count * 4);
+        let begin = || {
+            let mut cluster = Cluster::default();
+            for node in &nodes {
+                if let Object::Node(node) = node {
+                    cluster.set_node(node.clone());
+                }
+            }
+            for (number, pod) in there.iter().enumerate() {
+                cluster.see_pod(pod, &format!("node-{}", number / 4).into());
+            }
+            cluster.refresh();
+            let mut algorithm = Algorithm::new(0, Seed(7).stream("bench", "tie-break"));
+            let profile = Profile::standard();
+            // The first one looks at all nodes.
+            algorithm.schedule(&profile, &preemptors[0], &cluster);
+            (cluster, algorithm, profile)
+        };
+        group.bench_function(format!("{count} nodes"), |bencher| {
+            bencher.iter_batched_ref(
+                begin,
+                |(cluster, algorithm, profile)| {
+                    for pod in &preemptors {
+                        cluster.refresh();
+                        let Outcome::Unschedulable(diagnosis) = algorithm.schedule(profile, pod, cluster) else {
+                            panic!("there is room")
+                        };
+                        let node = diagnosis.nominated_node.as_ref().expect("a nomination");
+                        cluster.nominate(pod, node);
+                    }
+                    black_box(cluster.pod_count());
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
 /// A context that keeps what is sent and the next timers.
 #[derive(Default)]
 struct Desk {
@@ -250,5 +320,5 @@ fn process(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decisions, process);
+criterion_group!(benches, decisions, preemptions, process);
 criterion_main!(benches);

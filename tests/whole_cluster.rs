@@ -2,14 +2,17 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use kubesim::api::kind::Kind;
 use kubesim::api::node::{Lease, Node, TaintEffect};
+use kubesim::api::object::Object;
 use kubesim::api::plain::ConfigMap;
 use kubesim::api::pod::{ConditionStatus, Pod};
 use kubesim::api::workload::ReplicaSet;
 use kubesim::apiserver::protocol::{Answer, ListRevision, Operation, Scope};
 use kubesim::cluster::news::OperatorRequest;
-use kubesim::cluster::options::{ClusterOptions, KubeletKind};
+use kubesim::cluster::options::{ClusterOptions, KubeletKind, LeaseRenewals};
 use kubesim::engine::network::Directions;
 use kubesim::engine::time::{SimDuration, SimTime};
 use kubesim::runtime::model::{ImageModel, ImageModels, PullModel};
@@ -436,4 +439,93 @@ fn an_image_that_is_slow_to_pull_slows_the_rollout() {
         assert!(pulls.iter().all(|message| message.contains("Image size: 200000000 bytes")), "{pulls:?}");
         bed
     });
+}
+
+/// What there is to see of a cluster whose node fails after a long calm.
+struct Course {
+    /// Seconds from each disturbance to what comes of it.
+    times: Vec<(&'static str, f64)>,
+    /// How often what was done to pods, ReplicaSets and nodes, and how often each Kubernetes event was written.
+    counts: BTreeMap<String, usize>,
+    /// Pods by node at the end, and what each node says of itself.
+    end: Vec<(String, usize, ConditionStatus)>,
+    lease_writes: usize,
+    events: u64,
+}
+
+/// A rollout, a long calm, a machine that fails and comes back, another calm, a kubelet that falls silent and speaks again.
+fn course(lease_renewals: LeaseRenewals) -> Course {
+    let at = |length| SimTime::ZERO + seconds(length);
+    let mut bed = Bed::ready(ClusterOptions { lease_renewals, ..options(6, KubeletKind::Real) }, 3);
+    let mut times = Vec::new();
+    bed.apply(&web(12, "app:v1", ""));
+    times.push(("ready", bed.until("all are ready", 60, |bed| bed.ready_pods() == 12)));
+    bed.run_to(at(200));
+    bed.set_image("web", "app", "app:v2");
+    times.push(("rolled", bed.until("it is rolled out", 120, |bed| bed.is_rolled_out("web"))));
+    bed.run_to(at(400));
+    let age = lease_age(&mut bed, "node-2");
+    assert!((0.0..=10.5).contains(&age), "the API shows a renewal {age} s old");
+
+    bed.cluster.crash_machine("node-1").expect("it is there");
+    let is = |status| move |bed: &Bed| ready_condition(bed, "node-1") == status;
+    times.push(("unknown", bed.until("the node is Unknown", 60, is(ConditionStatus::Unknown))));
+    times.push(("replaced", bed.until("its pods are replaced", 330, |bed| bed.ready_pods() == 12)));
+    bed.cluster.restart_machine("node-1").expect("it is there");
+    times.push(("back", bed.until("the node is back", 30, is(ConditionStatus::True))));
+    bed.run_to(at(1000));
+
+    let is = |status| move |bed: &Bed| ready_condition(bed, "node-4") == status;
+    bed.cluster.stop_heartbeats("node-4").expect("it is there");
+    times.push(("silent", bed.until("the node is Unknown", 60, is(ConditionStatus::Unknown))));
+    bed.cluster.resume_heartbeats("node-4").expect("it is there");
+    times.push(("speaks", bed.until("the node is heard again", 30, is(ConditionStatus::True))));
+    bed.run_to(at(1200));
+    Course {
+        times,
+        counts: counts(&bed),
+        end: (0..6).map(|place| seen_of(&bed, &format!("node-{place}"))).collect(),
+        lease_writes: bed.writes.iter().filter(|write| write.key.kind == Kind::Lease).count(),
+        events: bed.cluster.events(),
+    }
+}
+
+/// How old the last renewal of a node's lease is, as the API shows it.
+fn lease_age(bed: &mut Bed, node: &str) -> f64 {
+    let key = kubesim::api::meta::ObjectKey::new(Kind::Lease, "kube-node-lease", node);
+    let Ok(Answer::Object(object)) = bed.request(Operation::Get { key }) else { panic!("the lease is there") };
+    let renewed = object.get::<Lease>().and_then(|lease| lease.renew_time).expect("it was renewed");
+    (bed.cluster.epoch().micro_time(bed.now()).0 - renewed.0) as f64 / 1e6
+}
+
+fn seen_of(bed: &Bed, node: &str) -> (String, usize, ConditionStatus) {
+    let pods = bed.pods().iter().filter(|pod| pod.node.as_deref() == Some(node)).count();
+    (node.to_owned(), pods, ready_condition(bed, node))
+}
+
+fn counts(bed: &Bed) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for write in &bed.writes {
+        let what = match (write.key.kind, &write.new) {
+            (Kind::Event, Some(Object::Event(event))) => format!("Event {} {}", event.involved.kind, event.reason),
+            (Kind::Pod | Kind::ReplicaSet | Kind::Deployment, _) if write.verb != "patch" && write.verb != "update" => {
+                format!("{:?} {}", write.key.kind, write.verb)
+            }
+            _ => continue,
+        };
+        *counts.entry(what).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn renewals_that_are_worked_out_when_asked_for_lead_to_what_renewals_lead_to_that_all_travel() {
+    let (each, asked) = (course(LeaseRenewals::Each), course(LeaseRenewals::WhenAsked));
+    for ((what, left), (_, right)) in each.times.iter().zip(&asked.times) {
+        assert!((left - right).abs() < 0.5, "{what} after {left} s with each, {right} s when asked");
+    }
+    assert_eq!(each.counts, asked.counts);
+    assert_eq!(each.end, asked.end);
+    assert!(asked.lease_writes * 2 < each.lease_writes, "{} of {} travelled", asked.lease_writes, each.lease_writes);
+    assert!(asked.events * 10 < each.events * 9, "{} of {} events are left", asked.events, each.events);
 }

@@ -1,35 +1,58 @@
 //! Kubernetes events: what components say happened.
 
+use std::rc::Rc;
+
 use super::meta::{Meta, MicroTime, Timestamp, Uid};
 use super::name::Name;
 
-/// A Kubernetes event, of either API (`source` and `firstTimestamp`, or `reportingComponent` and `eventTime`).
+/// A Kubernetes event, of either API (`source` and `firstTimestamp`, or `reportingComponent` and `eventTime`). What many
+/// events have in common is shared: there are several for each pod, and they are kept for an hour.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the API's own words")]
 pub struct Event {
     pub meta: Meta,
-    pub involved: ObjectReference,
+    pub involved: Rc<ObjectReference>,
     pub kind: EventType,
     pub reason: Name,
     pub message: Name,
+    pub reporter: Rc<Reporter>,
+    /// How often; zero for events of the new API, which count in a series.
+    pub count: i32,
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+    /// What only events of the new API have.
+    pub newer: Option<Box<NewerPart>>,
+}
+
+/// Who says that something happened.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reporter {
     /// `source.component` and `reportingComponent`.
     pub component: Name,
     /// `source.host`; empty if there is none.
     pub host: Name,
     /// `reportingInstance`; empty if there is none.
     pub instance: Name,
-    /// How often; zero for events of the new API, which count in a series.
-    pub count: i32,
-    pub first: Option<Timestamp>,
-    pub last: Option<Timestamp>,
-    /// `eventTime`, of the new API.
+}
+
+/// What only events of the new API (`events.k8s.io`) have.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NewerPart {
+    /// `eventTime`.
     pub event_time: Option<MicroTime>,
-    /// `action`, of the new API.
+    /// `action`.
     pub action: Option<Name>,
-    /// `series` of the new API: how often, and when last.
+    /// `series`: how often, and when last.
     pub series: Option<(i32, MicroTime)>,
-    /// `related`, of the new API.
-    pub related: Option<Box<ObjectReference>>,
+    /// `related`.
+    pub related: Option<ObjectReference>,
+}
+
+impl Event {
+    /// `series`: how often, and when last.
+    pub fn series(&self) -> Option<(i32, MicroTime)> {
+        self.newer.as_ref()?.series
+    }
 }
 
 /// `type` of an event.

@@ -287,7 +287,7 @@ pub struct ContainerStatus {
     /// The present state.
     pub state: ContainerState,
     /// How the previous instance ended, if there was one.
-    pub last_state: Option<Terminated>,
+    pub last_state: Option<Box<Terminated>>,
     /// Passes its readiness probe.
     pub ready: bool,
     /// Passed its startup probe and postStart hook; none is written as absent.
@@ -312,7 +312,7 @@ pub enum ContainerState {
         started_at: Timestamp,
     },
     /// Ended.
-    Terminated(Terminated),
+    Terminated(Box<Terminated>),
 }
 
 /// How a container ended.

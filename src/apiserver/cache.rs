@@ -3,12 +3,16 @@
 //! Always somewhat behind etcd. Lists at any revision, the first attempt of an update, and all watches are served from it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::Hasher;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Place;
 
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Object;
-use crate::engine::hash::Map;
+use crate::engine::hash::FixedHasher;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::etcd::key::Key;
 use crate::etcd::watch::WatchEvent;
@@ -53,7 +57,8 @@ pub struct Change {
 pub struct WatchCache {
     /// The kind.
     pub kind: Kind,
-    objects: Map<ObjectKey, Entry>,
+    /// By namespace and name, which stand in the objects alone.
+    objects: HashTable<Entry>,
     by_node: BTreeMap<Name, BTreeSet<ObjectKey>>,
     ring: VecDeque<Change>,
     capacity: usize,
@@ -68,7 +73,7 @@ impl WatchCache {
     pub fn new(kind: Kind) -> WatchCache {
         WatchCache {
             kind,
-            objects: Map::default(),
+            objects: HashTable::new(),
             by_node: BTreeMap::new(),
             ring: VecDeque::new(),
             capacity: LEAST_CHANGES,
@@ -97,7 +102,7 @@ impl WatchCache {
     pub fn fill(&mut self, key: Key, object: Object) {
         let place = object.key();
         self.index(&place, None, Some(&object));
-        self.objects.insert(place, Entry { object, key });
+        self.put(Entry { object, key });
     }
 
     /// The first list is complete and showed this revision.
@@ -119,11 +124,8 @@ impl WatchCache {
         let previous = || event.previous.as_ref()?.value.as_ref()?.object();
         let place = new.as_ref().or_else(previous)?.key();
         let old = match &new {
-            Some(object) => {
-                let entry = Entry { object: object.clone(), key: event.kv.key.clone() };
-                self.objects.insert(place.clone(), entry)
-            }
-            None => self.objects.remove(&place),
+            Some(object) => self.put(Entry { object: object.clone(), key: event.kv.key.clone() }),
+            None => self.take(&place),
         };
         let old = old.map(|entry| entry.object);
         self.index(&place, old.as_ref(), new.as_ref());
@@ -131,6 +133,25 @@ impl WatchCache {
         let bytes = new.as_ref().or(old.as_ref()).map_or(0, size::of);
         self.remember(Change { revision, old, new, bytes, at: now });
         self.ring.back()
+    }
+
+    /// Puts an entry in the place of the one before, which is returned.
+    fn put(&mut self, entry: Entry) -> Option<Entry> {
+        let hash = hash_of(&entry);
+        let is_same = |there: &Entry| is_at(there, &entry.object.meta().namespace, &entry.object.meta().name);
+        match self.objects.entry(hash, is_same, hash_of) {
+            Place::Occupied(mut known) => Some(std::mem::replace(known.get_mut(), entry)),
+            Place::Vacant(place) => {
+                place.insert(entry);
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, key: &ObjectKey) -> Option<Entry> {
+        let found =
+            self.objects.find_entry(hash(&key.namespace, &key.name), |there| is_at(there, &key.namespace, &key.name));
+        Some(found.ok()?.remove().0)
     }
 
     fn remember(&mut self, change: Change) {
@@ -182,26 +203,26 @@ impl WatchCache {
 
     /// An object as the cache knows it.
     pub fn get(&self, key: &ObjectKey) -> Option<&Entry> {
-        self.objects.get(key)
+        self.objects.find(hash(&key.namespace, &key.name), |there| is_at(there, &key.namespace, &key.name))
     }
 
     /// All objects, in no order.
     pub fn unordered(&self) -> impl Iterator<Item = &Object> {
-        self.objects.values().map(|entry| &entry.object)
+        self.objects.iter().map(|entry| &entry.object)
     }
 
     /// The selected objects, by namespace and name.
     pub fn list(&self, selection: &Selection) -> Vec<Object> {
-        let mut found: Vec<(&ObjectKey, &Object)> = match selection.trigger() {
+        let mut found: Vec<&Object> = match selection.trigger() {
             Trigger::Node(node) if !node.is_empty() => {
                 let places = self.by_node.get(&node).into_iter().flatten();
-                places.filter_map(|place| Some((place, &self.objects.get(place)?.object))).collect()
+                places.filter_map(|place| Some(&self.get(place)?.object)).collect()
             }
-            _ => self.objects.iter().map(|(place, entry)| (place, &entry.object)).collect(),
+            _ => self.unordered().collect(),
         };
-        found.retain(|(_, object)| selection.matches(object));
-        found.sort_unstable_by_key(|(place, _)| *place);
-        found.into_iter().map(|(_, object)| object.clone()).collect()
+        found.retain(|object| selection.matches(object));
+        found.sort_unstable_by(|left, right| place_of(left).cmp(&place_of(right)));
+        found.into_iter().cloned().collect()
     }
 
     /// The changes after a revision, oldest first; 410 if some of them are no longer known.
@@ -213,4 +234,25 @@ impl WatchCache {
         let first = self.ring.partition_point(|change| change.revision <= revision);
         Ok(self.ring.range(first..))
     }
+}
+
+fn hash(namespace: &str, name: &str) -> u64 {
+    let mut hasher = FixedHasher::default();
+    hasher.write(namespace.as_bytes());
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
+
+fn hash_of(entry: &Entry) -> u64 {
+    let (namespace, name) = place_of(&entry.object);
+    hash(namespace, name)
+}
+
+fn is_at(entry: &Entry, namespace: &str, name: &str) -> bool {
+    place_of(&entry.object) == (namespace, name)
+}
+
+fn place_of(object: &Object) -> (&str, &str) {
+    let meta = object.meta();
+    (&meta.namespace, &meta.name)
 }

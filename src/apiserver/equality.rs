@@ -69,18 +69,13 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         (Object::Event(old), Object::Event(new)) => {
             old.count == new.count
                 && old.last == new.last
-                && old.series == new.series
                 && old.message == new.message
                 && old.reason == new.reason
                 && old.kind == new.kind
                 && old.involved == new.involved
-                && old.component == new.component
-                && old.host == new.host
-                && old.instance == new.instance
+                && old.reporter == new.reporter
                 && old.first == new.first
-                && old.event_time == new.event_time
-                && old.action == new.action
-                && old.related == new.related
+                && old.newer == new.newer
         }
         (Object::ConfigMap(old), Object::ConfigMap(new)) => shared(&old.content, &new.content),
         (Object::Secret(old), Object::Secret(new)) => shared(&old.content, &new.content),

@@ -19,6 +19,7 @@
 //! - `cache`, `watchers`, `selection`: the watch cache and those who watch
 //! - `storage`: how objects lie in etcd
 //! - `equality`: whether two versions say the same
+//! - `heartbeats`: renewals of node leases that nobody needs to see travel
 //! - `names`: names that the server makes
 //! - `addresses`: cluster addresses of Services
 //! - `size`, `costs`: how large objects are, and how long requests take
@@ -34,6 +35,7 @@ pub mod costs;
 mod deletion;
 mod equality;
 mod failure;
+pub mod heartbeats;
 mod link;
 mod names;
 mod patching;

@@ -96,7 +96,7 @@ fn field<'a>(object: &'a Object, name: &str) -> Cow<'a, str> {
             }
             "involvedObject.fieldPath" => &event.involved.field_path,
             "reason" => &event.reason,
-            "reportingComponent" | "source" => &event.component,
+            "reportingComponent" | "source" => &event.reporter.component,
             "type" => return event.kind.as_str().into(),
             _ => return Cow::Borrowed(""),
         },

@@ -23,6 +23,7 @@ use super::admission::{Accounts, Chain};
 use super::authorization::{AlwaysAllow, Attributes, Authorizer};
 use super::cache::WatchCache;
 use super::costs::Costs;
+use super::heartbeats::Heartbeats;
 use super::link::Link;
 use super::protocol::{Answer, ApiMessage, Request, WatchEvent, WatchId};
 use super::selection::Selection;
@@ -83,13 +84,16 @@ pub struct Config {
     pub accounts: Accounts,
     /// Who may do what.
     pub authorizer: Rc<dyn Authorizer>,
+    /// Renewals of leases that did not travel.
+    pub heartbeats: Rc<Heartbeats>,
 }
 
 impl Config {
     /// The defaults.
     pub fn new(name: impl Into<String>, etcd: Vec<ProcessId>, epoch: Epoch, seed: Seed) -> Self {
         let (costs, accounts) = (Costs::default(), Accounts::default());
-        Config { name: name.into(), etcd, epoch, seed, costs, accounts, authorizer: Rc::new(AlwaysAllow) }
+        let (authorizer, heartbeats) = (Rc::new(AlwaysAllow), Rc::default());
+        Config { name: name.into(), etcd, epoch, seed, costs, accounts, authorizer, heartbeats }
     }
 }
 
@@ -595,9 +599,12 @@ impl ApiServer {
     pub(super) fn finish(
         &mut self,
         task: Task,
-        result: Result<Answer, Box<Status>>,
+        mut result: Result<Answer, Box<Status>>,
         ctx: &mut dyn Context<ServerMessage>,
     ) {
+        if let Ok(answer) = &mut result {
+            self.config.heartbeats.show(answer);
+        }
         match task.reply {
             Reply::Nobody => {}
             Reply::Collection(number) => self.collected(number, result, ctx),

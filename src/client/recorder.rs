@@ -14,7 +14,7 @@ use super::delivery::{Caller, Failure};
 use super::plan::EventNote;
 use super::tokens;
 use super::transport::{Client, Clientset};
-use crate::api::event::Event;
+use crate::api::event::{Event, ObjectReference, Reporter};
 use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
@@ -41,8 +41,10 @@ pub(super) type Stamp = SimTime;
 pub struct Recorder {
     number: u16,
     clientset: Clientset,
-    component: Name,
-    host: Name,
+    reporter: Rc<Reporter>,
+    /// What the last events were about, in turn: the next one is often about the same.
+    involved: [Rc<ObjectReference>; 4],
+    next_involved: usize,
     epoch: Epoch,
     stream: Stream,
     correlator: Correlator,
@@ -75,8 +77,9 @@ impl Recorder {
         Recorder {
             number,
             clientset,
-            component,
-            host,
+            reporter: Rc::new(Reporter { component, instance: host.clone(), host }),
+            involved: Default::default(),
+            next_involved: 0,
             epoch,
             stream,
             correlator: Correlator::default(),
@@ -162,7 +165,8 @@ impl Recorder {
             let key = ObjectKey { kind: Kind::Event, namespace, name };
             Operation::Patch { key, patch: Patch::Strategic(Rc::new(patch)), part: Part::Main, dry_run: false }
         } else {
-            Operation::Create { object: self.event(draft, namespace, name).boxed(), dry_run: false }
+            let involved = shared(&mut self.involved, &mut self.next_involved, &draft.note.regarding);
+            Operation::Create { object: self.event(draft, involved, namespace, name).boxed(), dry_run: false }
         };
         let here = ctx.cause();
         ctx.set_cause(draft.cause);
@@ -170,25 +174,30 @@ impl Recorder {
         ctx.set_cause(here);
     }
 
-    fn event(&self, draft: &Draft, namespace: Name, name: Name) -> Event {
+    fn event(&self, draft: &Draft, involved: Rc<ObjectReference>, namespace: Name, name: Name) -> Event {
         Event {
             meta: new_meta(namespace, name),
-            involved: draft.note.regarding.clone(),
+            involved,
             kind: draft.note.kind,
             reason: draft.note.reason.clone(),
             message: draft.note.message.as_str().into(),
-            component: self.component.clone(),
-            host: self.host.clone(),
-            instance: self.host.clone(),
+            reporter: self.reporter.clone(),
             count: draft.count,
             first: Some(self.epoch.timestamp(draft.first)),
             last: Some(self.epoch.timestamp(draft.last)),
-            event_time: None,
-            action: None,
-            series: None,
-            related: None,
+            newer: None,
         }
     }
+}
+
+/// A reference that is the same object in memory as an equal one of late.
+fn shared(recent: &mut [Rc<ObjectReference>; 4], next: &mut usize, reference: &ObjectReference) -> Rc<ObjectReference> {
+    if let Some(known) = recent.iter().find(|known| ***known == *reference) {
+        return known.clone();
+    }
+    *next = (*next + 1) % recent.len();
+    recent[*next] = Rc::new(reference.clone());
+    recent[*next].clone()
 }
 
 /// Events about what has no namespace are in `default`.
@@ -278,7 +287,10 @@ mod tests {
         record(&mut run, EventType::Normal, "Pulled", "Container image present");
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
         assert_eq!(event.meta.name, format!("web.{:x}", 1_795_204_802_000_000_000i64).as_str());
-        assert_eq!((event.component.as_str(), event.host.as_str(), event.count), ("kubelet", "node-1", 1));
+        assert_eq!(
+            (event.reporter.component.as_str(), event.reporter.host.as_str(), event.count),
+            ("kubelet", "node-1", 1)
+        );
         assert_eq!(event.first, Some(Timestamp(1_795_204_802)));
     }
 

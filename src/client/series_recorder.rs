@@ -14,7 +14,7 @@ use super::recent::digest;
 use super::recorder::{MAX_TRIES, PAUSE, event_name, event_namespace};
 use super::tokens;
 use super::transport::{Client, Clientset};
-use crate::api::event::{Event, EventType, ObjectReference};
+use crate::api::event::{Event, EventType, NewerPart, ObjectReference, Reporter};
 use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, MicroTime, ObjectKey};
 use crate::api::name::Name;
@@ -38,7 +38,7 @@ pub struct SeriesNote {
     /// The object that it is about.
     pub regarding: ObjectReference,
     /// Another object that has to do with it.
-    pub related: Option<Box<ObjectReference>>,
+    pub related: Option<ObjectReference>,
     /// Normal or Warning.
     pub kind: EventType,
     /// Why, in one word.
@@ -53,8 +53,7 @@ pub struct SeriesNote {
 pub struct SeriesRecorder {
     number: u16,
     clientset: Clientset,
-    controller: Name,
-    instance: Name,
+    reporter: Rc<Reporter>,
     epoch: Epoch,
     stream: Stream,
     /// The events of the last minutes, by the hash of what makes two the same, and in the order in which they were first seen.
@@ -83,11 +82,11 @@ impl SeriesRecorder {
     /// apart; the stream is its own.
     pub fn new(number: u16, clientset: Clientset, controller: Name, host: &str, epoch: Epoch, stream: Stream) -> Self {
         let instance = format!("{controller}-{host}").into();
+        let reporter = Reporter { component: controller, host: Name::EMPTY, instance };
         SeriesRecorder {
             number,
             clientset,
-            controller,
-            instance,
+            reporter: reporter.into(),
             epoch,
             stream,
             keys: Map::default(),
@@ -105,7 +104,7 @@ impl SeriesRecorder {
         let now = self.epoch.micro_time(ctx.now());
         let key = identity(&note);
         if let Some(known) = self.keys.get(&key).and_then(|place| self.events.get_mut(place)) {
-            match &mut known.event.series {
+            match &mut known.event.newer.get_or_insert_default().series {
                 Some((count, last)) => (*count, *last) = (count.saturating_add(1), now),
                 series => {
                     *series = Some((2, now));
@@ -133,7 +132,7 @@ impl SeriesRecorder {
     ) {
         let Some(mut write) = self.writes.remove(&id) else { return };
         let Err(failure) = result else { return };
-        let is_series = write.event.series.is_some();
+        let is_series = write.event.series().is_some();
         match failure.reason() {
             Some(Reason::NotFound) if write.patching => {
                 write.patching = false;
@@ -183,9 +182,11 @@ impl SeriesRecorder {
         let mut to_write = Vec::new();
         let keys = &mut self.keys;
         self.events.retain(|_, Known { key, event }| {
-            let last = event.series.map_or(event.event_time.unwrap_or_default(), |(_, last)| last);
+            let newer = event.newer.as_deref();
+            let series = newer.and_then(|newer| newer.series);
+            let last = series.map(|(_, last)| last).or(newer.and_then(|newer| newer.event_time)).unwrap_or_default();
             let ended = last < ended_before;
-            if event.series.is_some() && (ended || refresh) {
+            if series.is_some() && (ended || refresh) {
                 to_write.push(event.clone());
             }
             if ended {
@@ -208,7 +209,7 @@ impl SeriesRecorder {
     }
 
     fn write<T: Copy>(&mut self, write: Write, client: &mut Client<T>, ctx: &mut dyn Context<ApiMessage>) {
-        let operation = match write.event.series {
+        let operation = match write.event.series() {
             Some((count, last)) if write.patching => {
                 let patch = json!({ "series": { "count": count, "lastObservedTime": rfc3339_micro(last) } });
                 let meta = &write.event.meta;
@@ -226,20 +227,20 @@ impl SeriesRecorder {
         let name = event_name(&note.regarding.name, self.epoch, self.last_stamp);
         Event {
             meta: new_meta(event_namespace(&note.regarding.namespace), name),
-            involved: note.regarding,
+            involved: note.regarding.into(),
             kind: note.kind,
             reason: note.reason,
             message: note.message.into(),
-            component: self.controller.clone(),
-            host: Name::EMPTY,
-            instance: self.instance.clone(),
+            reporter: self.reporter.clone(),
             count: 0,
             first: None,
             last: None,
-            event_time: Some(self.epoch.micro_time(now)),
-            action: Some(note.action),
-            series: None,
-            related: note.related,
+            newer: Some(Box::new(NewerPart {
+                event_time: Some(self.epoch.micro_time(now)),
+                action: Some(note.action),
+                series: None,
+                related: note.related,
+            })),
         }
     }
 }
@@ -251,7 +252,7 @@ fn identity(note: &SeriesNote) -> u64 {
         let numbers = [(about.uid.0 >> 64) as u64, about.uid.0 as u64, about.resource_version];
         digest(texts.map(|text| text.as_str()), &numbers)
     };
-    let related = note.related.as_deref().map_or(0, reference);
+    let related = note.related.as_ref().map_or(0, reference);
     digest([note.reason.as_str(), &note.action], &[note.kind as u64, reference(&note.regarding), related])
 }
 
@@ -329,8 +330,11 @@ mod tests {
             fail_scheduling(&mut run, "web", message);
         }
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
-        assert_eq!((event.count, event.instance.as_str()), (0, "default-scheduler-control-plane-0"));
-        assert_eq!((event.event_time, event.message.as_str()), (Some(MicroTime(1_795_204_800_000_000)), "0/1 nodes"));
+        assert_eq!((event.count, event.reporter.instance.as_str()), (0, "default-scheduler-control-plane-0"));
+        assert_eq!(
+            (event.newer.as_ref().and_then(|newer| newer.event_time), event.message.as_str()),
+            (Some(MicroTime(1_795_204_800_000_000)), "0/1 nodes")
+        );
         run.pass(SimDuration::from_secs(3_600));
         let writes = writes(&run.server);
         assert_eq!(writes.len(), 3, "{writes:?}");
@@ -363,6 +367,6 @@ mod tests {
         run.server.delete(&key);
         fail_scheduling(&mut run, "web", "0/1 nodes");
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
-        assert_eq!(event.series.map(|(count, _)| count), Some(2));
+        assert_eq!(event.series().map(|(count, _)| count), Some(2));
     }
 }

@@ -80,6 +80,7 @@ pub(super) fn build(options: ClusterOptions, seed: Seed, trace: bool) -> (World,
         seed,
         epoch: options.epoch,
         api_servers: servers.clone(),
+        heartbeats: Rc::default(),
         images: Rc::new(options.images.clone()),
     };
     let node_options = options.nodes.clone();
@@ -152,7 +153,9 @@ impl World {
         let count = members.len().max(1);
         members.rotate_left(place as usize % count);
         let name = self.process_name(Role::ApiServer(place));
-        ApiServer::new(apiserver::Config::new(name, members, self.options.epoch, self.seed))
+        let config = apiserver::Config::new(name, members, self.options.epoch, self.seed);
+        let heartbeats = Rc::clone(&self.commons.heartbeats);
+        ApiServer::new(apiserver::Config { heartbeats, ..config })
     }
 
     /// A controller manager without any state.
@@ -161,7 +164,9 @@ impl World {
         let mut config = harness::Config::new(name, self.commons.api_servers.clone(), self.options.epoch, self.seed);
         config.qps = self.options.controller_limits.per_second;
         config.burst = self.options.controller_limits.burst;
-        ControllerManager::new(config, controllers::all(&self.options.controllers))
+        let heartbeats = Rc::clone(&self.commons.heartbeats);
+        let controllers = controllers::config::Config { heartbeats, ..self.options.controllers.clone() };
+        ControllerManager::new(config, controllers::all(&controllers))
     }
 
     /// A scheduler without any state.

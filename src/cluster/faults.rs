@@ -96,6 +96,7 @@ impl World {
                 self.nodes[place as usize].crash();
             }
         }
+        self.disturbed(moment.queue.now());
         self.fabric.settle(moment.queue, moment.cause);
         Ok(())
     }
@@ -117,6 +118,7 @@ impl World {
             }
             schedule_start(moment.queue, process, now, moment.cause);
         }
+        self.disturbed(moment.queue.now());
         self.fabric.settle(moment.queue, moment.cause);
         Ok(())
     }
@@ -130,6 +132,7 @@ impl World {
             self.drop_state(process, now, moment.cause);
             self.fabric.crash_disk(now, process);
         }
+        self.disturbed(moment.queue.now());
         self.fabric.settle(moment.queue, moment.cause);
         Ok(())
     }
@@ -142,6 +145,7 @@ impl World {
             self.fabric.network.restart(now, process);
             schedule_start(moment.queue, process, now, moment.cause);
         }
+        self.disturbed(moment.queue.now());
         self.fabric.settle(moment.queue, moment.cause);
         Ok(())
     }
@@ -154,6 +158,7 @@ impl World {
         let process = machine.process();
         let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
         machine.kubelet_input(KubeletInput::Command(command), &mut wiring);
+        self.disturbed(moment.queue.now());
         self.fabric.settle(moment.queue, moment.cause);
         Ok(())
     }
@@ -165,6 +170,7 @@ impl World {
         }
         let process = self.add_node_machine(options, moment.queue);
         schedule_start(moment.queue, process, moment.queue.now(), moment.cause);
+        self.disturbed(moment.queue.now());
         Ok(())
     }
 
@@ -181,6 +187,7 @@ impl World {
         };
         let (first, second) = (machines(first)?, machines(second)?);
         let id = self.fabric.network.partition(moment.queue.now(), first, second, directions);
+        self.disturbed(moment.queue.now());
         self.fabric.settle(moment.queue, moment.cause);
         Ok(id)
     }
@@ -188,6 +195,7 @@ impl World {
     /// Ends a partition.
     pub(super) fn heal(&mut self, id: PartitionId, moment: &mut Moment<'_>) {
         self.fabric.network.heal(moment.queue.now(), id);
+        self.disturbed(moment.queue.now());
         self.fabric.settle(moment.queue, moment.cause);
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use crate::api::meta::{Epoch, Labels};
 use crate::api::name::Name;
+use crate::apiserver::heartbeats::Heartbeats;
 use crate::apiserver::protocol::ApiMessage;
 use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
 use crate::engine::random::Seed;
@@ -53,6 +54,8 @@ pub struct NodeCommons {
     pub epoch: Epoch,
     /// The API servers.
     pub api_servers: Vec<ProcessId>,
+    /// Where renewals of leases are noted while nobody needs to see them travel.
+    pub heartbeats: Rc<Heartbeats>,
     /// What images do.
     pub images: Rc<ImageModels>,
 }
@@ -85,6 +88,7 @@ impl NodeMachine {
             node,
             timings,
             profile,
+            heartbeats: Rc::clone(&commons.heartbeats),
         };
         let mut runtime = RuntimeSettings {
             address: Some(address),
@@ -174,16 +178,19 @@ impl NodeMachine {
         }
     }
 
+    /// Does one thing and all that follows from it at once. Mostly nothing does, and then nothing is allocated.
     fn drive(&mut self, first: Work, wiring: &mut Wiring<'_>) {
-        let mut work = VecDeque::from([first]);
-        while let Some(next) = work.pop_front() {
+        let mut work = VecDeque::new();
+        let mut next = Some(first);
+        while let Some(item) = next {
             let (node, epoch) = (self.place, self.power_losses);
             let mut wiring = NodeWiring { wiring, node, epoch, work: &mut work };
-            match (next, &mut self.kubelet) {
+            match (item, &mut self.kubelet) {
                 (Work::Kubelet(input), Some(kubelet)) => kubelet.handle(input, &mut wiring),
                 (Work::Kubelet(_), None) => {}
                 (Work::Runtime(input), _) => self.runtime.handle(input, &mut wiring),
             }
+            next = work.pop_front();
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct ClusterOptions {
     pub api_servers: u32,
     /// The nodes, in the order in which they are named and started.
     pub nodes: Vec<NodeOptions>,
+    /// Whether renewals of node leases travel while nothing disturbs the cluster.
+    pub lease_renewals: LeaseRenewals,
     /// The network.
     pub network: NetworkOptions,
     /// What images do once they run.
@@ -39,6 +41,17 @@ pub struct ClusterOptions {
     pub scheduler: Rc<Configuration>,
     /// The plugins that the scheduler's profiles may name.
     pub scheduler_plugins: Registry,
+}
+
+/// What becomes of the renewals of node leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LeaseRenewals {
+    /// Each one travels and is written, always.
+    #[default]
+    Each,
+    /// While nothing disturbs the cluster they are worked out when somebody asks (see
+    /// [`Heartbeats`](crate::apiserver::heartbeats::Heartbeats)); a third of all that happens in a large cluster is saved.
+    WhenAsked,
 }
 
 /// A client-side rate limit.
@@ -89,6 +102,7 @@ impl Default for ClusterOptions {
             etcd_disk: DiskProfile::default(),
             api_servers: 1,
             nodes: Vec::new(),
+            lease_renewals: LeaseRenewals::default(),
             network: NetworkOptions::default(),
             images: ImageModels::default(),
             controllers: controllers::config::Config::default(),

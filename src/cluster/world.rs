@@ -9,7 +9,7 @@ use crate::engine::driver;
 use crate::engine::process::{Cause, Input, ProcessId, Token};
 use crate::engine::queue::EventQueue;
 use crate::engine::random::Seed;
-use crate::engine::time::SimTime;
+use crate::engine::time::{SimDuration, SimTime};
 use crate::engine::trace::Trace;
 use crate::kubelet::KubeletInput;
 use crate::scheduler::Scheduler;
@@ -21,9 +21,13 @@ use super::message::Message;
 use super::news::{News, Violation, Write};
 use super::node::{NodeCommons, NodeMachine};
 use super::operator::Operator;
-use super::options::ClusterOptions;
+use super::options::{ClusterOptions, LeaseRenewals};
 use super::topology::{Role, Topology};
 use super::truth::Truth;
+
+/// After a disturbance every renewal of a lease travels for so long: longer than a node's grace, so that what the disturbance
+/// did to nodes has come to light.
+const CALM_AFTER: SimDuration = SimDuration::from_secs(60);
 
 /// Everything there is in a run, apart from the list of what is going to happen.
 pub struct World {
@@ -133,7 +137,7 @@ impl World {
             Role::Etcd(place) => {
                 if let Some(input) = incoming.input(Message::etcd) {
                     let observation = self.etcd.handle(place, input, wiring);
-                    self.observe(observation, cause);
+                    self.observe(observation, queue.now(), cause);
                 }
             }
             Role::ApiServer(place) => {
@@ -188,7 +192,7 @@ impl World {
         match self.topology.role(process) {
             Role::Etcd(place) => {
                 let observation = self.etcd.crash(place, now);
-                self.observe(observation, cause);
+                self.observe(observation, now, cause);
             }
             Role::ApiServer(place) => self.servers[place as usize] = None,
             Role::ControllerManager => self.manager = None,
@@ -199,14 +203,23 @@ impl World {
     }
 
     /// Tells of what was seen of the etcd members.
-    fn observe(&mut self, observation: Observation, cause: Cause) {
+    fn observe(&mut self, observation: Observation, now: SimTime, cause: Cause) {
         if let Some((member, term)) = observation.leader {
+            self.disturbed(now);
             self.news.push_back(News::EtcdLeader { member, term });
         }
         if let Some((invariant, message)) = observation.violation {
             self.news.push_back(News::Violation(Violation { invariant, message, cause }));
             self.is_over = true;
         }
+    }
+
+    /// Something has broken or works again: renewals of leases travel until the cluster has been whole for a while.
+    pub(super) fn disturbed(&mut self, now: SimTime) {
+        let may_be_calm = self.options.lease_renewals == LeaseRenewals::WhenAsked
+            && self.etcd.leader().is_some()
+            && self.fabric.network.is_whole();
+        self.commons.heartbeats.set_calm_from(if may_be_calm { now + CALM_AFTER } else { SimTime::MAX });
     }
 
     /// Tells of the writes that an API server has learnt to be committed.

@@ -1,5 +1,8 @@
 //! How many workers the controllers have and how often they look by themselves: kube-controller-manager's options and defaults.
 
+use std::rc::Rc;
+
+use crate::apiserver::heartbeats::Heartbeats;
 use crate::engine::time::SimDuration;
 
 /// The controllers' options. [`Config::default`] gives the values of kube-controller-manager 1.36
@@ -52,6 +55,8 @@ pub struct Config {
     pub pod_gc_quarantine: SimDuration,
     /// `--cluster-cidr`; `--node-cidr-mask-size-ipv4` is 24. Empty switches allocation off.
     pub cluster_cidr: String,
+    /// Renewals of node leases that did not travel.
+    pub heartbeats: Rc<Heartbeats>,
 }
 
 impl Default for Config {
@@ -80,6 +85,7 @@ impl Default for Config {
             pod_gc_period: SimDuration::from_secs(20),
             pod_gc_quarantine: SimDuration::from_secs(40),
             cluster_cidr: "10.244.0.0/16".to_owned(),
+            heartbeats: Rc::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! - `time`: points and lengths of virtual time
 //! - `queue`: the future-event list; `heap`: the heap of keys beneath it
 //! - `random`: streams of random numbers by name; `distribution`: distributions of durations
-//! - `hash`: hash tables with a fixed hash function, for lookups
+//! - `hash`: hash tables with a fixed hash function, for lookups; `order`: a sorted index of numbered slots
 //! - `digest`: one number that is different as soon as one event differs
 //! - `network`: what becomes of messages between processes; partitions, crashes, broken connections
 //! - `disk`: when a write is durable, and what a crash leaves
@@ -18,6 +18,7 @@ pub mod driver;
 pub mod hash;
 mod heap;
 pub mod network;
+pub mod order;
 pub mod process;
 pub mod queue;
 pub mod random;

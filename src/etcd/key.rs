@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::ops::{Bound, Deref};
+use std::ops::Deref;
 use std::rc::Rc;
 
 /// A key of the store, shared by reference count. Keys order by their bytes.
@@ -113,17 +113,6 @@ impl KeyRange {
     /// Whether the range names no key at all: an error of the request. The empty prefix and "from the empty key" mean everything.
     pub fn names_nothing(&self) -> bool {
         matches!(self, KeyRange::One(key) if key.is_empty())
-    }
-
-    /// Bounds for a search in an ordered map. For a prefix the upper bound is open: the search stops at the first key without it.
-    pub(super) fn bounds(&self) -> (Bound<&str>, Bound<&str>) {
-        let start = Bound::Included(self.start().as_str());
-        match self {
-            KeyRange::One(key) => (start, Bound::Included(key.as_str())),
-            KeyRange::Prefix(_) | KeyRange::From(_) => (start, Bound::Unbounded),
-            KeyRange::Between(first, end) if first >= end => (start, Bound::Excluded(first.as_str())),
-            KeyRange::Between(_, end) => (start, Bound::Excluded(end.as_str())),
-        }
     }
 
     /// Bytes of the range in a request.

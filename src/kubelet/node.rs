@@ -330,7 +330,11 @@ impl NodeAgent {
         if self.silent {
             return;
         }
-        let renewed = Some(shared.settings.epoch.micro_time(ctx.now()));
+        let date = shared.settings.epoch.micro_time(ctx.now());
+        if self.lease.is_some() && shared.settings.heartbeats.note(&shared.settings.node.name, date, ctx.now()) {
+            return;
+        }
+        let renewed = Some(date);
         let operation = match &self.lease {
             Some(lease) => {
                 let mut lease = Lease::clone(lease);

@@ -92,7 +92,7 @@ impl Worker {
         if let Some(last) = &status.last_state
             && record.last().is_none()
         {
-            record.past_mut().last = Some((last.clone(), SimTime::ZERO));
+            record.past_mut().last = Some((pod::Terminated::clone(last), SimTime::ZERO));
         }
         for probe in record.probes.iter_mut().flatten().filter(|_| same_instance) {
             let result = match probe.kind {

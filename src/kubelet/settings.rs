@@ -9,6 +9,7 @@ use crate::api::meta::{Epoch, Labels};
 use crate::api::name::Name;
 use crate::api::node::Taint;
 use crate::api::resources::Resources;
+use crate::apiserver::heartbeats::Heartbeats;
 use crate::apiserver::protocol::User;
 use crate::engine::process::ProcessId;
 use crate::engine::random::Seed;
@@ -29,6 +30,8 @@ pub struct KubeletSettings {
     pub timings: KubeletTimings,
     /// How much of a real kubelet it is.
     pub profile: KubeletProfile,
+    /// Where renewals of the lease may be noted while nobody needs to see them travel.
+    pub heartbeats: Rc<Heartbeats>,
 }
 
 /// The node as a kubelet registers it.

@@ -14,15 +14,15 @@ use super::shared::Shared;
 use super::worker::{Instance, Worker};
 
 /// The state of a container that was running and is nowhere to be found.
-fn lost(message: &'static str) -> Terminated {
-    Terminated {
+fn lost(message: &'static str) -> Box<Terminated> {
+    Box::new(Terminated {
         exit_code: 137,
         reason: Name::of("ContainerStatusUnknown"),
         message: Some(Name::of(message)),
         started_at: None,
         finished_at: None,
         container_id: Name::EMPTY,
-    }
+    })
 }
 
 impl Worker {
@@ -108,7 +108,7 @@ impl Worker {
 
     fn container_status(&self, shared: &Shared, index: u16, old: Option<&ContainerStatus>) -> ContainerStatus {
         let record = self.record(index);
-        let last = record.last().map(|last| last.0.clone());
+        let last = record.last().map(|last| last.0.clone().into());
         let last = last.or_else(|| old.and_then(|old| old.last_state.clone()));
         let mut status = ContainerStatus {
             name: self.spec(index).name.clone(),
@@ -129,7 +129,7 @@ impl Worker {
             }
             Instance::Exited { .. } => {
                 if let Some((terminated, _)) = record.terminated(shared) {
-                    status.state = ContainerState::Terminated(terminated);
+                    status.state = ContainerState::Terminated(terminated.into());
                 }
             }
         }
@@ -166,14 +166,14 @@ impl Worker {
         }
         let past = self.main_indexes().any(|main| self.record(main).instance != Instance::None);
         if past && self.spec(index).role == ContainerRole::Init {
-            status.state = ContainerState::Terminated(Terminated {
+            status.state = ContainerState::Terminated(Box::new(Terminated {
                 exit_code: 0,
                 reason: Name::of("Completed"),
                 message: Some(Name::of(
                     "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally",
                 )),
-                ..lost("")
-            });
+                ..*lost("")
+            }));
         }
         status
     }

@@ -43,6 +43,7 @@ pub fn cluster_options(file: &ScenarioFile, complaints: &mut Vec<Complaint>) -> 
         etcd_disk,
         api_servers,
         nodes: nodes(cluster, complaints),
+        lease_renewals: default.lease_renewals,
         network: network(&cluster.network, default.network),
         images: images(&file.images),
         controllers: controllers(&cluster.controllers, default.controllers),

@@ -58,8 +58,8 @@ impl Scheduler {
 
     fn reserve(&mut self, profile: usize, placement: &Placement) -> Option<(usize, Status)> {
         let Scheduler { profiles, cluster, .. } = self;
-        let profile = profiles.at(profile);
-        let asked = profile.at(Point::Reserve).map(|(place, plugin, _)| (place, plugin.reserve(placement, cluster)));
+        let asked = profiles.at(profile).at(Point::Reserve);
+        let asked = asked.map(|(place, plugin, _)| (place, plugin.reserve(placement, cluster)));
         asked.into_iter().find(|(_, status)| !status.is_success())
     }
 
@@ -262,8 +262,7 @@ impl Scheduler {
         ctx: &mut dyn Context<ApiMessage>,
     ) {
         let waited = ctx.now().since(since);
-        let profile = self.profiles.at(queued.profile);
-        match profile.plugin(plugin).pre_bind_progress(&placement, &self.cluster, waited) {
+        match self.profiles.at(queued.profile).plugin(plugin).pre_bind_progress(&placement, &self.cluster, waited) {
             Progress::Done => self.go_on(number, queued, placement, rest, ctx),
             Progress::Wait(time) => {
                 ctx.set_timer(ctx.now() + time, PERMIT + number);
@@ -297,8 +296,8 @@ impl Scheduler {
             (None, Stage::Bind { .. }) => {
                 self.record_success(queued.profile, &placement, ctx);
                 let Scheduler { profiles, cluster, .. } = self;
-                let profile = profiles.at(queued.profile);
-                profile.at(Point::PostBind).for_each(|(_, plugin, _)| plugin.post_bind(&placement, cluster));
+                let told = profiles.at(queued.profile).at(Point::PostBind);
+                told.for_each(|(_, plugin, _)| plugin.post_bind(&placement, cluster));
             }
             (Some(failure), Stage::PreBind { plugin, .. }) => {
                 self.binding_failed(queued, &placement, plugin, "PreBind", &failure.into_status().message, ctx);

@@ -118,10 +118,13 @@ impl NodeInfo {
 
     /// Puts another version of a pod in the place of the one that is there; both are of one specification.
     pub fn replace(&mut self, pod: &Rc<Pod>) {
-        let rare =
-            [&mut self.pods_with_affinity, &mut self.pods_with_required_anti_affinity, &mut self.pods_with_volumes];
-        let lists = rare.into_iter().chain([&mut self.pods]);
-        for there in lists.filter_map(|list| list.iter_mut().find(|there| there.meta.uid == pod.meta.uid)) {
+        let lists = [
+            &mut self.pods,
+            &mut self.pods_with_affinity,
+            &mut self.pods_with_required_anti_affinity,
+            &mut self.pods_with_volumes,
+        ];
+        for there in lists.into_iter().filter_map(|list| list.iter_mut().find(|there| there.meta.uid == pod.meta.uid)) {
             *there = pod.clone();
         }
     }

@@ -205,9 +205,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Bench::with(Profile::standard())
+    }
+
+    fn with(profile: Profile) -> Self {
         let stream = || Seed(3).stream("scheduler", "tie-break");
         Bench {
-            profile: Profile::standard(),
+            profile,
             cluster: Cluster::default(),
             keeping: Algorithm::new(0, stream()),
             fresh: Algorithm::plain(0, stream()),
@@ -296,6 +300,17 @@ impl Bench {
         }
     }
 
+    /// Whether a pod finds a node now. It is not placed.
+    fn tries(&mut self, spec: u8, like: u8) -> bool {
+        let before = self.pods.len();
+        self.schedule(usize::from(spec), like);
+        let is_placed = self.pods.len() > before;
+        if is_placed && let Some((pod, _)) = self.pods.pop() {
+            self.cluster.forget(pod.meta.uid);
+        }
+        is_placed
+    }
+
     /// With fewer than a hundred nodes all are looked at: the choice must be one of the best, worked out the plain way.
     fn check_against_rules(&self, pod: &Rc<Pod>, outcome: &Outcome) {
         let mut compiled = Compiled::new(&self.profile, pod, &self.cluster);
@@ -342,6 +357,23 @@ proptest! {
         for step in &steps {
             bench.step(step);
         }
+    }
+
+    #[test]
+    fn one_more_node_never_keeps_a_pod_from_being_placed_unless_pods_are_spread(
+        steps in steps(60),
+        node in 12..16u8,
+        (shape, label, taint) in (0..3u8, 0..3u8, 0..4u8),
+        (spec, like) in (0..SPECS as u8, 0..LIKES),
+    ) {
+        let rows = Profile::standard_rows().into_iter().filter(|row| row.plugin.name() != "PodTopologySpread");
+        let mut bench = Bench::with(Profile::new("default-scheduler".into(), rows.collect()));
+        for step in &steps {
+            bench.step(step);
+        }
+        let was_placed = bench.tries(spec, like);
+        bench.step(&Step::SetNode { node, shape, label, taint, cordoned: false, image: 1, zone: node % 9 });
+        prop_assert!(!was_placed || bench.tries(spec, like));
     }
 
     #[test]

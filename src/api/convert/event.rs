@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::meta::{from_meta, from_micro, from_reference, from_time, to_meta, to_micro, to_reference, to_time};
 use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, text};
-use crate::api::event::{Event, EventType};
+use crate::api::event::{Event, EventType, NewerPart, Reporter};
 use crate::api::meta::MicroTime;
 
 impl EventType {
@@ -21,10 +21,11 @@ impl Convert for Event {
     type Full = core::Event;
 
     fn to_full(&self) -> core::Event {
-        let new_api = self.event_time.is_some();
+        let Reporter { component, host, instance } = &*self.reporter;
+        let newer = self.newer.as_deref().cloned().unwrap_or_default();
         let source = core::EventSource {
-            component: if new_api { None } else { nonempty(&self.component) },
-            host: nonempty(&self.host),
+            component: if newer.event_time.is_some() { None } else { nonempty(component) },
+            host: nonempty(host),
         };
         core::Event {
             metadata: to_meta(&self.meta),
@@ -33,43 +34,49 @@ impl Convert for Event {
             reason: nonempty(&self.reason),
             message: nonempty(&self.message),
             source: Some(source),
-            reporting_component: Some(String::from(&self.component)),
-            reporting_instance: Some(String::from(&self.instance)),
+            reporting_component: Some(String::from(component)),
+            reporting_instance: Some(String::from(instance)),
             count: nonzero(self.count),
             first_timestamp: self.first.map(to_time),
             last_timestamp: self.last.map(to_time),
-            event_time: self.event_time.map(to_micro),
-            action: text(&self.action),
-            series: self.series.map(|(count, last)| core::EventSeries {
+            event_time: newer.event_time.map(to_micro),
+            action: text(&newer.action),
+            series: newer.series.map(|(count, last)| core::EventSeries {
                 count: Some(count),
                 last_observed_time: Some(to_micro(last)),
             }),
-            related: self.related.as_deref().map(to_reference),
+            related: newer.related.as_ref().map(to_reference),
         }
     }
 
     fn from_full(full: core::Event) -> Result<Self, ConvertError> {
         let source = full.source.unwrap_or_default();
         let component = source.component.filter(|component| !component.is_empty()).or(full.reporting_component);
-        Ok(Event {
-            meta: from_meta(full.metadata)?,
-            involved: from_reference(full.involved_object),
-            kind: if full.type_.as_deref() == Some("Warning") { EventType::Warning } else { EventType::Normal },
-            reason: name_or_empty(full.reason),
-            message: name_or_empty(full.message),
-            component: name_or_empty(component),
-            host: name_or_empty(source.host),
-            instance: name_or_empty(full.reporting_instance),
-            count: full.count.unwrap_or(0),
-            first: full.first_timestamp.map(from_time),
-            last: full.last_timestamp.map(from_time),
+        let newer = NewerPart {
             event_time: full.event_time.map(from_micro),
             action: name(full.action),
             series: full.series.map(|series| {
                 let last = series.last_observed_time.map_or(MicroTime::default(), from_micro);
                 (series.count.unwrap_or(0), last)
             }),
-            related: full.related.map(|related| Box::new(from_reference(related))),
+            related: full.related.map(from_reference),
+        };
+        let reporter = Reporter {
+            component: name_or_empty(component),
+            host: name_or_empty(source.host),
+            instance: name_or_empty(full.reporting_instance),
+        };
+        Ok(Event {
+            meta: from_meta(full.metadata)?,
+            involved: from_reference(full.involved_object).into(),
+            kind: if full.type_.as_deref() == Some("Warning") { EventType::Warning } else { EventType::Normal },
+            reason: name_or_empty(full.reason),
+            message: name_or_empty(full.message),
+            reporter: reporter.into(),
+            count: full.count.unwrap_or(0),
+            first: full.first_timestamp.map(from_time),
+            last: full.last_timestamp.map(from_time),
+            newer: (newer != NewerPart::default()).then(|| newer.into()),
         })
     }
 }

@@ -266,7 +266,7 @@ fn to_container(status: &ContainerStatus) -> core::ContainerStatus {
         image_id: String::from(&status.image_id),
         container_id: nonempty(&status.container_id),
         state: Some(state),
-        last_state: Some(status.last_state.as_ref().map(ended).unwrap_or_default()),
+        last_state: Some(status.last_state.as_deref().map(ended).unwrap_or_default()),
         ready: status.ready,
         started: status.started,
         restart_count: i32::try_from(status.restart_count).unwrap_or(i32::MAX),
@@ -294,7 +294,7 @@ fn from_container(full: core::ContainerStatus) -> ContainerStatus {
     let state = if let Some(running) = state.running {
         ContainerState::Running { started_at: running.started_at.map(from_time).unwrap_or_default() }
     } else if let Some(end) = state.terminated {
-        ContainerState::Terminated(from_ended(end))
+        ContainerState::Terminated(from_ended(end).into())
     } else {
         let waiting = state.waiting.unwrap_or_default();
         ContainerState::Waiting { reason: name_or_empty(waiting.reason), message: name(waiting.message) }
@@ -305,7 +305,7 @@ fn from_container(full: core::ContainerStatus) -> ContainerStatus {
         image_id: Name::from(full.image_id),
         container_id: name_or_empty(full.container_id),
         state,
-        last_state: full.last_state.and_then(|last| last.terminated).map(from_ended),
+        last_state: full.last_state.and_then(|last| last.terminated).map(|end| from_ended(end).into()),
         ready: full.ready,
         started: full.started,
         restart_count: u32::try_from(full.restart_count).unwrap_or(0),

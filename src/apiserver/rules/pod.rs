@@ -158,7 +158,7 @@ pub fn merge_conditions<C: Clone>(stored: &[C], patch: &[C], same: impl Fn(&C, &
     if only_stored.peek().is_none() {
         return patch.to_vec();
     }
-    let mut merged = Vec::with_capacity(stored.len() + 1);
+    let mut merged = Vec::with_capacity(patch.len() + only_stored.clone().count());
     for condition in patch {
         let here = place(condition);
         while let Some(next) = only_stored.next_if(|next| here.is_some_and(|here| place(next) < Some(here))) {

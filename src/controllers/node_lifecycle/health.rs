@@ -2,7 +2,7 @@
 
 use crate::api::meta::{MicroTime, Timestamp};
 use crate::api::name::Name;
-use crate::api::node::{Lease, Node, NodeCondition};
+use crate::api::node::{Node, NodeCondition};
 use crate::api::pod::ConditionStatus;
 use crate::client::view::Now;
 use crate::engine::time::{SimDuration, SimTime};
@@ -28,8 +28,8 @@ fn ready_of(node: &Node) -> Option<(Timestamp, Timestamp, ConditionStatus)> {
 }
 
 impl Health {
-    /// What is known of a node after looking at it and its lease once more (`tryUpdateNodeHealth`, first half).
-    pub fn observe(before: Option<Health>, node: &Node, lease: Option<&Lease>, now: Now) -> Health {
+    /// What is known of a node after looking at it and at the renewal of its lease once more (`tryUpdateNodeHealth`, first half).
+    pub fn observe(before: Option<Health>, node: &Node, renewed: Option<MicroTime>, now: Now) -> Health {
         let ready = ready_of(node);
         let seen_now = |renewed| Health { probe: now.at, ready, renewed };
         let mut health = match before {
@@ -44,7 +44,7 @@ impl Health {
                 (Some(_), Some(_)) => before,
             },
         };
-        if let Some(renewed) = lease.and_then(|lease| lease.renew_time)
+        if let Some(renewed) = renewed
             && health.renewed.is_none_or(|before| before < renewed)
         {
             health.renewed = Some(renewed);

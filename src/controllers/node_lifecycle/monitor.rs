@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::api::event::{EventType, ObjectReference};
-use crate::api::meta::Uid;
+use crate::api::meta::{Labels, Uid};
 use crate::api::name::Name;
 use crate::api::node::{Lease, Node};
 use crate::api::object::Object;
 use crate::api::pod::{ConditionStatus, Pod};
+use crate::apiserver::heartbeats::Heartbeats;
 use crate::apiserver::protocol::{Answer, Operation, Part};
 use crate::client::plan::{Again, Plan};
 use crate::client::view::{Now, View};
@@ -37,10 +38,32 @@ pub(super) struct Monitor {
     pub not_ready: BTreeSet<Name>,
     /// Nodes of which not all pods could be called not ready.
     pub retry: BTreeSet<Name>,
-    known: Map<Name, Uid>,
+    known: Map<Name, Known>,
     health: Map<Name, Health>,
+    heartbeats: Rc<Heartbeats>,
     grace: SimDuration,
     startup_grace: SimDuration,
+}
+
+/// A node that was there at the last pass, and what follows from its labels: nodes are many, and their labels rarely change.
+struct Known {
+    uid: Uid,
+    labels: Labels,
+    place: Place,
+}
+
+/// Where a node counts.
+#[derive(Clone)]
+struct Place {
+    zone: Name,
+    /// False if the node does not count for its zone.
+    counts: bool,
+}
+
+impl Place {
+    fn of(node: &Node) -> Place {
+        Place { zone: zones::zone_of(node), counts: node.meta.labels.get(EXCLUDED).is_none() }
+    }
 }
 
 impl Monitor {
@@ -51,6 +74,7 @@ impl Monitor {
             retry: BTreeSet::new(),
             known: Map::default(),
             health: Map::default(),
+            heartbeats: Rc::clone(&config.heartbeats),
             grace: config.node_monitor_grace_period,
             startup_grace: config.node_startup_grace_period,
         }
@@ -66,7 +90,8 @@ impl Monitor {
         let name = &node.meta.name;
         let lease = view.get::<Lease>(&LEASES, name);
         let before = self.health.get(name).copied();
-        let health = Health::observe(before, node, lease.map(|lease| &**lease), now);
+        let renewed = self.heartbeats.renewed(name, lease.map(|lease| &**lease));
+        let health = Health::observe(before, node, renewed, now);
         match self.health.get_mut(name) {
             Some(known) => *known = health,
             None => {
@@ -108,29 +133,42 @@ impl Monitor {
         disruption
     }
 
-    /// Notes which nodes came and went; returns what is to be said about it.
-    fn register(&mut self, nodes: &[&Rc<Node>], zones: &[Name]) -> Vec<(ObjectReference, &'static str, String)> {
-        let mut notes = Vec::new();
-        for (node, zone) in nodes.iter().zip(zones) {
-            self.zones.add(zone);
-            if !self.known.contains_key(&node.meta.name) {
-                let name = &node.meta.name;
-                self.known.insert(name.clone(), node.meta.uid);
-                let message = format!("Node {name} event: Registered Node {name} in Controller");
-                notes.push((reference(name, node.meta.uid), "RegisteredNode", message));
+    /// Notes which nodes came and went; returns where each counts, and what is to be said about those that came or went.
+    fn register(&mut self, nodes: &[&Rc<Node>]) -> (Vec<Place>, Vec<(ObjectReference, &'static str, String)>) {
+        let (mut places, mut notes) = (Vec::<Place>::with_capacity(nodes.len()), Vec::new());
+        for node in nodes {
+            let (name, labels) = (&node.meta.name, &node.meta.labels);
+            let place = match self.known.get_mut(name) {
+                Some(known) if known.labels.same(labels) => known.place.clone(),
+                Some(known) => {
+                    (known.labels, known.place) = (labels.clone(), Place::of(node));
+                    known.place.clone()
+                }
+                None => {
+                    let place = Place::of(node);
+                    let known = Known { uid: node.meta.uid, labels: labels.clone(), place: place.clone() };
+                    self.known.insert(name.clone(), known);
+                    let message = format!("Node {name} event: Registered Node {name} in Controller");
+                    notes.push((reference(name, node.meta.uid), "RegisteredNode", message));
+                    place
+                }
+            };
+            if places.last().is_none_or(|last| last.zone != place.zone) {
+                self.zones.add(&place.zone);
             }
+            places.push(place);
         }
         if self.known.len() > nodes.len() {
             let present: BTreeSet<_> = nodes.iter().map(|node| &node.meta.name).collect();
             let gone: BTreeSet<_> = self.known.keys().filter(|name| !present.contains(name)).cloned().collect();
             for name in gone {
-                if let Some(uid) = self.known.remove(&name) {
+                if let Some(known) = self.known.remove(&name) {
                     let message = format!("Node {name} event: Removing Node {name} from Controller");
-                    notes.push((reference(&name, uid), "RemovingNode", message));
+                    notes.push((reference(&name, known.uid), "RemovingNode", message));
                 }
             }
         }
-        notes
+        (places, notes)
     }
 }
 
@@ -162,13 +200,11 @@ struct Work {
 pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) -> Plan {
     let nodes: Vec<_> = view.list::<Node>().collect();
     let mut state = monitor.borrow_mut();
-    let zones: Vec<_> = nodes.iter().map(|node| zones::zone_of(node)).collect();
-    let notes = state.register(&nodes, &zones);
+    let (places, notes) = state.register(&nodes);
     let work: Vec<_> = nodes.iter().filter_map(|node| state.look(view, node, now)).collect();
     let mut counts: BTreeMap<Name, (usize, usize)> = BTreeMap::new();
-    let counted = nodes.iter().zip(zones).filter(|(node, _)| node.meta.labels.get(EXCLUDED).is_none());
-    for (node, zone) in counted {
-        let (ready, not_ready) = counts.entry(zone).or_default();
+    for (node, place) in nodes.iter().zip(places).filter(|(_, place)| place.counts) {
+        let (ready, not_ready) = counts.entry(place.zone).or_default();
         let is_ready = state.last_seen_ready(&node.meta.name) == Some(ConditionStatus::True);
         *(if is_ready { ready } else { not_ready }) += 1;
     }

@@ -263,6 +263,14 @@ impl Network {
         self.processes[process.0 as usize].alive
     }
 
+    /// Whether all machines and processes are up, nothing is cut off, and no link loses anything.
+    pub fn is_whole(&self) -> bool {
+        self.partitions.is_empty()
+            && self.machines.iter().all(|up| *up)
+            && self.processes.iter().all(|process| process.alive)
+            && self.profiles.iter().all(|profile| profile.given.loss.is_never())
+    }
+
     /// How often a process has died so far: timers and disk requests of an earlier incarnation are void.
     pub fn epoch(&self, process: ProcessId) -> u32 {
         self.processes[process.0 as usize].epoch

@@ -152,11 +152,11 @@ profiles:
         text,
         &[
             "scheduler.yml:6:14: parallelism: Invalid value: 0: should be an integer value greater than zero",
-            "scheduler.yml:11:34: profiles[0].pluginConfig[0].args.hardPodAffinityWeight: Invalid value: 101: not in valid range [0, 100]",
+            "scheduler.yml:11:35: profiles[0].pluginConfig[0].args.hardPodAffinityWeight: Invalid value: 101: not in valid range [0, 100]",
             "scheduler.yml:13:41: profiles[0].pluginConfig[1].args.minCandidateNodesPercentage: Invalid value: 0: cannot be zero at the same time as minCandidateNodesAbsolute",
             "scheduler.yml:13:71: profiles[0].pluginConfig[1].args.minCandidateNodesAbsolute: Invalid value: 0: cannot be zero at the same time as minCandidateNodesPercentage",
             "scheduler.yml:15:19: profiles[0].pluginConfig[2].args.shape: Invalid value: []: unexpected field `shape`, remove it or turn on the feature gate StorageCapacityScoring",
-            "scheduler.yml:18:31: profiles[1].plugins.filter.enabled[0]: Invalid value: \"EBSLimits\": was invalid in version \"kubescheduler.config.k8s.io/v1\" (KubeSchedulerConfiguration is version \"kubescheduler.config.k8s.io/v1\")",
+            "scheduler.yml:18:24: profiles[1].plugins.filter.enabled[0]: Invalid value: \"EBSLimits\": was invalid in version \"kubescheduler.config.k8s.io/v1\" (KubeSchedulerConfiguration is version \"kubescheduler.config.k8s.io/v1\")",
             "scheduler.yml:16:18: profiles[1].schedulerName: Duplicate value: {}",
             "scheduler.yml:3:27: percentageOfNodesToScore: Invalid value: 101: not in valid range [0-100]",
             "scheduler.yml:4:27: podInitialBackoffSeconds: Invalid value: 0: must be greater than 0",

@@ -154,6 +154,11 @@ impl Queue {
         self.pods.get(&pod).map(|entry| entry.place)
     }
 
+    /// How often a pod that waits was tried.
+    pub fn attempts_of(&self, pod: Uid) -> u32 {
+        self.pods.get(&pod).map_or(0, |entry| entry.queued.attempts)
+    }
+
     /// True if a pod waits or is being scheduled.
     pub fn knows(&self, pod: Uid) -> bool {
         self.pods.contains_key(&pod) || self.in_flight.contains(pod)

@@ -99,7 +99,8 @@ fn a_pod_goes_where_a_disk_for_its_claim_is_and_waits_until_it_is_bound() {
         pod("db", "data"),
     ]);
     run.until_millis(500);
-    assert_eq!(run.writes(), ["4 update persistentvolume/small"]);
+    // Whoever looks from outside sees where it is going while its volume is bound.
+    assert_eq!(run.writes(), ["4 patch db  [nominated: b]", "4 update persistentvolume/small"]);
     let small = volume_json(&run, "small");
     assert_eq!(small["spec"]["claimRef"]["name"], "data");
     assert_eq!(small["spec"]["claimRef"]["uid"], uid("data"));
@@ -136,7 +137,7 @@ fn a_volume_is_made_where_the_pod_goes_and_where_it_fails_the_pod_is_tried_again
     let mut run =
         Run::start(vec![node("a", "4"), class("fast", "d.example.com"), claim("data", "fast"), pod("db", "data")]);
     run.until_millis(500);
-    assert_eq!(run.writes(), ["4 update persistentvolumeclaim/default/data"]);
+    assert_eq!(run.writes(), ["4 patch db  [nominated: a]", "4 update persistentvolumeclaim/default/data"]);
     let selected = "volume.kubernetes.io/selected-node";
     run.write(changed_claim(&run, "data", |claim| {
         assert_eq!(claim.meta.annotations.get(selected).map(|node| node.as_str()), Some("a"));

@@ -59,3 +59,75 @@ fn after_node_change(pod: &Pod, old: Option<&Node>, new: &Node) -> Hint {
     let farther = terms.required_anti_affinity.iter().any(|term| matches!(moved(labels, term), (true, _, true)));
     Hint::queue_if(nearer || farther)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::name::Name;
+    use crate::scheduler::testing::{changed, node, pod_from};
+    use serde_json::{Value, json};
+    use std::rc::Rc;
+
+    fn wanting(kind: &str) -> Rc<Pod> {
+        let term = json!({ "labelSelector": { "matchLabels": { "app": "web" } }, "topologyKey": "zone" });
+        pod(json!({ kind: { "requiredDuringSchedulingIgnoredDuringExecution": [term] } }), "own", None)
+    }
+
+    fn pod(affinity: Value, app: &str, node: Option<&'static str>) -> Rc<Pod> {
+        let container = json!([{ "name": "app", "image": "x" }]);
+        let Object::Pod(mut pod) = pod_from(app, json!({ "affinity": affinity, "containers": container })) else {
+            panic!("no pod")
+        };
+        let own = Rc::make_mut(&mut pod);
+        (own.meta.labels, own.node) = (Labels::NONE.with("app", app), node.map(Name::of));
+        pod
+    }
+
+    fn check(pod: &Pod, old: Option<&Object>, new: Option<&Object>, expected: Hint) {
+        assert_eq!(hint(pod, old, new), expected, "{old:?} {new:?}");
+    }
+
+    #[test]
+    fn pods_that_come_help_those_who_want_to_be_near_and_pods_that_go_those_who_want_to_be_far() {
+        let (near, far) = (wanting("podAffinity"), wanting("podAntiAffinity"));
+        let there = |app: &str| Object::Pod(pod(json!({}), app, Some("a")));
+        let (web, db) = (there("web"), there("db"));
+        check(&near, None, Some(&web), Hint::Queue);
+        check(&near, None, Some(&db), Hint::Skip);
+        check(&near, Some(&web), None, Hint::Skip);
+        check(&far, None, Some(&web), Hint::Skip);
+        check(&far, Some(&web), None, Hint::Queue);
+        check(&far, Some(&db), None, Hint::Skip);
+        check(&near, Some(&db), Some(&web), Hint::Queue);
+        check(&far, Some(&db), Some(&web), Hint::Skip);
+        check(&far, Some(&web), Some(&db), Hint::Queue);
+        let pending = Object::Pod(pod(json!({}), "web", None));
+        check(&near, None, Some(&pending), Hint::Skip);
+    }
+
+    #[test]
+    fn a_pod_that_goes_and_did_not_want_the_other_near_helps_it() {
+        let term = json!({ "labelSelector": { "matchLabels": { "app": "shy" } }, "topologyKey": "zone" });
+        let anti = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
+        let going = Object::Pod(pod(anti, "web", Some("a")));
+        check(&pod(json!({}), "shy", None), Some(&going), None, Hint::Queue);
+        check(&pod(json!({}), "bold", None), Some(&going), None, Hint::Skip);
+    }
+
+    #[test]
+    fn nodes_help_where_the_label_comes_or_changes_and_any_new_one_those_who_want_to_be_far() {
+        let (near, far) = (wanting("podAffinity"), wanting("podAntiAffinity"));
+        let plain = node("a", "4");
+        let in_zone = |zone: &'static str| changed(&plain, |node| node.meta.labels = Labels::NONE.with("zone", zone));
+        let (one, two) = (in_zone("1"), in_zone("2"));
+        check(&near, None, Some(&plain), Hint::Skip);
+        check(&near, None, Some(&one), Hint::Queue);
+        check(&far, None, Some(&plain), Hint::Queue);
+        check(&near, Some(&plain), Some(&one), Hint::Queue);
+        check(&near, Some(&one), Some(&plain), Hint::Skip);
+        check(&far, Some(&plain), Some(&one), Hint::Skip);
+        check(&far, Some(&one), Some(&plain), Hint::Queue);
+        check(&far, Some(&one), Some(&two), Hint::Queue);
+        check(&near, Some(&one), Some(&one), Hint::Skip);
+    }
+}

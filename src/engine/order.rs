@@ -1,4 +1,4 @@
-//! An ordered list of small numbers whose order is known only to the caller: the sorted indexes of the cache.
+//! An ordered list of small numbers whose order is known only to the caller: the sorted index of what lies in numbered slots.
 //!
 //! A list of short sorted runs: four to eight bytes an entry, found by halving, changed by moving at most one run.
 
@@ -10,15 +10,15 @@ use smallvec::SmallVec;
 const RUN: usize = 512;
 
 /// Numbers in the caller's order; none twice.
-#[derive(Default)]
-pub(super) struct Order {
+#[derive(Default, Debug)]
+pub struct Order {
     /// None of them empty.
     runs: SmallVec<[Vec<u32>; 1]>,
 }
 
 impl Order {
     /// Puts a number in. `compare` says how a number that is there stands to the new one.
-    pub(super) fn insert(&mut self, number: u32, compare: impl Fn(u32) -> Ordering) {
+    pub fn insert(&mut self, number: u32, compare: impl Fn(u32) -> Ordering) {
         let run = self.run(&compare).min(self.runs.len().saturating_sub(1));
         let Some(numbers) = self.runs.get_mut(run) else {
             self.runs.push(vec![number]);
@@ -33,7 +33,7 @@ impl Order {
     }
 
     /// Takes a number out, if it is there. `compare` says how a number that is there stands to it.
-    pub(super) fn remove(&mut self, compare: impl Fn(u32) -> Ordering) {
+    pub fn remove(&mut self, compare: impl Fn(u32) -> Ordering) {
         let run = self.run(&compare);
         let Some(numbers) = self.runs.get_mut(run) else { return };
         if let Ok(at) = numbers.binary_search_by(|there| compare(*there)) {
@@ -45,24 +45,24 @@ impl Order {
     }
 
     /// All numbers in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.runs.iter().flatten().copied()
     }
 
     /// The numbers in order, from the first that does not come before what is sought.
-    pub(super) fn iter_from<'a>(&'a self, compare: &dyn Fn(u32) -> Ordering) -> impl Iterator<Item = u32> + use<'a> {
+    pub fn iter_from<'a>(&'a self, compare: &dyn Fn(u32) -> Ordering) -> impl Iterator<Item = u32> + use<'a> {
         let run = self.run(compare);
         let first = self.runs.get(run).map_or(0, |run| run.partition_point(|there| compare(*there) == Ordering::Less));
         self.runs[run..].iter().flatten().skip(first).copied()
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.runs.iter().map(Vec::len).sum()
     }
 
     /// True if there is none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
