@@ -182,7 +182,7 @@ impl Scheduler {
                 ctx.cancel_timer(timer);
                 "waiting on permit for pod: preempted".to_owned()
             }
-            Stage::PreBind { plugin, .. } | Stage::Settling { plugin, .. } => {
+            Stage::PreBind { plugin, .. } => {
                 let name = self.profiles.at(queued.profile).plugin(plugin).name();
                 format!("running PreBind plugin \"{name}\": context canceled")
             }

@@ -133,7 +133,6 @@ impl NodeInfo {
     pub fn remove(&mut self, pod: Uid) -> bool {
         let Some(gone) = take(&mut self.pods, pod) else { return false };
         let spec = &gone.spec;
-        if has_volumes(spec) {}
         if has_affinity(spec) {
             take(&mut self.pods_with_affinity, pod);
         }
