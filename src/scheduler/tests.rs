@@ -272,7 +272,7 @@ profiles:
         .iter()
         .filter_map(|(_, request)| match &request.operation {
             Operation::Create { object: Object::Event(event), .. } => {
-                Some(format!("{} {}", event.involved.name, event.reporting_controller))
+                Some(format!("{} {}", event.involved.name, event.component))
             }
             _ => None,
         })
