@@ -107,15 +107,14 @@ impl Scheduler {
     }
 
     /// Records that a pod was bound.
-    pub(super) fn record_success(
-        &mut self,
-        profile: usize,
-        placement: &Placement,
-        ctx: &mut dyn Context<ApiMessage>,
-    ) {
+    pub(super) fn record_success(&mut self, profile: usize, placement: &Placement, ctx: &mut dyn Context<ApiMessage>) {
         let meta = &placement.pod.meta;
         let message = format!("Successfully assigned {}/{} to {}", meta.namespace, meta.name, placement.node);
-        self.record(profile, scheduling_note(&placement.pod, EventType::Normal, ("Scheduled", "Binding"), message), ctx);
+        self.record(
+            profile,
+            scheduling_note(&placement.pod, EventType::Normal, ("Scheduled", "Binding"), message),
+            ctx,
+        );
     }
 
     /// Records that a pod was not scheduled.

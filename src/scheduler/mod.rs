@@ -51,8 +51,8 @@ use self::binding::Binding;
 use self::cluster::Cluster;
 pub use self::config::Config;
 use self::configuration::ProfileConfiguration;
-use self::profile::{Handle, Profile, Profiles, WrongProfile};
 use self::preemption::executor::{Evictions, Telling};
+use self::profile::{Handle, Profile, Profiles, WrongProfile};
 use self::queue::back_off::BackOff;
 use self::queue::{Queue, Queued};
 use crate::api::kind::Kind;
@@ -178,10 +178,8 @@ impl Scheduler {
             let controller = profile.scheduler_name.clone();
             SeriesRecorder::new(number, events, controller, &config.host, config.epoch, stream)
         };
-        let back_offs = BackOff {
-            first: config.configuration.initial_back_off,
-            longest: config.configuration.longest_back_off,
-        };
+        let back_offs =
+            BackOff { first: config.configuration.initial_back_off, longest: config.configuration.longest_back_off };
         let percentage = config.configuration.percentage_of_nodes_to_score;
         Scheduler {
             informers: Informers::new(own, scopes, config.seed, &config.name),

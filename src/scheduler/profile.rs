@@ -244,10 +244,7 @@ fn points(
 }
 
 /// Gives each plugin that scores its weight: the one at the point, or else the one at all points; at least one.
-fn weighted(
-    configuration: &ProfileConfiguration,
-    plugins: Vec<Box<dyn Plugin>>,
-) -> Result<Vec<Row>, WrongProfile> {
+fn weighted(configuration: &ProfileConfiguration, plugins: Vec<Box<dyn Plugin>>) -> Result<Vec<Row>, WrongProfile> {
     let (score, everywhere) = (&configuration.plugins.score, &configuration.plugins.multi_point);
     let mut left = MAX_TOTAL_SCORE;
     let mut rows = Vec::with_capacity(plugins.len());

@@ -123,9 +123,7 @@ impl WrongArguments {
         let errors: ErrorList = arguments.validate(&Path::Root);
         match errors.0.first() {
             None => Ok(()),
-            Some(first) => {
-                Err(WrongArguments { message: errors.to_string(), argument: Some(first.path.clone()) })
-            }
+            Some(first) => Err(WrongArguments { message: errors.to_string(), argument: Some(first.path.clone()) }),
         }
     }
 }

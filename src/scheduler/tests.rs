@@ -272,7 +272,7 @@ profiles:
         .iter()
         .filter_map(|(_, request)| match &request.operation {
             Operation::Create { object: Object::Event(event), .. } => {
-                Some(format!("{} {}", event.involved.name, event.component))
+                Some(format!("{} {}", event.involved.name, event.reporter.component))
             }
             _ => None,
         })

@@ -1,8 +1,6 @@
 //! The arguments of the plugins that do not look at resources.
 
-use k8s_openapi::api::core::v1::{
-    NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, TopologySpreadConstraint,
-};
+use k8s_openapi::api::core::v1::{NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, TopologySpreadConstraint};
 use serde::Deserialize;
 
 use super::reading::{long_number, number};
@@ -162,7 +160,11 @@ impl PodTopologySpreadArgs {
         errors: &mut ErrorList,
     ) {
         if constraint.max_skew <= 0 {
-            errors.push(FieldError::invalid(&path.child("maxSkew"), constraint.max_skew, "not in valid range (0, inf)"));
+            errors.push(FieldError::invalid(
+                &path.child("maxSkew"),
+                constraint.max_skew,
+                "not in valid range (0, inf)",
+            ));
         }
         let (key, when) = (&constraint.topology_key, &constraint.when_unsatisfiable);
         if key.is_empty() {

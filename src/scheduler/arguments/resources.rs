@@ -87,8 +87,11 @@ fn default_weights(resources: &mut [ResourceSpec]) {
 
 impl PluginArguments for NodeResourcesFitArgs {
     fn set_defaults(&mut self) {
-        let default =
-            || ScoringStrategy { kind: "LeastAllocated".to_owned(), resources: Vec::new(), ..ScoringStrategy::default() };
+        let default = || ScoringStrategy {
+            kind: "LeastAllocated".to_owned(),
+            resources: Vec::new(),
+            ..ScoringStrategy::default()
+        };
         let strategy = self.scoring_strategy.get_or_insert_with(default);
         if strategy.resources.is_empty() {
             strategy.resources = default_resources();

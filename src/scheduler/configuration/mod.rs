@@ -114,7 +114,8 @@ impl Configuration {
         let file: KubeSchedulerConfiguration = part.decode()?;
         let mut problems = Vec::new();
         let mut profiles = Vec::new();
-        let given = if file.profiles.is_empty() { vec![KubeSchedulerProfile::default()] } else { file.profiles.clone() };
+        let given =
+            if file.profiles.is_empty() { vec![KubeSchedulerProfile::default()] } else { file.profiles.clone() };
         for (index, profile) in given.iter().enumerate() {
             match complete(profile, index, given.len(), part) {
                 Ok(profile) => profiles.push(profile),
@@ -225,9 +226,8 @@ fn read_arguments(
         let (version, own_kind) = (text(&given[0]), text(&given[1]));
         if !own_kind.is_empty() && own_kind != kind {
             let group = "kubescheduler.config.k8s.io";
-            let message = format!(
-                "{place} args for plugin {plugin} were not of type {kind}.{group}, got {own_kind}.{group}"
-            );
+            let message =
+                format!("{place} args for plugin {plugin} were not of type {kind}.{group}, got {own_kind}.{group}");
             return Err(vec![part.problem(&format!("{field}.kind"), message, None)]);
         }
         if !version.is_empty() && version != API_VERSION {
@@ -241,7 +241,8 @@ fn read_arguments(
     let inside = part.inside(&field, value);
     Arguments::read(plugin, &inside).map_err(|problems| {
         let told = |problem: Problem| {
-            let strict = if problem.message.starts_with("strict decoding error: ") { "strict decoding error: " } else { "" };
+            let strict =
+                if problem.message.starts_with("strict decoding error: ") { "strict decoding error: " } else { "" };
             let message = format!("{strict}{place} decoding args for plugin {plugin}: {}", problem.message);
             Problem { message, ..problem }
         };

@@ -12,7 +12,8 @@ fn read(text: &str) -> Result<Configuration, Vec<Problem>> {
 
 fn profile(text: &str) -> Profiles {
     let configuration = read(text).unwrap_or_else(|problems| panic!("{problems:?}"));
-    Profiles::new(&configuration.profiles, &Registry::in_tree(), &Handle::default()).unwrap_or_else(|wrong| panic!("{wrong:?}"))
+    Profiles::new(&configuration.profiles, &Registry::in_tree(), &Handle::default())
+        .unwrap_or_else(|wrong| panic!("{wrong:?}"))
 }
 
 fn asked(profiles: &Profiles, point: Point) -> String {
@@ -116,11 +117,15 @@ fn fields_that_do_not_exist_or_fit_are_shown_where_they_stand() {
     );
     check_refused(
         "profiles:\n- pluginConfig:\n  - name: InterPodAffinity\n    args:\n      hardPodAffinity: 3\n",
-        &["scheduler.yml:7:7: strict decoding error: decoding .profiles[0].pluginConfig[0]: decoding args for plugin InterPodAffinity: strict decoding error: unknown field \"hardPodAffinity\""],
+        &[
+            "scheduler.yml:7:7: strict decoding error: decoding .profiles[0].pluginConfig[0]: decoding args for plugin InterPodAffinity: strict decoding error: unknown field \"hardPodAffinity\"",
+        ],
     );
     check_refused(
         "profiles:\n- pluginConfig:\n  - name: NodeAffinity\n    args:\n      kind: InterPodAffinityArgs\n",
-        &["scheduler.yml:7:13: decoding .profiles[0].pluginConfig[0]: args for plugin NodeAffinity were not of type NodeAffinityArgs.kubescheduler.config.k8s.io, got InterPodAffinityArgs.kubescheduler.config.k8s.io"],
+        &[
+            "scheduler.yml:7:13: decoding .profiles[0].pluginConfig[0]: args for plugin NodeAffinity were not of type NodeAffinityArgs.kubescheduler.config.k8s.io, got InterPodAffinityArgs.kubescheduler.config.k8s.io",
+        ],
     );
 }
 
@@ -167,16 +172,8 @@ fn profiles_that_cannot_be_made_say_why() {
     let check = |text: &str, place: &str, message: &str| {
         check_refused(text, &[&format!("scheduler.yml:{place}: {creating} {message}")]);
     };
-    check(
-        &plugins("score: {enabled: [{name: Best}]}"),
-        "5:30",
-        "ScorePlugin \"Best\" does not exist",
-    );
-    check(
-        &plugins("multiPoint: {enabled: [{name: Best}]}"),
-        "5:35",
-        "PreFilterPlugin \"Best\" does not exist",
-    );
+    check(&plugins("score: {enabled: [{name: Best}]}"), "5:30", "ScorePlugin \"Best\" does not exist");
+    check(&plugins("multiPoint: {enabled: [{name: Best}]}"), "5:35", "PreFilterPlugin \"Best\" does not exist");
     check(
         &plugins("score: {enabled: [{name: NodeName}]}"),
         "5:30",
@@ -237,7 +234,8 @@ fn a_plugin_of_ones_own_is_registered_and_reads_its_arguments() {
     let text = format!(
         "apiVersion: {API_VERSION}\nkind: {KIND}\nprofiles:\n- plugins:\n    queueSort: {{enabled: [{{name: Mine}}], disabled: [{{name: '*'}}]}}\n  pluginConfig: [{{name: Mine, args: {{rank: 3}}}}]\n"
     );
-    let configuration = Configuration::read("s.yml", &text, &registry).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let configuration =
+        Configuration::read("s.yml", &text, &registry).unwrap_or_else(|problems| panic!("{problems:?}"));
     let profiles = Profiles::new(&configuration.profiles, &registry, &Handle::default());
     let profiles = profiles.unwrap_or_else(|wrong| panic!("{wrong:?}"));
     let pod = crate::scheduler::testing::pod("web", "1");

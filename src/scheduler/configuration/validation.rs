@@ -146,9 +146,7 @@ fn queue_sort(profiles: &[ProfileConfiguration], path: &Path<'_>, errors: &mut E
 /// A set of plugins as the real scheduler's internal type prints it.
 fn shown(set: &PluginSet) -> BadValue {
     let list = |plugins: &[super::file::Plugin]| {
-        let plugin = |plugin: &super::file::Plugin| {
-            serde_json::json!({ "Name": plugin.name, "Weight": plugin.weight.unwrap_or(0) })
-        };
+        let plugin = |plugin: &super::file::Plugin| serde_json::json!({ "Name": plugin.name, "Weight": plugin.weight.unwrap_or(0) });
         if plugins.is_empty() { serde_json::Value::Null } else { plugins.iter().map(plugin).collect() }
     };
     BadValue::json(&serde_json::json!({ "Enabled": list(&set.enabled), "Disabled": list(&set.disabled) }))

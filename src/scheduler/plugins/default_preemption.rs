@@ -121,8 +121,7 @@ impl DefaultPreemption {
         let (list_version, budgets_version) = (failed.cluster.list_version(), failed.cluster.budgets().version());
         let place = all.iter().rposition(|known| Rc::ptr_eq(&known.spec, &failed.pod.spec));
         let known = place.map(|place| all.remove(place));
-        let is_current =
-            |known: &Known| (known.list_version, known.budgets_version) == (list_version, budgets_version);
+        let is_current = |known: &Known| (known.list_version, known.budgets_version) == (list_version, budgets_version);
         if let Some(known) = known.filter(is_current) {
             return known;
         }
@@ -168,8 +167,11 @@ impl Plugin for DefaultPreemption {
         let found = self.look(failed, &potential, offset);
         let best = choice::best(&found.candidates);
         let Some(first) = best.first() else {
-            if let Some(Refusal { status, .. }) = found.refused.iter().find(|refusal| refusal.status.code == Code::Error) {
-                let status = Status { code: status.code, reasons: vec![format!("preemption: {}", status.message()).into()] };
+            if let Some(Refusal { status, .. }) =
+                found.refused.iter().find(|refusal| refusal.status.code == Code::Error)
+            {
+                let status =
+                    Status { code: status.code, reasons: vec![format!("preemption: {}", status.message()).into()] };
                 return PostFilter { status, ..PostFilter::default() };
             }
             let message = DefaultPreemption::message(&found.refused, failed.cluster.node_count());

@@ -223,7 +223,7 @@ impl Scheduler {
         let (preemptor, node) = (&eviction.preemptor, &eviction.node);
         let note = SeriesNote {
             regarding: reference(&eviction.victims[place]),
-            related: Some(Box::new(reference(preemptor))),
+            related: Some(reference(preemptor)),
             kind: EventType::Normal,
             reason: Name::of("Preempted"),
             action: Name::of("Preempting"),

@@ -10,11 +10,11 @@ use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::Operation;
 use crate::apiserver::status::{Reason, Status as Failure};
+use crate::engine::time::SimDuration;
 use crate::scheduler::framework::{Permit, Placement, Plugin, Point};
 use crate::scheduler::profile::{Profile, Row};
 use crate::scheduler::queue::Place;
 use crate::scheduler::testing::{Run, node, object, pod_from, uid};
-use crate::engine::time::SimDuration;
 
 /// A pod of a priority that requests this much CPU.
 fn pod(name: &str, priority: i32, cpu: &str) -> Object {
