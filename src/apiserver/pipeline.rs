@@ -419,6 +419,10 @@ impl ApiServer {
         if matches!(task.reply, Reply::Abandoned) {
             return self.note_late(task, step, result, revision);
         }
+        let wanted = match task.operation {
+            Operation::List { at: ListRevision::NotOlderThan(wanted), .. } => wanted,
+            _ => 0,
+        };
         match (step, result) {
             (step, Err(error))
                 if step.is_read() && error.code() == Code::Unavailable && task.attempts + 1 < CLIENT_TRIES =>
@@ -431,6 +435,10 @@ impl ApiServer {
             (Step::List(page) | Step::Collect(page), Err(Error::Compacted)) => {
                 self.finish(task, Err(Box::new(page.expired())), ctx)
             }
+            (Step::List(page), Err(Error::FutureRevision)) => {
+                let status = Status::too_large_revision(page.revision(), revision, 0);
+                self.finish(task, Err(Box::new(status)), ctx);
+            }
             (_, Err(error)) => self.finish(task, Err(failure(error)), ctx),
             (Step::LookUp(key), Ok(EtcdReply::Range(result))) => {
                 task.looked_up.push((key, storage::found_object(&result)));
@@ -438,6 +446,10 @@ impl ApiServer {
             }
             (Step::Get, Ok(EtcdReply::Range(result))) => self.found(task, &result, ctx),
             (Step::Read, Ok(EtcdReply::Range(result))) => self.read(task, storage::found_object(&result), ctx),
+            (Step::List(_), Ok(EtcdReply::Range(_))) if wanted > revision => {
+                let status = Status::too_large_revision(wanted, revision, 0);
+                self.finish(task, Err(Box::new(status)), ctx);
+            }
             (Step::List(mut page), Ok(EtcdReply::Range(result))) => match page.take(&result, revision) {
                 Next::Done(answer) => self.finish(task, Ok(answer), ctx),
                 Next::More(range) => {

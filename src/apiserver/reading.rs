@@ -67,6 +67,11 @@ impl Page {
         Ok(page)
     }
 
+    /// The revision that is read; zero before the first read of the newest.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// The next read.
     pub fn range(&self) -> Range {
         let range = match &self.after {
