@@ -31,6 +31,7 @@ use super::folder::OutputFolder;
 use super::nodes::NodeTable;
 use super::pods::PodTable;
 use super::rollouts::Rollouts;
+use super::sketch::Sketcher;
 use super::summary::Summary;
 use super::tracks::Picture;
 use super::writes;
@@ -54,6 +55,7 @@ pub struct Recorder {
 struct Files {
     folder: OutputFolder,
     writes: BufWriter<File>,
+    sketcher: Sketcher,
     events: EventRows<BufWriter<File>>,
     /// Whether every event is wanted, for Perfetto.
     whole_trace: bool,
@@ -78,6 +80,7 @@ impl Recorder {
         let folder = OutputFolder::create(target)?;
         let mut files = Files {
             writes: folder.file("writes.jsonl")?,
+            sketcher: Sketcher::default(),
             events: EventRows::new(folder.file("events.csv")?)?,
             folder,
             whole_trace,
@@ -245,7 +248,9 @@ impl Observer for Recorder {
 
 impl Files {
     fn write(&mut self, write: &Write) {
-        if let Some(line) = writes::line(write).filter(|_| self.begun) {
+        if self.begun
+            && let Some(line) = writes::line(write, &self.sketcher)
+        {
             self.line(&line);
         }
         if let Err(error) = self.events.write(write) {
