@@ -16,6 +16,7 @@ use kubesim::cluster::news::Write;
 use kubesim::cluster::options::{ClusterOptions, KubeletKind};
 use kubesim::engine::time::{SimDuration, SimTime};
 use kubesim::report::changes::flatten;
+use kubesim::report::sketch::Sketcher;
 use kubesim::report::writes;
 use kubesim::scenario::plan::{Command, Rollout};
 use serde_json::{Value, json};
@@ -107,8 +108,9 @@ fn lines(bed: &Bed, recording: &[Value]) -> Vec<Value> {
     }
     let initial =
         before.values().filter_map(|write| write.new.as_ref()).map(|object| writes::initial(SimTime::ZERO, object));
+    let sketcher = Sketcher::default();
     let changes = bed.writes.iter().filter(|write| write.at >= start).filter_map(|write| {
-        let mut line = writes::line(write)?;
+        let mut line = writes::line(write, &sketcher)?;
         line["t"] = json!(write.at.since(start).as_millis());
         Some(line)
     });

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::rc::Rc;
 
+use k8s_openapi::api::core::v1::ServiceSpec;
+
 use crate::api::network::Service;
 use crate::api::validation::error::{ErrorList, FieldError, Path};
 use crate::engine::hash::Set;
@@ -19,11 +21,20 @@ const SIZE: u32 = 1 << 20;
 /// (ipallocator: `calculateRangeOffset`, a sixteenth of the range but at most 256).
 const RESERVED: u32 = 256;
 
-/// Gives a new Service its cluster address and what follows from it. `taken` says which addresses are in use.
-pub fn allocate(service: &mut Rc<Service>, taken: &Set<String>, stream: &mut Stream) -> Result<(), Box<Status>> {
-    let kind = service.spec.type_.as_deref().unwrap_or("ClusterIP");
-    if kind == "ExternalName" {
-        return Ok(());
+/// Whether a Service has a cluster address.
+pub fn are_needed(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() != Some("ExternalName")
+}
+
+/// Gives a new Service its cluster address and what follows from it; returns the address if it is one. `taken` says which
+/// addresses are in use.
+pub fn allocate(
+    service: &mut Rc<Service>,
+    taken: &Set<String>,
+    stream: &mut Stream,
+) -> Result<Option<String>, Box<Status>> {
+    if !are_needed(&service.spec) {
+        return Ok(None);
     }
     let asked = service.spec.cluster_ip.clone().filter(|address| !address.is_empty());
     let address = match asked {
@@ -36,21 +47,22 @@ pub fn allocate(service: &mut Rc<Service>, taken: &Set<String>, stream: &mut Str
     };
     let spec = Rc::make_mut(&mut Rc::make_mut(service).spec);
     spec.cluster_ips = Some(vec![address.clone()]);
-    spec.cluster_ip = Some(address);
+    spec.cluster_ip = Some(address.clone());
     spec.ip_families.get_or_insert_with(|| vec!["IPv4".to_owned()]);
     spec.ip_family_policy.get_or_insert_with(|| "SingleStack".to_owned());
-    Ok(())
+    Ok((address != "None").then_some(address))
 }
 
 fn check(service: &Service, address: &str, taken: &Set<String>) -> Result<(), Box<Status>> {
     let inside = address.parse::<Ipv4Addr>().is_ok_and(|ip| (BASE..BASE + SIZE).contains(&u32::from(ip)));
     let detail = match inside {
-        false => "failed to allocate IP: the provided network does not match the current range",
-        true if taken.contains(address) => "failed to allocate IP: provided IP is already allocated",
+        false => "the provided network does not match the current range",
+        true if taken.contains(address) => "provided IP is already allocated",
         true => return Ok(()),
     };
     let spec = Path::Root.child("spec");
-    let error = FieldError::invalid(&spec.child("clusterIPs"), address, format!("{detail} {address}"));
+    let error =
+        FieldError::invalid(&spec.child("clusterIPs"), address, format!("failed to allocate IP {address}: {detail}"));
     Err(Box::new(Status::invalid(Kind::Service, &service.meta.name, &ErrorList(vec![error]))))
 }
 

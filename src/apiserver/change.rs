@@ -16,7 +16,7 @@ use super::deletion::{self, Ending};
 use super::equality;
 use super::patching;
 use super::protocol::{DeleteOptions, Operation, Part};
-use super::rules::{allows, keep_allocated, prepare_update, set_condition};
+use super::rules::{allows, drop_unused, keep_allocated, prepare_update, set_condition};
 use super::status::{Reason, Status};
 use super::storage;
 
@@ -63,18 +63,22 @@ impl Change {
     }
 }
 
+/// Gives the new version of an object what it needs out of a range.
+pub type Allocate<'a> = &'a mut dyn FnMut(&mut Object) -> Result<(), Box<Status>>;
+
 /// What a request makes of an object.
 pub fn decide(
     operation: &Operation,
     present: &Object,
     labels_of_node: &dyn Fn(&Name) -> Labels,
+    allocate: Allocate<'_>,
     now: Timestamp,
 ) -> Result<Change, Box<Status>> {
     match operation {
         Operation::Update { object, part, .. } => {
             check_version(present, object.meta().revision(), allows(present.kind()).unconditional_update)?;
             check_same_incarnation(present, object)?;
-            replace(object.clone(), present, *part, true)
+            replace(object.clone(), present, *part, true, allocate)
         }
         Operation::Patch { patch, part, .. } => {
             let object = patching::apply(present, patch, now)?;
@@ -82,11 +86,11 @@ pub fn decide(
             if carried != present.meta().revision() {
                 check_version(present, carried, true)?;
             }
-            replace(object, present, *part, !matches!(patch, super::protocol::Patch::Typed(_)))
+            replace(object, present, *part, !matches!(patch, super::protocol::Patch::Typed(_)), allocate)
         }
         Operation::SetScale { replicas, resource_version, .. } => {
             check_version(present, *resource_version, true)?;
-            replace(scaled(present, *replicas)?, present, Part::Main, false)
+            replace(scaled(present, *replicas)?, present, Part::Main, false, allocate)
         }
         Operation::Bind { uid, node, .. } => bind(present, *uid, node, labels_of_node, now),
         Operation::Delete { options, .. } | Operation::DeleteCollection { options, .. } => {
@@ -130,8 +134,18 @@ fn wrong_incarnation(present: &Object, meant: Uid) -> String {
     )
 }
 
-fn replace(mut object: Object, present: &Object, part: Part, foreign: bool) -> Result<Change, Box<Status>> {
-    keep_allocated(&mut object, present);
+fn replace(
+    mut object: Object,
+    present: &Object,
+    part: Part,
+    foreign: bool,
+    allocate: Allocate<'_>,
+) -> Result<Change, Box<Status>> {
+    if part == Part::Main {
+        keep_allocated(&mut object, present);
+        allocate(&mut object)?;
+        drop_unused(&mut object, present);
+    }
     if foreign && part == Part::Main {
         complete::update(&mut object, present)?;
     }

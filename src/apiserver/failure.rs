@@ -7,13 +7,9 @@ use super::status::{Reason, Status};
 /// True if asking again cannot do a thing twice: for writes only what etcd surely has not begun (etcd3retry).
 pub fn may_retry(error: Error, is_read: bool) -> bool {
     match error {
-        Error::LeaderChanged | Error::NoLeader => true,
-        Error::Timeout
-        | Error::TimeoutLeaderFail
-        | Error::TimeoutConnectionLost
-        | Error::TimeoutWaitApplied
-        | Error::Stopped
-        | Error::Unhealthy => is_read,
+        Error::LeaderChanged | Error::NoLeader | Error::ProposalDropped => true,
+        // The real list has "possible due to connection lost", which etcd never says.
+        Error::Timeout | Error::TimeoutLeaderFail | Error::TimeoutWaitApplied | Error::Stopped => is_read,
         _ => false,
     }
 }

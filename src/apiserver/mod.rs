@@ -9,6 +9,8 @@
 //! - `complete`: defaults and validation
 //! - `change`: what a request makes of an object that is there
 //! - `deletion`: graceful deletion, finalizers, propagation
+//! - `collection`: the deletion of a whole collection
+//! - `deadline`: when requests are given up
 //! - `patching`: patches of every kind
 //! - `reading`: lists with pages, watches
 //! - `link`: the conversation with etcd
@@ -21,17 +23,20 @@
 //! - `equality`: whether two versions say the same
 //! - `heartbeats`: renewals of node leases that nobody needs to see travel
 //! - `names`: names that the server makes
-//! - `addresses`: cluster addresses of Services
+//! - `allocation`, `addresses`, `ports`: cluster addresses and node ports of Services
 //! - `size`, `costs`: how large objects are, and how long requests take
 
 mod addresses;
 pub mod admission;
+mod allocation;
 pub mod authorization;
 mod bootstrap;
 mod cache;
 mod change;
+mod collection;
 mod complete;
 pub mod costs;
+mod deadline;
 mod deletion;
 mod equality;
 mod failure;
@@ -40,6 +45,7 @@ mod link;
 mod names;
 mod patching;
 mod pipeline;
+mod ports;
 pub mod protocol;
 mod reading;
 mod rules;

@@ -10,15 +10,13 @@ use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::PodSpec;
-use crate::engine::hash::Set;
 use crate::engine::process::{Cause, Context};
-use crate::engine::time::SimDuration;
-use crate::etcd::error::Error;
+use crate::engine::time::{SimDuration, SimTime};
+use crate::etcd::error::{Code, Error};
 use crate::etcd::lease::LeaseId;
 use crate::etcd::message::{Reply as EtcdReply, Request as EtcdRequest};
 use crate::etcd::mvcc::RangeResult;
 
-use super::addresses;
 use super::admission::{Attributes, Facts, Refusal, Verb};
 use super::change::{self, Change, Then};
 use super::complete;
@@ -28,7 +26,7 @@ use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
 use super::reading::{Next, Page};
 use super::rules::{allows, prepare_create};
 use super::selection::Selection;
-use super::server::{ApiServer, Collection, CommittedWrite, KnownSpec, ServerMessage, SharedLease};
+use super::server::{ApiServer, CommittedWrite, KnownSpec, ServerMessage, SharedLease};
 use super::size;
 use super::status::{Reason, Status};
 use super::storage::{self, Stored};
@@ -42,15 +40,37 @@ const EVENTS_PER_LEASE: u32 = 1000;
 const LEASE_REUSE: SimDuration = SimDuration::from_secs(60);
 /// How often etcd is asked in all while it cannot answer (etcd3retry: `DefaultRetry`).
 const ETCD_TRIES: u8 = 6;
+/// How often the etcd client asks for a read in all while members are unavailable (etcd, client/v3:
+/// `defaultUnaryMaxRetries`). Writes it never repeats.
+const CLIENT_TRIES: u8 = 100;
+/// How long the etcd client waits after it has asked as many members as are a quorum (`defaultBackoffWaitBetween`); a tenth more
+/// or less.
+const CLIENT_WAIT: SimDuration = SimDuration::from_millis(25);
 /// How long the first wait between two tries is.
 const RETRY: SimDuration = SimDuration::from_millis(300);
+/// How long a list waits for its watch cache (cacher: `blockTimeout`).
+const FRESH_WAIT: SimDuration = SimDuration::from_secs(3);
+/// When a client may ask again for a revision that did not come in time (cacher: `resourceVersionTooHighRetrySeconds`).
+const TOO_HIGH_RETRY_S: u32 = 1;
 /// How many specifications are remembered as complete.
 const SPECS_REMEMBERED: usize = 4096;
 
 impl Task {
     /// A request that begins.
     pub fn new(reply: Reply, agent: Name, operation: Operation, cause: Cause) -> Task {
-        Task { reply, agent, operation, cause, step: Step::Begin, looked_up: Vec::new(), taken_names: 0, retries: 0 }
+        Task {
+            reply,
+            agent,
+            operation,
+            cause,
+            step: Step::Begin,
+            looked_up: Vec::new(),
+            taken_names: 0,
+            retries: 0,
+            attempts: 0,
+            deadline: SimTime::MAX,
+            claims: Vec::new(),
+        }
     }
 
     /// The object that the request is about; of a creation what is known of it.
@@ -119,14 +139,17 @@ impl ApiServer {
     fn list(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
         let Operation::List { scope, limit, continue_token, at } = &task.operation else { return };
         let cache = &self.caches[scope.kind as usize];
-        let from_cache = continue_token.is_none()
-            && cache.is_ready()
-            && match at {
-                ListRevision::Any => true,
-                ListRevision::NotOlderThan(revision) => *revision <= cache.revision(),
-                ListRevision::Latest | ListRevision::Exact(_) => false,
-            };
-        if from_cache {
+        let from_cache = continue_token.is_none() && cache.is_ready();
+        let wanted = match at {
+            ListRevision::Any => Some(0),
+            ListRevision::NotOlderThan(revision) => Some(*revision),
+            ListRevision::Latest | ListRevision::Exact(_) => None,
+        };
+        if let Some(revision) = wanted.filter(|revision| from_cache && *revision > cache.revision()) {
+            let kind = scope.kind;
+            return self.wait_until_fresh(task, kind, revision, ctx);
+        }
+        if from_cache && wanted.is_some() {
             let result = Selection::of(scope).map(|selection| Answer::List {
                 items: cache.list(&selection),
                 revision: cache.revision(),
@@ -144,6 +167,36 @@ impl ApiServer {
         }
     }
 
+    /// A list that needs a revision waits for the watch cache to show it, for a while
+    /// (cacher: `waitUntilFreshAndBlock`).
+    fn wait_until_fresh(&mut self, task: Task, kind: Kind, revision: u64, ctx: &mut dyn Context<ServerMessage>) {
+        if matches!(task.step, Step::Fresh(_)) {
+            let current = self.caches[kind as usize].revision();
+            let status = Status::too_large_revision(revision, current, TOO_HIGH_RETRY_S);
+            return self.finish(task, Err(Box::new(status)), ctx);
+        }
+        self.delay(Task { step: Step::Fresh(revision), ..task }, FRESH_WAIT, ctx);
+        self.ask_how_far(ctx);
+    }
+
+    /// Lists that wait for what a watch cache now shows go on.
+    pub(super) fn serve_fresh(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
+        if self.delayed.is_empty() {
+            return;
+        }
+        let revision = self.caches[kind as usize].revision();
+        let is_served = |task: &Task| {
+            matches!(task.step, Step::Fresh(wanted) if wanted <= revision) && task.operation.kind() == kind
+        };
+        let served: Vec<_> = self.delayed.iter().filter(|(_, task)| is_served(task)).map(|(token, _)| *token).collect();
+        for token in served {
+            if let Some(task) = self.delayed.remove(&token) {
+                ctx.set_cause(task.cause);
+                self.advance(task, ctx);
+            }
+        }
+    }
+
     /// Admission says no, or wants to see an object first.
     fn refused(&mut self, task: Task, refusal: Refusal, ctx: &mut dyn Context<ServerMessage>) {
         match refusal {
@@ -156,13 +209,13 @@ impl ApiServer {
         }
     }
 
-    fn create(&mut self, task: Task, mut object: Object, ctx: &mut dyn Context<ServerMessage>) {
+    fn create(&mut self, mut task: Task, mut object: Object, ctx: &mut dyn Context<ServerMessage>) {
         if let Step::LookUp(key) = &task.step {
             // The wait before a look-up is over.
             let request = storage::get(storage::key_of(key));
             return self.ask(task, SimDuration::ZERO, request, ctx);
         }
-        match self.prepare(&task, &mut object, ctx) {
+        match self.prepare(&mut task, &mut object, ctx) {
             Ok(()) if task.is_dry_run() => self.finish(task, Ok(Answer::Object(object)), ctx),
             Ok(()) => self.store_new(task, object, ctx),
             Err(refusal) => self.refused(task, refusal, ctx),
@@ -172,7 +225,7 @@ impl ApiServer {
     /// Makes a new object ready to be stored.
     fn prepare(
         &mut self,
-        task: &Task,
+        task: &mut Task,
         object: &mut Object,
         ctx: &mut dyn Context<ServerMessage>,
     ) -> Result<(), Refusal> {
@@ -192,10 +245,8 @@ impl ApiServer {
             meta.name = names::generate(&prefix, &mut self.names);
         }
         meta.uid = Uid::from_random(self.uids.bits(), self.uids.bits());
-        if let Object::Service(service) = object {
-            let taken: Set<String> = facts_of_addresses(&self.caches);
-            addresses::allocate(service, &taken, &mut self.addresses)?;
-        }
+        self.allocator.release(&std::mem::take(&mut task.claims));
+        task.claims = self.allocator.create(object, &self.caches[Kind::Service as usize])?;
         prepare_create(object, self.config.epoch.timestamp(ctx.now()))?;
         if !known {
             complete::validate(object)?;
@@ -255,7 +306,7 @@ impl ApiServer {
         if self.lease_request.is_none() {
             let live = Kind::Event.row().seconds_to_live.unwrap_or(0);
             let request = EtcdRequest::LeaseGrant { id: None, ttl_s: live + LEASE_REUSE.as_secs() };
-            self.lease_request = Some(self.link.request(SimDuration::ZERO, request, ctx));
+            self.lease_request = Some(self.link.request(SimDuration::ZERO, request, SimTime::MAX, ctx));
         }
         None
     }
@@ -302,11 +353,19 @@ impl ApiServer {
     }
 
     /// Decides what a request makes of an object, and stores it. `newest` says that the object was read just now.
-    fn change(&mut self, task: Task, present: Object, newest: bool, ctx: &mut dyn Context<ServerMessage>) {
+    fn change(&mut self, mut task: Task, present: Object, newest: bool, ctx: &mut dyn Context<ServerMessage>) {
         let now = self.config.epoch.timestamp(ctx.now());
         let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
         let labels = |node: &Name| self.chain.labels_of_node(node, facts);
-        let decided = change::decide(&task.operation, &present, &labels, now);
+        let (allocator, services) = (&mut self.allocator, &self.caches[Kind::Service as usize]);
+        allocator.release(&std::mem::take(&mut task.claims));
+        let mut claims = Vec::new();
+        let mut allocate = |object: &mut Object| {
+            claims = allocator.update(object, &present, services)?;
+            Ok(())
+        };
+        let decided = change::decide(&task.operation, &present, &labels, &mut allocate, now);
+        task.claims = claims;
         if !newest && matches!(decided, Err(_) | Ok(Change::Nothing)) {
             let key = present.key();
             return self.read_present(task, &key, ctx);
@@ -357,11 +416,29 @@ impl ApiServer {
         ctx: &mut dyn Context<ServerMessage>,
     ) {
         let step = std::mem::replace(&mut task.step, Step::Begin);
+        if matches!(task.reply, Reply::Abandoned) {
+            return self.note_late(task, step, result, revision);
+        }
+        let wanted = match task.operation {
+            Operation::List { at: ListRevision::NotOlderThan(wanted), .. } => wanted,
+            _ => 0,
+        };
         match (step, result) {
+            (step, Err(error))
+                if step.is_read() && error.code() == Code::Unavailable && task.attempts + 1 < CLIENT_TRIES =>
+            {
+                self.ask_another(task, ctx);
+            }
             (step, Err(error)) if task.retries + 1 < ETCD_TRIES && may_retry(error, step.is_read()) => {
                 self.retry(task, ctx);
             }
-            (Step::List(page), Err(Error::Compacted)) => self.finish(task, Err(Box::new(page.expired())), ctx),
+            (Step::List(page) | Step::Collect(page), Err(Error::Compacted)) => {
+                self.finish(task, Err(Box::new(page.expired())), ctx)
+            }
+            (Step::List(page), Err(Error::FutureRevision)) => {
+                let status = Status::too_large_revision(page.revision(), revision, 0);
+                self.finish(task, Err(Box::new(status)), ctx);
+            }
             (_, Err(error)) => self.finish(task, Err(failure(error)), ctx),
             (Step::LookUp(key), Ok(EtcdReply::Range(result))) => {
                 task.looked_up.push((key, storage::found_object(&result)));
@@ -369,16 +446,20 @@ impl ApiServer {
             }
             (Step::Get, Ok(EtcdReply::Range(result))) => self.found(task, &result, ctx),
             (Step::Read, Ok(EtcdReply::Range(result))) => self.read(task, storage::found_object(&result), ctx),
+            (Step::List(_), Ok(EtcdReply::Range(_))) if wanted > revision => {
+                let status = Status::too_large_revision(wanted, revision, 0);
+                self.finish(task, Err(Box::new(status)), ctx);
+            }
             (Step::List(mut page), Ok(EtcdReply::Range(result))) => match page.take(&result, revision) {
                 Next::Done(answer) => self.finish(task, Ok(answer), ctx),
                 Next::More(range) => {
                     self.ask(Task { step: Step::List(page), ..task }, SimDuration::ZERO, range.into(), ctx);
                 }
             },
-            (Step::Collect, Ok(EtcdReply::Range(result))) => self.delete_all(task, &result, ctx),
+            (Step::Collect(page), Ok(EtcdReply::Range(result))) => self.listed(task, page, &result, revision, ctx),
             (Step::Create(object), Ok(EtcdReply::Txn(result))) => {
                 if result.succeeded {
-                    self.committed(&task, None, Some(object.clone()), revision);
+                    self.committed(&mut task, None, Some(object.clone()), revision);
                     self.finish(task, Ok(Answer::Object(object)), ctx);
                 } else {
                     self.name_taken(task, &object, ctx);
@@ -389,12 +470,12 @@ impl ApiServer {
                     let present = storage::otherwise_found(&result).and_then(|kv| kv.value.as_ref()?.object().cloned());
                     return self.read(task, present, ctx);
                 }
-                self.committed(&task, Some(old), Some(new.clone()), revision);
+                self.committed(&mut task, Some(old), Some(new.clone()), revision);
                 self.go_on(task, new, then, ctx);
             }
             (Step::Remove { old }, Ok(EtcdReply::Txn(result))) => {
                 if result.succeeded {
-                    self.committed(&task, Some(old.clone()), None, revision);
+                    self.committed(&mut task, Some(old.clone()), None, revision);
                     self.finish(task, Ok(Answer::Object(old)), ctx);
                 } else {
                     let present = storage::otherwise_found(&result).and_then(|kv| kv.value.as_ref()?.object().cloned());
@@ -410,6 +491,19 @@ impl ApiServer {
                 self.finish(task, Err(Box::new(Status::new(Reason::InternalError, message))), ctx);
             }
         }
+    }
+
+    /// Etcd has answered to a request whose time is over: what it did is done.
+    fn note_late(&mut self, mut task: Task, step: Step, result: Result<EtcdReply<Stored>, Error>, revision: u64) {
+        if matches!(&result, Ok(EtcdReply::Txn(result)) if result.succeeded) {
+            match step {
+                Step::Create(object) => self.committed(&mut task, None, Some(object), revision),
+                Step::Replace { old, new, .. } => self.committed(&mut task, Some(old), Some(new), revision),
+                Step::Remove { old } => self.committed(&mut task, Some(old), None, revision),
+                _ => {}
+            }
+        }
+        self.allocator.release(&task.claims);
     }
 
     /// A new version is stored; what follows.
@@ -429,10 +523,23 @@ impl ApiServer {
         }
     }
 
+    /// Asks the next member, as the etcd client does by itself (etcd, client/v3: `roundRobinQuorumBackoff`).
+    fn ask_another(&mut self, mut task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        task.attempts += 1;
+        if usize::from(task.attempts) % self.link.quorum() == 0 {
+            let tenth = CLIENT_WAIT.as_nanos() / 10;
+            let wait = CLIENT_WAIT.as_nanos() - tenth + self.jitter.below(2 * tenth + 1);
+            self.delay(task, SimDuration::from_nanos(wait), ctx);
+        } else {
+            self.advance(task, ctx);
+        }
+    }
+
     /// Waits and asks etcd again, ever longer (etcd3retry: 0.3 s doubling, six tries).
     fn retry(&mut self, mut task: Task, ctx: &mut dyn Context<ServerMessage>) {
         let wait = RETRY * (1 << task.retries);
         task.retries += 1;
+        task.attempts = 0;
         task.step = Step::Begin;
         self.delay(task, wait, ctx);
     }
@@ -474,70 +581,11 @@ impl ApiServer {
         self.finish(task, Err(Box::new(status)), ctx);
     }
 
-    fn committed(&mut self, task: &Task, old: Option<Object>, new: Option<Object>, revision: u64) {
+    fn committed(&mut self, task: &mut Task, old: Option<Object>, new: Option<Object>, revision: u64) {
         let Some(key) = new.as_ref().or(old.as_ref()).map(Object::key) else { return };
+        self.allocator.stored(&std::mem::take(&mut task.claims), revision);
         let (agent, verb) = (task.agent.clone(), task.verb());
         self.writes.push(CommittedWrite { revision, key, old, new, agent, verb });
-    }
-
-    /// Reads what belongs to a collection that is to be deleted.
-    fn collect(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
-        let Operation::DeleteCollection { scope, .. } = &task.operation else { return };
-        match Page::begin(scope, 0, None, ListRevision::Latest) {
-            Ok(page) => {
-                let (range, delay) = (page.range(), self.config.costs.of_request(0));
-                self.ask(Task { step: Step::Collect, ..task }, delay, range.into(), ctx);
-            }
-            Err(status) => self.finish(task, Err(status), ctx),
-        }
-    }
-
-    fn delete_all(&mut self, task: Task, result: &RangeResult<Stored>, ctx: &mut dyn Context<ServerMessage>) {
-        let Operation::DeleteCollection { scope, options } = &task.operation else { return };
-        let selection = match Selection::of(scope) {
-            Ok(selection) => selection,
-            Err(status) => return self.finish(task, Err(status), ctx),
-        };
-        let objects = result.kvs.iter().filter_map(|kv| kv.value.as_ref()?.object());
-        let keys: Vec<ObjectKey> = objects.filter(|object| selection.matches(object)).map(Object::key).collect();
-        if keys.is_empty() {
-            return self.finish(task, Ok(Answer::Done), ctx);
-        }
-        self.next_collection += 1;
-        let number = self.next_collection;
-        let collection = Collection { reply: task.reply, remaining: keys.len(), failure: None };
-        self.collections.insert(number, collection);
-        for key in keys {
-            let options = DeleteOptions { uid: None, resource_version: None, ..options.clone() };
-            let operation = Operation::Delete { key, options };
-            let part = Task::new(Reply::Collection(number), task.agent.clone(), operation, task.cause);
-            self.advance(part, ctx);
-        }
-    }
-
-    /// One object of a collection is done.
-    pub(super) fn collected(
-        &mut self,
-        number: u64,
-        result: Result<Answer, Box<Status>>,
-        ctx: &mut dyn Context<ServerMessage>,
-    ) {
-        let Some(collection) = self.collections.get_mut(&number) else { return };
-        collection.remaining -= 1;
-        if let Err(status) = result
-            && status.reason != Reason::NotFound
-        {
-            collection.failure.get_or_insert(status);
-        }
-        if collection.remaining > 0 {
-            return;
-        }
-        if let Some(Collection { reply, failure, .. }) = self.collections.remove(&number) {
-            let scope = super::protocol::Scope::all(Kind::Namespace);
-            let operation = Operation::DeleteCollection { scope, options: DeleteOptions::default() };
-            let whole = Task::new(reply, Name::EMPTY, operation, ctx.cause());
-            self.finish(whole, failure.map_or(Ok(Answer::Done), Err), ctx);
-        }
     }
 }
 
@@ -556,16 +604,6 @@ fn is_subresource(operation: &Operation) -> bool {
         Operation::Bind { .. } | Operation::Evict { .. } | Operation::SetScale { .. } => true,
         _ => false,
     }
-}
-
-/// The addresses that Services have.
-fn facts_of_addresses(caches: &[super::cache::WatchCache]) -> Set<String> {
-    let services = caches[Kind::Service as usize].unordered();
-    let address = |object: &Object| match object {
-        Object::Service(service) => service.spec.cluster_ip.clone(),
-        _ => None,
-    };
-    services.filter_map(address).collect()
 }
 
 fn missing(task: &Task) -> Box<Status> {

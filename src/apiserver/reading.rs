@@ -28,6 +28,8 @@ pub struct Page {
     /// The revision of the first read; zero before.
     revision: u64,
     after: Option<Key>,
+    /// Where the request itself goes on, if it goes on.
+    begun_after: Option<Key>,
     found: Vec<Object>,
 }
 
@@ -53,14 +55,21 @@ impl Page {
             batch: limit,
             revision: if let ListRevision::Exact(revision) = at { revision } else { 0 },
             after: None,
+            begun_after: None,
             found: Vec::new(),
         };
         if let Some(token) = token {
             let (revision, start) = decode(token)?;
             page.revision = revision;
             page.after = Some(Key::new(&format!("{}{start}", page.prefix)));
+            page.begun_after.clone_from(&page.after);
         }
         Ok(page)
+    }
+
+    /// The revision that is read; zero before the first read of the newest.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The next read.
@@ -100,30 +109,32 @@ impl Page {
         Next::Done(Answer::List {
             items: std::mem::take(&mut self.found),
             revision: self.revision,
-            continue_token: (remaining > 0).then(|| self.token()),
+            continue_token: (remaining > 0).then(|| self.token(self.after.as_ref(), self.revision.cast_signed())),
             remaining: counted.then_some(remaining),
         })
     }
 
     /// Where the list goes on (apiserver, storage: `EncodeContinue`).
-    fn token(&self) -> String {
-        let last = self.after.as_ref().map_or("", |key| key.as_str());
+    fn token(&self, after: Option<&Key>, revision: i64) -> String {
+        let last = after.map_or("", |key| key.as_str());
         let start = format!("{}\0", last.strip_prefix(&self.prefix).unwrap_or_default());
-        let token = json!({"v": "meta.k8s.io/v1", "rv": self.revision, "start": start});
+        let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start});
         URL_SAFE_NO_PAD.encode(token.to_string())
     }
 
-    /// What is said when the history that a continued list needs is gone.
+    /// What is said when the history that a list needs is gone. A list that goes on may do so at the newest revision, with
+    /// a token that says so by the revision -1 (etcd3 store: `handleCompactedErrorForPaging`).
     pub fn expired(&self) -> Status {
-        let message = if self.after.is_some() {
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
-             without the continue parameter, or use the continue token in this response to retrieve the remainder of \
-             the results. Continuing with the provided token results in an inconsistent list - objects that were \
-             created, modified, or deleted between the time the first chunk was returned and now may show up in the list."
-        } else {
-            "The resourceVersion for the provided list is too old."
+        let Some(after) = &self.begun_after else {
+            return Status::new(Reason::Expired, "The resourceVersion for the provided list is too old.");
         };
-        Status::new(Reason::Expired, message)
+        let message = "The provided continue parameter is too old to display a consistent list result. You can start a \
+                       new list without the continue parameter, or use the continue token in this response to retrieve \
+                       the remainder of the results. Continuing with the provided token results in an inconsistent list \
+                       - objects that were created, modified, or deleted between the time the first chunk was returned \
+                       and now may show up in the list.";
+        let token = self.token(Some(after), -1).into_boxed_str();
+        Status { continue_token: Some(token), ..Status::new(Reason::Expired, message) }
     }
 }
 

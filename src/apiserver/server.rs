@@ -20,12 +20,14 @@ use crate::etcd::mvcc::{RangeResult, TxnResult};
 use crate::etcd::watch::{WatchBody, WatchResponse};
 
 use super::admission::{Accounts, Chain};
+use super::allocation::Allocator;
 use super::authorization::{AlwaysAllow, Attributes, Authorizer};
 use super::cache::WatchCache;
+use super::collection::Collection;
 use super::costs::Costs;
 use super::heartbeats::Heartbeats;
 use super::link::Link;
-use super::protocol::{Answer, ApiMessage, Request, WatchEvent, WatchId};
+use super::protocol::{Answer, ApiMessage, Operation, Request, RequestId, WatchEvent, WatchId};
 use super::selection::Selection;
 use super::size;
 use super::status::{Reason, Status};
@@ -49,13 +51,22 @@ const RECONNECT: SimDuration = SimDuration::from_millis(800);
 /// How often the objects that every cluster has are tried again.
 const BOOTSTRAP: SimDuration = SimDuration::from_secs(1);
 
+/// When a request that is not a watch is given up, if nothing else is said (kube-apiserver, `--request-timeout`).
+const REQUEST_TIMEOUT: SimDuration = SimDuration::from_secs(60);
+/// How often etcd is asked how far its watches have come while somebody waits for that (cacher: `progressRequestPeriod`).
+const PROGRESS: SimDuration = SimDuration::from_millis(100);
+
 /// What timers mean; from [`DELAYED`] on they name tasks that wait.
-mod token {
+pub(super) mod token {
     pub const BOOKMARKS: u64 = 1;
     pub const COMPACTION: u64 = 2;
     pub const RECONNECT: u64 = 3;
     pub const BOOTSTRAP: u64 = 4;
-    pub const DELAYED: u64 = 16;
+    pub const DEADLINE: u64 = 5;
+    pub const PROGRESS: u64 = 6;
+    /// Trying the first etcd member again; those that follow are for the others.
+    pub const CONNECT: u64 = 32;
+    pub const DELAYED: u64 = 64;
 }
 
 /// What an API server receives and sends.
@@ -86,14 +97,16 @@ pub struct Config {
     pub authorizer: Rc<dyn Authorizer>,
     /// Renewals of leases that did not travel.
     pub heartbeats: Rc<Heartbeats>,
+    /// When a request that is not a watch is given up (kube-apiserver, `--request-timeout`).
+    pub request_timeout: SimDuration,
 }
 
 impl Config {
     /// The defaults.
     pub fn new(name: impl Into<String>, etcd: Vec<ProcessId>, epoch: Epoch, seed: Seed) -> Self {
         let (costs, accounts) = (Costs::default(), Accounts::default());
-        let (authorizer, heartbeats) = (Rc::new(AlwaysAllow), Rc::default());
-        Config { name: name.into(), etcd, epoch, seed, costs, accounts, authorizer, heartbeats }
+        let (authorizer, heartbeats, request_timeout) = (Rc::new(AlwaysAllow), Rc::default(), REQUEST_TIMEOUT);
+        Config { name: name.into(), etcd, epoch, seed, costs, accounts, authorizer, heartbeats, request_timeout }
     }
 }
 
@@ -132,14 +145,6 @@ pub(super) struct KnownSpec {
     pub(super) completed: Rc<PodSpec>,
 }
 
-/// A deletion of a whole collection in progress.
-#[derive(Debug)]
-pub(super) struct Collection {
-    pub(super) reply: Reply,
-    pub(super) remaining: usize,
-    pub(super) failure: Option<Box<Status>>,
-}
-
 /// The API server.
 pub struct ApiServer {
     pub(super) config: Config,
@@ -157,7 +162,9 @@ pub struct ApiServer {
     next_token: Token,
     pub(super) names: Stream,
     pub(super) uids: Stream,
-    pub(super) addresses: Stream,
+    pub(super) allocator: Allocator,
+    /// Spreads the waits of the etcd client.
+    pub(super) jitter: Stream,
     pub(super) lease: Option<SharedLease>,
     pub(super) lease_request: Option<u64>,
     pub(super) lease_waiters: Vec<Task>,
@@ -170,6 +177,12 @@ pub struct ApiServer {
     compaction: (u64, u64),
     compaction_request: Option<u64>,
     latest_revision: u64,
+    /// The timer of deadlines is set.
+    pub(super) deadline_armed: bool,
+    /// Etcd was asked how far its watches have come, because somebody waits for it.
+    progress_armed: bool,
+    /// The next answer to that is the time for bookmarks of these kinds.
+    bookmarks_due: Set<Kind>,
     bootstrapping: Set<ObjectKey>,
 }
 
@@ -178,7 +191,7 @@ impl ApiServer {
     pub fn new(config: Config) -> Self {
         let stream = |purpose: &str| config.seed.stream(&config.name, purpose);
         ApiServer {
-            link: Link::new(config.etcd.clone()),
+            link: Link::new(config.etcd.clone(), stream("etcd client")),
             caches: Kind::all().map(WatchCache::new).collect(),
             watchers: (0..REGISTRY.len()).map(|_| Watchers::default()).collect(),
             places: BTreeMap::new(),
@@ -189,7 +202,8 @@ impl ApiServer {
             next_token: token::DELAYED,
             names: stream("names"),
             uids: stream("uids"),
-            addresses: stream("cluster addresses"),
+            allocator: Allocator::new(stream("cluster addresses"), stream("node ports")),
+            jitter: stream("etcd client waits"),
             lease: None,
             lease_request: None,
             lease_waiters: Vec::new(),
@@ -200,6 +214,9 @@ impl ApiServer {
             compaction: (0, 0),
             compaction_request: None,
             latest_revision: 0,
+            deadline_armed: false,
+            progress_armed: false,
+            bookmarks_due: Set::default(),
             bootstrapping: Set::default(),
             config,
         }
@@ -216,12 +233,9 @@ impl ApiServer {
             Input::Message { .. } | Input::DiskDone { .. } => {}
             Input::Timer { token } => self.timer(token, ctx),
             Input::ConnectionLost { peer } if self.link.knows(peer) => {
-                let current = peer == self.link.member();
-                if current {
-                    self.link.turn();
-                }
+                let had_watches = !self.link.lost(peer, ctx).is_empty();
                 self.connection_lost(peer, ctx);
-                if current {
+                if had_watches {
                     self.reconnect(ctx);
                 } else {
                     self.fill_missing(ctx);
@@ -238,6 +252,7 @@ impl ApiServer {
 
     fn start(&mut self, ctx: &mut dyn Context<ServerMessage>) {
         self.begin_streams(ctx.now());
+        self.link.connect(ctx);
         for kind in Kind::all() {
             self.fill(kind, ctx);
         }
@@ -255,7 +270,7 @@ impl ApiServer {
         self.chain = Chain::new(*accounts, stream("token volumes"));
         self.names = stream("names");
         self.uids = stream("uids");
-        self.addresses = stream("cluster addresses");
+        self.allocator = Allocator::new(stream("cluster addresses"), stream("node ports"));
     }
 
     /// Creates what every cluster has and is not there yet.
@@ -292,7 +307,7 @@ impl ApiServer {
         let range = crate::etcd::mvcc::Range::of(crate::etcd::key::KeyRange::Prefix(crate::etcd::key::Key::new(
             &storage::prefix(kind),
         )));
-        let id = self.link.request(SimDuration::ZERO, range.into(), ctx);
+        let id = self.link.request(SimDuration::ZERO, range.into(), SimTime::MAX, ctx);
         self.fills.insert(id, kind);
     }
 
@@ -303,7 +318,12 @@ impl ApiServer {
                 let attributes = Attributes::of(&operation);
                 let allowed = self.config.authorizer.allows(&user, &attributes);
                 let refusal = (!allowed).then(|| Box::new(attributes.forbidden(&user)));
-                let task = Task::new(Reply::Client(from, id), agent, operation, ctx.cause());
+                let deadline = match operation {
+                    Operation::Watch { .. } => SimTime::MAX,
+                    _ => ctx.now() + self.config.request_timeout,
+                };
+                let task = Task { deadline, ..Task::new(Reply::Client(from, id), agent, operation, ctx.cause()) };
+                self.guard(deadline, ctx);
                 match refusal {
                     Some(status) => self.finish(task, Err(status), ctx),
                     None => self.advance(task, ctx),
@@ -321,7 +341,11 @@ impl ApiServer {
     fn etcd_message(&mut self, message: EtcdMessage<Stored>, ctx: &mut dyn Context<ServerMessage>) {
         match message {
             EtcdMessage::Response(response) => self.etcd_response(response, ctx),
-            EtcdMessage::Watched(response) if response.stream == self.link.stream() => self.watched(response, ctx),
+            EtcdMessage::Watched(response) => {
+                if let Some(kind) = self.link.kind_of(response.stream) {
+                    self.watched(kind, response, ctx);
+                }
+            }
             _ => {}
         }
     }
@@ -329,6 +353,10 @@ impl ApiServer {
     fn etcd_response(&mut self, response: Response<Stored>, ctx: &mut dyn Context<ServerMessage>) {
         let Response { id, revision, result } = response;
         self.latest_revision = self.latest_revision.max(revision);
+        if self.link.is_greeting(id, ctx) {
+            return;
+        }
+        self.link.answered(id);
         if let Some(kind) = self.fills.remove(&id) {
             match result {
                 Ok(EtcdReply::Range(result)) => self.filled(kind, &result, revision, ctx),
@@ -370,10 +398,9 @@ impl ApiServer {
         ctx.set_timer(ctx.now() + RECONNECT, token::RECONNECT);
     }
 
-    fn watched(&mut self, response: WatchResponse<Stored>, ctx: &mut dyn Context<ServerMessage>) {
-        let kind = response.watch.and_then(|watch| Kind::all().nth(watch as usize));
-        match (response.body, kind) {
-            (WatchBody::Events(events), Some(kind)) => {
+    fn watched(&mut self, kind: Kind, response: WatchResponse<Stored>, ctx: &mut dyn Context<ServerMessage>) {
+        match response.body {
+            WatchBody::Events(events) => {
                 let (now, cause) = (ctx.now(), ctx.cause());
                 let cache = &mut self.caches[kind as usize];
                 for event in events.iter() {
@@ -382,18 +409,21 @@ impl ApiServer {
                     }
                 }
                 self.flush(kind, ctx);
+                self.serve_fresh(kind, ctx);
             }
-            (WatchBody::Progress, None) => {
-                self.caches.iter_mut().filter(|cache| cache.is_ready()).for_each(|c| c.advance(response.revision));
-                self.send_bookmarks(ctx);
+            WatchBody::Progress if self.caches[kind as usize].is_ready() => {
+                self.caches[kind as usize].advance(response.revision);
+                if response.watch.is_none() && self.bookmarks_due.remove(&kind) {
+                    self.send_bookmarks(kind, ctx);
+                }
+                self.serve_fresh(kind, ctx);
             }
-            (WatchBody::Progress, Some(kind)) => self.caches[kind as usize].advance(response.revision),
-            (WatchBody::Canceled { .. }, Some(kind)) => {
+            WatchBody::Canceled { .. } => {
                 self.close_watches(kind, ctx);
                 self.fill(kind, ctx);
             }
-            (WatchBody::Closed(_), _) => {
-                self.link.turn();
+            WatchBody::Closed(_) => {
+                self.link.closed(kind);
                 ctx.set_timer(ctx.now() + RECONNECT, token::RECONNECT);
             }
             _ => {}
@@ -404,7 +434,7 @@ impl ApiServer {
     fn reconnect(&mut self, ctx: &mut dyn Context<ServerMessage>) {
         for kind in Kind::all() {
             let cache = &self.caches[kind as usize];
-            if cache.is_ready() {
+            if cache.is_ready() && !self.link.watches(kind) {
                 self.link.watch(kind, cache.revision() + 1, ctx);
             }
         }
@@ -431,7 +461,9 @@ impl ApiServer {
         self.compaction_request = self.compaction_request.filter(|id| !is_lost(*id));
         let no_lease = self.lease_request.is_some_and(is_lost);
         for mut task in lost {
-            if task.step.is_read() {
+            if matches!(task.reply, Reply::Abandoned) {
+                self.allocator.release(&task.claims);
+            } else if task.step.is_read() {
                 task.step = Step::Begin;
                 self.advance(task, ctx);
             } else {
@@ -460,23 +492,51 @@ impl ApiServer {
     fn timer(&mut self, token: Token, ctx: &mut dyn Context<ServerMessage>) {
         match token {
             token::BOOKMARKS => {
-                self.link.ask_progress(ctx);
+                for kind in Kind::all() {
+                    self.bookmarks_due.insert(kind);
+                    self.link.ask_progress(kind, ctx);
+                }
                 ctx.set_timer(ctx.now() + BOOKMARKS, token::BOOKMARKS);
             }
             token::COMPACTION => {
                 let (version, revision) = self.compaction;
                 let request = storage::agree_on_compaction(version, revision);
-                self.compaction_request = Some(self.link.request(SimDuration::ZERO, request, ctx));
+                self.compaction_request = Some(self.link.request(SimDuration::ZERO, request, SimTime::MAX, ctx));
                 ctx.set_timer(ctx.now() + COMPACTION, token::COMPACTION);
             }
             token::RECONNECT => self.reconnect(ctx),
             token::BOOTSTRAP => self.bootstrap(ctx),
+            token::DEADLINE => self.expire(ctx),
+            token::PROGRESS => {
+                self.progress_armed = false;
+                self.ask_how_far(ctx);
+            }
+            connecting if (token::CONNECT..token::DELAYED).contains(&connecting) => {
+                self.link.try_member((connecting - token::CONNECT) as usize, ctx);
+            }
             waiting => {
                 if let Some(task) = self.delayed.remove(&waiting) {
                     ctx.set_cause(task.cause);
                     self.advance(task, ctx);
                 }
             }
+        }
+    }
+
+    /// Asks etcd how far its watches have come while there is somebody who waits for a watch cache.
+    pub(super) fn ask_how_far(&mut self, ctx: &mut dyn Context<ServerMessage>) {
+        if self.progress_armed {
+            return;
+        }
+        let waits = |kind: &Kind| {
+            self.delayed.values().any(|task| matches!(task.step, Step::Fresh(_)) && task.operation.kind() == *kind)
+        };
+        for kind in Kind::all().filter(waits) {
+            self.progress_armed = true;
+            self.link.ask_progress(kind, ctx);
+        }
+        if self.progress_armed {
+            ctx.set_timer(ctx.now() + PROGRESS, token::PROGRESS);
         }
     }
 
@@ -490,7 +550,7 @@ impl ApiServer {
         };
         self.compaction = (version, self.latest_revision);
         if result.succeeded && revision > 0 {
-            self.link.request(SimDuration::ZERO, EtcdRequest::Compact(revision), ctx);
+            self.link.request(SimDuration::ZERO, EtcdRequest::Compact(revision), SimTime::MAX, ctx);
         }
     }
 
@@ -509,7 +569,7 @@ impl ApiServer {
         request: EtcdRequest<Stored>,
         ctx: &mut dyn Context<ServerMessage>,
     ) {
-        let id = self.link.request(delay, request, ctx);
+        let id = self.link.request(delay, request, task.deadline, ctx);
         self.tasks.insert(id, task);
     }
 
@@ -576,13 +636,11 @@ impl ApiServer {
         ctx.set_cause(cause);
     }
 
-    fn send_bookmarks(&mut self, ctx: &mut dyn Context<ServerMessage>) {
-        for (cache, watchers) in self.caches.iter().zip(&self.watchers).filter(|(cache, _)| cache.is_ready()) {
-            for (_, watcher) in watchers.iter().filter(|(_, watcher)| watcher.bookmarks) {
-                let events = vec![WatchEvent::Bookmark { revision: cache.revision() }];
-                let message = ApiMessage::Watch { watch: watcher.id, events };
-                ctx.send(watcher.client, WATCHES, ServerMessage::Api(message));
-            }
+    fn send_bookmarks(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
+        let revision = self.caches[kind as usize].revision();
+        for (_, watcher) in self.watchers[kind as usize].iter().filter(|(_, watcher)| watcher.bookmarks) {
+            let message = ApiMessage::Watch { watch: watcher.id, events: vec![WatchEvent::Bookmark { revision }] };
+            ctx.send(watcher.client, WATCHES, ServerMessage::Api(message));
         }
     }
 
@@ -605,18 +663,28 @@ impl ApiServer {
         if let Ok(answer) = &mut result {
             self.config.heartbeats.show(answer);
         }
+        self.allocator.release(&task.claims);
         match task.reply {
-            Reply::Nobody => {}
-            Reply::Collection(number) => self.collected(number, result, ctx),
-            Reply::Client(client, id) => {
-                let (bytes, lane) = match &result {
-                    Ok(Answer::Object(object)) => (size::of(object), ANSWERS),
-                    Ok(Answer::List { items, .. }) => (items.iter().map(size::of).sum(), LISTS),
-                    _ => (0, ANSWERS),
-                };
-                let cost = self.config.costs.of_answer(bytes);
-                ctx.send_after(cost, client, lane, ServerMessage::Api(ApiMessage::Response { id, result }));
-            }
+            Reply::Nobody | Reply::Abandoned => {}
+            Reply::Collection(number) => self.collected(&task, number, result, ctx),
+            Reply::Client(client, id) => self.respond(client, id, result, ctx),
         }
+    }
+
+    /// Sends an answer.
+    pub(super) fn respond(
+        &self,
+        client: ProcessId,
+        id: RequestId,
+        result: Result<Answer, Box<Status>>,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        let (bytes, lane) = match &result {
+            Ok(Answer::Object(object)) => (size::of(object), ANSWERS),
+            Ok(Answer::List { items, .. }) => (items.iter().map(size::of).sum(), LISTS),
+            _ => (0, ANSWERS),
+        };
+        let cost = self.config.costs.of_answer(bytes);
+        ctx.send_after(cost, client, lane, ServerMessage::Api(ApiMessage::Response { id, result }));
     }
 }

@@ -61,6 +61,8 @@ pub struct Status {
     pub message: String,
     /// What it is about, as far as known.
     pub details: Option<Box<Details>>,
+    /// Where a list may go on all the same (`metadata.continue`).
+    pub continue_token: Option<Box<str>>,
 }
 
 /// What a failure is about.
@@ -81,7 +83,7 @@ pub struct Details {
 impl Status {
     /// A failure without details.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Status { reason, message: message.into(), details: None }
+        Status { reason, message: message.into(), details: None, continue_token: None }
     }
 
     /// A failure about one object.
@@ -93,7 +95,7 @@ impl Status {
             kind: row.plural.to_owned(),
             ..Details::default()
         };
-        Status { reason, message: message.into(), details: Some(Box::new(details)) }
+        Status { details: Some(Box::new(details)), ..Status::new(reason, message) }
     }
 
     /// `pods "x" not found`.
@@ -133,13 +135,33 @@ impl Status {
             retry_after_seconds: 0,
         };
         let message = errors.is_invalid_message(&qualified, name);
-        Status { reason: Reason::Invalid, message, details: Some(Box::new(details)) }
+        Status { details: Some(Box::new(details)), ..Status::new(Reason::Invalid, message) }
     }
 
     /// `Timeout: ...`, with the advice to try again after some seconds.
     pub fn timeout(message: &str, retry_after_seconds: u32) -> Self {
         let details = Details { retry_after_seconds, ..Details::default() };
         Status { details: Some(Box::new(details)), ..Status::new(Reason::Timeout, format!("Timeout: {message}")) }
+    }
+
+    /// What is said to those who want to see a revision that is not there yet (apiserver, storage/errors.go:
+    /// `NewTooLargeResourceVersionError`).
+    pub fn too_large_revision(wanted: u64, current: u64, retry_after_seconds: u32) -> Self {
+        let message = format!("Too large resource version: {wanted}, current: {current}");
+        let mut status = Status::timeout(&message, retry_after_seconds);
+        if let Some(details) = &mut status.details {
+            let (reason, message) = ("ResourceVersionTooLarge", "Too large resource version");
+            details.causes.push((reason.to_owned(), message.to_owned(), String::new()));
+        }
+        status
+    }
+
+    /// `Internal error occurred: ...`.
+    pub fn internal(error: &str) -> Self {
+        let causes = vec![(String::new(), error.to_owned(), String::new())];
+        let details = Details { causes, ..Details::default() };
+        let message = format!("Internal error occurred: {error}");
+        Status { details: Some(Box::new(details)), ..Status::new(Reason::InternalError, message) }
     }
 
     /// True for the failures after which the same request may be sent again as it is.

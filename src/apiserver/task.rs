@@ -4,7 +4,9 @@ use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::engine::process::{Cause, ProcessId};
+use crate::engine::time::SimTime;
 
+use super::allocation::Claim;
 use super::change::Then;
 use super::protocol::{Operation, RequestId};
 use super::reading::Page;
@@ -16,6 +18,8 @@ pub enum Reply {
     Client(ProcessId, RequestId),
     /// A deletion of a whole collection.
     Collection(u64),
+    /// Nobody any more: the time of the request is over, and nothing follows from what it has begun.
+    Abandoned,
     /// Nobody: the server itself wanted it.
     Nobody,
 }
@@ -39,6 +43,12 @@ pub struct Task {
     pub taken_names: u8,
     /// How often etcd could not answer and was asked again.
     pub retries: u8,
+    /// How often the etcd client has asked another member, since the server asked last.
+    pub attempts: u8,
+    /// When the server gives up on it.
+    pub deadline: SimTime,
+    /// What was allocated for the object and is not stored yet.
+    pub claims: Vec<Claim>,
 }
 
 /// What a task waits for.
@@ -72,13 +82,15 @@ pub enum Step {
     Get,
     /// For a page of a list.
     List(Page),
-    /// For the members of a collection that is to be deleted.
-    Collect,
+    /// For its watch cache to show this revision.
+    Fresh(u64),
+    /// For members of a collection that is to be deleted.
+    Collect(Page),
 }
 
 impl Step {
     /// True if nothing is changed by asking etcd again.
     pub fn is_read(&self) -> bool {
-        matches!(self, Step::LookUp(_) | Step::Read | Step::Get | Step::List(_) | Step::Collect)
+        matches!(self, Step::LookUp(_) | Step::Read | Step::Get | Step::List(_) | Step::Collect(_))
     }
 }

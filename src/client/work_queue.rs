@@ -2,6 +2,10 @@
 //! after a delay or, after failures, with a back-off.
 //!
 //! It has no timer of its own: it says when it wants to be asked again.
+//!
+//! Each key carries the event because of which it was added. A key that is added again before anybody has taken it keeps the first
+//! one: that is what made the work happen when it does, and work looks at the newest state, whatever it was that changed it. So a
+//! chain of causes that passes through a queue names the first of several triggers, and never one that came later.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;

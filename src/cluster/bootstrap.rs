@@ -7,7 +7,7 @@ use crate::apiserver::{self, ApiServer};
 use crate::client::harness::{self, ControllerManager};
 use crate::controllers;
 use crate::engine::disk::DiskProfile;
-use crate::engine::network::Network;
+use crate::engine::network::{Network, Patience};
 use crate::engine::process::{Cause, ProcessId};
 use crate::engine::queue::EventQueue;
 use crate::engine::random::Seed;
@@ -32,6 +32,12 @@ const SERVERS_BEGIN: SimTime = SimTime::from_nanos(1_500_000_000);
 const COMPONENTS_BEGIN: SimTime = SimTime::from_nanos(2_000_000_000);
 /// Between the beginnings of two kubelets, as machines do not come up at one instant.
 const KUBELET_STAGGER: SimDuration = SimDuration::from_millis(3);
+
+/// The etcd client of an API server sends pings after 30 s of silence and waits 10 s for an answer, and gives up what the other
+/// end's machine does not acknowledge for 10 s (kube-apiserver, storagebackend/factory/etcd3.go; grpc, internal/transport:
+/// `SetTCPUserTimeout`).
+const ETCD_CLIENT: Patience =
+    Patience { silence: SimDuration::from_secs(40), unacknowledged: SimDuration::from_secs(10) };
 
 /// Machines and processes under construction.
 struct Site {
@@ -72,6 +78,9 @@ pub(super) fn build(options: ClusterOptions, seed: Seed, trace: bool) -> (World,
         site.process(&machine, &name, Role::ApiServer(place))
     });
     let servers: Vec<ProcessId> = servers.collect();
+    for (server, member) in servers.iter().flat_map(|server| members.iter().map(move |member| (*server, *member))) {
+        site.fabric.network.set_patience(server, member, ETCD_CLIENT);
+    }
     site.process("control-plane-0", "kube-controller-manager", Role::ControllerManager);
     site.process("control-plane-0", "kube-scheduler", Role::Scheduler);
     site.process("operator", "kubectl", Role::Operator);
@@ -148,14 +157,10 @@ impl World {
     /// An API server without any state.
     pub(super) fn new_server(&self, place: u32) -> ApiServer {
         let members = (0..self.options.etcd_members).filter_map(|member| self.topology.process(Role::Etcd(member)));
-        // Each server prefers another member, so that not all read from the same one.
-        let mut members: Vec<ProcessId> = members.collect();
-        let count = members.len().max(1);
-        members.rotate_left(place as usize % count);
         let name = self.process_name(Role::ApiServer(place));
-        let config = apiserver::Config::new(name, members, self.options.epoch, self.seed);
+        let config = apiserver::Config::new(name, members.collect(), self.options.epoch, self.seed);
         let heartbeats = Rc::clone(&self.commons.heartbeats);
-        ApiServer::new(apiserver::Config { heartbeats, ..config })
+        ApiServer::new(apiserver::Config { heartbeats, request_timeout: self.options.request_timeout, ..config })
     }
 
     /// A controller manager without any state.

@@ -8,6 +8,7 @@ use crate::api::resources::Resources;
 use crate::controllers;
 use crate::engine::disk::DiskProfile;
 use crate::engine::network::NetworkOptions;
+use crate::engine::time::SimDuration;
 use crate::runtime::model::ImageModels;
 use crate::scheduler::configuration::Configuration;
 use crate::scheduler::registry::Registry;
@@ -23,6 +24,8 @@ pub struct ClusterOptions {
     pub etcd_disk: DiskProfile,
     /// How many API servers there are, each on a machine of its own. The controller manager and the scheduler run on the first.
     pub api_servers: u32,
+    /// When an API server gives up a request that is not a watch.
+    pub request_timeout: SimDuration,
     /// The nodes, in the order in which they are named and started.
     pub nodes: Vec<NodeOptions>,
     /// Whether renewals of node leases travel while nothing disturbs the cluster.
@@ -101,6 +104,7 @@ impl Default for ClusterOptions {
             etcd_members: 3,
             etcd_disk: DiskProfile::default(),
             api_servers: 1,
+            request_timeout: SimDuration::from_secs(60),
             nodes: Vec::new(),
             lease_renewals: LeaseRenewals::default(),
             network: NetworkOptions::default(),

@@ -1,7 +1,7 @@
 //! What clients and members say to a member, and what it answers.
 //!
 //! A client sends a [`Message::Request`] with a number of its own choice and gets one [`Message::Response`] with the same
-//! number, unless the member crashes or the network loses one of them: deadlines are the client's affair. Watches live on
+//! number, unless the member crashes or the network loses one of them: then a deadline is the client's affair. Watches live on
 //! streams: a [`Message::Watch`] opens the stream that it names if need be, and [`Message::Watched`] comes back until the
 //! stream ends. Everything between one client and one member should travel on one lane, as on one gRPC connection.
 
@@ -14,7 +14,8 @@ use super::raft;
 use super::raft::MemberId;
 use super::value::Value;
 use super::watch::{WatchBody, WatchId, WatchRequest, WatchResponse};
-use crate::engine::process::{Lane, ProcessId};
+use crate::engine::process::{Cause, Lane, ProcessId};
+use crate::engine::time::SimDuration;
 
 /// The lane of requests, answers and watches of one client.
 pub const CLIENT_LANE: Lane = 0;
@@ -34,6 +35,8 @@ pub enum Message<V> {
         id: u64,
         /// What it asks for.
         request: Request<V>,
+        /// How long the client waits at most, if it says so (gRPC's `grpc-timeout`): the member does not wait longer.
+        timeout: Option<SimDuration>,
     },
     /// The answer to a request.
     Response(Response<V>),
@@ -204,6 +207,9 @@ pub struct Proposal<V> {
     pub number: u64,
     /// What is to be done.
     pub command: Command<V>,
+    /// The event in which that member received the request: what comes of the entry is ascribed to it wherever the entries of
+    /// several requests have travelled together.
+    pub cause: Cause,
     size_bytes: u64,
 }
 
@@ -219,9 +225,9 @@ impl<V> Clone for Logged<V> {
 
 impl<V: Value> Logged<V> {
     /// A command for the log.
-    pub(super) fn new(origin: MemberId, number: u64, command: Command<V>) -> Logged<V> {
+    pub(super) fn new(origin: MemberId, number: u64, command: Command<V>, cause: Cause) -> Logged<V> {
         let size_bytes = 16 + command.size_bytes();
-        Logged(Rc::new(Proposal { origin, number, command, size_bytes }))
+        Logged(Rc::new(Proposal { origin, number, command, cause, size_bytes }))
     }
 }
 

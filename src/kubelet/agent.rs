@@ -18,7 +18,7 @@ use crate::client::recorder::Recorder;
 use crate::client::tokens;
 use crate::client::transport::{Client, ClientsetConfig};
 use crate::engine::process::{Context, Input, Token};
-use crate::engine::time::SimTime;
+use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{Action, Event, PodNumber, State};
 
 use super::admission;
@@ -35,6 +35,9 @@ pub trait NodeContext: Context<ApiMessage> {
     /// Asks the node's container runtime for something. Events that follow come as [`KubeletInput::Runtime`].
     fn act(&mut self, action: Action);
 }
+
+/// How often a kubelet looks for pods of which something is left that should not be (kubelet, `housekeepingPeriod`).
+const HOUSEKEEPING: SimDuration = SimDuration::from_secs(2);
 
 /// What happens to a kubelet.
 #[derive(Debug)]
@@ -69,6 +72,7 @@ pub struct Kubelet {
     remains: Remains,
     next_number: u32,
     synced: bool,
+    begun: SimTime,
 }
 
 impl Kubelet {
@@ -105,6 +109,7 @@ impl Kubelet {
             remains: Remains::default(),
             next_number: 0,
             synced: false,
+            begun: now,
         }
     }
 
@@ -178,7 +183,10 @@ impl Kubelet {
         }
         if !self.synced && self.informers.have_synced(&self.cache) {
             self.synced = true;
-            self.remains.end_strays(ctx);
+            if self.remains.has_strays() {
+                let next = (ctx.now() + SimDuration::from_nanos(1)).next_tick(self.begun, HOUSEKEEPING);
+                ctx.set_timer(next, Timer::Housekeeping.token());
+            }
         }
     }
 
@@ -276,6 +284,10 @@ impl Kubelet {
                         }
                     });
                 }
+            }
+            Timer::Housekeeping => {
+                let seconds = self.shared.settings.timings.minimum_grace_seconds.max(0).unsigned_abs();
+                self.remains.end_strays(SimDuration::from_secs(seconds), ctx);
             }
             Timer::Register => self.node.register(&mut self.shared, ctx),
             Timer::NodeStatus => self.node.look(&mut self.shared, ctx),
@@ -375,6 +387,7 @@ impl Kubelet {
             | Event::StartFailed { container, .. }
             | Event::Exited { container, .. } => container.pod,
         };
+        self.remains.hear(&event, ctx);
         self.with(number, ctx, |worker, shared, ctx| worker.runtime_event(event, shared, ctx));
         self.node.images_changed(&self.shared, ctx);
     }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::api::meta::Uid;
-use crate::engine::time::SimTime;
-use crate::runtime::interface::{Action, ContainerRecord, PodNumber, SandboxRecord, State};
+use crate::engine::time::{SimDuration, SimTime};
+use crate::runtime::interface::{
+    Action, ContainerId, ContainerRecord, Event, PodNumber, SandboxId, SandboxRecord, State,
+};
 
 use super::agent::NodeContext;
 use super::relist::container_id;
@@ -14,6 +16,14 @@ use super::worker::{Instance, Sandbox, Worker};
 #[derive(Debug, Default)]
 pub struct Remains {
     pods: BTreeMap<Uid, Remain>,
+    strays: Vec<Stray>,
+}
+
+/// What is left of a pod that nobody knows, while it ends.
+#[derive(Debug)]
+struct Stray {
+    running: Vec<ContainerId>,
+    sandboxes: Vec<SandboxId>,
 }
 
 #[derive(Debug)]
@@ -38,7 +48,7 @@ impl Remains {
                 remain.containers.push(container.clone());
             }
         }
-        Remains { pods }
+        Remains { pods, strays: Vec::new() }
     }
 
     /// The number of a pod that was here before.
@@ -81,12 +91,60 @@ impl Remains {
         }
     }
 
-    /// Ends what is left of pods that the API does not have.
-    pub fn end_strays(&mut self, ctx: &mut dyn NodeContext) {
+    /// True if something is left of pods that the API does not have.
+    pub fn has_strays(&self) -> bool {
+        !self.pods.is_empty()
+    }
+
+    /// Begins to end what is left of pods that the API does not have: their containers with a grace, then their sandboxes
+    /// (kubelet, `HandlePodCleanups`: orphaned pods not seen before). Their preStop hooks are not run: what is known of these
+    /// pods is what the runtime lists.
+    pub fn end_strays(&mut self, grace: SimDuration, ctx: &mut dyn NodeContext) {
         for remain in std::mem::take(&mut self.pods).into_values() {
-            for sandbox in remain.sandboxes {
-                ctx.act(Action::RemoveSandbox { sandbox: sandbox.sandbox });
+            let runs = |record: &&ContainerRecord| record.started.is_some() && record.exit.is_none();
+            let running: Vec<ContainerId> =
+                remain.containers.iter().filter(runs).map(|record| record.container).collect();
+            for container in &running {
+                ctx.act(Action::StopContainer { container: *container, grace });
             }
+            let sandboxes: Vec<SandboxId> = remain.sandboxes.iter().map(|record| record.sandbox).collect();
+            let stray = Stray { running, sandboxes };
+            if stray.running.is_empty() {
+                stray.stop_sandboxes(ctx);
+            }
+            self.strays.push(stray);
+        }
+    }
+
+    /// Goes on with the end of a stray of which the runtime tells something.
+    pub fn hear(&mut self, event: &Event, ctx: &mut dyn NodeContext) {
+        match event {
+            Event::Exited { container, .. } => {
+                let Some(stray) = self.strays.iter_mut().find(|stray| stray.running.contains(container)) else {
+                    return;
+                };
+                stray.running.retain(|running| running != container);
+                if stray.running.is_empty() {
+                    stray.stop_sandboxes(ctx);
+                }
+            }
+            Event::SandboxStopped { sandbox } => {
+                let Some(stray) = self.strays.iter_mut().find(|stray| stray.sandboxes.contains(sandbox)) else {
+                    return;
+                };
+                stray.sandboxes.retain(|stopped| stopped != sandbox);
+                ctx.act(Action::RemoveSandbox { sandbox: *sandbox });
+                self.strays.retain(|stray| !stray.sandboxes.is_empty());
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Stray {
+    fn stop_sandboxes(&self, ctx: &mut dyn NodeContext) {
+        for sandbox in &self.sandboxes {
+            ctx.act(Action::StopSandbox { sandbox: *sandbox });
         }
     }
 }

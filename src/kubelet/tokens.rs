@@ -26,6 +26,8 @@ pub enum Timer {
     Grace(PodNumber, u16),
     /// A probe is due.
     Probe(PodNumber, u16, ProbeKind),
+    /// What the runtime has of pods that are not known is ended.
+    Housekeeping,
 }
 
 impl Timer {
@@ -43,6 +45,7 @@ impl Timer {
             Timer::Job(pod) => of(8, 0, pod.0),
             Timer::Grace(pod, index) => of(9, u64::from(index), pod.0),
             Timer::Probe(pod, index, kind) => of(10 + kind as u64, u64::from(index), pod.0),
+            Timer::Housekeeping => of(13, 0, 0),
         }
     }
 
@@ -62,6 +65,7 @@ impl Timer {
             10 => Timer::Probe(pod, index, ProbeKind::Readiness),
             11 => Timer::Probe(pod, index, ProbeKind::Liveness),
             12 => Timer::Probe(pod, index, ProbeKind::Startup),
+            13 => Timer::Housekeeping,
             _ => return None,
         })
     }
@@ -77,6 +81,7 @@ mod tests {
         for timer in [
             Timer::Relist,
             Timer::Lease,
+            Timer::Housekeeping,
             Timer::Job(pod),
             Timer::Grace(pod, 7),
             Timer::Probe(pod, u16::MAX, ProbeKind::Startup),

@@ -101,9 +101,10 @@ fn names(elements: &[Value]) -> Vec<String> {
     (0..elements.len()).map(|position| position.to_string()).collect()
 }
 
-/// What changed from one version to the next: path to `[old, new]`, in the order of the paths.
+/// What changed from one version to the next: path to `[old, new]`, in the order of the paths; those that are new come last.
 pub fn difference(old: &Value, new: &Value) -> Map<String, Value> {
-    let (before, after) = (flatten(old), flatten(new));
+    let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+    compare(old, new, &mut String::new(), &mut before, &mut after);
     let mut changes = Map::new();
     for (path, value) in &before {
         match after.get(path) {
@@ -121,8 +122,61 @@ pub fn difference(old: &Value, new: &Value) -> Map<String, Value> {
     changes
 }
 
+/// Collects the leaves of what differs. What two mappings have in common is passed over; lists that differ are taken whole, since
+/// what an element is called depends on the others.
+fn compare<'a>(
+    old: &'a Value,
+    new: &'a Value,
+    path: &mut String,
+    before: &mut BTreeMap<String, &'a Value>,
+    after: &mut BTreeMap<String, &'a Value>,
+) {
+    let (left, right) = match (old, new) {
+        (Value::Object(left), Value::Object(right)) if !left.is_empty() && !right.is_empty() => (left, right),
+        _ => {
+            walk_from(old, path, before);
+            walk_from(new, path, after);
+            return;
+        }
+    };
+    let length = path.len();
+    let in_metadata = path == "metadata";
+    let counts = |key: &str| !in_metadata || (key != "resourceVersion" && key != "managedFields");
+    for (key, field) in left.iter().filter(|(key, _)| counts(key)) {
+        match right.get(key) {
+            Some(other) if other == field => continue,
+            other => {
+                push_key(path, key);
+                match other {
+                    Some(other) => compare(field, other, path, before, after),
+                    None => walk_from(field, path, before),
+                }
+                path.truncate(length);
+            }
+        }
+    }
+    for (key, field) in right.iter().filter(|(key, _)| counts(key) && !left.contains_key(*key)) {
+        push_key(path, key);
+        walk_from(field, path, after);
+        path.truncate(length);
+    }
+}
+
+/// Collects the leaves of what only one version has.
+fn walk_from<'a>(field: &'a Value, path: &mut String, leaves: &mut BTreeMap<String, &'a Value>) {
+    if path == "metadata" {
+        path.clear();
+        walk_metadata(field, path, leaves);
+        path.push_str("metadata");
+    } else {
+        walk(field, path, leaves);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -170,5 +224,44 @@ mod tests {
         let expected = json!({"status": [{}, null], "status.ready": [null, 1], "spec.paused": [true, null]});
         assert_eq!(Value::Object(difference(&old, &new)), expected);
         assert!(difference(&new, &new).is_empty());
+    }
+
+    /// What [`difference`] promises, said without regard to its cost.
+    fn difference_of_all_leaves(old: &Value, new: &Value) -> Map<String, Value> {
+        let (before, after) = (flatten(old), flatten(new));
+        let mut changes = Map::new();
+        for (path, value) in before.iter().filter(|(path, value)| after.get(*path) != Some(*value)) {
+            changes.insert(path.clone(), json!([value, after.get(path)]));
+        }
+        for (path, value) in after.iter().filter(|(path, _)| !before.contains_key(*path)) {
+            changes.insert(path.clone(), json!([null, value]));
+        }
+        changes
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (0..3i64).prop_map(Value::from),
+            "[ab]{0,1}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            let key = prop_oneof![Just("metadata"), Just("name"), Just("type"), Just("a.b"), Just("resourceVersion")];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::vec((key, inner), 0..4).prop_map(|pairs| {
+                    Value::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_passed_over_would_not_have_been_told(old in values(), new in values()) {
+            let all = |change: Map<String, Value>| serde_json::to_string(&change).unwrap();
+            prop_assert_eq!(all(difference(&old, &new)), all(difference_of_all_leaves(&old, &new)));
+        }
     }
 }

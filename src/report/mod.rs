@@ -5,6 +5,7 @@
 //!
 //! - `record`: the [`record::Recorder`], which takes the news and hands them to the tables
 //! - `changes`: how one version of an object differs from the one before
+//! - `sketch`: two versions without what they share
 //! - `writes`, `events`, `decisions`: `writes.jsonl`, `events.csv` and `scheduling.jsonl`, written while the run goes on
 //! - `pods`, `nodes`, `rollouts`, `etcd`: what is kept of the run, and `pods.csv` and `nodes.csv`
 //! - `pending`: which pods do not run, and why
@@ -28,6 +29,7 @@ pub mod pods;
 pub mod record;
 pub mod rollouts;
 pub mod screen;
+pub mod sketch;
 pub mod summary;
 pub mod table;
 pub mod tracks;

@@ -34,6 +34,7 @@ use super::folder::OutputFolder;
 use super::nodes::NodeTable;
 use super::pods::PodTable;
 use super::rollouts::Rollouts;
+use super::sketch::Sketcher;
 use super::summary::Summary;
 use super::tracks::Picture;
 use super::writes;
@@ -58,6 +59,7 @@ struct Files {
     folder: OutputFolder,
     writes: BufWriter<File>,
     decisions: BufWriter<File>,
+    sketcher: Sketcher,
     events: EventRows<BufWriter<File>>,
     /// Whether every event is wanted, for Perfetto.
     whole_trace: bool,
@@ -83,6 +85,7 @@ impl Recorder {
         let mut files = Files {
             writes: folder.file("writes.jsonl")?,
             decisions: folder.file("scheduling.jsonl")?,
+            sketcher: Sketcher::default(),
             events: EventRows::new(folder.file("events.csv")?)?,
             folder,
             whole_trace,
@@ -258,7 +261,9 @@ impl Observer for Recorder {
 
 impl Files {
     fn write(&mut self, write: &news::Write) {
-        if let Some(line) = writes::line(write).filter(|_| self.begun) {
+        if self.begun
+            && let Some(line) = writes::line(write, &self.sketcher)
+        {
             self.line(&line);
         }
         if let Err(error) = self.events.write(write) {

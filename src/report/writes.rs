@@ -13,6 +13,7 @@ use crate::cluster::news::Write;
 use crate::engine::time::SimTime;
 
 use super::changes;
+use super::sketch::Sketcher;
 
 /// The first line: when the run began, and at what date.
 pub fn beginning(epoch: Epoch) -> Value {
@@ -33,7 +34,7 @@ pub fn initial(at: SimTime, object: &Object) -> Value {
 }
 
 /// The line for a write; none for one that neither left nor took anything.
-pub fn line(write: &Write) -> Option<Value> {
+pub fn line(write: &Write, sketcher: &Sketcher) -> Option<Value> {
     let (old, new) = (write.old.as_ref(), write.new.as_ref());
     let event = match (old, new) {
         (None, Some(_)) => "ADDED",
@@ -44,6 +45,7 @@ pub fn line(write: &Write) -> Option<Value> {
     let mut line = place(event, write.at, write.revision, new.or(old)?);
     match (old, new) {
         (Some(old), Some(new)) => {
+            let (old, new) = sketcher.sketch(old, new);
             line.insert("changes".to_owned(), Value::Object(changes::difference(&old.to_json(), &new.to_json())));
         }
         (None, Some(new)) => {

@@ -37,11 +37,17 @@ pub fn cluster_options(file: &ScenarioFile, complaints: &mut Vec<Complaint>) -> 
         let message = format!("there cannot be {api_servers} API servers");
         complaints.push(("cluster.apiServers".to_owned(), message, Some("expected 1 to 16".to_owned())));
     }
+    let request_timeout = cluster.request_timeout.map_or(default.request_timeout, |span| span.0);
+    if request_timeout == SimDuration::ZERO {
+        let message = "a request cannot be given up before it begins".to_owned();
+        complaints.push(("cluster.requestTimeout".to_owned(), message, Some("expected more than 0s".to_owned())));
+    }
     ClusterOptions {
         epoch: file.epoch.map_or(default.epoch, |date| date.0),
         etcd_members,
         etcd_disk,
         api_servers,
+        request_timeout,
         nodes: nodes(cluster, complaints),
         lease_renewals: default.lease_renewals,
         network: network(&cluster.network, default.network),

@@ -94,6 +94,13 @@ pub fn keep_allocated(new: &mut Object, old: &Object) {
     }
 }
 
+/// Takes away what the new version of an object can no longer have, before anybody looks whether it is valid.
+pub fn drop_unused(new: &mut Object, old: &Object) {
+    if let (Object::Service(new), Object::Service(old)) = (new, old) {
+        network::drop_unused(new, old);
+    }
+}
+
 /// Makes the new version of an object fit to be stored: keeps what a request to this part may not change, counts the
 /// generation, refuses what must not change.
 pub fn prepare_update(new: &mut Object, old: &Object, part: Part) -> Result<(), Box<Status>> {

@@ -102,6 +102,8 @@ pub struct World {
     watched: BTreeMap<WatchId, Vec<WatchEvent>>,
     closed: Vec<WatchId>,
     pub writes: Vec<CommittedWrite>,
+    /// Etcd does not get what it is sent; it lies here until then.
+    held_up: Option<Vec<(ProcessId, Message)>>,
 }
 
 impl World {
@@ -128,6 +130,7 @@ impl World {
             watched: BTreeMap::new(),
             closed: Vec::new(),
             writes: Vec::new(),
+            held_up: None,
         };
         world.deliver(ETCD, Input::Start);
         world.run_for(SimDuration::from_secs(5));
@@ -148,7 +151,26 @@ impl World {
         self.deliver(process, Input::Start);
     }
 
+    /// From now on etcd gets nothing of what servers send.
+    pub fn hold_etcd_up(&mut self) {
+        self.held_up = Some(Vec::new());
+    }
+
+    /// Etcd gets everything that it was not given.
+    pub fn let_etcd_go_on(&mut self) {
+        for (from, message) in self.held_up.take().unwrap_or_default() {
+            self.deliver(ETCD, Input::Message { from, message });
+        }
+    }
+
     fn deliver(&mut self, to: ProcessId, input: Input<Message>) {
+        let input = match (&mut self.held_up, input) {
+            (Some(held), Input::Message { from, message }) if to == ETCD => {
+                held.push((from, message));
+                return;
+            }
+            (_, input) => input,
+        };
         if to == ETCD {
             let Some(input) = narrow(input, |message| match message {
                 Message::Etcd(message) => Some(message),

@@ -3,11 +3,13 @@
 //! - `harness`: the world in which they happen
 //! - `objects`: creation, admission, updates, conflicts
 //! - `endings`: deletion, finalizers, namespaces, eviction
+//! - `limits`: what the server gives up, gives out, and deletes by the dozen
 //! - `watches`: lists and watches
 //! - `truths`: what holds whatever happens
 
 mod endings;
 mod harness;
+mod limits;
 mod objects;
 mod truths;
 mod watches;

@@ -1,6 +1,6 @@
 //! What the network remembers between two processes; created with the first message between them.
 
-use super::{LOCAL, Link, MachineId, Network, Process, REMOTE};
+use super::{LOCAL, Link, MachineId, Network, Patience, Process, REMOTE};
 use crate::engine::process::{Lane, ProcessId};
 use crate::engine::random::{Seed, Stream};
 use crate::engine::time::SimTime;
@@ -17,6 +17,8 @@ pub(super) struct Connection {
     pub established: bool,
     /// When the first message since the last break was sent; none if there was none.
     pub opened: Option<SimTime>,
+    /// How long the ends stay with it when it does not work.
+    pub patience: Patience,
 }
 
 /// One direction of a connection, and what its sender knows.
@@ -199,8 +201,14 @@ impl Network {
             Direction::new(link, self.seed.stream(&format!("{from}>{to}"), "network latency"))
         };
         let directions = [direction(ends.0, ends.1), direction(ends.1, ends.0)];
-        self.connections.push(Connection { ends: [ends.0, ends.1], directions, established: false, opened: None });
-        self.connection_of.insert(ends, index as u32);
+        let given = self.patience_of.get(&ends).copied();
+        let patience = given.unwrap_or_else(|| {
+            let timeout = self.options.keepalive_timeout;
+            Patience { silence: timeout, unacknowledged: timeout }
+        });
+        let ends = [ends.0, ends.1];
+        self.connections.push(Connection { ends, directions, established: false, opened: None, patience });
+        self.connection_of.insert((ends[0], ends[1]), index as u32);
         index
     }
 

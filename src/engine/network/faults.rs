@@ -1,7 +1,7 @@
 //! What breaks, how the processes learn of it, and what happens when it works again.
 
 use super::connection::{Held, Resumption, chance};
-use super::{Loss, MachineId, Network, Notice, Ticket};
+use super::{Loss, MachineId, Network, Notice, Patience, Ticket};
 use crate::engine::process::ProcessId;
 use crate::engine::random::Ratio;
 use crate::engine::time::{SimDuration, SimTime};
@@ -51,7 +51,7 @@ impl Network {
         let (first, second) = (first.into_iter().collect(), second.into_iter().collect());
         self.partitions.push(Partition { id, first, second, directions });
         self.update_links(now);
-        self.notices.push(Notice::CheckAt(now + self.options.keepalive_timeout));
+        self.check_silence(now);
         id
     }
 
@@ -120,7 +120,14 @@ impl Network {
                 self.crash(now, ProcessId(process as u32));
             }
         }
-        self.notices.push(Notice::CheckAt(now + self.options.keepalive_timeout));
+        self.check_silence(now);
+    }
+
+    /// Connections that have been cut just now are looked at when the ends have lost patience.
+    fn check_silence(&mut self, now: SimTime) {
+        let own = self.patience_of.values().map(|patience| patience.silence);
+        let timeouts: BTreeSet<SimDuration> = own.chain([self.options.keepalive_timeout]).collect();
+        self.notices.extend(timeouts.into_iter().map(|timeout| Notice::CheckAt(now + timeout)));
     }
 
     /// A machine has power again. Its processes remain dead until [`Network::restart`]; whoever sends to them is refused.
@@ -132,13 +139,16 @@ impl Network {
         self.resume(now);
     }
 
-    /// Breaks the connections that have heard nothing for the keepalive timeout. To be called when [`Notice::CheckAt`] says so.
+    /// Breaks the connections with which the ends have lost patience. To be called when [`Notice::CheckAt`] says so.
     pub fn expire(&mut self, now: SimTime) {
         for index in 0..self.connections.len() {
             let blocked = [0, 1].map(|side| self.link(index, side)).into_iter().filter(|link| link.blocked);
             let Some(since) = blocked.map(|link| link.blocked_since).min() else { continue };
             let Some(opened) = self.connections[index].opened else { continue };
-            if since.max(opened) + self.options.keepalive_timeout <= now {
+            let Patience { silence, unacknowledged } = self.connections[index].patience;
+            let held = [0, 1].into_iter().filter_map(|side| self.oldest_held(index, side)).min();
+            let given_up = held.is_some_and(|held| held + unacknowledged <= now);
+            if given_up || since.max(opened) + silence <= now {
                 self.break_for_both(index, now);
             }
         }
@@ -183,13 +193,14 @@ impl Network {
 
     /// How much later a packet arrives for having been lost, perhaps repeatedly. None if it is lost for longer than the keepalive timeout.
     pub(super) fn retransmission_delay(&mut self, index: usize, side: usize, loss: Ratio) -> Option<SimDuration> {
+        let longest = self.connections[index].patience.unacknowledged;
         let chance = chance(self.seed, &self.processes, &mut self.connections[index], side);
         let (mut delay, mut wait) =
             (SimDuration::ZERO, self.options.first_retransmission.max(SimDuration::from_nanos(1)));
         while chance.happens(loss) {
             delay += wait;
             wait = (wait * 2).min(self.options.longest_retransmission);
-            if delay >= self.options.keepalive_timeout {
+            if delay >= longest {
                 return None;
             }
         }
@@ -280,7 +291,7 @@ impl Network {
             attempt + self.fault_latency(index, 1 - side)
         });
         let since = self.link(index, 0).blocked_since.max(self.link(index, 1).blocked_since);
-        let silent = now.max(since + self.options.keepalive_timeout);
+        let silent = now.max(since + self.connections[index].patience.silence);
         let at = refused.into_iter().chain(replaced).min().unwrap_or(silent);
         self.cut_direction(index, side);
         let connection = &mut self.connections[index];

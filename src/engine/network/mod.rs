@@ -51,12 +51,21 @@ pub struct NetworkOptions {
     pub remote: LinkProfile,
     /// Between processes of one machine.
     pub local: LinkProfile,
-    /// A connection that hears nothing for so long is given up at both ends.
+    /// A connection that hears nothing for so long is given up at both ends, unless [`Network::set_patience`] says otherwise.
     pub keepalive_timeout: SimDuration,
     /// How long a sender waits for an acknowledgement before it sends again; doubles with every attempt.
     pub first_retransmission: SimDuration,
     /// The longest such wait.
     pub longest_retransmission: SimDuration,
+}
+
+/// How long two processes stay with a connection that does not work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// A connection that hears nothing for so long is given up at both ends.
+    pub silence: SimDuration,
+    /// So is one over which something was sent that was not acknowledged for so long (TCP's user timeout).
+    pub unacknowledged: SimDuration,
 }
 
 /// Names a message under way. The caller keeps it with the message.
@@ -148,6 +157,7 @@ pub struct Network {
     link_of: Map<(MachineId, MachineId), u32>,
     connections: Vec<Connection>,
     connection_of: Map<(ProcessId, ProcessId), u32>,
+    patience_of: Map<(ProcessId, ProcessId), Patience>,
     partitions: Vec<Partition>,
     next_partition: u32,
     notices: Vec<Notice>,
@@ -225,6 +235,7 @@ impl Network {
             link_of: Map::default(),
             connections: Vec::new(),
             connection_of: Map::default(),
+            patience_of: Map::default(),
             partitions: Vec::new(),
             next_partition: 0,
             notices: Vec::new(),
@@ -251,6 +262,11 @@ impl Network {
         if let Some(&link) = self.link_of.get(&(from, to)) {
             self.links[link as usize].profile = number;
         }
+    }
+
+    /// How long two processes stay with a connection that does not work. To be said before they talk.
+    pub fn set_patience(&mut self, one: ProcessId, other: ProcessId, patience: Patience) {
+        self.patience_of.insert((one.min(other), one.max(other)), patience);
     }
 
     /// The machine on which a process runs.
@@ -353,7 +369,7 @@ impl Network {
             false => match self.retransmission_delay(index, side, loss) {
                 Some(delay) => delay,
                 None => {
-                    let end = now + self.options.keepalive_timeout;
+                    let end = now + self.connections[index].patience.unacknowledged;
                     self.break_for_both(index, end);
                     return Delivery::Dropped;
                 }
@@ -372,12 +388,21 @@ impl Network {
     /// Keeps the place of a message that cannot leave.
     fn hold_back(&mut self, now: SimTime, index: usize, side: usize, lane: Lane) -> Delivery {
         if self.connections[index].open(now) {
-            self.notices.push(Notice::CheckAt(now + self.options.keepalive_timeout));
+            self.notices.push(Notice::CheckAt(now + self.connections[index].patience.silence));
         }
+        self.note_held(now, index, side);
         let direction = &mut self.connections[index].directions[side];
         let number = direction.next_number();
         direction.trouble().held.push(Held { lane, number, since: now, arrived: false });
         Delivery::Held { ticket: Ticket::new(index, side, number, lane) }
+    }
+
+    /// A message is about to be held back: the first one may end the connection before its silence does.
+    fn note_held(&mut self, now: SimTime, index: usize, side: usize) {
+        let Patience { silence, unacknowledged } = self.connections[index].patience;
+        if unacknowledged < silence && self.connections[index].directions[side].held().is_empty() {
+            self.notices.push(Notice::CheckAt(now + unacknowledged));
+        }
     }
 
     /// Says at the time foreseen for a message whether it arrives.
@@ -391,7 +416,9 @@ impl Network {
         let link = &self.links[direction.link as usize];
         if link.blocked {
             let (lane, number, since) = (ticket.lane, ticket.number, link.blocked_since);
-            direction.trouble().held.push(Held { lane, number, since, arrived: true });
+            self.note_held(since.max(now), index, side);
+            let trouble = self.connections[index].directions[side].trouble();
+            trouble.held.push(Held { lane, number, since, arrived: true });
             return Arrival::Held;
         }
         match direction.resumption(ticket.lane) {

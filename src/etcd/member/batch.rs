@@ -2,7 +2,7 @@
 
 use super::{Act, Failure, Running, SYNC};
 use crate::etcd::message::{Logged, StoreSnapshot};
-use crate::etcd::raft::{self, Body, Ready, Role, SoftState, StepError};
+use crate::etcd::raft::{self, Body, Payload, Ready, Role, SoftState, StepError};
 use crate::etcd::value::Value;
 
 /// Bytes of a hard state record in the write-ahead log.
@@ -20,6 +20,7 @@ impl<V: Value> Running<V> {
             }
             let mut ready = self.ready.take().unwrap_or_default();
             self.raft.ready(&mut ready);
+            let here = at.ctx.cause();
             self.begin_batch(&mut ready, at)?;
             if ready.must_sync {
                 let entries: u64 = ready.entries.iter().map(|entry| entry.size_bytes() + RECORD_BYTES).sum();
@@ -27,7 +28,9 @@ impl<V: Value> Running<V> {
                 at.ctx.write_and_sync(HARD_STATE_BYTES + entries + snapshot, SYNC);
                 self.syncing = true;
                 self.ready = Some(ready);
+                at.ctx.set_cause(here);
             } else {
+                at.ctx.set_cause(here);
                 self.end_batch(ready, at)?;
             }
         }
@@ -37,6 +40,7 @@ impl<V: Value> Running<V> {
     pub(super) fn synced(&mut self, at: &mut Act<'_, V>) -> Result<(), Failure> {
         self.syncing = false;
         if let Some(ready) = self.ready.take() {
+            self.named = ready.entries.iter().next_back().map(|entry| entry.index);
             self.end_batch(ready, at)?;
         }
         if std::mem::take(&mut self.missed_tick) {
@@ -46,6 +50,10 @@ impl<V: Value> Running<V> {
     }
 
     /// What comes before the write: news, reads, applying, and the messages of a leader.
+    ///
+    /// Entries of several requests travel together, with one event leading to the next. Those events are ascribed to the last of
+    /// the requests; what comes of the others is ascribed to their own requests, so that a chain of causes leaves the way
+    /// through the log out rather than taking a neighbour's. When this returns, effects are ascribed to what brought the entries.
     fn begin_batch(&mut self, ready: &mut Ready<Logged<V>, StoreSnapshot>, at: &mut Act<'_, V>) -> Result<(), Failure> {
         if let Some(soft_state) = ready.soft_state {
             self.role_changed(soft_state, at);
@@ -55,11 +63,21 @@ impl<V: Value> Running<V> {
         }
         if !ready.committed.is_empty() {
             self.note_backend(at.disk, at.view, at.now());
+            let here = at.ctx.cause();
             for entry in &ready.committed {
+                if let Payload::Normal(logged) = &entry.data
+                    && self.named != Some(entry.index)
+                {
+                    at.ctx.set_cause(logged.0.cause);
+                }
                 self.apply(entry, at)?;
+                at.ctx.set_cause(here);
             }
         }
         self.serve_reads(at);
+        if !ready.entries.is_empty() {
+            at.ctx.set_cause(self.entered);
+        }
         for message in ready.messages_before_sync.drain(..) {
             self.send(message, at);
         }

@@ -11,7 +11,7 @@ use super::lease::Leases;
 use super::read::Reads;
 use super::request::Waiting;
 use super::{Act, CONNECT_POLL, Core, Failure, Member, Running, process_of, token};
-use crate::engine::process::Context;
+use crate::engine::process::{Cause, Context};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::etcd::message::{Logged, Message, PEER_LANE, StoreSnapshot};
 use crate::etcd::mvcc::View;
@@ -106,6 +106,8 @@ impl<V: Value> Member<V> {
             before_snapshot: None,
             chance,
             // Numbers of an earlier life may still be in the log, and answers to them on the way.
+            entered: Cause::NONE,
+            named: None,
             waiting: Waiting::beginning_at(life << 40),
             parked: Default::default(),
             reads: Reads::beginning_at(life << 40),

@@ -120,13 +120,13 @@ impl<V: Value> Running<V> {
     }
 
     /// Proposes revocations of expired leases, a few at a time.
-    pub(super) fn propose_revocations(&mut self, _at: &mut Act<'_, V>) {
+    pub(super) fn propose_revocations(&mut self, at: &mut Act<'_, V>) {
         while self.leads()
             && self.leases.in_flight.len() < REVOCATIONS_IN_FLIGHT
             && let Some(id) = self.leases.expired.pop_front()
         {
             let number = self.waiting.number();
-            let logged = Logged::new(self.raft.id(), number, Command::LeaseRevoke(id));
+            let logged = Logged::new(self.raft.id(), number, Command::LeaseRevoke(id), at.ctx.cause());
             if self.raft.propose(logged).is_ok() {
                 self.leases.in_flight.insert(id);
             }

@@ -44,16 +44,16 @@ use self::disk::Disk;
 use self::lease::Leases;
 use self::membership::PendingChange;
 use self::read::Reads;
-use self::request::{Parked, Waiting};
+use self::request::{Asker, Parked, Waiting};
 use self::stream::Streams;
 use super::error::Error;
 use super::message::{
     APPEND_LANE, CLIENT_LANE, Logged, Message, PEER_LANE, Reply, Response, SNAPSHOT_LANE, StoreSnapshot,
 };
 use super::mvcc::{Diverged, SharedStore, View};
-use super::raft::{self, Body, Corruption, MemberId, Raft, Ready, Role};
+use super::raft::{self, Body, Corruption, MemberId, Payload, Raft, Ready, Role};
 use super::value::Value;
-use crate::engine::process::{Context, Input, ProcessId, Token};
+use crate::engine::process::{Cause, Context, Input, ProcessId, Token};
 use crate::engine::random::{Seed, Stream};
 use crate::engine::time::{SimDuration, SimTime};
 
@@ -143,6 +143,7 @@ mod token {
     pub const LEADER_MONITOR: Token = 8;
     pub const KEEP_ALIVE: Token = 9;
     pub const TRANSFER: Token = 10;
+    pub const READ_DEADLINE: Token = 11;
 }
 
 /// The token of the one sync that may be under way.
@@ -197,6 +198,10 @@ struct Running<V> {
     /// What the disk holds while a received snapshot has taken the log's place in memory but is not written yet.
     before_snapshot: Option<raft::Durable<Logged<V>, StoreSnapshot>>,
     chance: Stream,
+    /// The last event that brought entries: a batch of them is ascribed to it.
+    entered: Cause,
+    /// The entry to which the event being handled leads back: the last one of those that travelled together.
+    named: Option<u64>,
     waiting: Waiting,
     parked: Parked<V>,
     reads: Reads<V>,
@@ -315,6 +320,7 @@ impl<V: Value> Running<V> {
     }
 
     fn handle(&mut self, input: Input<Message<V>>, at: &mut Act<'_, V>) -> Result<(), Failure> {
+        self.named = None;
         match input {
             Input::Start => {}
             Input::Message { from, message } => self.receive(from, message, at)?,
@@ -333,11 +339,16 @@ impl<V: Value> Running<V> {
 
     fn receive(&mut self, from: ProcessId, message: Message<V>, at: &mut Act<'_, V>) -> Result<(), Failure> {
         match message {
-            Message::Request { id, request } => self.request(from, id, request, at),
+            Message::Request { id, request, timeout } => {
+                let deadline = timeout.map(|timeout| at.now() + timeout);
+                let asker = Asker { client: from, id, deadline, cause: at.ctx.cause() };
+                self.request(asker, request, at);
+            }
             Message::Watch { stream, command } => self.watch(from, stream, command, at),
             Message::Raft(message) => {
                 self.hear(member_id(from), at.now());
                 if !self.removed.contains(&member_id(from)) {
+                    self.note_cause(&message.body, at.ctx.cause());
                     self.step(message, at)?;
                 }
             }
@@ -355,11 +366,28 @@ impl<V: Value> Running<V> {
         Ok(())
     }
 
+    /// Keeps what the effects of a message of the consensus core are to be ascribed to.
+    fn note_cause(&mut self, body: &Body<Logged<V>, StoreSnapshot>, cause: Cause) {
+        match body {
+            Body::Append { entries, commit, .. } => {
+                self.named = Some(*commit);
+                if !entries.is_empty() {
+                    self.entered = cause;
+                }
+            }
+            Body::Heartbeat { commit, .. } => self.named = Some(*commit),
+            Body::Appended { index } => self.named = Some(*index),
+            Body::Propose { .. } => self.entered = cause,
+            _ => {}
+        }
+    }
+
     fn timer(&mut self, token: Token, at: &mut Act<'_, V>) {
         match token {
             token::TICK => self.tick(at),
             token::DEADLINE => self.expire(at),
             token::READ_RETRY => self.retry_read(at),
+            token::READ_DEADLINE => self.give_up_reads(at),
             token::WATCH_SYNC => self.sync_watches(at),
             token::WATCH_PROGRESS => self.watch_progress(at),
             token::LEASE_SCAN => self.scan_leases(at),
@@ -438,6 +466,13 @@ impl<V: Value> Running<V> {
             }
             _ => PEER_LANE,
         };
+        let here = at.ctx.cause();
+        if let Body::Propose { payloads } = &message.body
+            && let Some(Payload::Normal(logged)) = payloads.iter().next()
+        {
+            at.ctx.set_cause(logged.0.cause);
+        }
         at.ctx.send(process_of(message.to), lane, Message::Raft(message));
+        at.ctx.set_cause(here);
     }
 }

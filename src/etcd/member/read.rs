@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::request::Asker;
 use super::{Act, Running, token};
 use crate::engine::process::ProcessId;
 use crate::engine::time::{SimDuration, SimTime};
@@ -25,8 +26,7 @@ enum Wanted<V> {
 
 #[derive(Debug)]
 struct Reader<V> {
-    client: ProcessId,
-    id: u64,
+    asker: Asker,
     wanted: Wanted<V>,
 }
 
@@ -36,6 +36,8 @@ struct Round<V> {
     context: u64,
     started: SimTime,
     asked: SimTime,
+    /// The question was asked when the first of the readers came.
+    is_first_ones: bool,
     /// What must be applied before the reads are served, once it is known.
     index: Option<u64>,
     readers: Vec<Reader<V>>,
@@ -58,43 +60,47 @@ impl<V> Reads<V> {
 }
 
 impl<V: Value> Running<V> {
-    pub(super) fn range(&mut self, client: ProcessId, id: u64, range: Box<Range>, at: &mut Act<'_, V>) {
+    pub(super) fn range(&mut self, asker: Asker, range: Box<Range>, at: &mut Act<'_, V>) {
         if range.serializable {
             let result = at.view.range(&range).map(Reply::Range);
-            at.respond(client, id, result);
+            at.respond(asker.client, asker.id, result);
         } else {
-            self.read(Reader { client, id, wanted: Wanted::Range(range) }, at);
+            self.read(Reader { asker, wanted: Wanted::Range(range) }, at);
         }
     }
 
-    pub(super) fn read_txn(&mut self, client: ProcessId, id: u64, txn: Rc<Txn<V>>, at: &mut Act<'_, V>) {
+    pub(super) fn read_txn(&mut self, asker: Asker, txn: Rc<Txn<V>>, at: &mut Act<'_, V>) {
         if txn.is_serializable() {
             let result = at.view.read(&txn).map(Reply::Txn);
-            at.respond(client, id, result);
+            at.respond(asker.client, asker.id, result);
         } else {
-            self.read(Reader { client, id, wanted: Wanted::Txn(txn) }, at);
+            self.read(Reader { asker, wanted: Wanted::Txn(txn) }, at);
         }
     }
 
     /// Keeps a lease alive after a confirmed read.
     pub(super) fn keep_alive_confirmed(&mut self, client: ProcessId, id: u64, lease: LeaseId, at: &mut Act<'_, V>) {
-        self.read(Reader { client, id, wanted: Wanted::KeepAlive(lease) }, at);
+        let asker = Asker { client, id, deadline: None, cause: at.ctx.cause() };
+        self.read(Reader { asker, wanted: Wanted::KeepAlive(lease) }, at);
     }
 
     fn read(&mut self, reader: Reader<V>, at: &mut Act<'_, V>) {
+        if let Some(deadline) = reader.asker.deadline {
+            at.ctx.set_timer(deadline, token::READ_DEADLINE);
+        }
         self.reads.next.push(reader);
-        self.begin_round(at);
+        self.begin_round(true, at);
     }
 
     /// Asks for the index that the waiting reads need, unless a question is out already.
-    fn begin_round(&mut self, at: &mut Act<'_, V>) {
+    fn begin_round(&mut self, is_first_ones: bool, at: &mut Act<'_, V>) {
         if self.reads.round.is_some() || self.reads.next.is_empty() {
             return;
         }
         self.reads.context += 1;
         let (context, now) = (self.reads.context, at.now());
         let readers = std::mem::take(&mut self.reads.next);
-        self.reads.round = Some(Round { context, started: now, asked: now, index: None, readers });
+        self.reads.round = Some(Round { context, started: now, asked: now, is_first_ones, index: None, readers });
         self.raft.read_index(context);
         if !self.reads.armed {
             self.reads.armed = true;
@@ -113,16 +119,21 @@ impl<V: Value> Running<V> {
     pub(super) fn serve_reads(&mut self, at: &mut Act<'_, V>) {
         let applied = at.view.applied_index();
         let ripe = |round: &mut Round<V>| round.index.is_some_and(|index| index <= applied);
+        let here = at.ctx.cause();
         while let Some(round) = self.reads.round.take_if(ripe) {
+            let mut is_own = round.is_first_ones;
             for reader in round.readers {
+                // The way of the question is that of the one who had it asked; the others only waited for its answer.
+                at.ctx.set_cause(if std::mem::take(&mut is_own) { here } else { reader.asker.cause });
                 let result = match reader.wanted {
                     Wanted::Range(range) => at.view.range(&range).map(Reply::Range),
                     Wanted::Txn(txn) => at.view.read(&txn).map(Reply::Txn),
                     Wanted::KeepAlive(lease) => self.leases.keep_alive(lease, at.now()),
                 };
-                at.respond(reader.client, reader.id, result);
+                at.respond(reader.asker.client, reader.asker.id, result);
             }
-            self.begin_round(at);
+            at.ctx.set_cause(here);
+            self.begin_round(false, at);
         }
     }
 
@@ -134,9 +145,24 @@ impl<V: Value> Running<V> {
     fn fail_round(&mut self, error: Error, at: &mut Act<'_, V>) {
         if let Some(round) = self.reads.round.take_if(|round| round.index.is_none()) {
             for reader in round.readers {
-                at.respond(reader.client, reader.id, Err(error));
+                at.respond(reader.asker.client, reader.asker.id, Err(error));
             }
-            self.begin_round(at);
+            self.begin_round(false, at);
+        }
+    }
+
+    /// Those readers whose own time is over are told so.
+    pub(super) fn give_up_reads(&mut self, at: &mut Act<'_, V>) {
+        let now = at.now();
+        let round = self.reads.round.as_mut().map(|round| &mut round.readers);
+        for readers in round.into_iter().chain([&mut self.reads.next]) {
+            readers.retain(|reader| {
+                let over = reader.asker.deadline.is_some_and(|deadline| deadline <= now);
+                if over {
+                    at.respond(reader.asker.client, reader.asker.id, Err(Error::DeadlineExceeded));
+                }
+                !over
+            });
         }
     }
 

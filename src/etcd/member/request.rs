@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{Act, Running, member_id, process_of, token};
 use crate::engine::hash::Map;
-use crate::engine::process::ProcessId;
+use crate::engine::process::{Cause, ProcessId};
 use crate::engine::time::SimTime;
 use crate::etcd::error::Error;
 use crate::etcd::lease::{LeaseId, MAX_TTL_S, least_ttl_s};
@@ -26,19 +26,30 @@ pub(super) struct Waiter {
     started: SimTime,
 }
 
-/// Clients that wait for entries to be applied, by the number of the proposal. All wait equally long, so deadlines come in
-/// the order of arrival and one timer serves all.
+/// A client's request: who asks, under which number, and how long the client waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    pub client: ProcessId,
+    pub id: u64,
+    pub deadline: Option<SimTime>,
+    /// The event in which the request arrived.
+    pub cause: Cause,
+}
+
+/// Clients that wait for entries to be applied, by the number of the proposal. Nearly all wait equally long, so that deadlines
+/// come in the order of arrival, and one timer serves all.
 #[derive(Debug)]
 pub(super) struct Waiting {
     waiters: Map<u64, Waiter>,
     deadlines: VecDeque<(SimTime, u64)>,
     next: u64,
-    armed: bool,
+    /// What the timer is set to.
+    armed: Option<SimTime>,
 }
 
 impl Waiting {
     pub fn beginning_at(first: u64) -> Waiting {
-        Waiting { waiters: Map::default(), deadlines: VecDeque::new(), next: first, armed: false }
+        Waiting { waiters: Map::default(), deadlines: VecDeque::new(), next: first, armed: None }
     }
 
     /// A number for a proposal that nobody waits for.
@@ -72,18 +83,19 @@ impl<V> Default for Parked<V> {
 
 impl<V: Value> Running<V> {
     /// A client asks for something.
-    pub(super) fn request(&mut self, client: ProcessId, id: u64, request: Request<V>, at: &mut Act<'_, V>) {
+    pub(super) fn request(&mut self, asker: Asker, request: Request<V>, at: &mut Act<'_, V>) {
+        let Asker { client, id, .. } = asker;
         if let Err(error) = self.admit(&request) {
             at.respond(client, id, Err(error));
             return;
         }
         match request {
-            Request::Range(range) => self.range(client, id, range, at),
-            Request::Txn(txn) if txn.is_read_only() => self.read_txn(client, id, txn, at),
-            Request::Txn(txn) => self.submit(client, id, Command::Txn(txn), at),
-            Request::Compact(revision) => self.submit(client, id, Command::Compact(revision), at),
-            Request::LeaseGrant { id: lease, ttl_s } => self.grant(client, id, lease, ttl_s, at),
-            Request::LeaseRevoke(lease) => self.submit(client, id, Command::LeaseRevoke(lease), at),
+            Request::Range(range) => self.range(asker, range, at),
+            Request::Txn(txn) if txn.is_read_only() => self.read_txn(asker, txn, at),
+            Request::Txn(txn) => self.submit(asker, Command::Txn(txn), at),
+            Request::Compact(revision) => self.submit(asker, Command::Compact(revision), at),
+            Request::LeaseGrant { id: lease, ttl_s } => self.grant(asker, lease, ttl_s, at),
+            Request::LeaseRevoke(lease) => self.submit(asker, Command::LeaseRevoke(lease), at),
             Request::LeaseKeepAlive(lease) => self.keep_alive(client, id, lease, at),
             Request::MemberAdd { member, learner } => self.add_member(client, id, member_id(member), learner, at),
             Request::MemberPromote(member) => self.promote_member(client, id, member_id(member), at),
@@ -132,23 +144,23 @@ impl<V: Value> Running<V> {
         }
     }
 
-    fn grant(&mut self, client: ProcessId, id: u64, lease: Option<LeaseId>, ttl_s: u64, at: &mut Act<'_, V>) {
+    fn grant(&mut self, asker: Asker, lease: Option<LeaseId>, ttl_s: u64, at: &mut Act<'_, V>) {
         // A lease without a name gets one that no other member gives.
         let own = (self.raft.id().0 + 1) << 48;
         let lease = lease.or_else(|| LeaseId::new(own ^ self.waiting.number()));
         let Some(lease) = lease else { return };
         let ttl_s = ttl_s.max(least_ttl_s(at.settings.election_timeout()));
-        self.submit(client, id, Command::LeaseGrant { id: lease, ttl_s }, at);
+        self.submit(asker, Command::LeaseGrant { id: lease, ttl_s }, at);
     }
 
     /// Proposes a command, or parks it while there is no leader.
-    fn submit(&mut self, client: ProcessId, id: u64, command: Command<V>, at: &mut Act<'_, V>) {
+    fn submit(&mut self, asker: Asker, command: Command<V>, at: &mut Act<'_, V>) {
         if self.raft.log().committed() > at.view.applied_index() + MAX_APPLY_GAP {
-            at.respond(client, id, Err(Error::TooManyRequests));
+            at.respond(asker.client, asker.id, Err(Error::TooManyRequests));
             return;
         }
-        let number = self.wait(client, id, at);
-        let logged = Logged::new(self.raft.id(), number, command);
+        let number = self.wait(asker, at);
+        let logged = Logged::new(self.raft.id(), number, command, at.ctx.cause());
         self.propose_or_park(number, Item::Command(logged), at);
     }
 
@@ -160,17 +172,22 @@ impl<V: Value> Running<V> {
         change: ConfigurationChange,
         at: &mut Act<'_, V>,
     ) -> u64 {
-        let number = self.wait(client, id, at);
+        let asker = Asker { client, id, deadline: None, cause: at.ctx.cause() };
+        let number = self.wait(asker, at);
         self.propose_or_park(number, Item::Change(change), at);
         number
     }
 
     /// Notes that a client waits, and until when.
-    fn wait(&mut self, client: ProcessId, id: u64, at: &mut Act<'_, V>) -> u64 {
+    fn wait(&mut self, asker: Asker, at: &mut Act<'_, V>) -> u64 {
+        let Asker { client, id, deadline, .. } = asker;
         let number = self.waiting.number();
         let started = at.now();
         self.waiting.waiters.insert(number, Waiter { client, id, started });
-        self.waiting.deadlines.push_back((started + at.settings.request_timeout(), number));
+        let longest = started + at.settings.request_timeout();
+        let deadline = deadline.map_or(longest, |deadline| deadline.min(longest));
+        let place = self.waiting.deadlines.partition_point(|(other, _)| *other <= deadline);
+        self.waiting.deadlines.insert(place, (deadline, number));
         self.arm_deadline(at);
         number
     }
@@ -184,6 +201,10 @@ impl<V: Value> Running<V> {
     }
 
     fn propose(&mut self, number: u64, item: Item<V>, at: &mut Act<'_, V>) {
+        self.entered = match &item {
+            Item::Command(logged) => logged.0.cause,
+            Item::Change(_) => at.ctx.cause(),
+        };
         let result = match item {
             Item::Command(logged) => self.raft.propose(logged),
             Item::Change(change) => self.raft.propose_configuration_change(change),
@@ -206,17 +227,20 @@ impl<V: Value> Running<V> {
 
     fn arm_deadline(&mut self, at: &mut Act<'_, V>) {
         if let Some(&(deadline, _)) = self.waiting.deadlines.front()
-            && !self.waiting.armed
+            && self.waiting.armed.is_none_or(|armed| armed > deadline)
         {
-            self.waiting.armed = true;
+            self.waiting.armed = Some(deadline);
             at.ctx.set_timer(deadline, token::DEADLINE);
         }
     }
 
     /// Those whose time is over are told so. Their entries may still be applied later.
     pub(super) fn expire(&mut self, at: &mut Act<'_, V>) {
-        self.waiting.armed = false;
         let now = at.now();
+        // A timer that was moved to an earlier time goes off at both.
+        if self.waiting.armed.is_some_and(|armed| armed <= now) {
+            self.waiting.armed = None;
+        }
         while let Some(&(deadline, number)) = self.waiting.deadlines.front() {
             let waits = self.waiting.waiters.contains_key(&number);
             if waits && deadline > now {

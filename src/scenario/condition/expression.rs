@@ -1,18 +1,20 @@
 //! From a text to an expression whose names are all known.
 
+use cel::Env;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
-use cel::{Env, Program};
 
 use crate::api::kind::Kind;
 
 use super::functions::FUNCTIONS;
+use super::order::ordered;
 use super::sight::Sources;
 
 /// A condition, parsed.
 #[derive(Debug)]
 pub struct Expression {
     text: String,
-    program: Program,
+    /// What is evaluated: as written, but for the order in which macros meet keys.
+    ordered: IdedExpr,
     sources: Sources,
 }
 
@@ -84,7 +86,7 @@ impl Expression {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        Ok(Expression { text: text.trim().to_owned(), program, sources })
+        Ok(Expression { text: text.trim().to_owned(), ordered: ordered(program.expression()), sources })
     }
 
     /// The text.
@@ -102,8 +104,8 @@ impl Expression {
         self.sources.contains(Sources::TIME)
     }
 
-    pub(super) fn program(&self) -> &Program {
-        &self.program
+    pub(super) fn ordered(&self) -> &IdedExpr {
+        &self.ordered
     }
 }
 

@@ -6,6 +6,7 @@
 //! - `expression`: from a text to an expression whose names are all known
 //! - `sight`: what conditions see, as values of CEL
 //! - `functions`: the functions that conditions may use besides those of CEL
+//! - `order`: macros over mappings, in a certain order
 //!
 //! # What a condition may name
 //!
@@ -29,11 +30,11 @@
 //! | `restarts(pod)` | how often its containers were restarted |
 //! | `etcdLeader()` | the member that leads, such as `etcd-1`, or an empty text |
 //!
-//! Macros over the fields of a mapping (`labels.all(key, ...)`) meet them in no certain order: use them for `all` and `exists`,
-//! not to make lists.
+//! Macros over the fields of a mapping (`labels.map(key, ...)`) meet them in the order of their names.
 
 mod expression;
 mod functions;
+mod order;
 mod sight;
 
 use std::rc::Rc;

@@ -16,6 +16,7 @@ use crate::engine::time::SimTime;
 
 use super::expression::{Expression, list_name};
 use super::functions;
+use super::order;
 
 /// A set of what an expression may look at: objects of kinds, whole lists of them, who leads etcd, the time.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -116,6 +117,7 @@ impl Subjects {
         let sight = Arc::<RwLock<Sight>>::default();
         let mut context = Context::default();
         functions::add_all(&mut context, &sight);
+        order::add(&mut context);
         Subjects {
             watched,
             sight,
@@ -183,7 +185,7 @@ impl Subjects {
                 self.context.add_variable_from_value(list_name(kind), list);
             }
         }
-        match expression.program().execute(&self.context) {
+        match Value::resolve(expression.ordered(), &self.context) {
             Ok(Value::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("the condition is neither true nor false but of type {}", other.type_of())),
             Err(error) => Err(shortened(&error.to_string())),
@@ -227,7 +229,10 @@ pub(super) fn read(sight: &RwLock<Sight>) -> std::sync::RwLockReadGuard<'_, Sigh
 }
 
 /// JSON as a value of CEL. All whole numbers become Int: CEL's arithmetic does not mix Int and UInt.
-#[allow(clippy::disallowed_types, reason = "a mapping of CEL holds this type; the module's documentation warns")]
+#[allow(
+    clippy::disallowed_types,
+    reason = "a mapping of CEL holds this type; `order` sees to it that nobody meets its keys in its order"
+)]
 fn value_of(json: Json) -> Value {
     match json {
         Json::Null => Value::Null,

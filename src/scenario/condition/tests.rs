@@ -117,6 +117,29 @@ fn every_name_that_is_documented_can_be_used() {
     }
 }
 
+/// The mappings of the CEL crate are hash maps with a random seed: each question here makes new ones.
+#[test]
+fn macros_over_a_mapping_meet_its_keys_in_order() {
+    let keys = "{'d': 1, 'a': 2, 'c': 3, 'b': 4, 'h': 5, 'e': 6, 'g': 7, 'f': 8}";
+    for text in [
+        format!("{keys}.map(k, k) == ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']"),
+        format!("{keys}.filter(k, k < 'd').map(k, k + k) == ['aa', 'bb', 'cc']"),
+        format!("{keys}.map(k, k > 'f', k) == ['g', 'h']"),
+        format!("[{keys}].map(m, m.map(k, m[k])) == [[2, 4, 3, 1, 6, 8, 7, 5]]"),
+        "deployment('web').spec.map(k, k).filter(k, k < 's') == ['progressDeadlineSeconds', 'replicas', 'revisionHistoryLimit']".to_owned(),
+        format!("{keys}.all(k, k < 'i') && {keys}.exists(k, k == 'h') && {keys}.exists_one(k, k == 'a')"),
+    ] {
+        for _ in 0..8 {
+            assert_eq!(ask(&text), Ok(true), "{text}");
+        }
+    }
+    // Which of several errors is told depends on the order, too.
+    let wrong = format!("{keys}.map(k, {{'a': 1}}[k]).size() > 0");
+    let first = ask(&wrong);
+    assert!(first.is_err());
+    assert!((0..8).all(|_| ask(&wrong) == first));
+}
+
 #[test]
 fn what_cannot_be_answered_says_why() {
     assert_eq!(ask("deployment('none').spec.replicas > 1").map_err(|why| why.is_empty()), Err(false));

@@ -22,6 +22,9 @@ pub struct ClusterFile {
     /// How many API servers there are, each on a machine of its own (`control-plane-0`, ...); the controller manager and
     /// the scheduler run on the first. 1 if not given.
     pub api_servers: Option<u32>,
+    /// When an API server gives up a request that is not a watch, and answers with a timeout (`--request-timeout`). 60s if not
+    /// given; clients take a server that says nothing for 75s for dead.
+    pub request_timeout: Option<Span>,
     /// The network between all machines.
     pub network: NetworkFile,
     /// The controller manager.

@@ -1,4 +1,4 @@
-//! The arguments of plugins as a configuration gives them (`pluginConfig`), with the real scheduler's defaults and checks
+//! The arguments of plugins as a configuration gives them (`pluginConfig`), with the defaults and checks of the real one
 //! (kube-scheduler, `apis/config/v1/defaults.go`, `apis/config/validation/validation_pluginargs.go`).
 //!
 //! - this file: [`Arguments`], those of any plugin

@@ -60,6 +60,11 @@ pub struct World {
     pub asked: BTreeMap<u64, SimTime>,
     pub answers: BTreeMap<u64, (SimTime, Response<Bytes>)>,
     pub watched: Vec<(SimTime, WatchResponse<Bytes>)>,
+    /// What each event was ascribed to.
+    causes: BTreeMap<u64, Cause>,
+    /// The event in which each request arrived, and that of its answer.
+    pub arrivals: BTreeMap<u64, Cause>,
+    pub answered_by: BTreeMap<u64, Cause>,
 }
 
 struct Effects<'a> {
@@ -74,12 +79,15 @@ struct Effects<'a> {
     delay: (SimDuration, SimDuration),
     disk_free: &'a mut SimTime,
     sync: SimDuration,
+    causes: &'a mut BTreeMap<u64, Cause>,
+    cause: Cause,
 }
 
 impl Effects<'_> {
     fn schedule(&mut self, at: SimTime, event: Event) -> TimerId {
         *self.sequence += 1;
         self.events.insert((at.max(self.now), *self.sequence), event);
+        self.causes.insert(*self.sequence, self.cause);
         TimerId(*self.sequence)
     }
 }
@@ -118,10 +126,12 @@ impl Context<Said> for Effects<'_> {
     }
 
     fn cause(&self) -> Cause {
-        Cause::NONE
+        self.cause
     }
 
-    fn set_cause(&mut self, _cause: Cause) {}
+    fn set_cause(&mut self, cause: Cause) {
+        self.cause = cause;
+    }
 }
 
 pub fn ms(ms: u64) -> SimDuration {
@@ -153,6 +163,9 @@ impl World {
             asked: BTreeMap::new(),
             answers: BTreeMap::new(),
             watched: Vec::new(),
+            causes: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            answered_by: BTreeMap::new(),
         };
         let voters: Vec<ProcessId> = (1..=members).map(member).collect();
         for &own in &voters {
@@ -194,7 +207,7 @@ impl World {
     }
 
     pub fn start(&mut self, own: ProcessId) {
-        self.input(own, Input::Start);
+        self.input(own, Input::Start, Cause::NONE);
     }
 
     pub fn crash(&mut self, own: ProcessId) {
@@ -252,10 +265,15 @@ impl World {
 
     /// The client asks a member for something. What comes back lies in `answers` under the number.
     pub fn ask(&mut self, to: ProcessId, request: Request<Bytes>) -> u64 {
+        self.ask_within(to, request, None)
+    }
+
+    /// Asks, and says how long it waits.
+    pub fn ask_within(&mut self, to: ProcessId, request: Request<Bytes>, timeout: Option<SimDuration>) -> u64 {
         self.next_request += 1;
         let id = self.next_request;
         self.asked.insert(id, self.now);
-        self.say(to, Message::Request { id, request });
+        self.say(to, Message::Request { id, request, timeout });
         id
     }
 
@@ -265,11 +283,18 @@ impl World {
 
     fn say(&mut self, to: ProcessId, message: Said) {
         let (mut free, sync) = (SimTime::ZERO, SimDuration::ZERO);
-        let mut effects = self.effects(CLIENT, 0, &mut free, sync);
+        let mut effects = self.effects(CLIENT, 0, &mut free, sync, Cause::NONE);
         effects.send(to, CLIENT_LANE, message);
     }
 
-    fn effects<'a>(&'a mut self, own: ProcessId, life: u64, free: &'a mut SimTime, sync: SimDuration) -> Effects<'a> {
+    fn effects<'a>(
+        &'a mut self,
+        own: ProcessId,
+        life: u64,
+        free: &'a mut SimTime,
+        sync: SimDuration,
+        cause: Cause,
+    ) -> Effects<'a> {
         Effects {
             now: self.now,
             own,
@@ -282,12 +307,20 @@ impl World {
             delay: self.delay,
             disk_free: free,
             sync,
+            causes: &mut self.causes,
+            cause,
         }
     }
 
     pub fn put(&mut self, to: ProcessId, key: &str, value: u8) -> u64 {
         let put = Put::new(Key::from(key), Rc::from([value]));
         self.ask(to, Txn::one(Operation::Put(put)).into())
+    }
+
+    /// A put by a client that waits for so long.
+    pub fn put_within(&mut self, to: ProcessId, key: &str, value: u8, timeout: SimDuration) -> u64 {
+        let put = Put::new(Key::from(key), Rc::from([value]));
+        self.ask_within(to, Txn::one(Operation::Put(put)).into(), Some(timeout))
     }
 
     pub fn get(&mut self, to: ProcessId, key: &str, serializable: bool) -> u64 {
@@ -308,7 +341,7 @@ impl World {
             }
             let event = self.events.remove(&(at, sequence)).expect("it was just seen");
             self.now = at;
-            self.happen(event);
+            self.happen(event, Cause(sequence));
         }
         if done(self) {
             return true;
@@ -325,15 +358,23 @@ impl World {
         (at.since(self.asked[&id]), response)
     }
 
-    fn happen(&mut self, event: Event) {
+    /// An event, what it was ascribed to, and so on, the latest first.
+    pub fn chain(&self, event: Cause) -> impl Iterator<Item = Cause> {
+        std::iter::successors(Some(event), |effect| self.causes.get(&effect.0).copied())
+    }
+
+    fn happen(&mut self, event: Event, cause: Cause) {
         self.handled += 1;
         let input = match event.what {
             Happening::Deliver { from, to, message } => {
                 if to == CLIENT {
-                    return self.client_hears(message);
+                    return self.client_hears(message, cause);
                 }
                 if self.cut.contains(&(from, to)) {
                     return;
+                }
+                if let Message::Request { id, .. } = message {
+                    self.arrivals.insert(id, cause);
                 }
                 Input::Message { from, message }
             }
@@ -342,12 +383,13 @@ impl World {
             Happening::Disk { token } => Input::DiskDone { token },
             Happening::Lost { peer } => Input::ConnectionLost { peer },
         };
-        self.input(event.process, input);
+        self.input(event.process, input, cause);
     }
 
-    fn client_hears(&mut self, message: Said) {
+    fn client_hears(&mut self, message: Said, cause: Cause) {
         match message {
             Message::Response(response) => {
+                self.answered_by.entry(response.id).or_insert(cause);
                 self.answers.entry(response.id).or_insert((self.now, response));
             }
             Message::Watched(response) => self.watched.push((self.now, response)),
@@ -355,11 +397,11 @@ impl World {
         }
     }
 
-    fn input(&mut self, own: ProcessId, input: Input<Said>) {
+    fn input(&mut self, own: ProcessId, input: Input<Said>, cause: Cause) {
         let mut node = self.nodes.remove(&own).expect("a member");
         let (life, sync) = (node.life, node.sync);
         let mut free = node.disk_free;
-        let mut effects = self.effects(own, life, &mut free, sync);
+        let mut effects = self.effects(own, life, &mut free, sync, cause);
         node.member.handle(input, &mut effects);
         node.disk_free = free;
         if let Some(core) = node.member.core() {
