@@ -17,8 +17,6 @@ use super::snapshot::Snapshot;
 
 /// A recorded case.
 pub struct Case {
-    /// Its name, as it was written.
-    pub name: Value,
     /// The cluster.
     pub snapshot: Snapshot,
     /// The pods that are to be scheduled, in their order.
@@ -48,22 +46,18 @@ impl Case {
             }
         }
         snapshot.cluster.refresh();
-        let name = case.get_mut("name").map(Value::take).unwrap_or_default();
-        Ok(Case { name, snapshot, pods, is_sequence })
+        Ok(Case { snapshot, pods, is_sequence })
     }
 
-    /// The answer: what was recorded as the case's `expected`, with its name.
+    /// The answer, as the case's `expected` was recorded.
     pub fn answer(&mut self, profile: &Profile) -> Value {
-        let mut answer = match self.pods.as_slice() {
+        let answer = match self.pods.as_slice() {
             [pod] if !self.is_sequence => json::evaluation(&Evaluation::new(profile, &self.snapshot.cluster, pod)),
             pods => {
                 let steps: Vec<Value> = pods.iter().map(|pod| step(&mut self.snapshot, pod, profile)).collect();
                 Map::from_iter([("steps".to_owned(), steps.into())])
             }
         };
-        if !self.name.is_null() {
-            answer.insert("name".to_owned(), self.name.clone());
-        }
         Value::Object(answer)
     }
 }
