@@ -218,7 +218,8 @@ fn demands(profile: &Profile, snapshot: &Snapshot, pod: &Pod) -> Vec<Advice> {
 
 fn demands_of(full: &core::PodSpec) -> Vec<Demand> {
     let mut all: Vec<Demand> = Vec::new();
-    for key in full.node_selector.iter().flat_map(BTreeMap::keys).cloned() {
+    let keys: Vec<String> = full.node_selector.iter().flat_map(BTreeMap::keys).cloned().collect();
+    for key in keys {
         all.push((
             format!("spec.nodeSelector[{key}]"),
             Box::new(move |full| drop(full.node_selector.as_mut().and_then(|labels| labels.remove(&key)))),

@@ -10,9 +10,12 @@ use crate::scheduler::node_info::NodeInfo;
 
 const NOT_MATCHED: Name = Name::of("node(s) didn't match Pod's required features");
 
+/// A feature, and what tells that a pod needs it.
+type Feature = (&'static str, fn(&PodSpec) -> bool);
+
 /// The features that pods may need, sorted by name, and what tells that a pod does
 /// (component-helpers, nodedeclaredfeatures/features). Those that matter only for changes of pods are not among them.
-const FEATURES: [(&str, fn(&PodSpec) -> bool); 2] = [
+const FEATURES: [Feature; 2] = [
     ("RestartAllContainersOnContainerExits", restarts_all_containers),
     ("UserNamespacesHostNetworkSupport", has_own_users_on_host_network),
 ];
