@@ -28,7 +28,10 @@ fn nodes(count: usize) -> Vec<Object> {
         let value = json!({
             "metadata": {
                 "name": format!("node-{number}"), "uid": Uid::from_random(1, number as u64).to_string(),
-                "labels": { "topology.kubernetes.io/zone": format!("z{}", number % 3) },
+                "labels": {
+                    "topology.kubernetes.io/zone": format!("z{}", number % 3),
+                    "kubernetes.io/hostname": format!("node-{number}"),
+                },
             },
             "status": { "allocatable": { "cpu": "32", "memory": "256Gi", "pods": "110" } },
         });
@@ -38,10 +41,18 @@ fn nodes(count: usize) -> Vec<Object> {
 }
 
 fn pods(count: usize) -> Vec<Rc<Pod>> {
+    pods_with(count, json!({}))
+}
+
+/// Pods of one specification, with more in it.
+fn pods_with(count: usize, more: serde_json::Value) -> Vec<Rc<Pod>> {
     let requests = json!({ "requests": { "cpu": "100m", "memory": "128Mi" } });
+    let mut spec = json!({ "containers": [{ "name": "app", "image": "web:1", "resources": requests }] });
+    let own = spec.as_object_mut().expect("an object");
+    own.extend(more.as_object().expect("an object").clone());
     let value = json!({
-        "metadata": { "name": "web", "namespace": "default" },
-        "spec": { "containers": [{ "name": "app", "image": "web:1", "resources": requests }] },
+        "metadata": { "name": "web", "namespace": "default", "labels": { "app": "web", "tier": "front" } },
+        "spec": spec,
     });
     let Object::Pod(first) = Object::from_json(Kind::Pod, value).expect("a pod") else { panic!("not a pod") };
     let pod = |number: usize| {
@@ -54,14 +65,98 @@ fn pods(count: usize) -> Vec<Rc<Pod>> {
     (0..count).map(pod).collect()
 }
 
+/// A kind of pods, and how many of them there are.
+fn workloads() -> Vec<(&'static str, usize, serde_json::Value)> {
+    let (zone, host) = ("topology.kubernetes.io/zone", "kubernetes.io/hostname");
+    let selector = json!({ "matchLabels": { "app": "web" } });
+    let spread = |key: &str| json!({ "topologyKey": key, "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector });
+    let term = |key: &str| json!({ "topologyKey": key, "labelSelector": selector });
+    let required = |key: &str| json!({ "requiredDuringSchedulingIgnoredDuringExecution": [term(key)] });
+    let weighted = |key: &str| json!({ "weight": 50, "podAffinityTerm": term(key) });
+    let preferred = |key: &str| json!({ "preferredDuringSchedulingIgnoredDuringExecution": [weighted(key)] });
+    vec![
+        ("plain", 10_000, json!({})),
+        ("spread by zone and host", 10_000, json!({ "topologySpreadConstraints": [spread(zone), spread(host)] })),
+        ("required anti-affinity", 1_000, json!({ "affinity": { "podAntiAffinity": required(host) } })),
+        ("required affinity", 10_000, json!({ "affinity": { "podAffinity": required(zone) } })),
+        (
+            "preferred affinity",
+            10_000,
+            json!({ "affinity": { "podAffinity": preferred(zone), "podAntiAffinity": preferred(host) } }),
+        ),
+    ]
+}
+
 /// Decisions alone: filter, score, choose, assume.
 fn decisions(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("place 10000 pods of one specification");
+    for (name, count, spec) in workloads() {
+        let mut group = criterion.benchmark_group(name);
+        group.sample_size(10);
+        group.throughput(Throughput::Elements(count as u64));
+        let pods = pods_with(count, spec);
+        for nodes_there in [1_000, 5_000, 20_000] {
+            let nodes = nodes(nodes_there);
+            group.bench_function(format!("{nodes_there} nodes"), |bencher| {
+                bencher.iter_batched_ref(|| begin(&nodes), |state| place_all(state, &pods), BatchSize::PerIteration);
+            });
+        }
+        group.finish();
+    }
+}
+
+type State = (Cluster, Algorithm, Profile);
+
+fn begin(nodes: &[Object]) -> State {
+    let mut cluster = Cluster::default();
+    for node in nodes {
+        if let Object::Node(node) = node {
+            cluster.set_node(node.clone());
+        }
+    }
+    (cluster, Algorithm::new(0, Seed(7).stream("bench", "tie-break")), Profile::standard())
+}
+
+fn place_all((cluster, algorithm, profile): &mut State, pods: &[Rc<Pod>]) {
+    for pod in pods {
+        cluster.refresh();
+        let Outcome::Node(chosen) = algorithm.schedule(profile, pod, cluster) else { panic!("no room") };
+        cluster.assume(pod, &chosen.node);
+    }
+    black_box(cluster.pod_count());
+}
+
+/// Pods for which others have to go, on nodes that are full: each finds its victims and is nominated.
+fn preemptions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("find victims for 1000 pods");
     group.sample_size(10);
-    group.throughput(Throughput::Elements(10_000));
-    let pods = pods(10_000);
+    group.throughput(Throughput::Elements(1_000));
+    let of = |name: &str, priority: i32, number: usize| {
+        let requests = json!({ "requests": { "cpu": "8", "memory": "1Gi" } });
+        let containers = json!([{ "name": "app", "image": "web:1", "resources": requests }]);
+        let value = json!({
+            "metadata": {
+                "name": format!("{name}-{number}"), "namespace": "default",
+                "uid": Uid::from_random(priority as u64, number as u64).to_string(),
+            },
+            "spec": { "priority": priority, "containers": containers },
+        });
+        let Object::Pod(pod) = Object::from_json(Kind::Pod, value).expect("a pod") else { panic!("not a pod") };
+        pod
+    };
+    let replicas = |name: &str, priority: i32, count: usize| {
+        let first = of(name, priority, 0);
+        let pod = |number: usize| {
+            let mut pod = Pod::clone(&first);
+            (pod.meta.uid, pod.meta.name) =
+                (Uid::from_random(priority as u64, number as u64), format!("{name}-{number}").into());
+            Rc::new(pod)
+        };
+        (0..count).map(pod).collect::<Vec<_>>()
+    };
+    let preemptors = replicas("vip", 100, 1_000);
     for count in [1_000, 5_000, 20_000] {
         let nodes = nodes(count);
+        let there = replicas("low", 10, count * 4);
         let begin = || {
             let mut cluster = Cluster::default();
             for node in &nodes {
@@ -69,18 +164,27 @@ fn decisions(criterion: &mut Criterion) {
                     cluster.set_node(node.clone());
                 }
             }
-            (cluster, Algorithm::new(0, Seed(7).stream("bench", "tie-break")), Profile::standard())
+            for (number, pod) in there.iter().enumerate() {
+                cluster.see_pod(pod, &format!("node-{}", number / 4).into());
+            }
+            cluster.refresh();
+            let mut algorithm = Algorithm::new(0, Seed(7).stream("bench", "tie-break"));
+            let profile = Profile::standard();
+            // The first one looks at all nodes.
+            algorithm.schedule(&profile, &preemptors[0], &cluster);
+            (cluster, algorithm, profile)
         };
         group.bench_function(format!("{count} nodes"), |bencher| {
             bencher.iter_batched_ref(
                 begin,
                 |(cluster, algorithm, profile)| {
-                    for pod in &pods {
+                    for pod in &preemptors {
                         cluster.refresh();
-                        let Outcome::Node(chosen) = algorithm.schedule(profile, pod, cluster) else {
-                            panic!("no room")
+                        let Outcome::Unschedulable(diagnosis) = algorithm.schedule(profile, pod, cluster) else {
+                            panic!("there is room")
                         };
-                        cluster.assume(pod, &chosen.node);
+                        let node = diagnosis.nominated_node.as_ref().expect("a nomination");
+                        cluster.nominate(pod, node);
                     }
                     black_box(cluster.pod_count());
                 },
@@ -167,7 +271,8 @@ impl World {
             Operation::List { scope, .. } => {
                 let items = match scope.kind {
                     Kind::Node => self.nodes.clone(),
-                    _ => self.pods.iter().cloned().map(Object::Pod).collect(),
+                    Kind::Pod => self.pods.iter().cloned().map(Object::Pod).collect(),
+                    _ => Vec::new(),
                 };
                 Answer::List { items, revision: self.revision, continue_token: None, remaining: None }
             }
@@ -215,5 +320,5 @@ fn process(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decisions, process);
+criterion_group!(benches, decisions, preemptions, process);
 criterion_main!(benches);

@@ -5,6 +5,7 @@
 //! ```text
 //! cli         the way in: command line
 //! report      what a run leaves: summary, tables, traces, explanations
+//! placement   where pods go and why, asked of a cluster as it stands
 //! scenario    one run: the scenario file, its timeline, conditions, expectations
 //! cluster     machines and wiring, faults, the World that the engine drives
 //! scheduler controllers kubelet
@@ -66,6 +67,7 @@ pub mod controllers;
 pub mod engine;
 pub mod etcd;
 pub mod kubelet;
+pub mod placement;
 pub mod report;
 pub mod runtime;
 pub mod scenario;

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["scheduler", "controllers", "kubelet"],
     &["cluster"],
     &["scenario"],
-    &["report"],
+    &["placement", "report"],
     &["cli"],
 ];
 

@@ -8,6 +8,7 @@
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
 //! - `defaults`: what the API server adds to objects
 //! - `int_or_string`: numbers that may be percentages
+//! - `label_keys`: a new pod's own labels merged into its selectors
 //! - `manifest`: files of objects, and what is wrong with them
 //! - `patch`: JSON, merge and strategic merge patches
 //! - `quantity`: amounts of resources
@@ -22,6 +23,7 @@ pub mod defaults;
 pub mod event;
 pub mod int_or_string;
 pub mod kind;
+pub mod label_keys;
 pub mod manifest;
 pub mod meta;
 pub mod name;

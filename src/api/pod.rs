@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
 
+use super::label_keys::Merged;
 use super::meta::{Labels, Meta, Timestamp};
 use super::name::Name;
 use super::resize::Reported;
@@ -59,6 +60,8 @@ pub struct PodSpec {
     pub grace_seconds: i64,
     /// `status.qosClass` that follows from requests and limits.
     pub qos: QosClass,
+    /// What it became for the last pod whose labels were merged into its selectors.
+    pub merged: Merged,
 }
 
 /// What a container is for.

@@ -4,7 +4,7 @@
 //! returns the exit status. What a command has to say goes to stdout; progress and errors go to stderr. Only this floor knows
 //! the wall clock, the terminal and the file system.
 //!
-//! - `run`, `validate`, `schema`, `explain`: the subcommands
+//! - `run`, `validate`, `schema`, `explain`, `schedule`: the subcommands
 //! - `input`: from paths to a scenario
 //! - `progress`: the line on stderr while a run goes on
 //! - `compare`: two runs in lock-step, for `run --check`
@@ -14,6 +14,7 @@ mod explain;
 mod input;
 mod progress;
 mod run;
+mod schedule;
 mod schema;
 mod validate;
 
@@ -48,6 +49,7 @@ enum Command {
     Validate(validate::Arguments),
     Schema(schema::Arguments),
     Explain(explain::Arguments),
+    Schedule(Box<schedule::Arguments>),
 }
 
 /// Runs the command that these words name, the first of which is the program's name.
@@ -65,6 +67,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Validate(arguments) => validate::main(&arguments),
         Command::Schema(arguments) => schema::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),
+        Command::Schedule(arguments) => schedule::main(&arguments),
     };
     status.into()
 }

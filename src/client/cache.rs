@@ -338,6 +338,7 @@ mod tests {
             restart_policy: RestartPolicy::Always,
             grace_seconds: 30,
             qos: QosClass::BestEffort,
+            merged: Default::default(),
         })
     }
 

@@ -180,6 +180,9 @@ impl World {
         let mut config = scheduler::Config::new(name, self.commons.api_servers.clone(), self.options.epoch, self.seed);
         config.qps = self.options.scheduler_limits.per_second;
         config.burst = self.options.scheduler_limits.burst;
+        config.configuration = self.options.scheduler.clone();
+        config.registry = self.options.scheduler_plugins.clone();
+        config.records_decisions = self.trace.is_on();
         Scheduler::new(config)
     }
 }

@@ -10,6 +10,7 @@ use crate::apiserver::protocol::Answer;
 use crate::apiserver::status::Status;
 use crate::engine::process::{Cause, Token};
 use crate::engine::time::SimTime;
+use crate::scheduler::record::Decided;
 
 /// Something that whoever drives the cluster may want to know. Drained after each event.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub enum News {
         /// What came of it.
         result: Result<Answer, Box<Status>>,
     },
+    /// The scheduler has decided about a pod. Told only where a trace is recorded, and at the cost of nothing else.
+    Decided(Box<Decided>),
     /// An alarm is due.
     Alarm {
         /// What was written on it.

@@ -1,5 +1,7 @@
 //! What a cluster is made of: plain data, decided before the run begins.
 
+use std::rc::Rc;
+
 use crate::api::meta::Epoch;
 use crate::api::node::Taint;
 use crate::api::resources::Resources;
@@ -8,6 +10,8 @@ use crate::engine::disk::DiskProfile;
 use crate::engine::network::NetworkOptions;
 use crate::engine::time::SimDuration;
 use crate::runtime::model::ImageModels;
+use crate::scheduler::configuration::Configuration;
+use crate::scheduler::registry::Registry;
 
 /// A cluster to be simulated.
 #[derive(Clone, Debug)]
@@ -36,6 +40,10 @@ pub struct ClusterOptions {
     pub controller_limits: Limits,
     /// Client-side limits of the scheduler.
     pub scheduler_limits: Limits,
+    /// The scheduler's configuration.
+    pub scheduler: Rc<Configuration>,
+    /// The plugins that the scheduler's profiles may name.
+    pub scheduler_plugins: Registry,
 }
 
 /// What becomes of the renewals of node leases.
@@ -104,6 +112,8 @@ impl Default for ClusterOptions {
             controllers: controllers::config::Config::default(),
             controller_limits: Limits { per_second: 20, burst: 30 },
             scheduler_limits: Limits { per_second: 50, burst: 100 },
+            scheduler: Rc::default(),
+            scheduler_plugins: Registry::in_tree(),
         }
     }
 }

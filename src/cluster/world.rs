@@ -156,6 +156,7 @@ impl World {
             Role::Scheduler => {
                 if let (Some(input), Some(scheduler)) = (incoming.input(Message::api), &mut self.scheduler) {
                     scheduler.handle(input, wiring);
+                    self.news.extend(scheduler.take_decisions().into_iter().map(|one| News::Decided(Box::new(one))));
                 }
             }
             Role::Kubelet(place) => {

@@ -6,7 +6,7 @@
 //! - `record`: the [`record::Recorder`], which takes the news and hands them to the tables
 //! - `changes`: how one version of an object differs from the one before
 //! - `sketch`: two versions without what they share
-//! - `writes`, `events`: `writes.jsonl` and `events.csv`, written while the run goes on
+//! - `writes`, `events`, `decisions`: `writes.jsonl`, `events.csv` and `scheduling.jsonl`, written while the run goes on
 //! - `pods`, `nodes`, `rollouts`, `etcd`: what is kept of the run, and `pods.csv` and `nodes.csv`
 //! - `pending`: which pods do not run, and why
 //! - `summary`, `screen`: everything in one value, as `summary.json` and as one screen of text
@@ -17,6 +17,7 @@
 
 pub mod causes;
 pub mod changes;
+pub mod decisions;
 pub mod etcd;
 pub mod events;
 pub mod explain;

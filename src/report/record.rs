@@ -1,13 +1,14 @@
 //! Takes the news of a cluster in their order and keeps what is reported of a run.
 //!
-//! What grows with the run (`writes.jsonl`, `events.csv`) is written as it comes, if files are wanted; what is kept in memory
+//! What grows with the run (`writes.jsonl`, `events.csv`, `scheduling.jsonl`) is written as it comes, if files are wanted; what is kept in memory
 //! grows with the number of pods, nodes and rollouts.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::kind::Kind;
@@ -15,7 +16,7 @@ use crate::api::meta::Epoch;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::cluster::Cluster;
-use crate::cluster::news::{News, Write};
+use crate::cluster::news::{self, News};
 use crate::cluster::topology::Topology;
 use crate::cluster::truth::Truth;
 use crate::engine::process::{Cause, ProcessId};
@@ -23,8 +24,10 @@ use crate::engine::time::SimTime;
 use crate::engine::trace::Trace;
 use crate::scenario::Observer;
 use crate::scenario::outcome::{Outcome, StepRecord, StepState};
+use crate::scheduler::record::Decided;
 
 use super::causes::{Causes, Names};
+use super::decisions;
 use super::etcd::Leaderships;
 use super::events::EventRows;
 use super::folder::OutputFolder;
@@ -55,6 +58,7 @@ pub struct Recorder {
 struct Files {
     folder: OutputFolder,
     writes: BufWriter<File>,
+    decisions: BufWriter<File>,
     sketcher: Sketcher,
     events: EventRows<BufWriter<File>>,
     /// Whether every event is wanted, for Perfetto.
@@ -80,6 +84,7 @@ impl Recorder {
         let folder = OutputFolder::create(target)?;
         let mut files = Files {
             writes: folder.file("writes.jsonl")?,
+            decisions: folder.file("scheduling.jsonl")?,
             sketcher: Sketcher::default(),
             events: EventRows::new(folder.file("events.csv")?)?,
             folder,
@@ -114,11 +119,12 @@ impl Recorder {
         match news {
             News::Write(write) => self.write(write),
             News::EtcdLeader { member, term } => self.etcd.changed(at, *member, *term),
+            News::Decided(decided) => self.decided(decided),
             News::Answer { .. } | News::Alarm { .. } | News::Violation(_) => {}
         }
     }
 
-    fn write(&mut self, write: &Write) {
+    fn write(&mut self, write: &news::Write) {
         *self.by_kind.entry(write.key.kind).or_default() += 1;
         match self.by_agent.get_mut(&write.agent) {
             Some(count) => *count += 1,
@@ -138,6 +144,12 @@ impl Recorder {
         }
         if let Some(files) = &mut self.files {
             files.write(write);
+        }
+    }
+
+    fn decided(&mut self, decided: &Decided) {
+        if let Some(files) = &mut self.files {
+            files.decided(decided);
         }
     }
 
@@ -187,6 +199,7 @@ impl Recorder {
             return Err(error);
         }
         files.writes.flush()?;
+        files.decisions.flush()?;
         files.events.flush()?;
         files.folder.file("summary.json")?.write_all(summary.to_json().as_bytes())?;
         self.pods.csv(files.folder.file("pods.csv")?)?;
@@ -247,7 +260,7 @@ impl Observer for Recorder {
 }
 
 impl Files {
-    fn write(&mut self, write: &Write) {
+    fn write(&mut self, write: &news::Write) {
         if self.begun
             && let Some(line) = writes::line(write, &self.sketcher)
         {
@@ -263,11 +276,21 @@ impl Files {
     }
 
     fn line(&mut self, line: &Value) {
-        let written = serde_json::to_writer(&mut self.writes, line).map_err(io::Error::from);
-        if let Err(error) = written.and_then(|()| self.writes.write_all(b"\n")) {
+        if let Err(error) = write_line(&mut self.writes, line) {
             self.error.get_or_insert(error);
         }
     }
+
+    fn decided(&mut self, decided: &Decided) {
+        if let Err(error) = write_line(&mut self.decisions, &decisions::Line::new(decided)) {
+            self.error.get_or_insert(error);
+        }
+    }
+}
+
+fn write_line(mut to: impl Write, line: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut to, line)?;
+    to.write_all(b"\n")
 }
 
 /// What the numbers in a trace mean.

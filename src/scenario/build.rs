@@ -65,6 +65,8 @@ pub fn cluster_options(file: &ScenarioFile, complaints: &mut Vec<Complaint>) -> 
             "cluster.scheduler",
             complaints,
         ),
+        scheduler: default.scheduler,
+        scheduler_plugins: default.scheduler_plugins,
     }
 }
 

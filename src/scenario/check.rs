@@ -10,11 +10,14 @@ use serde_json::Value;
 
 use crate::api::manifest::{Part, Problem};
 use crate::api::validation::format;
+use crate::cluster::options::{ClusterOptions, Limits};
 use crate::engine::time::{SimDuration, SimTime};
+use crate::scheduler::configuration::Configuration;
 
 use super::actions;
 use super::build::{self, Complaint};
 use super::condition::Expression;
+use super::file::cluster::ClusterFile;
 use super::file::decode::Decoded;
 use super::file::step::StepFile;
 use super::file::{ExpectFile, ManifestFile, ScenarioFile, UntilFile};
@@ -64,8 +67,9 @@ impl Checker<'_> {
             self.wrong("metadata.name", message);
         }
         let mut complaints: Vec<Complaint> = Vec::new();
-        let options = build::cluster_options(file, &mut complaints);
+        let mut options = build::cluster_options(file, &mut complaints);
         self.complain(complaints);
+        self.scheduler(&file.cluster, &mut options);
         let setup = self.manifests(&file.manifests, "manifests", "default");
         let mut steps: Vec<Step> = Vec::new();
         if !setup.is_empty() {
@@ -97,6 +101,38 @@ impl Checker<'_> {
             until: self.until(&file.until),
             expectations: self.expectations(&file.expect),
             warnings: Vec::new(),
+        }
+    }
+
+    /// Reads the scheduler's configuration. What the scenario says of the client's limits counts for more.
+    fn scheduler(&mut self, file: &ClusterFile, options: &mut ClusterOptions) {
+        let Some(given) = &file.scheduler_configuration else { return };
+        let (path, plugins) = ("cluster.schedulerConfiguration", &options.scheduler_plugins);
+        let found = match (&given.file, &given.object) {
+            (Some(name), None) => match (self.read)(name) {
+                Ok(text) => Configuration::read(name, &text, plugins),
+                Err(why) => Err(vec![self.part.problem(&format!("{path}.file"), why, None)]),
+            },
+            (None, Some(object)) => {
+                let object: serde_json::Map<String, Value> = object.clone().into_iter().collect();
+                let part = self.part.inside(&format!("{path}.object"), Value::Object(object));
+                Configuration::of_part(&part, plugins)
+            }
+            _ => {
+                let message = "this names no configuration, or two";
+                return self.expected(path, message, "expected either file or object");
+            }
+        };
+        match found {
+            Ok(configuration) => {
+                if let (None, None, Some((per_second, burst))) =
+                    (file.scheduler.qps, file.scheduler.burst, configuration.limits)
+                {
+                    options.scheduler_limits = Limits { per_second, burst };
+                }
+                options.scheduler = Rc::new(configuration);
+            }
+            Err(problems) => self.problems.extend(problems),
         }
     }
 

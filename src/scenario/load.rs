@@ -62,24 +62,13 @@ impl Scenario {
     /// everything has settled.
     pub fn of_manifests(paths: &[PathBuf], nodes: u32) -> Result<Scenario, Vec<Problem>> {
         let (mut objects, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
-        for path in paths {
-            let files = manifest_files(path).map_err(|why| vec![unreadable(&path.display().to_string(), why)])?;
-            if files.is_empty() {
-                let why = "the folder holds no file that ends in .yaml, .yml or .json".to_owned();
-                problems.push(unreadable(&path.display().to_string(), why));
-            }
-            for file in files {
-                let name = file.display().to_string();
-                match read_text(&file)
-                    .map_err(|why| vec![unreadable(&name, why)])
-                    .and_then(|text| manifests::read(&name, &text, "default"))
-                {
-                    Ok(found) => {
-                        objects.extend(found.objects);
-                        warnings.extend(found.warnings);
-                    }
-                    Err(found) => problems.extend(found),
+        for (name, text) in read_manifest_files(paths)? {
+            match manifests::read(&name, &text, "default") {
+                Ok(found) => {
+                    objects.extend(found.objects);
+                    warnings.extend(found.warnings);
                 }
+                Err(found) => problems.extend(found),
             }
         }
         if !problems.is_empty() {
@@ -97,6 +86,26 @@ impl Scenario {
             warnings,
         })
     }
+}
+
+/// The names and texts of the manifest files that these paths are, or that are in the folders that they are.
+pub fn read_manifest_files(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<Problem>> {
+    let (mut texts, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        let files = manifest_files(path).map_err(|why| vec![unreadable(&path.display().to_string(), why)])?;
+        if files.is_empty() {
+            let why = "the folder holds no file that ends in .yaml, .yml or .json".to_owned();
+            problems.push(unreadable(&path.display().to_string(), why));
+        }
+        for file in files {
+            let name = file.display().to_string();
+            match read_text(&file) {
+                Ok(text) => texts.push((name, text)),
+                Err(why) => problems.push(unreadable(&name, why)),
+            }
+        }
+    }
+    if problems.is_empty() { Ok(texts) } else { Err(problems) }
 }
 
 fn expected_scenario() -> Option<String> {

@@ -55,8 +55,8 @@ fn collect(documents: Vec<Document>, namespace: &str) -> Result<Manifests, Vec<P
     if problems.is_empty() { Ok(manifests) } else { Err(problems) }
 }
 
-/// Decodes, defaults and validates one object.
-fn check(document: &Document, namespace: &str) -> Result<Manifest, Vec<Problem>> {
+/// Decodes, defaults and validates one object, which belongs to `namespace` if it names none.
+pub fn check(document: &Document, namespace: &str) -> Result<Manifest, Vec<Problem>> {
     let known = Kind::of_manifest(&document.api_version, &document.kind);
     let Some(kind) = known.filter(|kind| kind.row().is_simulated) else {
         let message = format!("no matches for kind \"{}\" in version \"{}\"", document.kind, document.api_version);
@@ -73,7 +73,7 @@ fn check(document: &Document, namespace: &str) -> Result<Manifest, Vec<Problem>>
     {
         metadata.insert("namespace".to_owned(), namespace.into());
     }
-    let object = typed(kind, &part)?;
+    let object = object(kind, &part)?;
     let meta = object.meta();
     if meta.name.is_empty() {
         let expected = Some("expected metadata.name; kubectl apply needs it".to_owned());
@@ -85,8 +85,8 @@ fn check(document: &Document, namespace: &str) -> Result<Manifest, Vec<Problem>>
 
 macro_rules! typed {
     ($($kind:ident in $module:ident),* $(,)?) => {
-        /// The object of a kind that a part is.
-        fn typed(kind: Kind, part: &Part) -> Result<Object, Vec<Problem>> {
+        /// The object of a kind that a part is, decoded, defaulted and validated.
+        pub fn object(kind: Kind, part: &Part) -> Result<Object, Vec<Problem>> {
             match kind {
                 $(Kind::$kind => full::<crate::api::$module::$kind>(part),)*
             }

@@ -41,7 +41,7 @@ use crate::engine::time::SimTime;
 use self::condition::Expression;
 use self::plan::{Expectation, Step, Until};
 
-pub use self::load::{is_scenario, schema};
+pub use self::load::{is_scenario, read_manifest_files, schema};
 pub use self::outcome::Outcome;
 pub use self::runner::{Observer, Run};
 

@@ -162,7 +162,8 @@ impl Run {
     fn take_news(&mut self, observer: &mut dyn Observer) -> bool {
         let mut had_news = false;
         while let Some(news) = self.cluster.next_news() {
-            had_news = true;
+            // Whether decisions are told makes no difference to the run.
+            had_news |= !matches!(news, News::Decided(_));
             observer.news(&self.cluster, &news);
             match news {
                 News::Write(write) => {
@@ -189,6 +190,7 @@ impl Run {
                         self.begin(place, None, observer);
                     }
                 }
+                News::Decided(_) => {}
                 News::EtcdLeader { member, .. } => self.conditions.note_leader(member),
                 News::Violation(violation) => self.ending = Some(Ending::Violated(violation)),
             }

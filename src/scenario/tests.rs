@@ -138,6 +138,28 @@ fn a_scenario_is_told_from_a_manifest() {
 }
 
 #[test]
+fn a_scenario_names_its_schedulers_configuration_or_holds_it() {
+    let object = "cluster:
+  schedulerConfiguration:
+    object:
+      apiVersion: kubescheduler.config.k8s.io/v1
+      kind: KubeSchedulerConfiguration
+";
+    let scenario = read(&format!("{HEAD}{object}      percentageOfNodesToScore: 30\n      clientConnection: {{qps: 7}}\n"));
+    let scenario = scenario.unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert_eq!(scenario.cluster.scheduler.percentage_of_nodes_to_score, 30);
+    assert_eq!((scenario.cluster.scheduler_limits.per_second, scenario.cluster.scheduler_limits.burst), (7, 100));
+    check(
+        &format!("{object}      profiles: [{{plugins: {{filter: {{enabled: [{{name: Best}}]}}}}}}]\n"),
+        &["s.yml:9:55: initializing profiles: creating profile for scheduler name default-scheduler: FilterPlugin \"Best\" does not exist"],
+    );
+    check(
+        "cluster:\n  schedulerConfiguration: {file: scheduler.yml}\n",
+        &["s.yml:5:34: scheduler.yml cannot be read: it is not there"],
+    );
+}
+
+#[test]
 fn every_field_is_documented_in_the_schema() {
     fn walk(value: &Value, path: &str, missing: &mut Vec<String>) {
         if let Some(Value::Object(fields)) = value.get("properties") {

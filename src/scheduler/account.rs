@@ -5,14 +5,13 @@ use std::rc::Rc;
 
 use super::diagnosis::Diagnosis;
 use super::framework::{Placement, PluginSet};
+use super::preemption::executor::status_patch;
 use super::queue::Queued;
 use super::{Scheduler, Ticket};
 use crate::api::event::{EventType, ObjectReference};
-use crate::api::kind::Kind;
-use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType};
-use crate::apiserver::protocol::{ApiMessage, Operation, Part, Patch, TypedPatch};
+use crate::apiserver::protocol::ApiMessage;
 use crate::client::delivery::Caller;
 use crate::client::series_recorder::SeriesNote;
 use crate::engine::process::Context;
@@ -48,7 +47,7 @@ impl Scheduler {
         nominated: Option<Name>,
         ctx: &mut dyn Context<ApiMessage>,
     ) {
-        let mut pod = queued.pod.clone();
+        let (mut pod, profile) = (queued.pod.clone(), queued.profile);
         let shown = self.objects.view().get::<Pod>(&pod.meta.namespace, &pod.meta.name);
         match shown {
             Some(shown) if shown.node.is_none() && shown.meta.uid != pod.meta.uid => {
@@ -57,12 +56,25 @@ impl Scheduler {
             Some(shown) if shown.node.is_none() => {
                 pod = shown.clone();
                 queued.pod = pod.clone();
-                self.queue.put_back(queued, ctx.now(), &self.profile);
+                self.queue.put_back(queued, ctx.now(), &self.profiles);
+                // The next cycle must know of it before the API does.
+                self.nominate(&pod, nominated.as_ref());
             }
-            _ => self.queue.done(pod.meta.uid),
+            _ => {
+                self.queue.done(pod.meta.uid);
+                self.cluster.withdraw(pod.meta.uid);
+            }
         }
-        self.record_failure(&pod, cut(message.clone()), ctx);
+        self.record_failure(profile, &pod, cut(message.clone()), ctx);
         self.write_condition(&pod, reason, message.into(), nominated, ctx);
+    }
+
+    /// Nominates a pod to a node, or takes its nomination back; if nothing is said, it stays as the pod's status has it.
+    fn nominate(&mut self, pod: &Rc<Pod>, nominated: Option<&Name>) {
+        match nominated.or(pod.status.nominated_node.as_ref()) {
+            Some(node) if !node.is_empty() => self.cluster.nominate(pod, node),
+            _ => self.cluster.withdraw(pod.meta.uid),
+        }
     }
 
     /// Writes the condition, unless the pod has it already.
@@ -90,41 +102,47 @@ impl Scheduler {
         if old == Some(&condition) && nominated_node.is_none() {
             return;
         }
-        let patch = TypedPatch::PodConditions { uid: pod.meta.uid, conditions: vec![condition], nominated_node };
-        let operation = Operation::Patch {
-            key: ObjectKey::new(Kind::Pod, pod.meta.namespace.clone(), pod.meta.name.clone()),
-            patch: Patch::Typed(Box::new(patch)),
-            part: Part::Status,
-            dry_run: false,
-        };
+        let operation = status_patch(pod, vec![condition], nominated_node);
         self.client.request(self.clientset, Caller::Process(Ticket::Condition), operation, ctx);
     }
 
     /// Records that a pod was bound.
-    pub(super) fn record_success(&mut self, placement: &Placement, ctx: &mut dyn Context<ApiMessage>) {
+    pub(super) fn record_success(&mut self, profile: usize, placement: &Placement, ctx: &mut dyn Context<ApiMessage>) {
         let meta = &placement.pod.meta;
         let message = format!("Successfully assigned {}/{} to {}", meta.namespace, meta.name, placement.node);
-        self.record(&placement.pod, EventType::Normal, "Scheduled", "Binding", message, ctx);
+        self.record(
+            profile,
+            scheduling_note(&placement.pod, EventType::Normal, ("Scheduled", "Binding"), message),
+            ctx,
+        );
     }
 
     /// Records that a pod was not scheduled.
-    pub(super) fn record_failure(&mut self, pod: &Rc<Pod>, message: String, ctx: &mut dyn Context<ApiMessage>) {
-        self.record(pod, EventType::Warning, "FailedScheduling", "Scheduling", message, ctx);
-    }
-
-    fn record(
+    pub(super) fn record_failure(
         &mut self,
+        profile: usize,
         pod: &Pod,
-        kind: EventType,
-        reason: &'static str,
-        action: &'static str,
         message: String,
         ctx: &mut dyn Context<ApiMessage>,
     ) {
-        let (reason, action) = (Name::of(reason), Name::of(action));
-        let note = SeriesNote { regarding: reference(pod), related: None, kind, reason, action, message };
-        self.recorder.record(note, &mut self.client, ctx);
+        let note = scheduling_note(pod, EventType::Warning, ("FailedScheduling", "Scheduling"), message);
+        self.record(profile, note, ctx);
     }
+
+    /// Records something in the name of a profile.
+    pub(super) fn record(&mut self, profile: usize, note: SeriesNote, ctx: &mut dyn Context<ApiMessage>) {
+        self.recorders[profile].record(note, &mut self.client, ctx);
+    }
+}
+
+fn scheduling_note(
+    pod: &Pod,
+    kind: EventType,
+    (reason, action): (&'static str, &'static str),
+    message: String,
+) -> SeriesNote {
+    let (reason, action) = (Name::of(reason), Name::of(action));
+    SeriesNote { regarding: reference(pod), related: None, kind, reason, action, message }
 }
 
 /// A message as long as an event may carry (kube-scheduler, `truncateMessage`).
@@ -138,7 +156,8 @@ fn cut(mut message: String) -> String {
     message
 }
 
-fn reference(pod: &Pod) -> ObjectReference {
+/// What an event says of the pod that it is about.
+pub(super) fn reference(pod: &Pod) -> ObjectReference {
     ObjectReference {
         api_version: Name::of("v1"),
         kind: Name::of("Pod"),

@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::class::PodClass;
+use super::class::{Compiled, PodClass};
 use super::cluster::Cluster;
 use super::diagnosis::Diagnosis;
-use super::framework::{Code, Point, Validity};
+use super::framework::{Code, Failed, Point};
 use super::profile::Profile;
 use crate::api::name::Name;
 use crate::api::pod::Pod;
@@ -28,8 +28,12 @@ pub struct Algorithm {
     /// `percentageOfNodesToScore`; zero for a share that falls with the number of nodes.
     percentage: u32,
     stream: Stream,
+    /// What PostFilter plugins draw from.
+    preemption: Stream,
     feasible: Vec<u32>,
     totals: Vec<i64>,
+    /// True if nothing is kept.
+    is_plain: bool,
 }
 
 /// What became of a pod.
@@ -56,7 +60,18 @@ impl Algorithm {
     /// An algorithm with a stream of its own for choosing among equals.
     pub fn new(percentage: u32, stream: Stream) -> Self {
         let (feasible, totals) = (Vec::new(), Vec::new());
-        Algorithm { classes: Vec::new(), next_start: 0, percentage, stream, feasible, totals }
+        let (classes, preemption) = (Vec::new(), stream.clone());
+        Algorithm { classes, next_start: 0, percentage, stream, preemption, feasible, totals, is_plain: false }
+    }
+
+    /// The same with another stream for PostFilter plugins, so that what they draw shifts no choice among equals.
+    pub fn with_preemption_stream(self, preemption: Stream) -> Self {
+        Algorithm { preemption, ..self }
+    }
+
+    /// An algorithm that keeps nothing and asks all plugins in their plain form: the reference for the other.
+    pub fn plain(percentage: u32, stream: Stream) -> Self {
+        Algorithm { is_plain: true, ..Algorithm::new(percentage, stream) }
     }
 
     /// Chooses a node for a pod. The cluster must have been refreshed.
@@ -65,25 +80,45 @@ impl Algorithm {
             return Outcome::Unschedulable(Box::default());
         }
         let mut class = self.take_class(profile, pod, cluster);
-        let outcome = self.place(profile, pod, &mut class, cluster);
-        if is_kept(profile, pod) {
+        let is_nominated = pod.status.nominated_node.is_some() || cluster.nomination_of(pod.meta.uid).is_some();
+        if class.is_kept() && class.depends_on_others() && (is_nominated || cluster.has_nominations()) {
             self.classes.push(class);
+            class = PodClass::plain(profile, pod, cluster);
         }
+        if let Some(node) = self.nominated(pod, &class, cluster) {
+            self.keep(class);
+            return Outcome::Node(Chosen { node, evaluated: 1, feasible: 1 });
+        }
+        if class.is_kept() && cluster.nomination_of(pod.meta.uid).is_some() {
+            // What is kept for all pods of the class has the pod itself in its way.
+            self.classes.push(class);
+            class = PodClass::new(profile, pod, cluster);
+        }
+        let outcome = self.place(profile, pod, &mut class, cluster);
+        self.keep(class);
         outcome
     }
 
-    /// Forgets what is kept of pods seen before.
-    #[cfg(test)]
-    pub fn forget_classes(&mut self) {
-        self.classes.clear();
+    fn keep(&mut self, class: PodClass) {
+        if class.is_kept() {
+            self.classes.push(class);
+        }
+    }
+
+    /// The node to which a pod is nominated, if it fits there: no other is looked at.
+    fn nominated(&self, pod: &Pod, class: &PodClass, cluster: &Cluster) -> Option<Name> {
+        let node = pod.status.nominated_node.as_ref().filter(|_| class.compiled.rejected.is_none())?;
+        class.fits_nominated(pod, cluster.place_of(node)?, cluster).then(|| node.clone())
     }
 
     /// The class of a pod; classes are kept in the order in which they were last used.
     fn take_class(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> PodClass {
-        let known = self.classes.iter().rposition(|class| Rc::ptr_eq(&class.spec, &pod.spec));
-        if let Some(known) = known {
-            let class = self.classes.remove(known);
-            if class.is_current(cluster) && is_kept(profile, pod) {
+        if self.is_plain {
+            return PodClass::plain(profile, pod, cluster);
+        }
+        if let Some(known) = self.classes.iter().rposition(|class| class.is_of(pod)) {
+            let mut class = self.classes.remove(known);
+            if class.catch_up(profile, cluster) {
                 return class;
             }
         }
@@ -93,15 +128,9 @@ impl Algorithm {
         PodClass::new(profile, pod, cluster)
     }
 
-    fn place(&mut self, profile: &Profile, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> Outcome {
+    fn place(&mut self, profile: &Profile, pod: &Rc<Pod>, class: &mut PodClass, cluster: &Cluster) -> Outcome {
         if class.compiled.rejected.is_some() {
-            return fits_nowhere(profile, pod, class, &[], cluster);
-        }
-        if let Some(node) = &pod.status.nominated_node
-            && let Some(place) = cluster.place_of(node)
-            && class.fits(place, cluster)
-        {
-            return Outcome::Node(Chosen { node: node.clone(), evaluated: 1, feasible: 1 });
+            return self.fits_nowhere(profile, pod, class, &[], cluster);
         }
         let named = class.compiled.nodes.as_ref();
         let named = named.map(|names| names.iter().filter_map(|name| cluster.place_of(name)).collect::<Vec<usize>>());
@@ -111,9 +140,9 @@ impl Algorithm {
         };
         if self.feasible.is_empty() {
             let all = || (0..cluster.node_count()).collect();
-            return fits_nowhere(profile, pod, class, &named.unwrap_or_else(all), cluster);
+            return self.fits_nowhere(profile, pod, class, &named.unwrap_or_else(all), cluster);
         }
-        let place = self.choose(class);
+        let place = self.choose(profile, pod, class, cluster);
         Outcome::Node(Chosen { node: cluster.at(place).name.clone(), evaluated, feasible: self.feasible.len() })
     }
 
@@ -123,15 +152,9 @@ impl Algorithm {
         let wanted = self.wanted(profile, count);
         let start = self.next_start % count;
         self.feasible.clear();
-        let mut evaluated = 0;
-        for place in (start..count).chain(0..start) {
-            evaluated += 1;
-            if class.fits(place, cluster) {
-                self.feasible.push(place as u32);
-                if self.feasible.len() == wanted {
-                    break;
-                }
-            }
+        let mut evaluated = class.search(start, count, wanted, &mut self.feasible, cluster) - start;
+        if self.feasible.len() < wanted {
+            evaluated += class.search(0, start, wanted, &mut self.feasible, cluster);
         }
         self.next_start = (start + evaluated) % count;
         evaluated
@@ -164,7 +187,7 @@ impl Algorithm {
         if count < LEAST_NODES {
             return count;
         }
-        let percentage = match self.percentage as usize {
+        let percentage = match profile.percentage_of_nodes_to_score.unwrap_or(self.percentage) as usize {
             0 => 50_usize.saturating_sub(count / 125).max(LEAST_PERCENT),
             percentage => percentage,
         };
@@ -172,45 +195,55 @@ impl Algorithm {
     }
 
     /// The best of the nodes that fit; one of several equals by a single draw. A single node is not scored.
-    fn choose(&mut self, class: &PodClass) -> usize {
+    fn choose(&mut self, profile: &Profile, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> usize {
         if let [only] = self.feasible.as_slice() {
             return *only as usize;
         }
-        class.score(&self.feasible, &mut self.totals);
+        class.score(profile, pod, &self.feasible, &mut self.totals, cluster);
         let best = self.totals.iter().copied().max().unwrap_or(0);
         let count = self.totals.iter().filter(|total| **total == best).count();
         let chosen = if count > 1 { self.stream.below(count as u64) as usize } else { 0 };
         let mut equals = self.feasible.iter().zip(&self.totals).filter(|(_, total)| **total == best);
         equals.nth(chosen).map_or(0, |(place, _)| *place as usize)
     }
-}
 
-/// True if what plugins say of the pod holds for all pods of its specification.
-fn is_kept(profile: &Profile, pod: &Pod) -> bool {
-    let points = [Point::Filter, Point::Score];
-    points.into_iter().all(|point| profile.at(point).all(|(_, plugin, _)| plugin.validity(pod) == Validity::Node))
-}
-
-/// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, and so does one that is sure
-/// that nothing will; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
-fn fits_nowhere(profile: &Profile, pod: &Pod, class: &PodClass, looked_at: &[usize], cluster: &Cluster) -> Outcome {
-    let mut diagnosis = class.diagnose(looked_at.iter().copied(), profile, cluster);
-    let codes = class.codes(looked_at.iter().copied());
-    let mut reasons: Vec<Name> = Vec::new();
-    for (_, plugin, _) in profile.at(Point::PostFilter) {
-        let said = plugin.post_filter(pod, cluster, &codes);
-        if said.nominated_node.is_some() {
-            diagnosis.nominated_node = said.nominated_node;
+    /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, so does one that is
+    /// sure that nothing will, and so does one that fails; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
+    fn fits_nowhere(
+        &mut self,
+        profile: &Profile,
+        pod: &Rc<Pod>,
+        class: &PodClass,
+        looked_at: &[usize],
+        cluster: &Cluster,
+    ) -> Outcome {
+        let (mut diagnosis, codes) = class.diagnose(looked_at, profile, cluster);
+        // Plugins that look at pods elsewhere are asked again in their plain form, which can say what would be.
+        let plain = class.depends_on_others().then(|| Compiled::new(profile, pod, cluster));
+        let is_kept = class.is_kept() && plain.is_none();
+        let compiled = plain.as_ref().unwrap_or(&class.compiled);
+        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept, was_asked: true };
+        let mut reasons: Vec<Name> = Vec::new();
+        // Without any PostFilter nobody could make room for the pod, so that it gives up what was kept for it.
+        if profile.at(Point::PostFilter).next().is_none() {
+            diagnosis.nominated_node = Some(Name::EMPTY);
         }
-        let ends = matches!(said.status.code, Code::Success | Code::UnschedulableAndUnresolvable);
-        if ends {
-            reasons.clear();
+        for (place, plugin, _) in profile.at(Point::PostFilter) {
+            let was_asked = compiled.asked.contains(place) || !profile.is_asked(place, Point::PreFilter);
+            let said = plugin.post_filter(&Failed { was_asked, ..failed }, &mut self.preemption);
+            let ends = !matches!(said.status.code, Code::Unschedulable | Code::Pending);
+            if ends {
+                reasons.clear();
+            }
+            if ends || said.nominated_node.is_some() {
+                (diagnosis.nominated_node, diagnosis.victims) = (said.nominated_node, said.victims);
+            }
+            reasons.extend(said.status.reasons);
+            if ends {
+                break;
+            }
         }
-        reasons.extend(said.status.reasons);
-        if ends {
-            break;
-        }
+        diagnosis.post_filter = reasons.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+        Outcome::Unschedulable(Box::new(diagnosis))
     }
-    diagnosis.post_filter = reasons.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
-    Outcome::Unschedulable(Box::new(diagnosis))
 }

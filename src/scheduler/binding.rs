@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::diagnosis::{Diagnosis, Verdict};
 use super::event::ClusterEvent;
 use super::framework::{Permit, Placement, PluginSet, Point, Progress, Status};
+use super::preemption::executor::status_patch;
 use super::queue::Queued;
 use super::{PERMIT, Scheduler, Ticket};
 use crate::api::meta::Uid;
@@ -46,24 +47,26 @@ impl Scheduler {
             let place = format!("pod {uid}({}/{})", meta.namespace, meta.name);
             return self.failed(queued, format!("{place} is in the cache, so can't be assumed"), ctx);
         }
+        self.cluster.withdraw(pod.meta.uid);
         let placement = Placement { pod, node };
-        if let Some((plugin, status)) = self.reserve(&placement) {
-            self.unreserve(&placement);
+        if let Some((plugin, status)) = self.reserve(queued.profile, &placement) {
+            self.unreserve(queued.profile, &placement);
             return self.turned_down(queued, plugin, "Reserve", status, ctx);
         }
         self.ask_for_permit(queued, placement, ctx);
     }
 
-    fn reserve(&mut self, placement: &Placement) -> Option<(usize, Status)> {
-        let Scheduler { profile, cluster, .. } = self;
-        let asked = profile.at(Point::Reserve).map(|(place, plugin, _)| (place, plugin.reserve(placement, cluster)));
+    fn reserve(&mut self, profile: usize, placement: &Placement) -> Option<(usize, Status)> {
+        let Scheduler { profiles, cluster, .. } = self;
+        let asked = profiles.at(profile).at(Point::Reserve);
+        let asked = asked.map(|(place, plugin, _)| (place, plugin.reserve(placement, cluster)));
         asked.into_iter().find(|(_, status)| !status.is_success())
     }
 
     /// Takes back what was reserved, last plugin first, and forgets that the pod is on the node.
-    fn unreserve(&mut self, placement: &Placement) {
-        let Scheduler { profile, cluster, .. } = self;
-        let plugins: Vec<_> = profile.at(Point::Reserve).map(|(_, plugin, _)| plugin).collect();
+    fn unreserve(&mut self, profile: usize, placement: &Placement) {
+        let Scheduler { profiles, cluster, .. } = self;
+        let plugins: Vec<_> = profiles.at(profile).at(Point::Reserve).map(|(_, plugin, _)| plugin).collect();
         plugins.into_iter().rev().for_each(|plugin| plugin.unreserve(placement, cluster));
         cluster.forget(placement.pod.meta.uid);
     }
@@ -71,7 +74,7 @@ impl Scheduler {
     fn ask_for_permit(&mut self, queued: Box<Queued>, placement: Placement, ctx: &mut dyn Context<ApiMessage>) {
         let mut wait: Option<(usize, SimDuration)> = None;
         let mut no = None;
-        for (place, plugin, _) in self.profile.at(Point::Permit) {
+        for (place, plugin, _) in self.profiles.at(queued.profile).at(Point::Permit) {
             match plugin.permit(&placement) {
                 Permit::Allow => {}
                 Permit::Wait(time) if wait.is_some_and(|(_, shortest)| shortest <= time) => {}
@@ -83,18 +86,19 @@ impl Scheduler {
             }
         }
         if let Some((plugin, status)) = no {
-            self.unreserve(&placement);
+            self.unreserve(queued.profile, &placement);
             return self.turned_down(queued, plugin, "Permit", status, ctx);
         }
         self.next_binding += 1;
         let number = self.next_binding;
         match wait {
             Some((plugin, time)) => {
+                self.announce(&placement, ctx);
                 let timer = ctx.set_timer(ctx.now() + time, PERMIT + number);
                 let stage = Stage::Waiting { plugin, time, timer };
                 self.bindings.insert(number, Binding { queued, placement, stage });
             }
-            None => self.pre_bind(number, queued, placement, ctx),
+            None => self.pre_bind(number, queued, placement, false, ctx),
         }
     }
 
@@ -108,7 +112,7 @@ impl Scheduler {
         if let Some(Binding { queued, placement, stage: Stage::Waiting { timer, .. } }) = self.bindings.remove(&number)
         {
             ctx.cancel_timer(timer);
-            self.pre_bind(number, queued, placement, ctx);
+            self.pre_bind(number, queued, placement, true, ctx);
         }
         true
     }
@@ -133,22 +137,93 @@ impl Scheduler {
         else {
             return;
         };
-        let name = self.profile.plugin(plugin).name();
+        let name = self.profiles.at(queued.profile).plugin(plugin).name();
         let text = format!("rejected due to timeout after waiting {}s at plugin {name}", time.as_secs());
-        self.unreserve(&placement);
+        self.unreserve(queued.profile, &placement);
         let uid = placement.pod.meta.uid;
         self.turned_down(queued, plugin, "Permit", Status::unschedulable(text), ctx);
         // Its room is free for others; it is not what the pod itself waited for.
         self.room_is_free(&placement, Some(uid), ctx);
     }
 
+    /// Lets others know where a pod goes whose binding takes time (kube-scheduler, `NominatedNodeNameForExpectation`).
+    fn announce(&mut self, placement: &Placement, ctx: &mut dyn Context<ApiMessage>) {
+        let Placement { pod, node } = placement;
+        if pod.status.nominated_node.as_ref() != Some(node) {
+            let operation = status_patch(pod, Vec::new(), Some(node.clone()));
+            self.client.request(self.clientset, Caller::Process(Ticket::Condition), operation, ctx);
+        }
+    }
+
+    /// A pod that waits for a permit is being deleted.
+    pub(super) fn waiting_pod_deleted(&mut self, pod: Uid, ctx: &mut dyn Context<ApiMessage>) {
+        let Some(number) = self.binding_of(pod) else { return };
+        match self.bindings.remove(&number) {
+            Some(Binding { queued, placement, stage: Stage::Waiting { plugin, timer, .. } }) => {
+                ctx.cancel_timer(timer);
+                self.unreserve(queued.profile, &placement);
+                self.turned_down(queued, plugin, "Permit", Status::unschedulable(Name::of("removed")), ctx);
+                self.room_is_free(&placement, Some(pod), ctx);
+            }
+            Some(binding) => {
+                self.bindings.insert(number, binding);
+            }
+            None => {}
+        }
+    }
+
+    /// Gives up the binding of a pod for which a more important one needs the room, if it is not being written already; the
+    /// pod is tried again. False if there is no such binding.
+    pub(super) fn take_back_binding(&mut self, pod: Uid, ctx: &mut dyn Context<ApiMessage>) -> bool {
+        let Some(number) = self.binding_of(pod) else { return false };
+        let Some(Binding { queued, placement, stage }) = self.bindings.remove(&number) else { return false };
+        let text = match stage {
+            Stage::Waiting { timer, .. } => {
+                ctx.cancel_timer(timer);
+                "waiting on permit for pod: preempted".to_owned()
+            }
+            Stage::PreBind { plugin, .. } => {
+                let name = self.profiles.at(queued.profile).plugin(plugin).name();
+                format!("running PreBind plugin \"{name}\": context canceled")
+            }
+            Stage::Settling { plugin, .. } => {
+                let name = self.profiles.at(queued.profile).plugin(plugin).name();
+                format!("running PreBind plugin \"{name}\": binding volumes: context canceled")
+            }
+            stage @ Stage::Bind { .. } => {
+                self.bindings.insert(number, Binding { queued, placement, stage });
+                return false;
+            }
+        };
+        self.unreserve(queued.profile, &placement);
+        self.room_is_free(&placement, None, ctx);
+        self.failed(queued, text, ctx);
+        true
+    }
+
+    fn binding_of(&self, pod: Uid) -> Option<u64> {
+        let mut bindings = self.bindings.iter();
+        bindings.find(|(_, binding)| binding.placement.pod.meta.uid == pod).map(|(number, _)| *number)
+    }
+
     /// From here on a failure is an error and no rejection, so nothing needs to be kept for the pod any more.
-    fn pre_bind(&mut self, number: u64, queued: Box<Queued>, placement: Placement, ctx: &mut dyn Context<ApiMessage>) {
+    fn pre_bind(
+        &mut self,
+        number: u64,
+        queued: Box<Queued>,
+        placement: Placement,
+        was_announced: bool,
+        ctx: &mut dyn Context<ApiMessage>,
+    ) {
         self.queue.done(queued.pod.meta.uid);
-        let asked = self.profile.at(Point::PreBind).flat_map(|(place, plugin, _)| {
+        let profile = self.profiles.at(queued.profile);
+        let asked = profile.at(Point::PreBind).flat_map(|(place, plugin, _)| {
             plugin.pre_bind(&placement, &self.cluster).into_iter().map(move |operation| (place, operation))
         });
-        let rest = asked.collect();
+        let rest: VecDeque<(usize, Operation)> = asked.collect();
+        if !rest.is_empty() && !was_announced {
+            self.announce(&placement, ctx);
+        }
         self.go_on(number, queued, placement, rest, ctx);
     }
 
@@ -160,14 +235,14 @@ impl Scheduler {
         mut rest: VecDeque<(usize, Operation)>,
         ctx: &mut dyn Context<ApiMessage>,
     ) {
-        let bind =
-            || self.profile.at(Point::Bind).find_map(|(place, plugin, _)| Some((place, plugin.bind(&placement)?)));
+        let profile = self.profiles.at(queued.profile);
+        let bind = || profile.at(Point::Bind).find_map(|(place, plugin, _)| Some((place, plugin.bind(&placement)?)));
         let (operation, stage) = match rest.pop_front() {
             Some((plugin, operation)) => (operation, Stage::PreBind { plugin, rest }),
             None => match bind() {
                 Some((plugin, operation)) => (operation, Stage::Bind { plugin }),
                 None => {
-                    self.unreserve(&placement);
+                    self.unreserve(queued.profile, &placement);
                     return self.failed(queued, "no plugin binds the pod".to_owned(), ctx);
                 }
             },
@@ -187,7 +262,7 @@ impl Scheduler {
         ctx: &mut dyn Context<ApiMessage>,
     ) {
         let waited = ctx.now().since(since);
-        match self.profile.plugin(plugin).pre_bind_progress(&placement, &self.cluster, waited) {
+        match self.profiles.at(queued.profile).plugin(plugin).pre_bind_progress(&placement, &self.cluster, waited) {
             Progress::Done => self.go_on(number, queued, placement, rest, ctx),
             Progress::Wait(time) => {
                 ctx.set_timer(ctx.now() + time, PERMIT + number);
@@ -219,9 +294,10 @@ impl Scheduler {
                 }
             }
             (None, Stage::Bind { .. }) => {
-                self.record_success(&placement, ctx);
-                let Scheduler { profile, cluster, .. } = self;
-                profile.at(Point::PostBind).for_each(|(_, plugin, _)| plugin.post_bind(&placement, cluster));
+                self.record_success(queued.profile, &placement, ctx);
+                let Scheduler { profiles, cluster, .. } = self;
+                let told = profiles.at(queued.profile).at(Point::PostBind);
+                told.for_each(|(_, plugin, _)| plugin.post_bind(&placement, cluster));
             }
             (Some(failure), Stage::PreBind { plugin, .. }) => {
                 self.binding_failed(queued, &placement, plugin, "PreBind", &failure.into_status().message, ctx);
@@ -245,9 +321,9 @@ impl Scheduler {
         why: &str,
         ctx: &mut dyn Context<ApiMessage>,
     ) {
-        let name = self.profile.plugin(plugin).name();
+        let name = self.profiles.at(queued.profile).plugin(plugin).name();
         let text = format!("running {point} plugin \"{name}\": {why}");
-        self.unreserve(placement);
+        self.unreserve(queued.profile, placement);
         self.room_is_free(placement, None, ctx);
         self.failed(queued, text, ctx);
     }
@@ -256,7 +332,8 @@ impl Scheduler {
     fn room_is_free(&mut self, placement: &Placement, except: Option<Uid>, ctx: &dyn Context<ApiMessage>) {
         let pod = Pod { node: Some(placement.node.clone()), ..Pod::clone(&placement.pod) };
         let pod = Object::Pod(Rc::new(pod));
-        self.queue.move_all(ClusterEvent::AssignedPodDelete, Some(&pod), None, except, ctx.now(), &self.profile);
+        let others = |pod: &Pod| Some(pod.meta.uid) != except;
+        self.queue.move_all(ClusterEvent::AssignedPodDelete, Some(&pod), None, &others, ctx.now(), &self.profiles);
     }
 
     /// A plugin said no to the chosen node, or failed.
@@ -269,7 +346,7 @@ impl Scheduler {
         ctx: &mut dyn Context<ApiMessage>,
     ) {
         if !status.is_rejected() {
-            let name = self.profile.plugin(plugin).name();
+            let name = self.profiles.at(queued.profile).plugin(plugin).name();
             return self.failed(queued, format!("running {point} plugin \"{name}\": {}", status.message()), ctx);
         }
         let diagnosis = Diagnosis {

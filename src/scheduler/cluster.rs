@@ -4,15 +4,21 @@
 //! It never decides anything. Each place in the list of nodes has a version that moves with everything a plugin may read
 //! from the node, so that what was computed for a node can be kept.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::groups::Groups;
 use super::images::Images;
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
+use super::objects::Objects;
+use super::preemption::budgets::Budgets;
 use super::storage::Storage;
+use super::topology::Topology;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::node::Node;
+use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::engine::hash::Map;
 
@@ -35,7 +41,16 @@ pub struct Cluster {
     list_version: u64,
     list_is_stale: bool,
     pods: Map<Uid, Placed>,
+    groups: Groups,
+    /// The topologies that were asked for since the list or a label last changed.
+    topologies: RefCell<Vec<Rc<Topology>>>,
+    labels_version: u64,
+    taints_version: u64,
     images: Images,
+    objects: Objects,
+    budgets: Budgets,
+    /// The nodes to which pods are nominated.
+    nominations: Map<Uid, Name>,
     storage: Rc<Storage>,
     /// Slots that changed since the last [`Cluster::refresh`].
     dirty: Vec<u32>,
@@ -45,6 +60,10 @@ struct Slot {
     info: NodeInfo,
     /// The place in the list.
     place: u32,
+    /// Pods that are to come here once others have gone.
+    nominated: Vec<Rc<Pod>>,
+    /// Another number after each change of a pod that is here or nominated, also of such as no filter and no score depends on.
+    pods_version: u64,
     is_dirty: bool,
 }
 
@@ -52,6 +71,7 @@ struct Slot {
 struct Placed {
     pod: Rc<Pod>,
     slot: u32,
+    group: u32,
     assumed: bool,
 }
 
@@ -69,6 +89,45 @@ impl Cluster {
     /// The version of each node in the list.
     pub fn versions(&self) -> &[u64] {
         &self.versions
+    }
+
+    /// Moves with every change of a plugin's view of a node; each node's version is the one that it had after its last change.
+    pub fn last_version(&self) -> u64 {
+        self.last_version
+    }
+
+    /// Moves with every change of the list and of a node's labels.
+    pub fn labels_version(&self) -> u64 {
+        self.labels_version
+    }
+
+    /// Moves with every change of a node's taints.
+    pub fn taints_version(&self) -> u64 {
+        self.taints_version
+    }
+
+    /// The pods on nodes, in groups of such as are alike.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// The place in the list of the node in a slot, if it is known.
+    #[inline]
+    pub fn place_of_slot(&self, slot: u32) -> Option<usize> {
+        let place = self.slots[slot as usize].place;
+        (place != NOWHERE).then_some(place as usize)
+    }
+
+    /// The domains of a label among the nodes.
+    pub fn topology(&self, key: &Name) -> Rc<Topology> {
+        let mut known = self.topologies.borrow_mut();
+        if let Some(topology) = known.iter().find(|topology| topology.key == *key) {
+            return topology.clone();
+        }
+        let values = self.nodes().map(|info| info.node.as_ref().and_then(|node| node.meta.labels.get(key)));
+        let topology = Rc::new(Topology::new(key, values));
+        known.push(topology.clone());
+        topology
     }
 
     /// The node at a place in the list.
@@ -98,9 +157,69 @@ impl Cluster {
         Some(self.slots[placed.slot as usize].info.name.clone())
     }
 
+    /// A pod that is on a node or assumed to be.
+    pub fn pod(&self, pod: Uid) -> Option<&Rc<Pod>> {
+        Some(&self.pods.get(&pod)?.pod)
+    }
+
     /// How many pods are on nodes or assumed to be.
     pub fn pod_count(&self) -> usize {
         self.pods.len()
+    }
+
+    /// Another number after each change of a pod that is on a node or nominated to it, its status included.
+    pub fn pods_version(&self, place: usize) -> u64 {
+        self.slots[self.list[place] as usize].pods_version
+    }
+
+    /// The pods that are nominated to a node, in the order of their nomination.
+    pub fn nominated_at(&self, place: usize) -> &[Rc<Pod>] {
+        &self.slots[self.list[place] as usize].nominated
+    }
+
+    /// The pods that are nominated to a node.
+    pub fn nominated_to(&self, node: &str) -> &[Rc<Pod>] {
+        self.by_name.get(node).map_or(&[], |slot| &self.slots[*slot as usize].nominated)
+    }
+
+    /// The node to which a pod is nominated.
+    pub fn nomination_of(&self, pod: Uid) -> Option<&Name> {
+        self.nominations.get(&pod)
+    }
+
+    /// True if any pod is nominated to a node.
+    pub fn has_nominations(&self) -> bool {
+        !self.nominations.is_empty()
+    }
+
+    /// Nominates a pod to a node, which pods of no higher priority then count as taken by it; in place of an older nomination.
+    pub fn nominate(&mut self, pod: &Rc<Pod>, node: &Name) {
+        self.withdraw(pod.meta.uid);
+        let slot = self.slot(node);
+        self.slots[slot as usize].nominated.push(pod.clone());
+        self.nominations.insert(pod.meta.uid, node.clone());
+        self.node_changed(slot);
+        self.pods_changed(slot);
+    }
+
+    /// Takes a nomination back.
+    pub fn withdraw(&mut self, pod: Uid) {
+        let Some(node) = self.nominations.remove(&pod) else { return };
+        let Some(&slot) = self.by_name.get(&node) else { return };
+        self.slots[slot as usize].nominated.retain(|nominated| nominated.meta.uid != pod);
+        self.node_changed(slot);
+        self.pods_changed(slot);
+        self.release_if_unused(slot);
+    }
+
+    /// The disruption budgets.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
+    /// Objects of other kinds that plugins look at.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     /// Volumes, claims to them and what else storage consists of.
@@ -113,10 +232,29 @@ impl Cluster {
         Rc::make_mut(&mut self.storage)
     }
 
+    /// Takes in a version of an object that is neither a node nor a pod.
+    pub fn set_object(&mut self, object: &Object) {
+        match object {
+            Object::PodDisruptionBudget(budget) => self.budgets.set(budget),
+            _ if Storage::holds(object.kind()) => self.storage_mut().set(object),
+            _ => self.objects.set(object),
+        }
+    }
+
+    /// Takes in that an object is gone that is neither a node nor a pod.
+    pub fn remove_object(&mut self, object: &Object) {
+        match object {
+            Object::PodDisruptionBudget(budget) => self.budgets.remove(budget),
+            _ if Storage::holds(object.kind()) => self.storage_mut().remove(object),
+            _ => self.objects.remove(object),
+        }
+    }
+
     /// Brings the list and the image counts up to date. To be called before the cluster is read in a cycle.
     pub fn refresh(&mut self) {
         if std::mem::take(&mut self.list_is_stale) {
             self.list_version += 1;
+            self.labels_changed();
             for slot in &mut self.slots {
                 slot.place = NOWHERE;
             }
@@ -132,7 +270,7 @@ impl Cluster {
             let slot = &mut self.slots[number as usize];
             slot.is_dirty = false;
             if self.images.refresh(&mut slot.info) {
-                self.touch(number);
+                self.node_changed(number);
             }
         }
     }
@@ -147,8 +285,17 @@ impl Cluster {
         if old.as_ref().is_none_or(|old| old.status.images != node.status.images) {
             self.images.set(info, &node);
         }
+        if old
+            .as_ref()
+            .is_none_or(|old| !old.meta.labels.same(&node.meta.labels) && old.meta.labels != node.meta.labels)
+        {
+            self.labels_changed();
+        }
+        if old.as_ref().is_none_or(|old| old.taints != node.taints) {
+            self.taints_version += 1;
+        }
         if old.is_none_or(|old| differs_for_plugins(&old, &node)) {
-            self.touch(number);
+            self.node_changed(number);
         }
         self.mark_dirty(number);
     }
@@ -186,9 +333,11 @@ impl Cluster {
     pub fn see_pod(&mut self, pod: &Rc<Pod>, node: &Name) {
         let slot = self.by_name.get(node).copied();
         match self.pods.get_mut(&pod.meta.uid) {
-            Some(placed) if Some(placed.slot) == slot && counts_alike(&placed.pod, pod) => {
-                placed.assumed = false;
+            Some(placed) if Some(placed.slot) == slot && is_alike(&placed.pod, pod) => {
+                (placed.assumed, placed.pod) = (false, pod.clone());
                 let slot = placed.slot;
+                self.slots[slot as usize].info.replace(pod);
+                self.pods_changed(slot);
                 self.mark_dirty(slot);
             }
             Some(_) => {
@@ -202,11 +351,16 @@ impl Cluster {
     /// Takes a pod off its node; true if it was on one.
     pub fn remove_pod(&mut self, pod: Uid) -> bool {
         let Some(placed) = self.pods.remove(&pod) else { return false };
-        self.slots[placed.slot as usize].info.remove(&placed.pod);
+        self.slots[placed.slot as usize].info.remove(pod);
         if placed.pod.spec.full.volumes.is_some() {
             self.storage_mut().remove_user(&placed.pod);
         }
+        if self.groups.remove(placed.group, placed.slot) {
+            let numbers = self.groups.forget_empty();
+            self.pods.values_mut().for_each(|placed| placed.group = numbers[placed.group as usize]);
+        }
         self.touch(placed.slot);
+        self.pods_changed(placed.slot);
         self.mark_dirty(placed.slot);
         self.release_if_unused(placed.slot);
         true
@@ -218,8 +372,11 @@ impl Cluster {
         if pod.spec.full.volumes.is_some() {
             self.storage_mut().add_user(pod);
         }
-        self.pods.insert(pod.meta.uid, Placed { pod: pod.clone(), slot, assumed });
+        let group = self.groups.of(pod);
+        self.groups.add(group, slot);
+        self.pods.insert(pod.meta.uid, Placed { pod: pod.clone(), slot, group, assumed });
         self.touch(slot);
+        self.pods_changed(slot);
         self.mark_dirty(slot);
     }
 
@@ -228,7 +385,13 @@ impl Cluster {
         if let Some(number) = self.by_name.get(node) {
             return *number;
         }
-        let slot = Slot { info: NodeInfo::new(node.clone()), place: NOWHERE, is_dirty: false };
+        let slot = Slot {
+            info: NodeInfo::new(node.clone()),
+            place: NOWHERE,
+            nominated: Vec::new(),
+            pods_version: self.last_version,
+            is_dirty: false,
+        };
         let number = match self.free.pop() {
             Some(number) => {
                 // The slot may still be in line to be refreshed.
@@ -246,11 +409,16 @@ impl Cluster {
     }
 
     fn release_if_unused(&mut self, number: u32) {
-        let info = &self.slots[number as usize].info;
-        if info.node.is_none() && info.pods == 0 {
+        let Slot { info, nominated, .. } = &self.slots[number as usize];
+        if info.node.is_none() && info.pods.is_empty() && nominated.is_empty() {
             self.by_name.remove(&info.name);
             self.free.push(number);
         }
+    }
+
+    fn pods_changed(&mut self, number: u32) {
+        self.last_version += 1;
+        self.slots[number as usize].pods_version = self.last_version;
     }
 
     fn touch(&mut self, number: u32) {
@@ -261,6 +429,17 @@ impl Cluster {
         }
     }
 
+    /// A node changed in itself.
+    fn node_changed(&mut self, number: u32) {
+        self.touch(number);
+        self.groups.node_changed(number);
+    }
+
+    fn labels_changed(&mut self) {
+        self.labels_version += 1;
+        self.topologies.borrow_mut().clear();
+    }
+
     fn mark_dirty(&mut self, number: u32) {
         if !std::mem::replace(&mut self.slots[number as usize].is_dirty, true) {
             self.dirty.push(number);
@@ -268,9 +447,12 @@ impl Cluster {
     }
 }
 
-/// True if two versions of a pod count alike on its node: they are of one specification and hold the same resources.
-fn counts_alike(old: &Pod, new: &Pod) -> bool {
+/// True if two versions of a pod are the same to all plugins.
+fn is_alike(old: &Pod, new: &Pod) -> bool {
+    let (before, after) = (&old.meta, &new.meta);
     Rc::ptr_eq(&old.spec, &new.spec)
+        && (before.labels.same(&after.labels) || before.labels == after.labels)
+        && before.is_deleting() == after.is_deleting()
         && (old.status.reported.is_none() && new.status.reported.is_none() || old.resized() == new.resized())
 }
 

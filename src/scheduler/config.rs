@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use super::configuration::Configuration;
+use super::registry::Registry;
 use crate::api::meta::Epoch;
 use crate::api::name::Name;
 use crate::apiserver::protocol::User;
@@ -28,8 +30,12 @@ pub struct Config {
     pub qps: u32,
     /// Requests at once (`clientConnection.burst`).
     pub burst: u32,
-    /// `percentageOfNodesToScore`; zero for a share that falls with the number of nodes.
-    pub percentage_of_nodes_to_score: u32,
+    /// What its configuration file says.
+    pub configuration: Rc<Configuration>,
+    /// The plugins that profiles may name.
+    pub registry: Registry,
+    /// Whether decisions are kept for whoever wants to know them.
+    pub records_decisions: bool,
     /// How long a scheduling cycle takes: a real scheduler places about 800 plain pods in a second of CPU time
     /// on 1000 nodes.
     pub cycle: SimDuration,
@@ -48,7 +54,9 @@ impl Config {
             seed,
             qps: 50,
             burst: 100,
-            percentage_of_nodes_to_score: 0,
+            configuration: Rc::default(),
+            registry: Registry::in_tree(),
+            records_decisions: false,
             cycle: SimDuration::from_millis(1),
         }
     }

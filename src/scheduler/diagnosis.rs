@@ -1,6 +1,7 @@
 //! Why a pod fits no node, and the sentence that says so (kube-scheduler, `framework.FitError`).
 
 use super::framework::{PluginSet, Status};
+use crate::api::meta::Uid;
 use crate::api::name::Name;
 
 /// Why a pod fits no node.
@@ -18,6 +19,8 @@ pub struct Diagnosis {
     pub post_filter: String,
     /// What is to become of a nomination: a node, or the empty name to take it back.
     pub nominated_node: Option<Name>,
+    /// The pods that have to go from the nominated node, the most important first.
+    pub victims: Vec<Uid>,
     /// The plugins that rejected the pod.
     pub plugins: PluginSet,
     /// The plugins that did so and say that something is under way that will help.

@@ -5,13 +5,19 @@
 
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
+use super::bits::Bits;
 use super::cluster::Cluster;
+use super::compiled::Compiled;
 use super::event::{ClusterEvent, EventKinds, Hint};
 use super::node_info::NodeInfo;
+use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::Operation;
+use crate::engine::random::Stream;
 use crate::engine::time::SimDuration;
 
 /// The highest score that a plugin gives after normalization (`MaxNodeScore`); the lowest is zero.
@@ -94,6 +100,27 @@ pub enum Point {
     PostBind,
 }
 
+impl Point {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All of them, in their order.
+    pub const ALL: [Point; 12] = [
+        Point::PreEnqueue,
+        Point::QueueSort,
+        Point::PreFilter,
+        Point::Filter,
+        Point::PostFilter,
+        Point::PreScore,
+        Point::Score,
+        Point::Reserve,
+        Point::Permit,
+        Point::PreBind,
+        Point::Bind,
+        Point::PostBind,
+    ];
+}
+
 /// A set of plugins, by their places in the profile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PluginSet(u64);
@@ -159,6 +186,8 @@ pub enum Validity {
     /// The verdict and the raw score depend on the pod's specification and on the node alone: they are kept for all pods of
     /// that specification while the node is unchanged and no node comes or goes.
     Node,
+    /// They depend on other pods too: [`Plugin::follower`] keeps up with the cluster for all pods of a class.
+    Followed,
     /// They depend on more: the plugin is asked in every cycle.
     Cycle,
 }
@@ -216,6 +245,11 @@ pub trait NodeScore {
     fn normalization(&self) -> Normalization {
         Normalization::None
     }
+
+    /// Brings the raw scores of all feasible nodes to the scale.
+    fn normalize(&self, _nodes: &[&NodeInfo], scores: &mut [i64]) {
+        self.normalization().apply_all(scores);
+    }
 }
 
 /// How raw scores are brought to a scale.
@@ -227,6 +261,8 @@ pub enum Normalization {
     Highest,
     /// The same turned round; if the highest is zero, all are [`MAX_SCORE`].
     HighestReversed,
+    /// In a way of the plugin's own: [`NodeScore::normalize`] says.
+    Own,
 }
 
 impl Normalization {
@@ -234,13 +270,44 @@ impl Normalization {
     #[inline]
     pub fn apply(self, raw: i64, highest: i64) -> i64 {
         match self {
-            Normalization::None => raw,
+            Normalization::None | Normalization::Own => raw,
             Normalization::Highest if highest == 0 => raw,
             Normalization::HighestReversed if highest == 0 => MAX_SCORE,
             Normalization::Highest => MAX_SCORE * raw / highest,
             Normalization::HighestReversed => MAX_SCORE - MAX_SCORE * raw / highest,
         }
     }
+
+    /// Brings all raw scores to the scale.
+    pub fn apply_all(self, scores: &mut [i64]) {
+        let highest = scores.iter().copied().max().unwrap_or(0);
+        scores.iter_mut().for_each(|score| *score = self.apply(*score, highest));
+    }
+}
+
+/// What a plugin says about all pods of a class, kept up with the cluster pod by pod instead of being worked out anew in every
+/// cycle. It must say what PreFilter, Filter, PreScore and Score would say. Nodes are named by their places in the list.
+pub trait Follower {
+    /// True while it can be kept up: the nodes' labels, and all else that it was made from, are as they were.
+    fn is_current(&self, cluster: &Cluster) -> bool;
+
+    /// Takes in that `count` pods of a group came to a node, or left it if it is negative.
+    fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster);
+
+    /// The sets of nodes of which a node must be in each to fit.
+    fn masks(&self) -> SmallVec<[&Bits; 4]>;
+
+    /// Why a node does not fit, as a number for [`Follower::status`]; none if it fits.
+    fn rejection(&self, place: usize) -> Option<u8>;
+
+    /// What is said of nodes that are rejected for a reason.
+    fn status(&self, rejection: u8) -> Status;
+
+    /// Adds the normalised scores of feasible nodes, times a weight, to their totals.
+    fn score(&mut self, feasible: &[u32], weight: i64, totals: &mut [i64]);
+
+    /// True if all feasible nodes would get the same score, whichever they are.
+    fn is_indifferent(&self) -> bool;
 }
 
 /// What PostFilter says about a pod that fits no node.
@@ -250,6 +317,26 @@ pub struct PostFilter {
     pub status: Status,
     /// The node that is to be nominated; the empty name takes a nomination back.
     pub nominated_node: Option<Name>,
+    /// The pods that have to go from it, the most important first.
+    pub victims: Vec<Uid>,
+}
+
+/// A cycle in which a pod fitted no node, as PostFilter sees it.
+#[derive(Clone, Copy)]
+pub struct Failed<'a> {
+    /// The pod.
+    pub pod: &'a Rc<Pod>,
+    /// The nodes.
+    pub cluster: &'a Cluster,
+    /// What the plugins compiled out of the pod.
+    pub compiled: &'a Compiled,
+    /// What the filters said of each node.
+    pub codes: &'a NodeCodes,
+    /// True if what the filters say of a node is the same for all pods of the specification while the node is unchanged
+    /// ([`Validity::Node`]).
+    pub is_kept: bool,
+    /// False if the plugin's PreFilter was not asked, because another one was sure before that the pod fits nowhere.
+    pub was_asked: bool,
 }
 
 /// What the filters said of each node, by its place in the cluster's list.
@@ -290,6 +377,12 @@ pub trait Plugin {
         Validity::Node
     }
 
+    /// What keeps up with the cluster for all pods like this one, if its verdicts are [`Validity::Followed`]; none if it cannot,
+    /// and is to be asked in every cycle.
+    fn follower(&self, _pod: &Pod, _cluster: &Cluster) -> Option<Box<dyn Follower>> {
+        None
+    }
+
     /// The cluster events that may make a pod schedulable that this plugin has rejected.
     fn events(&self) -> EventKinds {
         EventKinds::NONE
@@ -316,12 +409,13 @@ pub trait Plugin {
     }
 
     /// Tries to make room for a pod that fits nowhere.
-    fn post_filter(&self, _pod: &Pod, _cluster: &Cluster, _nodes: &NodeCodes) -> PostFilter {
+    fn post_filter(&self, _failed: &Failed<'_>, _chance: &mut Stream) -> PostFilter {
         PostFilter::default()
     }
 
-    /// Looks at a pod before feasible nodes are scored.
-    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster) -> PreScore {
+    /// Looks at a pod before feasible nodes are scored. A plugin whose scores are kept ([`Validity::Node`]) is not told which
+    /// nodes these are.
+    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         PreScore::Skip
     }
 

@@ -3,53 +3,71 @@
 //! - this file: [`Scheduler`], the process; its parts are `config`, `observe` (what the informers show), `binding` (what
 //!   becomes of a decision) and `account` (what is told of a failure)
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
-//! - `profile`, `plugins`: which plugins there are
-//! - `algorithm`, `class`, `diagnosis`: filters and scores nodes, and says why none fits
-//! - `cluster`, `node_info`, `node_tree`, `images`, `storage`: the picture of the cluster that it decides on
+//! - `algorithm`, `compiled`, `class`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
+//! - `evaluate`: the same in full and plainly, as the reference
+//! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
+//! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
+//! - `profile`, `plugins`, `registry`: which plugins there are
+//! - `configuration`, `arguments`: the files in which users say so
 //! - `queue`: which pod is next
+//! - `preemption`: who has to go for a more important pod
+//! - `record`: what is kept of each decision, if anybody wants to know
 //!
 //! A scheduling cycle takes time; one follows the other. What it decides is done at its end: the pod is assumed to be on its
 //! node, and the binding is under way while the next cycle runs. A crash is to drop the [`Scheduler`] and to build it anew.
 
 mod account;
 pub mod algorithm;
+pub mod arguments;
 mod binding;
+pub mod bits;
 pub mod class;
 pub mod cluster;
+pub mod compiled;
 mod config;
+pub mod configuration;
 pub mod diagnosis;
+pub mod evaluate;
 pub mod event;
 pub mod framework;
-#[cfg(test)]
-mod golden;
+pub mod groups;
 pub mod images;
 pub mod node_info;
 pub mod node_tree;
+pub mod objects;
 mod observe;
 pub mod plugins;
+pub mod preemption;
 pub mod profile;
 #[cfg(test)]
 mod properties;
 pub mod queue;
+pub mod record;
+pub mod registry;
+mod rejections;
 pub mod storage;
+pub mod terms;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod topology;
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use self::algorithm::{Algorithm, Outcome};
 use self::binding::Binding;
 use self::cluster::Cluster;
 pub use self::config::Config;
-use self::profile::Profile;
+use self::configuration::ProfileConfiguration;
+use self::preemption::executor::{Evictions, Telling};
+use self::profile::{Handle, Profile, Profiles, WrongProfile};
+use self::queue::back_off::BackOff;
 use self::queue::{Queue, Queued};
+use self::record::{Decided, Verdict};
 use crate::api::kind::Kind;
 use crate::api::meta::Epoch;
 use crate::api::name::Name;
-use crate::api::pod::Pod;
 use crate::apiserver::protocol::{ApiMessage, FieldTest, Scope};
 use crate::client::cache::Cache;
 use crate::client::controller::Change;
@@ -70,33 +88,26 @@ const WAKE: Token = 1;
 /// binding's number.
 const PERMIT: Token = 1 << 32;
 
-/// The kinds that storage consists of.
-const STORAGE: [Kind; 7] = [
-    Kind::PersistentVolume,
-    Kind::PersistentVolumeClaim,
-    Kind::StorageClass,
-    Kind::CSINode,
-    Kind::CSIDriver,
-    Kind::CSIStorageCapacity,
-    Kind::VolumeAttachment,
-];
-
 /// The scheduler process.
 pub struct Scheduler {
     client: Client<Ticket>,
     clientset: Clientset,
     informers: Informers,
-    recorder: SeriesRecorder,
+    /// One for each profile.
+    recorders: Vec<SeriesRecorder>,
     objects: Cache,
     epoch: Epoch,
     cycle: SimDuration,
-    profile: Profile,
+    profiles: Profiles,
     algorithm: Algorithm,
     cluster: Cluster,
     queue: Queue,
     running: Option<Cycle>,
+    /// The decisions since they were last taken, if anybody wants to know.
+    decisions: Option<Vec<Decided>>,
     bindings: BTreeMap<u64, Binding>,
     next_binding: u64,
+    evictions: Evictions,
     wake: Option<(SimTime, TimerId)>,
 }
 
@@ -107,6 +118,8 @@ enum Ticket {
     Bind(u64),
     /// The status of a pod that could not be scheduled; nothing depends on it.
     Condition,
+    /// A step of the preemption with this number.
+    Preemption(u64, Telling),
 }
 
 /// A scheduling cycle that is under way.
@@ -116,13 +129,37 @@ struct Cycle {
 }
 
 impl Scheduler {
-    /// The process with the default profile, at its beginning; it does nothing before [`Input::Start`].
+    /// The process with the profiles of its configuration, at its beginning; it does nothing before [`Input::Start`].
+    ///
+    /// # Panics
+    ///
+    /// If the configuration was not checked: [`Scheduler::configured`] says what is wrong.
     pub fn new(config: Config) -> Self {
-        Scheduler::with_profile(config, Profile::standard())
+        match Scheduler::configured(config) {
+            Ok(scheduler) => scheduler,
+            Err(wrong) => panic!("{}", wrong.message),
+        }
+    }
+
+    /// The same for a configuration that may be wrong.
+    ///
+    /// # Errors
+    ///
+    /// Why a profile cannot be made.
+    pub fn configured(config: Config) -> Result<Self, WrongProfile> {
+        let handle = Handle::default();
+        let profiles: &[ProfileConfiguration] = &config.configuration.profiles;
+        let profiles = Profiles::new(profiles, &config.registry, &handle)?;
+        Ok(Scheduler::with_profiles(config, profiles, handle))
     }
 
     /// The process with a profile of one's own.
     pub fn with_profile(config: Config, profile: Profile) -> Self {
+        Scheduler::with_profiles(config, Profiles::single(profile), Handle::default())
+    }
+
+    /// The process with profiles whose plugins were made with this handle.
+    pub fn with_profiles(config: Config, profiles: Profiles, handle: Handle) -> Self {
         let mut client = Client::new(config.api_servers.clone());
         let limit = (config.qps > 0).then(|| RateLimit::per_second(config.qps, config.burst.max(1)));
         let mut clientset = || {
@@ -131,26 +168,44 @@ impl Scheduler {
         };
         // The client for events is made from the same configuration and has a bucket of its own.
         let (own, events) = (clientset(), clientset());
-        let mut scopes = vec![Scope::all(Kind::Node), unfinished_pods()];
-        scopes.extend(STORAGE.map(Scope::all));
-        let stream = config.seed.stream(&config.name, "event-retry");
+        let others = [
+            Kind::Namespace,
+            Kind::Service,
+            Kind::ReplicationController,
+            Kind::ReplicaSet,
+            Kind::StatefulSet,
+            Kind::PodDisruptionBudget,
+        ];
+        let others = others.into_iter().chain(storage::KINDS).map(Scope::all);
+        let scopes = [Scope::all(Kind::Node), unfinished_pods()].into_iter().chain(others).collect();
         let tie_break = config.seed.stream(&config.name, "node-tie-break");
-        let controller = profile.scheduler_name.clone();
+        let preemption = config.seed.stream(&config.name, "preemption");
+        let recorder = |(number, profile): (u16, &Profile)| {
+            let purpose = if number == 0 { "event-retry".to_owned() } else { format!("event-retry-{number}") };
+            let stream = config.seed.stream(&config.name, &purpose);
+            let controller = profile.scheduler_name.clone();
+            SeriesRecorder::new(number, events, controller, &config.host, config.epoch, stream)
+        };
+        let back_offs =
+            BackOff { first: config.configuration.initial_back_off, longest: config.configuration.longest_back_off };
+        let percentage = config.configuration.percentage_of_nodes_to_score;
         Scheduler {
             informers: Informers::new(own, scopes, config.seed, &config.name),
-            recorder: SeriesRecorder::new(0, events, controller, &config.host, config.epoch, stream),
+            recorders: (0..).zip(profiles.iter()).map(recorder).collect(),
             client,
             clientset: own,
             objects: Cache::default(),
             epoch: config.epoch,
             cycle: config.cycle,
-            profile,
-            algorithm: Algorithm::new(config.percentage_of_nodes_to_score, tie_break),
+            profiles,
+            algorithm: Algorithm::new(percentage, tie_break).with_preemption_stream(preemption),
             cluster: Cluster::default(),
-            queue: Queue::new(config.epoch),
+            queue: Queue::new(config.epoch, back_offs),
             running: None,
+            decisions: config.records_decisions.then(Vec::new),
             bindings: BTreeMap::new(),
             next_binding: 0,
+            evictions: Evictions::new(handle.preempting),
             wake: None,
         }
     }
@@ -173,6 +228,11 @@ impl Scheduler {
         self.queue.len() + self.bindings.len() + usize::from(self.running.is_some())
     }
 
+    /// The decisions since this was last called; none unless [`Config::records_decisions`].
+    pub fn take_decisions(&mut self) -> Vec<Decided> {
+        self.decisions.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// The queue.
     pub fn queue(&self) -> &Queue {
         &self.queue
@@ -192,7 +252,11 @@ impl Scheduler {
         match token {
             CYCLE_ENDS => self.end_cycle(ctx),
             WAKE => self.wake = None,
-            _ if tokens::recorder_timer(token).is_some() => self.recorder.timer(&mut self.client, ctx),
+            _ if let Some(number) = tokens::recorder_timer(token) => {
+                if let Some(recorder) = self.recorders.get_mut(usize::from(number)) {
+                    recorder.timer(&mut self.client, ctx);
+                }
+            }
             _ if token < tokens::CLIENT_TOKENS => self.binding_timer(token - PERMIT, ctx),
             _ => {
                 self.informers.timer(token, &mut self.client, ctx);
@@ -203,11 +267,16 @@ impl Scheduler {
     fn deliver(&mut self, delivery: Delivery<Ticket>, ctx: &mut dyn Context<ApiMessage>) {
         match (delivery.caller(), delivery) {
             (Caller::Informer(_), delivery) => self.inform(delivery, ctx),
-            (Caller::Recorder(_), Delivery::Answered { id, result, .. }) => {
-                self.recorder.answered(id, result, &mut self.client, ctx);
+            (Caller::Recorder(number), Delivery::Answered { id, result, .. }) => {
+                if let Some(recorder) = self.recorders.get_mut(usize::from(number)) {
+                    recorder.answered(id, result, &mut self.client, ctx);
+                }
             }
             (Caller::Process(Ticket::Bind(number)), Delivery::Answered { result, .. }) => {
                 self.binding_answered(number, result.err(), ctx);
+            }
+            (Caller::Process(Ticket::Preemption(number, telling)), Delivery::Answered { result, .. }) => {
+                self.told(number, telling, result.err(), ctx);
             }
             // What could not be written about a pod is written at the next attempt.
             (Caller::Process(Ticket::Condition), Delivery::Answered { .. }) => {}
@@ -219,10 +288,15 @@ impl Scheduler {
     /// Lets an informer take news, and looks at what changed.
     fn inform(&mut self, delivery: Delivery<Ticket>, ctx: &mut dyn Context<ApiMessage>) {
         let (now, cause) = (ctx.now(), ctx.cause());
-        let Scheduler { profile, cluster, queue, .. } = self;
-        let mut observer = observe::Observer { profile, cluster, queue, now, cause };
+        let Scheduler { profiles, cluster, queue, evictions, .. } = self;
+        let (preempting, mut unwanted) = (evictions.ongoing(), Vec::new());
+        let mut observer =
+            observe::Observer { profiles, cluster, queue, preempting, unwanted: &mut unwanted, now, cause };
         let mut listener = |change: Change<'_>, _: &Cache| observer.observe(change);
         self.informers.deliver(delivery, &mut self.client, &mut self.objects, ctx, &mut listener);
+        for pod in unwanted {
+            self.waiting_pod_deleted(pod, ctx);
+        }
     }
 
     /// Begins a cycle if none runs and a pod waits.
@@ -230,13 +304,13 @@ impl Scheduler {
         if self.running.is_some() || !self.informers.have_synced(&self.objects) {
             return;
         }
-        while let Some(queued) = self.queue.pop(ctx.now(), &self.profile) {
-            if self.is_skipped(&queued.pod, ctx) {
+        while let Some(queued) = self.queue.pop(ctx.now(), &self.profiles) {
+            if self.is_skipped(&queued, ctx) {
                 self.queue.done(queued.pod.meta.uid);
                 continue;
             }
             self.cluster.refresh();
-            let outcome = self.algorithm.schedule(&self.profile, &queued.pod, &self.cluster);
+            let outcome = self.algorithm.schedule(self.profiles.at(queued.profile), &queued.pod, &self.cluster);
             self.running = Some(Cycle { queued, outcome });
             ctx.set_timer(ctx.now() + self.cycle, CYCLE_ENDS);
             return;
@@ -245,10 +319,11 @@ impl Scheduler {
     }
 
     /// Pods that are being deleted are not scheduled, and such that are assumed to be on a node already are.
-    fn is_skipped(&mut self, pod: &Rc<Pod>, ctx: &mut dyn Context<ApiMessage>) -> bool {
+    fn is_skipped(&mut self, queued: &Queued, ctx: &mut dyn Context<ApiMessage>) -> bool {
+        let pod = &queued.pod;
         if pod.meta.is_deleting() {
             let message = format!("skip schedule deleting pod: {}/{}", pod.meta.namespace, pod.meta.name);
-            self.record_failure(pod, message, ctx);
+            self.record_failure(queued.profile, pod, message, ctx);
             return true;
         }
         self.cluster.is_assumed(pod.meta.uid)
@@ -269,10 +344,17 @@ impl Scheduler {
     fn end_cycle(&mut self, ctx: &mut dyn Context<ApiMessage>) {
         let Some(Cycle { queued, outcome }) = self.running.take() else { return };
         let here = ctx.cause();
+        if let Some(decisions) = &mut self.decisions {
+            let verdict = Verdict::new(&outcome, self.profiles.at(queued.profile));
+            decisions.push(Decided::new(&queued.pod, queued.attempts, ctx.now(), queued.cause, verdict));
+        }
         ctx.set_cause(queued.cause);
         match outcome {
             Outcome::Node(chosen) => self.assume_and_bind(queued, chosen.node, ctx),
-            Outcome::Unschedulable(diagnosis) => self.rejected(queued, &diagnosis, ctx),
+            Outcome::Unschedulable(diagnosis) => {
+                self.preempt(&queued, &diagnosis, ctx);
+                self.rejected(queued, &diagnosis, ctx);
+            }
         }
         ctx.set_cause(here);
     }

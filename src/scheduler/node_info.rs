@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::plugins::fit::scoring_use;
 use super::storage::migration::InTree;
+use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::node::{Node, Taint};
 use crate::api::pod::{HostPort, Pod, PodSpec};
@@ -22,9 +23,14 @@ pub struct NodeInfo {
     pub scoring_milli_cpu: i64,
     /// Memory that its pods request, 200Mi for each container that names none.
     pub scoring_memory: i64,
-    /// How many pods are on it, assumed ones included.
-    pub pods: u32,
-    /// Those of its pods that have volumes, apart from those that every node can give.
+    /// The pods on it, assumed ones included; in the order in which they came, but the last one takes the place of one that goes
+    /// (kube-scheduler, `NodeInfo.Pods`). An assumed pod is as it was when it was scheduled: its `node` is not set.
+    pub pods: Vec<Rc<Pod>>,
+    /// Those of them that have affinity or anti-affinity to other pods.
+    pub pods_with_affinity: Vec<Rc<Pod>>,
+    /// Those of them that require anti-affinity to other pods.
+    pub pods_with_required_anti_affinity: Vec<Rc<Pod>>,
+    /// Those of them that have volumes, apart from such as every node can give.
     pub pods_with_volumes: Vec<Rc<Pod>>,
     /// How many pods there are of each priority, lowest first.
     pub priorities: Vec<(i32, u32)>,
@@ -56,7 +62,9 @@ impl NodeInfo {
             requested: Resources::default(),
             scoring_milli_cpu: 0,
             scoring_memory: 0,
-            pods: 0,
+            pods: Vec::new(),
+            pods_with_affinity: Vec::new(),
+            pods_with_required_anti_affinity: Vec::new(),
             pods_with_volumes: Vec::new(),
             priorities: Vec::new(),
             ports: Vec::new(),
@@ -90,7 +98,13 @@ impl NodeInfo {
     /// Adds a pod.
     pub fn add(&mut self, pod: &Rc<Pod>) {
         let spec = &pod.spec;
-        self.pods += 1;
+        self.pods.push(pod.clone());
+        if has_affinity(spec) {
+            self.pods_with_affinity.push(pod.clone());
+        }
+        if requires_anti_affinity(spec) {
+            self.pods_with_required_anti_affinity.push(pod.clone());
+        }
         if has_volumes(spec) {
             self.pods_with_volumes.push(pod.clone());
         }
@@ -102,23 +116,45 @@ impl NodeInfo {
         self.ports.extend(spec.host_ports.iter().cloned());
     }
 
-    /// Removes a pod that was added.
-    pub fn remove(&mut self, pod: &Pod) {
-        let spec = &pod.spec;
-        self.pods -= 1;
-        self.pods_with_volumes.retain(|there| there.meta.uid != pod.meta.uid);
+    /// Puts another version of a pod in the place of the one that is there; both are of one specification.
+    pub fn replace(&mut self, pod: &Rc<Pod>) {
+        let lists = [
+            &mut self.pods,
+            &mut self.pods_with_affinity,
+            &mut self.pods_with_required_anti_affinity,
+            &mut self.pods_with_volumes,
+        ];
+        for there in lists.into_iter().filter_map(|list| list.iter_mut().find(|there| there.meta.uid == pod.meta.uid)) {
+            *there = pod.clone();
+        }
+    }
+
+    /// Removes a pod; false if it is not there.
+    pub fn remove(&mut self, pod: Uid) -> bool {
+        let Some(gone) = take(&mut self.pods, pod) else { return false };
+        let spec = &gone.spec;
+        if has_affinity(spec) {
+            take(&mut self.pods_with_affinity, pod);
+        }
+        if requires_anti_affinity(spec) {
+            take(&mut self.pods_with_required_anti_affinity, pod);
+        }
+        if has_volumes(spec) {
+            take(&mut self.pods_with_volumes, pod);
+        }
         if let Ok(place) = self.priorities.binary_search_by_key(&spec.priority, |(priority, _)| *priority) {
             self.priorities[place].1 -= 1;
             if self.priorities[place].1 == 0 {
                 self.priorities.remove(place);
             }
         }
-        self.account(pod, i64::wrapping_sub);
+        self.account(&gone, i64::wrapping_sub);
         for port in &spec.host_ports {
             if let Some(place) = self.ports.iter().position(|used| used == port) {
                 self.ports.swap_remove(place);
             }
         }
+        true
     }
 
     /// Sums wrap as Go's do, so that any pod can be taken back exactly.
@@ -149,4 +185,22 @@ pub fn has_volumes(spec: &PodSpec) -> bool {
             || volume.rbd.is_some()
             || InTree::of_inline(volume).is_some()
     })
+}
+
+/// True if a pod has affinity or anti-affinity to other pods (kube-scheduler, `podWithAffinity`).
+pub fn has_affinity(spec: &PodSpec) -> bool {
+    let affinity = spec.full.affinity.as_ref();
+    affinity.is_some_and(|affinity| affinity.pod_affinity.is_some() || affinity.pod_anti_affinity.is_some())
+}
+
+/// True if a pod requires anti-affinity to other pods (kube-scheduler, `podWithRequiredAntiAffinity`).
+pub fn requires_anti_affinity(spec: &PodSpec) -> bool {
+    let anti = spec.full.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let required = anti.and_then(|anti| anti.required_during_scheduling_ignored_during_execution.as_ref());
+    required.is_some_and(|terms| !terms.is_empty())
+}
+
+fn take(list: &mut Vec<Rc<Pod>>, pod: Uid) -> Option<Rc<Pod>> {
+    let place = list.iter().position(|there| there.meta.uid == pod)?;
+    Some(list.swap_remove(place))
 }

@@ -11,8 +11,10 @@ use super::cluster::Cluster;
 use super::framework::Point;
 use super::node_info::NodeInfo;
 use super::profile::Profile;
-use super::testing::{node_from, pod_from};
-use crate::api::meta::Uid;
+use super::testing::{node_from, object, pod_from};
+use crate::api::kind::Kind;
+use crate::api::meta::{Deletion, Labels, Timestamp, Uid};
+use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodSpec};
@@ -21,22 +23,40 @@ use crate::engine::random::Seed;
 /// Something that happens to the cluster.
 #[derive(Clone, Debug)]
 enum Step {
-    SetNode { node: u8, shape: u8, label: u8, taint: u8, cordoned: bool, image: u8 },
+    SetNode { node: u8, shape: u8, label: u8, taint: u8, cordoned: bool, image: u8, zone: u8 },
     RemoveNode(u8),
-    Schedule { spec: u8 },
+    Schedule { spec: u8, like: u8 },
+    Relabel { pod: u8, like: u8 },
+    BeginDeletion(u8),
+    SetService(u8),
+    RemoveService,
+    SetNamespace(u8),
     Forget(u8),
     Confirm(u8),
     Remove(u8),
 }
 
 fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
-    let node = (0..12u8, 0..3u8, 0..3u8, 0..4u8, prop::bool::weighted(0.1), 0..3u8).prop_map(
-        |(node, shape, label, taint, cordoned, image)| Step::SetNode { node, shape, label, taint, cordoned, image },
+    let node = (0..12u8, 0..3u8, 0..3u8, 0..4u8, prop::bool::weighted(0.1), 0..3u8, 0..9u8).prop_map(
+        |(node, shape, label, taint, cordoned, image, zone)| Step::SetNode {
+            node,
+            shape,
+            label,
+            taint,
+            cordoned,
+            image,
+            zone,
+        },
     );
     let step = prop_oneof![
         4 => node,
         1 => (0..12u8).prop_map(Step::RemoveNode),
-        10 => (0..SPECS as u8).prop_map(|spec| Step::Schedule { spec }),
+        20 => (0..SPECS as u8, 0..LIKES).prop_map(|(spec, like)| Step::Schedule { spec, like }),
+        2 => (any::<u8>(), 0..LIKES).prop_map(|(pod, like)| Step::Relabel { pod, like }),
+        1 => any::<u8>().prop_map(Step::BeginDeletion),
+        1 => (0..3u8).prop_map(Step::SetService),
+        1 => Just(Step::RemoveService),
+        1 => (0..2u8).prop_map(Step::SetNamespace),
         2 => any::<u8>().prop_map(Step::Forget),
         3 => any::<u8>().prop_map(Step::Confirm),
         2 => any::<u8>().prop_map(Step::Remove),
@@ -44,7 +64,10 @@ fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..length)
 }
 
-const SPECS: usize = 7;
+const SPECS: usize = 14;
+
+/// So many namespaces with labels pods may have.
+const LIKES: u8 = 6;
 
 /// The specifications that pods may have.
 fn specs() -> Vec<Rc<PodSpec>> {
@@ -71,6 +94,7 @@ fn specs() -> Vec<Rc<PodSpec>> {
         json!({ "containers": container("500m", json!({})), "affinity": named }),
         json!({ "containers": container("100", json!({})), "priority": 5 }),
     ];
+    let all: Vec<Value> = all.into_iter().chain(specs_with_others()).collect();
     assert_eq!(all.len(), SPECS);
     all.into_iter()
         .map(|spec| match pod_from("p", spec) {
@@ -80,7 +104,68 @@ fn specs() -> Vec<Rc<PodSpec>> {
         .collect()
 }
 
-fn a_node(node: u8, shape: u8, label: u8, taint: u8, cordoned: bool, image: u8) -> Rc<Node> {
+/// Specifications of pods that look at where others are.
+fn specs_with_others() -> Vec<Value> {
+    let (zone, host) = ("topology.kubernetes.io/zone", "kubernetes.io/hostname");
+    let of = |app: &str| json!({ "matchLabels": { "app": app } });
+    let term = |app: &str, key: &str| json!({ "labelSelector": of(app), "topologyKey": key });
+    let anywhere = json!({ "labelSelector": of("db"), "topologyKey": zone, "namespaceSelector": {} });
+    let selected = json!({
+        "labelSelector": of("web"), "topologyKey": zone, "namespaceSelector": { "matchLabels": { "team": "1" } },
+    });
+    let weighted = |weight: i32, term: Value| json!({ "weight": weight, "podAffinityTerm": term });
+    let required = |terms: Value| json!({ "requiredDuringSchedulingIgnoredDuringExecution": terms });
+    let preferred = |terms: Value| json!({ "preferredDuringSchedulingIgnoredDuringExecution": terms });
+    let spread = |key: &str, skew: i32, action: &str| json!({ "topologyKey": key, "maxSkew": skew, "whenUnsatisfiable": action, "labelSelector": of("web") });
+    let with = |mut constraint: Value, more: Value| {
+        constraint.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        constraint
+    };
+    let (must, should) = ("DoNotSchedule", "ScheduleAnyway");
+    let pod = |more: Value| {
+        let requests = json!({ "requests": { "cpu": "100m" } });
+        with(json!({ "containers": [{ "name": "app", "image": "shop:1", "resources": requests }] }), more)
+    };
+    vec![
+        pod(json!({ "topologySpreadConstraints": [spread(zone, 1, must), spread(host, 1, must)] })),
+        pod(json!({ "affinity": { "podAntiAffinity": required(json!([term("web", host)])) } })),
+        pod(json!({ "affinity": { "podAffinity": required(json!([term("web", zone)])),
+                                  "podAntiAffinity": preferred(json!([weighted(7, term("web", host))])) } })),
+        pod(
+            json!({ "affinity": { "podAffinity": preferred(json!([weighted(30, selected), weighted(60, anywhere.clone())])),
+                                  "podAntiAffinity": required(json!([anywhere])) } }),
+        ),
+        pod(json!({ "topologySpreadConstraints": [
+            with(spread(zone, 1, must), json!({ "minDomains": 3, "nodeTaintsPolicy": "Honor", "matchLabelKeys": ["version"] })),
+            with(spread(host, 2, should), json!({ "nodeAffinityPolicy": "Ignore" })),
+            spread(zone, 1, should),
+        ], "nodeSelector": { "disk": "1" } })),
+        pod(json!({ "topologySpreadConstraints": [spread("disk", 1, should)] })),
+        pod(json!({ "affinity": { "podAffinity": required(json!([term("web", zone), term("web", "disk")])) } })),
+    ]
+}
+
+/// A namespace and labels.
+fn like(number: u8) -> (Name, Labels) {
+    let namespace = if number == 5 { "other" } else { "default" };
+    let labels = match number {
+        0 => Labels::NONE,
+        1 | 5 => Labels::NONE.with("app", "web"),
+        2 => Labels::NONE.with("app", "web").with("version", "2"),
+        3 => Labels::NONE.with("app", "db"),
+        _ => Labels::NONE.with("app", "web").with("version", "1"),
+    };
+    (namespace.into(), labels)
+}
+
+fn service(selector: u8) -> Object {
+    let selector =
+        [json!({ "app": "web" }), json!({ "app": "db" }), json!({ "version": "1" })][usize::from(selector)].clone();
+    let spec = json!({ "selector": selector, "ports": [{ "port": 80 }] });
+    object(Kind::Service, json!({ "metadata": { "name": "web", "namespace": "default" }, "spec": spec }))
+}
+
+fn a_node(node: u8, shape: u8, label: u8, taint: u8, cordoned: bool, image: u8, zone: u8) -> Rc<Node> {
     let taints = match taint {
         1 => json!([{ "key": "dedicated", "value": "x", "effect": "NoSchedule" }]),
         2 => json!([{ "key": "soft", "effect": "PreferNoSchedule" }]),
@@ -98,8 +183,12 @@ fn a_node(node: u8, shape: u8, label: u8, taint: u8, cordoned: bool, image: u8) 
         panic!("not a node");
     };
     let own = Rc::make_mut(&mut built);
-    own.meta.labels =
-        own.meta.labels.with("disk", format!("{label}")).with("topology.kubernetes.io/zone", format!("z{}", node % 3));
+    own.meta.labels = own.meta.labels.with("disk", format!("{label}"));
+    // Most nodes stay in their zone, some move, and some have none.
+    let zone = if zone < 6 { node % 3 } else { zone - 6 };
+    if zone < 2 || node != 11 {
+        own.meta.labels = own.meta.labels.with("topology.kubernetes.io/zone", format!("z{zone}"));
+    }
     built
 }
 
@@ -116,12 +205,16 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let algorithm = || Algorithm::new(0, Seed(3).stream("scheduler", "tie-break"));
+        Bench::with(Profile::standard())
+    }
+
+    fn with(profile: Profile) -> Self {
+        let stream = || Seed(3).stream("scheduler", "tie-break");
         Bench {
-            profile: Profile::standard(),
+            profile,
             cluster: Cluster::default(),
-            keeping: algorithm(),
-            fresh: algorithm(),
+            keeping: Algorithm::new(0, stream()),
+            fresh: Algorithm::plain(0, stream()),
             pods: Vec::new(),
             specs: specs(),
             next: 0,
@@ -130,11 +223,21 @@ impl Bench {
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::SetNode { node, shape, label, taint, cordoned, image } => {
-                self.cluster.set_node(a_node(node, shape, label, taint, cordoned, image));
+            Step::SetNode { node, shape, label, taint, cordoned, image, zone } => {
+                self.cluster.set_node(a_node(node, shape, label, taint, cordoned, image, zone));
             }
             Step::RemoveNode(node) => self.cluster.remove_node(&format!("n{node}")),
-            Step::Schedule { spec } => self.schedule(usize::from(spec)),
+            Step::Schedule { spec, like } => self.schedule(usize::from(spec), like),
+            Step::Relabel { pod, like: number } => self.change(pod, |pod| pod.meta.labels = like(number).1),
+            Step::BeginDeletion(pod) => self.change(pod, |pod| {
+                pod.meta.deletion = Some(Deletion { timestamp: Timestamp(1), grace_seconds: None });
+            }),
+            Step::SetService(selector) => self.cluster.set_object(&service(selector)),
+            Step::RemoveService => self.cluster.remove_object(&service(0)),
+            Step::SetNamespace(team) => {
+                let labels = json!({ "name": "other", "labels": { "team": team.to_string() } });
+                self.cluster.set_object(&object(Kind::Namespace, json!({ "metadata": labels })));
+            }
             Step::Forget(pod) => {
                 if let Some(place) = self.pick(pod, true) {
                     let (pod, _) = self.pods.swap_remove(place);
@@ -164,17 +267,28 @@ impl Bench {
         (!places.is_empty()).then(|| places[usize::from(number) % places.len()])
     }
 
-    fn schedule(&mut self, spec: usize) {
+    /// A pod that is known to be on a node changes.
+    fn change(&mut self, number: u8, change: impl FnOnce(&mut Pod)) {
+        let Some(place) = self.pick(number, false) else { return };
+        let pod = &mut self.pods[place].0;
+        change(Rc::make_mut(pod));
+        let node = pod.node.clone().expect("a node");
+        self.cluster.see_pod(pod, &node);
+    }
+
+    fn schedule(&mut self, spec: usize, number: u8) {
         self.next += 1;
         let Object::Pod(mut pod) = pod_from("p", json!({ "containers": [] })) else { panic!("not a pod") };
         let own = Rc::make_mut(&mut pod);
         (own.spec, own.meta.uid) = (self.specs[spec].clone(), Uid(self.next));
+        (own.meta.namespace, own.meta.labels) = like(number);
         self.cluster.refresh();
         let outcome = self.keeping.schedule(&self.profile, &pod, &self.cluster);
-        self.fresh.forget_classes();
         let fresh = self.fresh.schedule(&self.profile, &pod, &self.cluster);
         assert_eq!(outcome, fresh, "what is kept changes the result");
-        self.check_against_rules(&pod, &outcome);
+        if self.cluster.node_count() < 100 {
+            self.check_against_rules(&pod, &outcome);
+        }
         if let Outcome::Node(chosen) = outcome {
             let mut placed = Pod::clone(&pod);
             placed.node = Some(chosen.node.clone());
@@ -186,22 +300,34 @@ impl Bench {
         }
     }
 
+    /// Whether a pod finds a node now. It is not placed.
+    fn tries(&mut self, spec: u8, like: u8) -> bool {
+        let before = self.pods.len();
+        self.schedule(usize::from(spec), like);
+        let is_placed = self.pods.len() > before;
+        if is_placed && let Some((pod, _)) = self.pods.pop() {
+            self.cluster.forget(pod.meta.uid);
+        }
+        is_placed
+    }
+
     /// With fewer than a hundred nodes all are looked at: the choice must be one of the best, worked out the plain way.
     fn check_against_rules(&self, pod: &Rc<Pod>, outcome: &Outcome) {
-        let compiled = Compiled::new(&self.profile, pod, &self.cluster);
+        let mut compiled = Compiled::new(&self.profile, pod, &self.cluster);
         let named = |node: &NodeInfo| compiled.nodes.as_ref().is_none_or(|names| names.contains(&node.name));
         let feasible: Vec<&NodeInfo> =
             self.cluster.nodes().filter(|node| named(node) && compiled.filter(node).is_none()).collect();
+        compiled.pre_score(&self.profile, pod, &self.cluster, &feasible);
         let Outcome::Node(chosen) = outcome else {
             assert!(feasible.is_empty(), "{} nodes would do", feasible.len());
             return;
         };
         let mut totals = vec![0; feasible.len()];
         for scorer in &compiled.scorers {
-            let raw: Vec<i64> = feasible.iter().map(|node| scorer.score.score(node)).collect();
-            let highest = raw.iter().copied().max().unwrap_or(0);
-            for (total, raw) in totals.iter_mut().zip(raw) {
-                *total += scorer.weight * scorer.normalization.apply(raw, highest);
+            let mut scores: Vec<i64> = feasible.iter().map(|node| scorer.score.score(node)).collect();
+            scorer.score.normalize(&feasible, &mut scores);
+            for (total, score) in totals.iter_mut().zip(scores) {
+                *total += scorer.weight * score;
             }
         }
         let best = totals.iter().max();
@@ -213,7 +339,7 @@ impl Bench {
     /// Nothing is given away twice. (A node that shrinks may be too full, and then still takes pods that request nothing.)
     fn check_room(&self, node: &NodeInfo, pod: &Pod) {
         let (has, used, wants) = (node.allocatable(), &node.requested, &pod.spec.requests);
-        assert!(i64::from(node.pods) <= has.pods);
+        assert!(node.pods.len() as i64 <= has.pods);
         assert!(wants.milli_cpu == 0 || used.milli_cpu <= has.milli_cpu);
         assert!(wants.memory == 0 || used.memory <= has.memory);
         let mut ports = node.ports.clone();
@@ -234,6 +360,23 @@ proptest! {
     }
 
     #[test]
+    fn one_more_node_never_keeps_a_pod_from_being_placed_unless_pods_are_spread(
+        steps in steps(60),
+        node in 12..16u8,
+        (shape, label, taint) in (0..3u8, 0..3u8, 0..4u8),
+        (spec, like) in (0..SPECS as u8, 0..LIKES),
+    ) {
+        let rows = Profile::standard_rows().into_iter().filter(|row| row.plugin.name() != "PodTopologySpread");
+        let mut bench = Bench::with(Profile::new("default-scheduler".into(), rows.collect()));
+        for step in &steps {
+            bench.step(step);
+        }
+        let was_placed = bench.tries(spec, like);
+        bench.step(&Step::SetNode { node, shape, label, taint, cordoned: false, image: 1, zone: node % 9 });
+        prop_assert!(!was_placed || bench.tries(spec, like));
+    }
+
+    #[test]
     fn sums_are_those_of_the_pods_that_are_there(steps in steps(80)) {
         let mut bench = Bench::new();
         for step in &steps {
@@ -245,11 +388,41 @@ proptest! {
             for (pod, _) in bench.pods.iter().filter(|(pod, _)| pod.node.as_ref() == Some(&node.name)) {
                 sum.add(pod);
             }
-            prop_assert_eq!((sum.pods, &sum.priorities), (node.pods, &node.priorities));
+            prop_assert_eq!((sum.pods.len(), &sum.priorities), (node.pods.len(), &node.priorities));
             prop_assert_eq!((sum.requested, sum.scoring_milli_cpu), (node.requested.clone(), node.scoring_milli_cpu));
         }
         prop_assert_eq!(bench.cluster.pod_count(), bench.pods.len());
     }
+}
+
+/// With more than a hundred nodes only some are looked at, and the search goes on where the last one ended.
+#[test]
+fn in_a_large_cluster_what_is_kept_never_changes_a_choice() {
+    let mut bench = Bench::new();
+    for node in 0..230 {
+        bench.step(&Step::SetNode {
+            node,
+            shape: node % 3,
+            label: node % 5,
+            taint: node % 11,
+            cordoned: false,
+            image: node % 2,
+            zone: 0,
+        });
+    }
+    bench.step(&Step::SetService(0));
+    for number in 0..300_u16 {
+        let (spec, like) = ((number / 3 % SPECS as u16) as u8, (number % u16::from(LIKES)) as u8);
+        bench.step(&Step::Schedule { spec, like });
+        if number % 4 == 0 {
+            bench.step(&Step::Confirm((number * 7) as u8));
+            bench.step(&Step::Relabel { pod: (number * 13) as u8, like });
+        }
+        if number % 9 == 0 {
+            bench.step(&Step::Remove((number * 5) as u8));
+        }
+    }
+    assert!(bench.pods.len() > 150, "only {} pods found a node", bench.pods.len());
 }
 
 #[test]

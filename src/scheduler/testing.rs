@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::profile::Profile;
 use super::{Config, Scheduler};
 use crate::api::kind::Kind;
-use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
+use crate::api::meta::{Deletion, Epoch, ObjectKey, Timestamp, Uid};
 use crate::api::node::Node;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
@@ -181,18 +181,22 @@ impl Run {
 fn line(at: SimTime, operation: &Operation) -> Option<String> {
     let at = at.as_millis();
     Some(match operation {
+        Operation::Delete { key, .. } => format!("{at} delete {}", key.name),
         Operation::Bind { key, node, .. } => format!("{at} bind {} {node}", key.name),
         Operation::Create { object: Object::Event(event), .. } => {
             format!("{at} event {} {}: {}", event.involved.name, event.reason, event.message)
         }
         Operation::Patch { key, patch: Patch::Typed(patch), .. } => match &**patch {
-            TypedPatch::PodConditions { conditions, .. } => {
+            TypedPatch::PodConditions { conditions, nominated_node, .. } => {
                 let message = conditions.iter().filter_map(|condition| condition.message.as_deref());
-                format!("{at} patch {} {}", key.name, message.collect::<Vec<_>>().join("; "))
+                let message = message.collect::<Vec<_>>().join("; ");
+                let nominated = nominated_node.as_ref().map(|node| format!(" [nominated: {node}]"));
+                format!("{at} patch {} {message}{}", key.name, nominated.unwrap_or_default())
             }
             _ => format!("{at} patch {}", key.name),
         },
         Operation::Patch { key, .. } => format!("{at} patch {}", key.name),
+        Operation::Update { object, .. } => format!("{at} update {}", object.key()),
         _ => return None,
     })
 }
@@ -254,10 +258,24 @@ impl Server {
             Operation::Patch { key, patch: Patch::Typed(patch), .. } => {
                 let Some(Object::Pod(pod)) = self.objects.get(key) else { return Err(not_found(key)) };
                 let mut pod = Pod::clone(pod);
-                if let TypedPatch::PodConditions { conditions, .. } = &**patch {
+                if let TypedPatch::PodConditions { conditions, nominated_node, .. } = &**patch {
+                    if let Some(node) = nominated_node {
+                        pod.status.nominated_node = (!node.is_empty()).then(|| node.clone());
+                    }
                     pod.status.conditions.retain(|old| conditions.iter().all(|new| new.kind != old.kind));
                     pod.status.conditions.extend(conditions.iter().cloned());
                 }
+                self.write(Object::Pod(Rc::new(pod)));
+                Ok(Answer::Done)
+            }
+            Operation::Update { object, .. } => {
+                self.write(object.clone());
+                Ok(Answer::Done)
+            }
+            Operation::Delete { key, .. } => {
+                let Some(Object::Pod(pod)) = self.objects.get(key) else { return Err(not_found(key)) };
+                let mut pod = Pod::clone(pod);
+                pod.meta.deletion = Some(Deletion { timestamp: Timestamp(0), grace_seconds: Some(30) });
                 self.write(Object::Pod(Rc::new(pod)));
                 Ok(Answer::Done)
             }

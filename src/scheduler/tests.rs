@@ -5,9 +5,11 @@ use std::rc::Rc;
 use serde_json::json;
 
 use super::cluster::Cluster;
+use super::configuration::Configuration;
 use super::framework::{Code, Permit, Placement, Plugin, Point, Status};
 use super::profile::{Profile, Row};
 use super::queue::Place;
+use super::registry::Registry;
 use super::testing::{Run, changed, node, node_from, pod, pod_from, replica};
 use crate::api::kind::Kind;
 use crate::api::name::Name;
@@ -221,7 +223,9 @@ fn who_waits_for_a_permit_holds_its_room_until_the_time_is_up() {
     assert!(run.scheduler.cluster().is_assumed(run.pod("web").meta.uid));
     run.until_millis(2_500);
     let text = "0/1 nodes are available: 1 rejected due to timeout after waiting 2s at plugin Careful.";
-    assert_eq!(writes_about(&run, "patch"), [format!("2004 patch web {text}")]);
+    // While it waits, others may know where it is to go (NominatedNodeNameForExpectation).
+    let announced = "4 patch web  [nominated: a]".to_owned();
+    assert_eq!(writes_about(&run, "patch"), [announced, format!("2004 patch web {text} [nominated: ]")]);
     assert!(!run.scheduler.cluster().is_assumed(run.pod("web").meta.uid));
 }
 
@@ -232,4 +236,103 @@ fn a_plugin_can_turn_a_node_down_at_the_last_moment() {
     run.until_millis(500);
     assert_eq!(writes_about(&run, "patch"), ["4 patch web 0/1 nodes are available: 1 not today."]);
     assert_eq!(writes_about(&run, "bind"), [""; 0]);
+}
+
+#[test]
+fn one_process_serves_several_scheduler_names_each_with_its_own_plugins() {
+    let text = "
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles:
+- schedulerName: default-scheduler
+- schedulerName: packing
+  pluginConfig:
+  - name: NodeResourcesFit
+    args: {scoringStrategy: {type: MostAllocated, resources: [{name: cpu, weight: 100}]}}
+";
+    let configuration = Configuration::read("scheduler.yml", text, &Registry::in_tree());
+    let configuration = configuration.unwrap_or_else(|problems| panic!("{problems:?}"));
+    let resources = json!({ "requests": { "cpu": "1" } });
+    let of = |name: &str, scheduler: &str| {
+        let containers = json!([{ "name": "app", "image": "x", "resources": resources }]);
+        pod_from(name, json!({ "schedulerName": scheduler, "containers": containers }))
+    };
+    let mut there = pod("there", "1");
+    if let Object::Pod(pod) = &mut there {
+        Rc::make_mut(pod).node = Some(Name::of("a"));
+    }
+    let objects =
+        vec![node("a", "8"), node("b", "8"), there, of("x", "default-scheduler"), of("y", "packing"), of("z", "other")];
+    let mut run = Run::with(objects, |config| config.configuration = Rc::new(configuration));
+    run.until_millis(500);
+    assert_eq!((run.node_of("x").as_str(), run.node_of("y").as_str(), run.node_of("z").as_str()), ("b", "a", ""));
+    let controllers: Vec<String> = run
+        .server
+        .requests
+        .iter()
+        .filter_map(|(_, request)| match &request.operation {
+            Operation::Create { object: Object::Event(event), .. } => {
+                Some(format!("{} {}", event.involved.name, event.reporter.component))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(controllers, ["x default-scheduler", "y packing"]);
+}
+
+#[test]
+fn back_offs_are_as_long_as_the_configuration_says() {
+    let text = "
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+podInitialBackoffSeconds: 3
+podMaxBackoffSeconds: 5
+";
+    let configuration = Configuration::read("scheduler.yml", text, &Registry::in_tree());
+    let configuration = Rc::new(configuration.unwrap_or_else(|problems| panic!("{problems:?}")));
+    let mut run = Run::with(vec![pod("web", "1")], |config| config.configuration = configuration);
+    run.until_millis(20_000);
+    let attempts = run.scheduler.queue().place_of(run.pod("web").meta.uid);
+    assert_eq!(attempts, Some(Place::ErrorBackOff));
+    let times: Vec<u64> = run.server.requests.iter().map(|(at, _)| at.as_millis()).filter(|at| *at > 100).collect();
+    // Three seconds after the first attempt, then five; the second after the one in which a back-off ends.
+    assert_eq!(times.first(), Some(&4_002), "{times:?}");
+}
+
+#[test]
+fn a_pod_that_is_deleted_while_it_waits_for_a_permit_gives_its_room_back_at_once() {
+    let permit = Permit::Wait(SimDuration::from_secs(600));
+    let mut run = Run::with_profile(vec![node("a", "4"), pod("web", "3")], careful(permit));
+    run.until_millis(1_000);
+    let mut going = run.pod("web");
+    Rc::make_mut(&mut going).meta.deletion =
+        Some(crate::api::meta::Deletion { timestamp: crate::api::meta::Timestamp(0), grace_seconds: Some(0) });
+    run.write(Object::Pod(going));
+    run.until_millis(1_100);
+    assert!(!run.scheduler.cluster().is_assumed(run.pod("web").meta.uid));
+    let said = writes_about(&run, "event web FailedScheduling: 0/1 nodes are available: 1 removed.");
+    assert_eq!(said.len(), 1, "{:?}", run.writes());
+}
+
+#[test]
+fn a_nomination_that_is_gone_wakes_only_pods_that_had_to_yield_to_it() {
+    let spec = |priority: i32| {
+        let resources = json!({ "requests": { "cpu": "3" } });
+        json!({ "priority": priority, "preemptionPolicy": "Never",
+                "containers": [{ "name": "app", "image": "x", "resources": resources }] })
+    };
+    let mut nominated = pod_from("nominated", spec(50));
+    if let Object::Pod(pod) = &mut nominated {
+        Rc::make_mut(pod).status.nominated_node = Some(Name::of("b"));
+    }
+    let mut run = Run::start(vec![node("a", "1"), nominated, pod_from("low", spec(10)), pod_from("high", spec(90))]);
+    run.until_millis(100);
+    run.delete(Kind::Pod, "nominated");
+    run.until_millis(2_500);
+    let tries = |name: &str| {
+        let place = run.scheduler.queue().place_of(run.pod(name).meta.uid);
+        (run.scheduler.queue().attempts_of(run.pod(name).meta.uid), place)
+    };
+    assert_eq!(tries("low"), (2, Some(Place::Unschedulable)));
+    assert_eq!(tries("high"), (1, Some(Place::Unschedulable)));
 }

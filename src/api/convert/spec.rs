@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::ConvertError;
 use super::meta::from_quantities;
+use crate::api::label_keys::Merged;
 use crate::api::name::Name;
 use crate::api::pod::{
     Container, ContainerRole, Handler, HostPort, PodSpec, Probe, PullPolicy, QosClass, RestartPolicy,
@@ -55,6 +56,7 @@ pub fn compile(path: &str, mut full: core::PodSpec) -> Result<PodSpec, ConvertEr
         },
         grace_seconds: full.termination_grace_period_seconds.unwrap_or(30),
         qos: qos(&containers),
+        merged: Merged::default(),
         containers,
         init_count,
         full,

@@ -32,7 +32,7 @@ mod persistent;
 mod pod;
 mod policy;
 mod probe;
-mod resources;
+pub mod resources;
 mod scheduling;
 mod selector;
 mod service;

@@ -97,7 +97,8 @@ fn may_overcommit(name: &str) -> bool {
     is_native(name) && !is_huge_page(name)
 }
 
-fn is_extended(name: &str) -> bool {
+/// True for the name of a resource that is not Kubernetes' own (`IsExtendedResourceName`).
+pub fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with("requests.") && format::label_key(&format!("requests.{name}")).is_empty()
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{
     Affinity, NodeSelectorTerm, PodAffinityTerm, Taint, Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::error::{BadValue, ErrorList, FieldError, Path};
 use super::{format, selector, text};
@@ -175,11 +176,50 @@ fn pod_affinity_term(term: &PodAffinityTerm, path: &Path<'_>, errors: &mut Error
     for namespace in term.namespaces.iter().flatten() {
         errors.invalid_each(&path.child("namespace"), namespace, format::dns_1123_label(namespace));
     }
+    let keys = (term.match_label_keys.as_deref(), term.mismatch_label_keys.as_deref());
+    label_keys(keys, term.label_selector.as_ref(), path, errors);
     let key = path.child("topologyKey");
     if term.topology_key.is_empty() {
         errors.push(FieldError::required(&key, "can not be empty"));
     }
     errors.invalid_each(&key, &term.topology_key, format::label_key(&term.topology_key));
+}
+
+/// `matchLabelKeys` and `mismatchLabelKeys`. A pod's own values have been merged into the selector by now: a key that was in it
+/// before is there twice (core/validation: `ValidateMatchLabelKeysAndMismatchLabelKeys`).
+fn label_keys(
+    keys: (Option<&[String]>, Option<&[String]>),
+    selector: Option<&LabelSelector>,
+    path: &Path<'_>,
+    errors: &mut ErrorList,
+) {
+    let (matching, mismatching) = (keys.0.unwrap_or_default(), keys.1.unwrap_or_default());
+    for (name, keys) in [("matchLabelKeys", matching), ("mismatchLabelKeys", mismatching)] {
+        let place = path.child(name);
+        if selector.is_none() && !keys.is_empty() {
+            errors.push(FieldError::forbidden(&place, "must not be specified when labelSelector is not set"));
+            continue;
+        }
+        for (position, key) in keys.iter().enumerate() {
+            errors.invalid_each(&place.index(position), key, format::label_key(key));
+        }
+    }
+    if let Some(selector) = selector {
+        let mut seen: BTreeSet<&str> = selector.match_labels.iter().flatten().map(|(key, _)| key.as_str()).collect();
+        for expression in selector.match_expressions.iter().flatten() {
+            let named = matching.iter().rposition(|key| *key == expression.key);
+            if let Some(position) = named.filter(|_| seen.contains(expression.key.as_str())) {
+                let message = "exists in both matchLabelKeys and labelSelector";
+                errors.push(FieldError::invalid(&path.index(position), &expression.key, message));
+            }
+            seen.insert(&expression.key);
+        }
+    }
+    for (position, key) in matching.iter().enumerate().filter(|(_, key)| mismatching.contains(key)) {
+        let place = path.child("matchLabelKeys");
+        let message = "exists in both matchLabelKeys and mismatchLabelKeys";
+        errors.push(FieldError::invalid(&place.index(position), key, message));
+    }
 }
 
 pub(super) fn topology_spread(constraints: &[TopologySpreadConstraint], path: &Path<'_>, errors: &mut ErrorList) {
@@ -224,6 +264,8 @@ pub(super) fn topology_spread(constraints: &[TopologySpreadConstraint], path: &P
                 errors.push(FieldError::not_supported(&place.child(name), policy, &["Honor", "Ignore"]));
             }
         }
+        let keys = (constraint.match_label_keys.as_deref(), None);
+        label_keys(keys, constraint.label_selector.as_ref(), &place, errors);
         if let Some(labels) = &constraint.label_selector {
             selector::label_selector(labels, &place.child("labelSelector"), errors);
         }

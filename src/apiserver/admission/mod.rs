@@ -7,12 +7,14 @@
 //! - `default_tolerations`: pods stay five minutes on a node that is lost
 //! - `pod_topology_labels`: a bound pod carries the zone and region of its node
 //! - `specs`: a pod template's specification is admitted once for all its pods
+//! - `offline`: what admission makes of pods where no cluster runs
 //!
 //! Plugins see the server's watch caches. What they need and do not find there is looked up in etcd by the server, which
 //! then asks them again; they never wait themselves.
 
 mod default_tolerations;
 mod namespace_lifecycle;
+mod offline;
 mod pod_topology_labels;
 mod priority;
 mod service_account;
@@ -33,6 +35,7 @@ use super::cache::WatchCache;
 use super::status::Status;
 
 pub use namespace_lifecycle::NamespaceLifecycle;
+pub use offline::PodFacts;
 pub use service_account::Accounts;
 pub use specs::Specs;
 

@@ -1,6 +1,7 @@
 //! Pods (kubernetes, pkg/registry/core/pod and pkg/apis/core/validation).
 
 use crate::api::kind::Kind;
+use crate::api::label_keys;
 use crate::api::meta::Timestamp;
 use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase, PodSpec, PodStatus};
@@ -18,9 +19,10 @@ const IMMUTABLE: &str = "pod updates may not change fields other than `spec.cont
 /// What a strategic patch that names a uid says if it is another object's.
 pub const UID_MISMATCH: &str = "Precondition failed: UID in precondition";
 
-/// A new pod is pending, whatever the client says; one with scheduling gates says that it waits for them.
+/// A new pod is pending, whatever the client says, and what it says of label keys is merged into its selectors; one with scheduling gates says that it waits for them.
 pub fn create(pod: &mut Pod, _now: Timestamp) {
     pod.meta.generation = 1;
+    pod.spec = label_keys::merge(&pod.spec, &pod.meta.labels);
     pod.status = PodStatus { phase: PodPhase::Pending, ..PodStatus::default() };
     if pod.spec.full.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
         pod.status.conditions.push(PodCondition {

@@ -48,6 +48,7 @@ pub fn pod_spec(image: &str) -> PodSpec {
         restart_policy: RestartPolicy::Always,
         grace_seconds: 30,
         qos: QosClass::BestEffort,
+        merged: Default::default(),
     }
 }
 

@@ -546,5 +546,6 @@ pub fn spec(restart_policy: RestartPolicy, grace_seconds: i64, containers: Vec<C
         restart_policy,
         grace_seconds,
         qos: QosClass::BestEffort,
+        merged: Default::default(),
     }
 }

@@ -13,6 +13,7 @@ use crate::engine::process::Cause;
 use crate::engine::time::SimTime;
 
 use super::super::causes::Causes;
+use super::super::decisions;
 use super::{ExplainError, words};
 
 /// One write as `writes.jsonl` tells of it.
@@ -67,6 +68,8 @@ pub struct Archive {
     pub causes: Causes,
     /// All writes in the order in which they were told.
     pub writes: Vec<WriteRecord>,
+    /// All decisions of the scheduler in their order.
+    pub decisions: Vec<decisions::Line>,
     rollouts: Vec<RolloutRecord>,
     /// Steps by the event in which they began.
     steps: BTreeMap<u64, String>,
@@ -123,8 +126,10 @@ impl Archive {
         let summary: SummaryFile = serde_json::from_reader(file("summary.json")?)
             .map_err(|error| ExplainError::File { name: "summary.json", error: error.into() })?;
         let writes = read_writes(file("writes.jsonl")?).map_err(of("writes.jsonl"))?;
+        let decisions = read_decisions(file("scheduling.jsonl")?).map_err(of("scheduling.jsonl"))?;
         let steps = summary.steps.into_iter().map(|step| (step.cause, step.label)).collect();
-        let mut archive = Archive { causes, writes, rollouts: summary.rollouts, steps, requests: BTreeMap::new() };
+        let mut archive =
+            Archive { causes, writes, decisions, rollouts: summary.rollouts, steps, requests: BTreeMap::new() };
         archive.find_requests();
         Ok(archive)
     }
@@ -157,6 +162,12 @@ impl Archive {
     pub fn time(&self, write: &WriteRecord) -> SimTime {
         let millis = SimTime::from_nanos(write.millis.saturating_mul(1_000_000));
         self.causes.get(Cause(write.cause)).map_or(millis, |event| event.time)
+    }
+
+    /// The scheduler's decisions about a pod.
+    pub fn decisions_about(&self, pod: &WriteRecord) -> impl Iterator<Item = &decisions::Line> {
+        let name = format!("{}/{}", pod.namespace, pod.name);
+        self.decisions.iter().filter(move |decision| decision.pod == name)
     }
 
     /// The rollouts of a Deployment.
@@ -205,6 +216,10 @@ fn suggestions(known: &[String], wanted: &str) -> String {
     sorted.sort_by_key(|object| std::cmp::Reverse(likeness(object)));
     let shown: Vec<&str> = sorted.iter().take(5).map(|object| object.as_str()).collect();
     if shown.is_empty() { String::new() } else { format!(", such as {}", shown.join(", ")) }
+}
+
+fn read_decisions(from: impl BufRead) -> io::Result<Vec<decisions::Line>> {
+    from.lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect()
 }
 
 fn read_writes(from: impl BufRead) -> io::Result<Vec<WriteRecord>> {

@@ -105,6 +105,9 @@ fn explain_object(archive: &Archive, kind: Kind, writes: &[&WriteRecord], all_ho
     let Some(first) = writes.first() else { return };
     let _ = writeln!(text, "{}\n", first.object());
     history(archive, writes, text);
+    if kind == Kind::Pod {
+        scheduling(archive, first, text);
+    }
     if kind == Kind::Deployment {
         for rollout in archive.rollouts_of(first) {
             critical::write(archive, rollout, all_hops, text);
@@ -124,6 +127,18 @@ fn history(archive: &Archive, writes: &[&WriteRecord], text: &mut String) {
     for write in telling {
         let time = table::clock(archive.time(write));
         let _ = writeln!(text, "{time:>14}  {:width$}  {} (event {})", write.words, write.by, write.cause);
+    }
+}
+
+/// What the scheduler decided about a pod, attempt by attempt.
+fn scheduling(archive: &Archive, pod: &WriteRecord, text: &mut String) {
+    let mut decisions = archive.decisions_about(pod).peekable();
+    if decisions.peek().is_some() {
+        let _ = writeln!(text, "\nThe scheduler's decisions\n");
+    }
+    for decision in decisions {
+        let time = table::clock(SimTime::from_nanos(decision.t.saturating_mul(1_000_000)));
+        let _ = writeln!(text, "{time:>14}  {}", decision.words());
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::runtime::size::Size;
 use crate::runtime::span::{Span, Spread};
 
+use super::ManifestFile;
 use super::amount::{Amount, Share};
 
 /// The cluster to be simulated.
@@ -30,6 +31,9 @@ pub struct ClusterFile {
     pub controllers: ControllersFile,
     /// The scheduler.
     pub scheduler: LimitsFile,
+    /// The scheduler's configuration: a `KubeSchedulerConfiguration` (kubescheduler.config.k8s.io/v1), in a file or here. The
+    /// default profile if not given.
+    pub scheduler_configuration: Option<ManifestFile>,
 }
 
 /// Nodes that are alike. They are called after the pool: `node-0`, `node-1`, ...

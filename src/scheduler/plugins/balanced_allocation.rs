@@ -1,16 +1,39 @@
-//! NodeResourcesBalancedAllocation: a node is better if the pod brings its use of CPU and memory nearer to each other.
+//! NodeResourcesBalancedAllocation: a node is better if the pod brings its uses of CPU and memory, or of the resources that the
+//! arguments name, nearer to each other.
 
 use std::rc::Rc;
 
-use crate::api::pod::{Pod, PodSpec};
+use smallvec::SmallVec;
+
+use super::allocation::{Counted, Use, uses};
+use crate::api::pod::Pod;
+use crate::scheduler::arguments::Arguments;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::framework::{MAX_SCORE, NodeScore, Plugin, Point, PreScore};
 use crate::scheduler::node_info::NodeInfo;
 
 /// The plugin.
-pub struct BalancedAllocation;
+pub struct BalancedAllocation {
+    resources: Rc<[Counted]>,
+}
 
-struct Score(Rc<PodSpec>);
+struct Score {
+    resources: Rc<[Counted]>,
+    /// What the pod requests of each resource that counts.
+    wanted: Vec<i64>,
+}
+
+impl BalancedAllocation {
+    /// The plugin with these arguments; with the default ones if they are another plugin's.
+    pub fn new(arguments: &Arguments) -> Self {
+        match arguments {
+            Arguments::NodeResourcesBalancedAllocation(arguments) => {
+                BalancedAllocation { resources: Counted::all(&arguments.resources).into() }
+            }
+            _ => BalancedAllocation::new(&Arguments::of_plugin("NodeResourcesBalancedAllocation")),
+        }
+    }
+}
 
 impl Plugin for BalancedAllocation {
     fn name(&self) -> &'static str {
@@ -22,33 +45,55 @@ impl Plugin for BalancedAllocation {
     }
 
     /// Pods that request nothing would otherwise gather on one node (kube-scheduler, `isBestEffortPod`).
-    fn pre_score(&self, pod: &Pod, _cluster: &Cluster) -> PreScore {
-        let requests = &pod.spec.requests;
-        if requests.milli_cpu == 0 && requests.memory == 0 {
+    fn pre_score(&self, pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
+        let wanted: Vec<i64> = self.resources.iter().map(|resource| resource.of(&pod.spec.requests)).collect();
+        if wanted.iter().all(|wanted| *wanted == 0) {
             return PreScore::Skip;
         }
-        PreScore::Score(Box::new(Score(pod.spec.clone())))
+        PreScore::Score(Box::new(Score { resources: self.resources.clone(), wanted }))
     }
 }
 
 impl NodeScore for Score {
     /// Compares the balance with and without the pod; about 75 if it stays as it is.
     fn score(&self, node: &NodeInfo) -> i64 {
-        let (has, used, pod) = (node.allocatable(), &node.requested, &self.0.requests);
-        let with = [
-            (used.milli_cpu.wrapping_add(pod.milli_cpu), has.milli_cpu),
-            (used.memory.wrapping_add(pod.memory), has.memory),
-        ];
-        let without = [(used.milli_cpu, has.milli_cpu), (used.memory, has.memory)];
-        MAX_SCORE / 2 + (MAX_SCORE / 2 + balance(with) - balance(without)) / 2
+        let uses = uses(&self.resources, &self.wanted, node, false);
+        let with = balance(&uses, |at| at.with_pod);
+        let without = balance(&uses, |at| at.used);
+        MAX_SCORE / 2 + (MAX_SCORE / 2 + with - without) / 2
     }
 }
 
 /// From 50 for one resource full and the other unused to 100 for equal shares, in the floating-point steps of
 /// `balancedResourceScore`: with two resources the standard deviation is half their distance.
-fn balance(used: [(i64, i64); 2]) -> i64 {
-    let share = |(used, has): (i64, i64)| (used as f64 / has as f64).min(1.0);
-    let [first, second] = used;
-    let deviation = if first.1 == 0 || second.1 == 0 { 0.0 } else { ((share(first) - share(second)) / 2.0).abs() };
+#[inline]
+fn balance(uses: &[Use], used: impl Fn(&Use) -> i64) -> i64 {
+    let shares: SmallVec<[f64; 4]> = uses.iter().map(|at| (used(at) as f64 / at.has as f64).min(1.0)).collect();
+    let deviation = match shares.as_slice() {
+        [] | [_] => 0.0,
+        [first, second] => ((first - second) / 2.0).abs(),
+        shares => {
+            let count = shares.len() as f64;
+            let mean = shares.iter().fold(0.0, |sum, share| sum + share) / count;
+            let squares = shares.iter().fold(0.0, |sum, share| sum + (share - mean) * (share - mean));
+            libm::sqrt(squares / count)
+        }
+    };
     ((1.0 - deviation) * MAX_SCORE as f64) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_resources_are_balanced_by_their_standard_deviation() {
+        let used = |with_pod: i64| Use { has: 100, used: 0, with_pod, weight: 1 };
+        let balance = |shares: &[i64]| {
+            let uses: Vec<Use> = shares.iter().map(|share| used(*share)).collect();
+            super::balance(&uses, |at| at.with_pod)
+        };
+        assert_eq!((balance(&[50, 50, 50]), balance(&[0, 50, 100]), balance(&[100])), (100, 59, 100));
+        assert_eq!((balance(&[100, 0]), balance(&[150, 100])), (50, 100));
+    }
 }

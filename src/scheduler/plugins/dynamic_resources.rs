@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::PodResourceClaim;
 
 use crate::api::name::Name;
 use crate::api::pod::Pod;
+use crate::engine::random::Stream;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::framework::{
-    NodeCodes, NodeScore, Normalization, Plugin, Point, PostFilter, PreFilter, PreScore, Status,
+    Code, Failed, NodeScore, Normalization, Plugin, Point, PostFilter, PreFilter, PreScore, Status,
 };
 use crate::scheduler::node_info::NodeInfo;
 
@@ -36,12 +37,19 @@ impl Plugin for DynamicResources {
     }
 
     /// Nodes are scored by the devices that they would give; without claims that is nothing.
-    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster) -> PreScore {
+    fn pre_score(&self, _pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         PreScore::Score(Box::new(NoDevices))
     }
 
-    fn post_filter(&self, _pod: &Pod, _cluster: &Cluster, _nodes: &NodeCodes) -> PostFilter {
-        PostFilter { status: Status::unschedulable(Name::of("no new claims to deallocate")), nominated_node: None }
+    /// What PreFilter would have left is missed if it was not asked, because another plugin was sure before that the pod fits
+    /// nowhere.
+    fn post_filter(&self, failed: &Failed<'_>, _chance: &mut Stream) -> PostFilter {
+        if !failed.was_asked {
+            let status = Status { code: Code::Error, reasons: vec![Name::of("not found")] };
+            return PostFilter { status, ..PostFilter::default() };
+        }
+        let status = Status::unschedulable(Name::of("no new claims to deallocate"));
+        PostFilter { status, ..PostFilter::default() }
     }
 }
 

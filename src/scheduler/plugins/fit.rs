@@ -1,25 +1,64 @@
-//! NodeResourcesFit: a node must have what the pod requests, and one with more left is better (LeastAllocated).
+//! NodeResourcesFit: a node must have what the pod requests, and one with more left is better, or as the arguments say.
 
 use std::rc::Rc;
 
+use super::allocation::{Counted, Strategy, uses};
 use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodSpec};
 use crate::api::resources::Resources;
+use crate::api::validation::resources::is_extended;
+use crate::scheduler::arguments::{Arguments, NodeResourcesFitArgs};
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
-use crate::scheduler::framework::{Code, MAX_SCORE, NodeFilter, NodeScore, Plugin, Point, PreFilter, PreScore, Status};
+use crate::scheduler::framework::{Code, NodeFilter, NodeScore, Plugin, Point, PreFilter, PreScore, Status};
 use crate::scheduler::node_info::NodeInfo;
 
 /// The plugin.
-pub struct Fit;
+pub struct Fit {
+    arguments: NodeResourcesFitArgs,
+    scoring: Rc<Scoring>,
+}
+
+/// How nodes are scored.
+struct Scoring {
+    resources: Vec<Counted>,
+    strategy: Strategy,
+}
 
 struct Compiled {
     spec: Rc<PodSpec>,
-    /// What is said of each extended resource that a node lacks, in the order of the requests.
-    lacking: Vec<Name>,
+    /// What is said of each extended resource that a node lacks, in the order of the requests; none if it is ignored.
+    lacking: Vec<Option<Name>>,
+}
+
+struct Score {
+    scoring: Rc<Scoring>,
+    /// What the pod is taken to request of each resource that counts.
+    wanted: Vec<i64>,
+}
+
+impl Fit {
+    /// The plugin with these arguments; with the default ones if they are another plugin's.
+    pub fn new(arguments: &Arguments) -> Self {
+        let arguments = match arguments {
+            Arguments::NodeResourcesFit(arguments) => arguments.clone(),
+            _ => return Fit::new(&Arguments::of_plugin("NodeResourcesFit")),
+        };
+        let strategy = arguments.scoring_strategy.clone().unwrap_or_default();
+        let scoring = Scoring { resources: Counted::all(&strategy.resources), strategy: Strategy::of(&strategy) };
+        Fit { arguments, scoring: Rc::new(scoring) }
+    }
+
+    /// True if the filter does not look at a resource.
+    fn ignores(&self, resource: &str) -> bool {
+        let group = resource.split('/').next().unwrap_or_default();
+        is_extended(resource)
+            && (self.arguments.ignored_resources.iter().any(|ignored| ignored == resource)
+                || self.arguments.ignored_resource_groups.iter().any(|ignored| ignored == group))
+    }
 }
 
 impl Plugin for Fit {
@@ -56,18 +95,14 @@ impl Plugin for Fit {
     }
 
     fn pre_filter(&self, pod: &Pod, _cluster: &Cluster) -> PreFilter {
-        PreFilter::all(Compiled::new(&pod.spec))
+        let lacking = |name: &Name| (!self.ignores(name)).then(|| format!("Insufficient {name}").into());
+        let lacking = pod.spec.requests.scalars.iter().map(|(name, _)| lacking(name)).collect();
+        PreFilter::all(Compiled { spec: pod.spec.clone(), lacking })
     }
 
-    fn pre_score(&self, pod: &Pod, _cluster: &Cluster) -> PreScore {
-        PreScore::Score(Box::new(Compiled::new(&pod.spec)))
-    }
-}
-
-impl Compiled {
-    fn new(spec: &Rc<PodSpec>) -> Self {
-        let lacking = spec.requests.scalars.iter().map(|(name, _)| format!("Insufficient {name}").into()).collect();
-        Compiled { spec: spec.clone(), lacking }
+    fn pre_score(&self, pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
+        let wanted = self.scoring.resources.iter().map(|resource| resource.of(&pod.spec.scoring_requests));
+        PreScore::Score(Box::new(Score { scoring: self.scoring.clone(), wanted: wanted.collect() }))
     }
 }
 
@@ -75,7 +110,7 @@ impl NodeFilter for Compiled {
     fn filter(&self, node: &NodeInfo) -> Status {
         let (wanted, has, used) = (&self.spec.requests, node.allocatable(), &node.requested);
         let mut status = Status::SUCCESS;
-        if i64::from(node.pods) + 1 > has.pods {
+        if node.pods.len() as i64 + 1 > has.pods {
             refuse(&mut status, Name::of("Too many pods"), false);
         }
         let mut check = |wanted: i64, has: i64, used: i64, reason: &Name| {
@@ -88,7 +123,9 @@ impl NodeFilter for Compiled {
         let storage = Name::of("Insufficient ephemeral-storage");
         check(wanted.ephemeral_storage, has.ephemeral_storage, used.ephemeral_storage, &storage);
         for ((name, wanted), reason) in wanted.scalars.iter().zip(&self.lacking) {
-            check(*wanted, has.scalar(name), used.scalar(name), reason);
+            if let Some(reason) = reason {
+                check(*wanted, has.scalar(name), used.scalar(name), reason);
+            }
         }
         status
     }
@@ -104,31 +141,17 @@ fn refuse(status: &mut Status, reason: Name, unresolvable: bool) {
     }
 }
 
-impl NodeScore for Compiled {
-    /// The mean over CPU and memory, as far as the node has any, of the share that is left.
+impl NodeScore for Score {
     fn score(&self, node: &NodeInfo) -> i64 {
-        let (pod, has) = (&self.spec.scoring_requests, node.allocatable());
-        let used =
-            [(has.milli_cpu, node.scoring_milli_cpu, pod.milli_cpu), (has.memory, node.scoring_memory, pod.memory)];
-        let (mut sum, mut count) = (0, 0);
-        for (has, used, wanted) in used {
-            if has != 0 {
-                sum += least_requested(used.wrapping_add(wanted), has);
-                count += 1;
-            }
-        }
-        if count == 0 { 0 } else { sum / count }
+        self.scoring.strategy.score(&uses(&self.scoring.resources, &self.wanted, node, true))
     }
-}
-
-fn least_requested(requested: i64, capacity: i64) -> i64 {
-    if requested > capacity { 0 } else { capacity.wrapping_sub(requested).wrapping_mul(MAX_SCORE) / capacity }
 }
 
 /// True if a pod would fit a node on which nothing runs.
 fn fits_alone(spec: &Rc<PodSpec>, node: &Rc<Node>) -> bool {
     let empty = NodeInfo { node: Some(node.clone()), ..NodeInfo::new(Name::EMPTY) };
-    Compiled { spec: spec.clone(), lacking: vec![Name::EMPTY; spec.requests.scalars.len()] }.filter(&empty).is_success()
+    let lacking = vec![Some(Name::EMPTY); spec.requests.scalars.len()];
+    Compiled { spec: spec.clone(), lacking }.filter(&empty).is_success()
 }
 
 /// True if a node has more pods or more of a requested resource than before.
@@ -159,11 +182,23 @@ fn frees(waiting: &Pod, old: &Pod, new: &Pod, own: Uid) -> bool {
 }
 
 /// What the scheduler takes a pod that is on a node to use of CPU and memory when it scores: pod-level requests count
-/// here, although they do not for the pod that is to be placed (kube-scheduler, `calculateResource`, `NewFit`).
+/// here, although they do not for the pod that is to be placed, and where there are any, nothing is assumed for containers of what
+/// somebody requests (kube-scheduler, `calculateResource`, `NewFit`).
 pub(in crate::scheduler) fn scoring_use(spec: &PodSpec) -> [i64; 2] {
-    let pod_level = spec.full.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    let names = |resource: &str| pod_level.is_some_and(|requests| requests.contains_key(resource));
-    let cpu = if names("cpu") { spec.requests.milli_cpu } else { spec.scoring_requests.milli_cpu };
-    let memory = if names("memory") { spec.requests.memory } else { spec.scoring_requests.memory };
+    let for_pod = spec.full.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+    let counts = |name: &String| matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-");
+    let Some(for_pod) = for_pod.filter(|requests| requests.keys().any(counts)) else {
+        return [spec.scoring_requests.milli_cpu, spec.scoring_requests.memory];
+    };
+    let is_requested = |resource: &str| {
+        let containers = spec.full.containers.iter().chain(spec.full.init_containers.iter().flatten());
+        let of_containers = containers.filter_map(|container| container.resources.as_ref());
+        let mut amounts = of_containers.flat_map(|resources| [&resources.requests, &resources.limits]).flatten();
+        for_pod.contains_key(resource)
+            || amounts.any(|amounts| amounts.contains_key(resource))
+            || spec.full.overhead.as_ref().is_some_and(|overhead| overhead.contains_key(resource))
+    };
+    let cpu = if is_requested("cpu") { spec.requests.milli_cpu } else { spec.scoring_requests.milli_cpu };
+    let memory = if is_requested("memory") { spec.requests.memory } else { spec.scoring_requests.memory };
     [cpu, memory]
 }

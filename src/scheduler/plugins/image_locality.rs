@@ -33,7 +33,7 @@ impl Plugin for ImageLocality {
     }
 
     /// Image volumes count as images, but not as containers.
-    fn pre_score(&self, pod: &Pod, cluster: &Cluster) -> PreScore {
+    fn pre_score(&self, pod: &Pod, cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         let of_containers = pod.spec.containers.iter().map(|container| container.image.as_str());
         let volumes = pod.spec.full.volumes.iter().flatten();
         let of_volumes = volumes.filter_map(|volume| Some(volume.image.as_ref()?.reference.as_deref().unwrap_or("")));

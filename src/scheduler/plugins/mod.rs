@@ -7,14 +7,18 @@
 //! - `balanced_allocation`, `image_locality`: which of them are good
 //! - `dynamic_resources`: resource claims; with `default_preemption`: what is said of a pod that fits nowhere
 //! - `default_binder`: how a pod is bound
+//! - `pod_topology_spread`, `inter_pod_affinity`: where other pods are
+//! - `allocation`: how much of which resources is used, and what that is worth
 //! - `tolerations`, `node_selector`: rules that API types carry
 
+mod allocation;
 pub mod balanced_allocation;
 pub mod default_binder;
 pub mod default_preemption;
 pub mod dynamic_resources;
 pub mod fit;
 pub mod image_locality;
+pub mod inter_pod_affinity;
 pub mod node_affinity;
 pub mod node_declared_features;
 pub mod node_name;
@@ -22,6 +26,7 @@ pub mod node_ports;
 pub(in crate::scheduler) mod node_selector;
 pub mod node_unschedulable;
 pub mod node_volume_limits;
+pub mod pod_topology_spread;
 pub mod priority_sort;
 pub mod scheduling_gates;
 pub mod taint_toleration;

@@ -11,6 +11,7 @@ use crate::api::node::Node;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodSpec};
 use crate::api::selector::Selector;
+use crate::scheduler::arguments::Arguments;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
 use crate::scheduler::framework::{NodeFilter, NodeScore, Normalization, Plugin, Point, PreFilter, PreScore, Status};
@@ -28,7 +29,7 @@ pub struct NodeAffinity {
 }
 
 /// What a pod requires of its node.
-struct Required {
+pub(super) struct Required {
     labels: Option<Selector>,
     affinity: Option<NodeSelector>,
 }
@@ -47,10 +48,13 @@ struct Score {
 struct Preferences(Vec<(Term, i64)>);
 
 impl NodeAffinity {
-    /// The plugin with an affinity that holds for all pods.
-    pub fn with_added(affinity: &Affinity) -> Self {
+    /// The plugin with these arguments: the affinity that they add holds for all pods.
+    pub fn new(arguments: &Arguments) -> Self {
+        let Arguments::NodeAffinity(arguments) = arguments else { return NodeAffinity::default() };
+        let Some(affinity) = &arguments.added_affinity else { return NodeAffinity::default() };
         let required = affinity.required_during_scheduling_ignored_during_execution.as_ref();
         let preferred = affinity.preferred_during_scheduling_ignored_during_execution.as_deref();
+        let preferred = preferred.filter(|terms| !terms.is_empty());
         NodeAffinity {
             added: required.map(|terms| Rc::new(NodeSelector::compile(terms))),
             added_preferences: preferred.map(|terms| Rc::new(Preferences::compile(terms))),
@@ -94,7 +98,7 @@ impl Plugin for NodeAffinity {
         PreFilter::Filter { nodes, filter: Box::new(filter) }
     }
 
-    fn pre_score(&self, pod: &Pod, _cluster: &Cluster) -> PreScore {
+    fn pre_score(&self, pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         let own = affinity(&pod.spec).and_then(|own| own.preferred_during_scheduling_ignored_during_execution.as_ref());
         if own.is_none() && self.added_preferences.is_none() {
             return PreScore::Skip;
@@ -126,13 +130,13 @@ impl NodeScore for Score {
 }
 
 impl Required {
-    fn of(spec: &PodSpec) -> Self {
+    pub(super) fn of(spec: &PodSpec) -> Self {
         let labels = spec.full.node_selector.as_ref().filter(|labels| !labels.is_empty());
         let affinity = affinity(spec).and_then(|own| own.required_during_scheduling_ignored_during_execution.as_ref());
         Required { labels: labels.map(Selector::from_set), affinity: affinity.map(NodeSelector::compile) }
     }
 
-    fn matches(&self, node: &Node) -> bool {
+    pub(super) fn matches(&self, node: &Node) -> bool {
         self.labels.as_ref().is_none_or(|labels| labels.matches(&node.meta.labels))
             && self.affinity.as_ref().is_none_or(|affinity| affinity.matches(node))
     }

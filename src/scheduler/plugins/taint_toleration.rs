@@ -46,7 +46,7 @@ impl Plugin for TaintToleration {
         PreFilter::all(Compiled(pod.spec.clone()))
     }
 
-    fn pre_score(&self, pod: &Pod, _cluster: &Cluster) -> PreScore {
+    fn pre_score(&self, pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         PreScore::Score(Box::new(Compiled(pod.spec.clone())))
     }
 }

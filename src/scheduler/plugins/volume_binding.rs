@@ -11,6 +11,7 @@ use crate::api::quantity::Quantity;
 use crate::api::storage::{CSIDriver, CSIStorageCapacity};
 use crate::apiserver::protocol::{Operation, Part};
 use crate::engine::time::SimDuration;
+use crate::scheduler::arguments::{Arguments, VolumeBindingArgs};
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
 use crate::scheduler::framework::{Code, NodeFilter, Placement, Plugin, Point, PreFilter, Progress, Status, Validity};
@@ -30,17 +31,14 @@ pub struct VolumeBinding {
     bind_timeout: SimDuration,
 }
 
-impl Default for VolumeBinding {
-    /// The plugin with the default of ten minutes.
-    fn default() -> Self {
-        VolumeBinding::with_timeout(SimDuration::from_secs(600))
-    }
-}
-
 impl VolumeBinding {
-    /// The plugin with a time after which volumes that were not bound are an error.
-    pub fn with_timeout(bind_timeout: SimDuration) -> Self {
-        VolumeBinding { bind_timeout }
+    /// The plugin with its arguments, or with the default ones if these are another plugin's.
+    pub fn new(arguments: &Arguments) -> Self {
+        let seconds = match arguments {
+            Arguments::VolumeBinding(arguments) => arguments.bind_timeout_seconds,
+            _ => VolumeBindingArgs::default().bind_timeout_seconds,
+        };
+        VolumeBinding { bind_timeout: SimDuration::from_secs(u64::try_from(seconds).unwrap_or(0)) }
     }
 }
 

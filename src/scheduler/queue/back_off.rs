@@ -5,18 +5,31 @@
 use crate::api::meta::Epoch;
 use crate::engine::time::{SimDuration, SimTime};
 
-/// The first back-off, doubled with every failure up to the longest (`podInitialBackoffSeconds`, `podMaxBackoffSeconds`).
-const FIRST: SimDuration = SimDuration::from_secs(1);
-const LONGEST: SimDuration = SimDuration::from_secs(10);
-
 /// `backoffQOrderingWindowDuration`.
 const WINDOW_NS: i64 = 1_000_000_000;
 
-/// How long a pod waits after so many failures; nothing after none.
-pub fn duration(failures: u32) -> SimDuration {
-    match failures.checked_sub(1) {
-        None => SimDuration::ZERO,
-        Some(doublings) => FIRST.saturating_mul(1 << doublings.min(10)).min(LONGEST),
+/// How long pods wait: the first back-off, doubled with every failure up to the longest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BackOff {
+    /// After the first failure (`podInitialBackoffSeconds`).
+    pub first: SimDuration,
+    /// After many (`podMaxBackoffSeconds`).
+    pub longest: SimDuration,
+}
+
+impl Default for BackOff {
+    fn default() -> Self {
+        BackOff { first: SimDuration::from_secs(1), longest: SimDuration::from_secs(10) }
+    }
+}
+
+impl BackOff {
+    /// How long a pod waits after so many failures; nothing after none.
+    pub fn after(self, failures: u32) -> SimDuration {
+        match failures.checked_sub(1) {
+            None => SimDuration::ZERO,
+            Some(doublings) => self.first.saturating_mul(1 << doublings.min(40)).min(self.longest),
+        }
     }
 }
 

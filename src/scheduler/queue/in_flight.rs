@@ -3,9 +3,11 @@
 //! A pod that is rejected must be told of the events that came after its cycle began: the cycle cannot have seen them.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use crate::api::meta::Uid;
 use crate::api::object::Object;
+use crate::api::pod::Pod;
 use crate::engine::hash::Map;
 use crate::scheduler::event::ClusterEvent;
 
@@ -22,8 +24,9 @@ pub struct InFlight {
 /// An event that was recorded.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// What happened.
-    pub event: ClusterEvent,
+    /// What happened; none for something that is worth another try whoever rejected a pod: of the pod `new`, or of all pods
+    /// if there is no such.
+    pub event: Option<ClusterEvent>,
     /// The object before.
     pub old: Option<Object>,
     /// The object after.
@@ -44,7 +47,15 @@ impl InFlight {
     /// Records an event, if any pod is being scheduled.
     pub fn record(&mut self, event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) {
         if !self.pods.is_empty() {
-            self.events.push_back(Recorded { event, old: old.cloned(), new: new.cloned() });
+            self.events.push_back(Recorded { event: Some(event), old: old.cloned(), new: new.cloned() });
+        }
+    }
+
+    /// Records that one pod, or all pods that are being scheduled, are to be tried again whatever is said of them.
+    pub fn record_force(&mut self, pod: Option<&Rc<Pod>>) {
+        if pod.map_or(!self.pods.is_empty(), |pod| self.contains(pod.meta.uid)) {
+            let new = pod.map(|pod| Object::Pod(pod.clone()));
+            self.events.push_back(Recorded { event: None, old: None, new });
         }
     }
 

@@ -16,11 +16,11 @@ use std::rc::Rc;
 
 use priority_queue::PriorityQueue;
 
-use self::back_off::Windows;
+use self::back_off::{BackOff, Windows};
 use self::in_flight::InFlight;
 use super::event::{ClusterEvent, Hint};
 use super::framework::PluginSet;
-use super::profile::Profile;
+use super::profile::{Profile, Profiles};
 use crate::api::meta::{Epoch, Uid};
 use crate::api::object::Object;
 use crate::api::pod::Pod;
@@ -38,6 +38,8 @@ const FLUSH_PERIOD: SimDuration = SimDuration::from_secs(30);
 pub struct Queued {
     /// The pod as last seen.
     pub pod: Rc<Pod>,
+    /// The place of its profile.
+    pub profile: usize,
     /// When it came, or when its last attempt failed.
     pub since: SimTime,
     /// How often it was tried.
@@ -69,6 +71,7 @@ type Heap<K> = PriorityQueue<Uid, K, BuildHasherDefault<FixedHasher>>;
 /// The queue.
 pub struct Queue {
     windows: Windows,
+    back_offs: BackOff,
     /// When the looks for pods that are unschedulable for long began.
     began: SimTime,
     pods: Map<Uid, Entry>,
@@ -77,8 +80,8 @@ pub struct Queue {
     error_back_off: Heap<BackOffKey>,
     unschedulable: BTreeSet<(SimTime, u64, Uid)>,
     gated: BTreeSet<(SimTime, u64, Uid)>,
-    /// How many unschedulable or gated pods each plugin has rejected.
-    rejected: [u32; PluginSet::CAPACITY],
+    /// How many unschedulable or gated pods each plugin has rejected, by profile.
+    rejected: Vec<[u32; PluginSet::CAPACITY]>,
     in_flight: InFlight,
     sequence: u64,
 }
@@ -114,9 +117,10 @@ enum Requeue {
 
 impl Queue {
     /// An empty queue. Back-offs end at whole seconds of the date that `epoch` ties virtual time to.
-    pub fn new(epoch: Epoch) -> Self {
+    pub fn new(epoch: Epoch, back_offs: BackOff) -> Self {
         Queue {
             windows: Windows(epoch),
+            back_offs,
             began: SimTime::ZERO,
             pods: Map::default(),
             active: Heap::default(),
@@ -124,7 +128,7 @@ impl Queue {
             error_back_off: Heap::default(),
             unschedulable: BTreeSet::new(),
             gated: BTreeSet::new(),
-            rejected: [0; PluginSet::CAPACITY],
+            rejected: Vec::new(),
             in_flight: InFlight::default(),
             sequence: 0,
         }
@@ -150,12 +154,29 @@ impl Queue {
         self.pods.get(&pod).map(|entry| entry.place)
     }
 
-    /// Takes a new pod in.
-    pub fn add(&mut self, pod: Rc<Pod>, now: SimTime, cause: Cause, profile: &Profile) {
+    /// How often a pod that waits was tried.
+    pub fn attempts_of(&self, pod: Uid) -> u32 {
+        self.pods.get(&pod).map_or(0, |entry| entry.queued.attempts)
+    }
+
+    /// True if a pod waits or is being scheduled.
+    pub fn knows(&self, pod: Uid) -> bool {
+        self.pods.contains_key(&pod) || self.in_flight.contains(pod)
+    }
+
+    /// True while a pod is being scheduled.
+    pub fn is_in_flight(&self, pod: Uid) -> bool {
+        self.in_flight.contains(pod)
+    }
+
+    /// Takes a new pod in; does nothing with one that no profile is for.
+    pub fn add(&mut self, pod: Rc<Pod>, now: SimTime, cause: Cause, profiles: &Profiles) {
         self.take(pod.meta.uid);
+        let Some(profile) = profiles.place_for(&pod) else { return };
         let queued = Queued {
-            rank: profile.rank(&pod),
+            rank: profiles.at(profile).rank(&pod),
             pod,
+            profile,
             since: now,
             attempts: 0,
             cause,
@@ -166,7 +187,7 @@ impl Queue {
             back_off_ends: None,
             gate: None,
         };
-        self.activate(Box::new(queued), profile);
+        self.activate(Box::new(queued), profiles);
     }
 
     /// Takes in that a pending pod changed.
@@ -177,7 +198,7 @@ impl Queue {
         events: &[ClusterEvent],
         now: SimTime,
         cause: Cause,
-        profile: &Profile,
+        profiles: &Profiles,
     ) {
         let uid = pod.meta.uid;
         let new = Object::Pod(pod.clone());
@@ -185,19 +206,19 @@ impl Queue {
             events.iter().for_each(|event| self.in_flight.record(*event, Some(old), Some(&new)));
             return;
         }
-        let Some(entry) = self.pods.get_mut(&uid) else { return self.add(pod.clone(), now, cause, profile) };
+        let Some(entry) = self.pods.get_mut(&uid) else { return self.add(pod.clone(), now, cause, profiles) };
         entry.queued.pod = pod.clone();
         if !matches!(entry.place, Place::Unschedulable | Place::Gated) {
             return;
         }
         for event in events {
             let Some(entry) = self.pods.get(&uid) else { return };
-            let requeue = is_worth_requeuing(&entry.queued, *event, Some(old), Some(&new), profile);
+            let requeue = is_worth_requeuing(&entry.queued, *event, Some(old), Some(&new), profiles);
             if requeue > Requeue::Not
                 && let Some(mut queued) = self.take(uid)
             {
                 queued.cause = cause;
-                self.requeue(queued, requeue, now, profile);
+                self.requeue(queued, requeue, now, profiles);
                 if matches!(self.place_of(uid), Some(Place::Active | Place::BackOff)) {
                     return;
                 }
@@ -211,8 +232,8 @@ impl Queue {
     }
 
     /// The next pod to be scheduled; it is in flight until [`Queue::done`] or [`Queue::put_back`].
-    pub fn pop(&mut self, now: SimTime, profile: &Profile) -> Option<Box<Queued>> {
-        self.flush(now, profile);
+    pub fn pop(&mut self, now: SimTime, profiles: &Profiles) -> Option<Box<Queued>> {
+        self.flush(now, profiles);
         let next = self.active.peek().map(|(uid, _)| *uid).or_else(|| self.back_off.peek().map(|(uid, _)| *uid));
         let mut queued = self.take(next?)?;
         queued.attempts = queued.attempts.saturating_add(1);
@@ -227,7 +248,7 @@ impl Queue {
 
     /// Puts a pod back that could not be scheduled: because of what `rejected_by` and `pending` say, or of an error if they
     /// are empty (kube-scheduler, `AddUnschedulableIfNotPresent`).
-    pub fn put_back(&mut self, mut queued: Box<Queued>, now: SimTime, profile: &Profile) {
+    pub fn put_back(&mut self, mut queued: Box<Queued>, now: SimTime, profiles: &Profiles) {
         let uid = queued.pod.meta.uid;
         if !self.pods.contains_key(&uid) {
             if queued.rejected_by.union(queued.pending).is_empty() {
@@ -238,55 +259,81 @@ impl Queue {
             }
             queued.since = now;
             queued.back_off_ends = None;
-            let requeue = self.missed(&queued, profile);
-            self.requeue(queued, requeue, now, profile);
+            let requeue = self.missed(&queued, profiles);
+            self.requeue(queued, requeue, now, profiles);
         }
         self.in_flight.end(uid);
     }
 
     /// Whether something happened during a pod's cycle that is worth another try.
-    fn missed(&self, queued: &Queued, profile: &Profile) -> Requeue {
+    fn missed(&self, queued: &Queued, profiles: &Profiles) -> Requeue {
         if queued.rejected_by.union(queued.pending).is_empty() {
             return Requeue::AfterBackOff;
         }
         let events = self.in_flight.events_since(queued.pod.meta.uid);
-        let worth = events
-            .map(|event| is_worth_requeuing(queued, event.event, event.old.as_ref(), event.new.as_ref(), profile));
+        let worth = events.map(|event| match (event.event, event.new.as_ref()) {
+            (Some(known), new) => is_worth_requeuing(queued, known, event.old.as_ref(), new, profiles),
+            (None, Some(Object::Pod(pod))) if pod.meta.uid != queued.pod.meta.uid => Requeue::Not,
+            (None, _) => Requeue::AfterBackOff,
+        });
         worth.max().unwrap_or(Requeue::Not)
     }
 
-    /// Puts unschedulable pods back for which an event may have changed something, all but one
+    /// Puts unschedulable pods back for which an event may have changed something, those that `concerns` names
     /// (kube-scheduler, `MoveAllToActiveOrBackoffQueue`).
     pub fn move_all(
         &mut self,
         event: ClusterEvent,
         old: Option<&Object>,
         new: Option<&Object>,
-        except: Option<Uid>,
+        concerns: &dyn Fn(&Pod) -> bool,
         now: SimTime,
-        profile: &Profile,
+        profiles: &Profiles,
     ) {
-        let interested = profile.interested_in(event);
-        if interested.is_empty() {
+        if profiles.iter().all(|profile| profile.interested_in(event).is_empty()) {
             return;
         }
-        if interested.iter().any(|plugin| self.rejected[plugin] > 0) {
+        let has_rejected = |(profile, rejected): (&Profile, &[u32; PluginSet::CAPACITY])| {
+            profile.interested_in(event).iter().any(|plugin| rejected[plugin] > 0)
+        };
+        if profiles.iter().zip(&self.rejected).any(has_rejected) {
             let waiting = self.unschedulable.iter().chain(&self.gated).map(|(_, _, uid)| *uid);
-            let waiting: Vec<Uid> = waiting.filter(|uid| Some(*uid) != except).collect();
+            let waiting: Vec<Uid> = waiting.collect();
             for uid in waiting {
                 let Some(Entry { queued, .. }) = self.pods.get(&uid) else { continue };
-                if queued.gate.is_some_and(|gate| !interested.contains(gate)) {
+                let interested = profiles.at(queued.profile).interested_in(event);
+                if !concerns(&queued.pod) || queued.gate.is_some_and(|gate| !interested.contains(gate)) {
                     continue;
                 }
-                let requeue = is_worth_requeuing(queued, event, old, new, profile);
+                let requeue = is_worth_requeuing(queued, event, old, new, profiles);
                 if requeue > Requeue::Not
                     && let Some(queued) = self.take(uid)
                 {
-                    self.requeue(queued, requeue, now, profile);
+                    self.requeue(queued, requeue, now, profiles);
                 }
             }
         }
         self.in_flight.record(event, old, new);
+    }
+
+    /// Puts a pod into the active queue that waits elsewhere; one that is being scheduled comes back to it whatever is said of
+    /// it (kube-scheduler, `Activate`).
+    pub fn force(&mut self, pod: &Rc<Pod>, profiles: &Profiles) {
+        match self.place_of(pod.meta.uid) {
+            Some(Place::Active) => {}
+            // Gates were looked at when it came there.
+            Some(Place::BackOff | Place::ErrorBackOff) => {
+                if let Some(queued) = self.take(pod.meta.uid) {
+                    self.insert(queued, Place::Active);
+                }
+            }
+            Some(Place::Unschedulable | Place::Gated) => {
+                if let Some(queued) = self.take(pod.meta.uid) {
+                    self.activate(queued, profiles);
+                }
+            }
+            None => self.in_flight.record_force(Some(pod)),
+        }
     }
 
     /// When the queue wants to be looked at again, if nothing else happens.
@@ -301,7 +348,7 @@ impl Queue {
     }
 
     /// Puts pods into the active queue whose back-off is over, and tries those again that have been unschedulable for long.
-    fn flush(&mut self, now: SimTime, profile: &Profile) {
+    fn flush(&mut self, now: SimTime, profiles: &Profiles) {
         let window = self.windows.of(now);
         for place in [Place::BackOff, Place::ErrorBackOff] {
             loop {
@@ -317,37 +364,43 @@ impl Queue {
             }
         }
         let flushed_at = self.began + FLUSH_PERIOD * (now.since(self.began).as_nanos() / FLUSH_PERIOD.as_nanos());
+        let mut flushed = false;
         while let Some((since, _, uid)) = self.unschedulable.first()
             && *since + LONGEST_UNSCHEDULABLE < flushed_at
             && let Some(queued) = self.take(*uid)
         {
-            self.requeue(queued, Requeue::AfterBackOff, now, profile);
+            self.requeue(queued, Requeue::AfterBackOff, now, profiles);
+            flushed = true;
+        }
+        if flushed {
+            // The real one records this as an event that every plugin cares about.
+            self.in_flight.record_force(None);
         }
     }
 
-    fn requeue(&mut self, mut queued: Box<Queued>, requeue: Requeue, now: SimTime, profile: &Profile) {
+    fn requeue(&mut self, mut queued: Box<Queued>, requeue: Requeue, now: SimTime, profiles: &Profiles) {
         match requeue {
             Requeue::Not => self.insert_waiting(queued),
             Requeue::AfterBackOff if self.is_backing_off(&mut queued, now) => {
-                if Self::is_gated(&mut queued, profile) {
+                if Self::is_gated(&mut queued, profiles) {
                     return self.insert_waiting(queued);
                 }
                 let failed = queued.rejected_by.union(queued.pending).is_empty();
                 self.insert(queued, if failed { Place::ErrorBackOff } else { Place::BackOff });
             }
-            Requeue::AfterBackOff | Requeue::AtOnce => self.activate(queued, profile),
+            Requeue::AfterBackOff | Requeue::AtOnce => self.activate(queued, profiles),
         }
     }
 
-    fn activate(&mut self, mut queued: Box<Queued>, profile: &Profile) {
-        if Self::is_gated(&mut queued, profile) {
+    fn activate(&mut self, mut queued: Box<Queued>, profiles: &Profiles) {
+        if Self::is_gated(&mut queued, profiles) {
             return self.insert_waiting(queued);
         }
         self.insert(queued, Place::Active);
     }
 
-    fn is_gated(queued: &mut Queued, profile: &Profile) -> bool {
-        queued.gate = profile.gate(&queued.pod, queued.gate);
+    fn is_gated(queued: &mut Queued, profiles: &Profiles) -> bool {
+        queued.gate = profiles.at(queued.profile).gate(&queued.pod, queued.gate);
         if let Some(gate) = queued.gate {
             queued.rejected_by.insert(gate);
         }
@@ -361,7 +414,7 @@ impl Queue {
             return false;
         }
         let ends =
-            *queued.back_off_ends.get_or_insert_with(|| self.windows.of(queued.since + back_off::duration(failures)));
+            *queued.back_off_ends.get_or_insert_with(|| self.windows.of(queued.since + self.back_offs.after(failures)));
         ends >= self.windows.of(now)
     }
 
@@ -385,7 +438,11 @@ impl Queue {
             Place::Unschedulable | Place::Gated => {
                 let set = if place == Place::Gated { &mut self.gated } else { &mut self.unschedulable };
                 set.insert((since, sequence, uid));
-                queued.rejected_by.union(queued.pending).iter().for_each(|plugin| self.rejected[plugin] += 1);
+                if self.rejected.len() <= queued.profile {
+                    self.rejected.resize(queued.profile + 1, [0; PluginSet::CAPACITY]);
+                }
+                let rejected = &mut self.rejected[queued.profile];
+                queued.rejected_by.union(queued.pending).iter().for_each(|plugin| rejected[plugin] += 1);
             }
         }
         self.pods.insert(uid, Entry { queued, place, sequence });
@@ -406,7 +463,8 @@ impl Queue {
             Place::Unschedulable | Place::Gated => {
                 let set = if place == Place::Gated { &mut self.gated } else { &mut self.unschedulable };
                 set.remove(&(queued.since, sequence, uid));
-                queued.rejected_by.union(queued.pending).iter().for_each(|plugin| self.rejected[plugin] -= 1);
+                let rejected = &mut self.rejected[queued.profile];
+                queued.rejected_by.union(queued.pending).iter().for_each(|plugin| rejected[plugin] -= 1);
             }
         }
         Some(queued)
@@ -419,12 +477,13 @@ fn is_worth_requeuing(
     event: ClusterEvent,
     old: Option<&Object>,
     new: Option<&Object>,
-    profile: &Profile,
+    profiles: &Profiles,
 ) -> Requeue {
     let rejectors = queued.rejected_by.union(queued.pending);
     if rejectors.is_empty() {
         return Requeue::AfterBackOff;
     }
+    let profile = profiles.at(queued.profile);
     let mut requeue = Requeue::Not;
     for place in profile.interested_in(event).intersection(rejectors).iter() {
         if profile.plugin(place).hint(&queued.pod, event, old, new) == Hint::Skip {

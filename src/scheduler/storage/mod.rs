@@ -15,6 +15,8 @@ pub mod binder;
 pub mod matching;
 pub mod migration;
 pub mod pod_claims;
+#[cfg(test)]
+mod tests;
 pub mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,7 @@ use std::rc::Rc;
 
 use self::pod_claims::claim_names;
 use self::volume::Volume;
+use crate::api::kind::Kind;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::object::Object;
@@ -56,14 +59,30 @@ pub struct Storage {
     version: u64,
 }
 
+/// The kinds that storage consists of.
+pub const KINDS: [Kind; 7] = [
+    Kind::PersistentVolume,
+    Kind::PersistentVolumeClaim,
+    Kind::StorageClass,
+    Kind::CSINode,
+    Kind::CSIDriver,
+    Kind::CSIStorageCapacity,
+    Kind::VolumeAttachment,
+];
+
 impl Storage {
+    /// True for the kinds of objects that it takes in.
+    pub fn holds(kind: Kind) -> bool {
+        KINDS.contains(&kind)
+    }
+
     /// Another number after each change.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Takes a version of an object in; false if it is none of storage.
-    pub fn set(&mut self, object: &Object) -> bool {
+    /// Takes a version of an object in.
+    pub fn set(&mut self, object: &Object) {
         match object {
             Object::PersistentVolume(volume) => self.set_volume(volume),
             Object::PersistentVolumeClaim(claim) => {
@@ -88,14 +107,13 @@ impl Storage {
                 let node = Name::from(&attachment.content.spec.node_name);
                 insert(&mut self.attachments, &node, &attachment.meta.name, attachment.clone());
             }
-            _ => return false,
+            _ => return,
         }
         self.version += 1;
-        true
     }
 
-    /// Takes an object out; false if it is none of storage.
-    pub fn remove(&mut self, object: &Object) -> bool {
+    /// Takes an object out.
+    pub fn remove(&mut self, object: &Object) {
         match object {
             Object::PersistentVolume(volume) => {
                 let name = &volume.meta.name;
@@ -119,10 +137,9 @@ impl Storage {
             Object::VolumeAttachment(attachment) => {
                 remove(&mut self.attachments, &attachment.content.spec.node_name, &attachment.meta.name);
             }
-            _ => return false,
+            _ => return,
         }
         self.version += 1;
-        true
     }
 
     /// A volume as the informer shows it.

@@ -1,0 +1,51 @@
+//! Claims of pods that are to be scheduled: what they name must be there, and must name them in turn.
+
+use crate::api::kind::Kind;
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::api::pod::Pod;
+use crate::api::storage::{PersistentVolume, PersistentVolumeClaim};
+
+/// What the PersistentVolume controller says of a claim whose volume belongs to another one.
+const MISBOUND: &str = "Two claims are bound to the same volume, this one is bound incorrectly";
+
+/// The fields of a pod that name claims with which something is wrong, and what, in the words of the real components.
+pub fn wrong_claims(pod: &Pod, objects: &[Object]) -> Vec<(String, String)> {
+    let mut wrong = Vec::new();
+    for (place, volume) in pod.spec.full.volumes.iter().flatten().enumerate() {
+        let Some(source) = &volume.persistent_volume_claim else { continue };
+        let field = format!("spec.volumes[{place}].persistentVolumeClaim.claimName");
+        let message = match claim(objects, &pod.meta.namespace, &source.claim_name) {
+            None => Some(format!("persistentvolumeclaim \"{}\" not found", source.claim_name)),
+            Some(claim) => wrong_with(claim, objects),
+        };
+        wrong.extend(message.map(|message| (field, message)));
+    }
+    wrong
+}
+
+fn claim<'o>(objects: &'o [Object], namespace: &str, name: &str) -> Option<&'o PersistentVolumeClaim> {
+    let is_meant = |object: &&Object| {
+        let meta = object.meta();
+        object.kind() == Kind::PersistentVolumeClaim && meta.namespace == *namespace && meta.name == *name
+    };
+    objects.iter().find(is_meant)?.get::<PersistentVolumeClaim>().map(|claim| &**claim)
+}
+
+fn volume<'o>(objects: &'o [Object], name: &str) -> Option<&'o PersistentVolume> {
+    let is_meant = |object: &&Object| object.kind() == Kind::PersistentVolume && object.meta().name == *name;
+    objects.iter().find(is_meant)?.get::<PersistentVolume>().map(|volume| &**volume)
+}
+
+/// The volume that a claim names must be there, and must not belong to another claim.
+fn wrong_with(claim: &PersistentVolumeClaim, objects: &[Object]) -> Option<String> {
+    let spec = claim.content.spec.as_ref()?;
+    let name = spec.volume_name.as_deref().filter(|name| !name.is_empty())?;
+    let Some(volume) = volume(objects, name) else {
+        return Some(format!("persistentvolume \"{name}\" not found"));
+    };
+    let owner = volume.content.spec.as_ref()?.claim_ref.as_ref()?;
+    let named = |text: &Option<String>| Name::from(text.as_deref().unwrap_or_default());
+    let is_own = named(&owner.name) == claim.meta.name && named(&owner.namespace) == claim.meta.namespace;
+    (!is_own).then(|| MISBOUND.to_owned())
+}

@@ -1,0 +1,199 @@
+//! What the plugins of a profile make of a pod: PreFilter and PreScore, and the filters and scorers that come of them.
+//!
+//! This is the plain way: every plugin looks at everything anew. `class` keeps what can be kept, and must come to the same.
+
+use std::rc::Rc;
+
+use super::cluster::Cluster;
+use super::framework::{
+    Code, NodeFilter, NodeScore, Normalization, Plugin, PluginSet, Point, PreFilter, PreScore, Status, Validity,
+};
+use super::node_info::NodeInfo;
+use super::profile::Profile;
+use crate::api::meta::Uid;
+use crate::api::name::Name;
+use crate::api::pod::Pod;
+
+/// What the plugins of a profile compiled out of a pod.
+pub struct Compiled {
+    /// The plugin that rejected the pod on all nodes, and what it said.
+    pub rejected: Option<(usize, Status)>,
+    /// The only nodes that come into question, sorted by name, if PreFilter named any.
+    pub nodes: Option<Vec<Name>>,
+    /// The plugins whose PreFilter was asked.
+    pub asked: PluginSet,
+    /// The places of the plugins that named nodes.
+    pub naming: Vec<usize>,
+    /// The filters that are run, with the places of their plugins.
+    pub filters: Vec<(usize, Box<dyn NodeFilter>)>,
+    /// The places of the plugins whose filters are not run.
+    pub skipped_filters: Vec<usize>,
+    /// The scorers that are run.
+    pub scorers: Vec<Scorer>,
+    /// The places of the plugins whose scorers are not run.
+    pub skipped_scorers: Vec<usize>,
+}
+
+/// A plugin's scorer.
+pub struct Scorer {
+    /// The plugin's place in the profile.
+    pub plugin: usize,
+    /// How much its scores weigh.
+    pub weight: i64,
+    /// Scores a node.
+    pub score: Box<dyn NodeScore>,
+    /// How raw scores become scores.
+    pub normalization: Normalization,
+}
+
+impl Compiled {
+    /// Runs PreFilter. Who wants to score nodes too runs [`Compiled::pre_score`] when he knows which fit.
+    pub fn new(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Self {
+        Compiled::of(profile, pod, cluster, |_| true)
+    }
+
+    /// The same of those plugins alone whose verdicts and scores hold for a node while it is unchanged.
+    pub fn of_nodes(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Self {
+        let is_asked = |plugin: &dyn Plugin| plugin.validity(pod) == Validity::Node;
+        let mut compiled = Compiled::of(profile, pod, cluster, is_asked);
+        compiled.score_with(profile, pod, cluster, &[], is_asked);
+        compiled
+    }
+
+    fn of(profile: &Profile, pod: &Pod, cluster: &Cluster, is_asked: impl Fn(&dyn Plugin) -> bool) -> Self {
+        let mut compiled = Compiled {
+            rejected: None,
+            nodes: None,
+            asked: PluginSet::NONE,
+            naming: Vec::new(),
+            filters: Vec::new(),
+            skipped_filters: Vec::new(),
+            scorers: Vec::new(),
+            skipped_scorers: Vec::new(),
+        };
+        compiled.pre_filter(profile, pod, cluster, is_asked);
+        compiled
+    }
+
+    /// Runs PreScore.
+    pub fn pre_score(&mut self, profile: &Profile, pod: &Pod, cluster: &Cluster, feasible: &[&NodeInfo]) {
+        self.score_with(profile, pod, cluster, feasible, |_| true);
+    }
+
+    fn score_with(
+        &mut self,
+        profile: &Profile,
+        pod: &Pod,
+        cluster: &Cluster,
+        feasible: &[&NodeInfo],
+        is_asked: impl Fn(&dyn Plugin) -> bool,
+    ) {
+        for (plugin, asked, weight) in profile.at(Point::Score).filter(|(_, plugin, _)| is_asked(*plugin)) {
+            match asked.pre_score(pod, cluster, feasible) {
+                PreScore::Skip => self.skipped_scorers.push(plugin),
+                PreScore::Score(score) => {
+                    let normalization = score.normalization();
+                    self.scorers.push(Scorer { plugin, weight, score, normalization });
+                }
+            }
+        }
+    }
+
+    /// A rejection that preemption may change does not keep the other plugins from looking at the pod; of several such the
+    /// last one counts (kube-scheduler, `RunPreFilterPlugins`).
+    fn pre_filter(&mut self, profile: &Profile, pod: &Pod, cluster: &Cluster, is_asked: impl Fn(&dyn Plugin) -> bool) {
+        let mut made: Vec<(usize, PreFilter)> = Vec::new();
+        for (plugin, asked, _) in profile.at(Point::PreFilter).filter(|(_, plugin, _)| is_asked(*plugin)) {
+            self.asked.insert(plugin);
+            match asked.pre_filter(pod, cluster) {
+                PreFilter::Reject(status) => {
+                    let is_final = status.code != Code::Unschedulable;
+                    self.rejected = Some((plugin, status));
+                    if is_final {
+                        return;
+                    }
+                }
+                PreFilter::Filter { nodes: Some(nodes), filter } => {
+                    made.push((plugin, PreFilter::Filter { nodes: None, filter }));
+                    if !self.restrict(plugin, nodes) {
+                        self.rejected = Some((plugin, self.nothing_left(profile)));
+                        return;
+                    }
+                }
+                said => made.push((plugin, said)),
+            }
+        }
+        for (plugin, asked, _) in profile.at(Point::Filter).filter(|(_, plugin, _)| is_asked(*plugin)) {
+            let said = made.iter().position(|(other, _)| *other == plugin).map(|place| made.swap_remove(place).1);
+            // One that is not asked before all others compiles the pod only now, and can no longer turn it away as a whole.
+            match said.unwrap_or_else(|| asked.pre_filter(pod, cluster)) {
+                PreFilter::Filter { filter, .. } => self.filters.push((plugin, filter)),
+                PreFilter::Skip => self.skipped_filters.push(plugin),
+                PreFilter::Nothing | PreFilter::Reject(_) => {}
+            }
+        }
+    }
+
+    /// Leaves only nodes that are named here too; false if there are none.
+    fn restrict(&mut self, plugin: usize, mut nodes: Vec<Name>) -> bool {
+        self.naming.push(plugin);
+        if let Some(named) = &self.nodes {
+            nodes.retain(|node| named.binary_search(node).is_ok());
+        }
+        self.nodes = Some(nodes);
+        self.nodes.as_ref().is_some_and(|nodes| !nodes.is_empty())
+    }
+
+    fn nothing_left(&self, profile: &Profile) -> Status {
+        let names = naming_plugins(profile, &self.naming);
+        Status::unresolvable(match names.as_slice() {
+            [name] => format!("node(s) didn't satisfy plugin {name}"),
+            names => format!("node(s) didn't satisfy plugin(s) [{}] simultaneously", names.join(" ")),
+        })
+    }
+
+    /// The first filter that rejects a node, and what it says; none if the node fits.
+    pub fn filter(&self, node: &NodeInfo) -> Option<(usize, Status)> {
+        self.filters.iter().find_map(|(plugin, filter)| {
+            let status = filter.filter(node);
+            (!status.is_success()).then_some((*plugin, status))
+        })
+    }
+    /// The same for a node as it would be with some pods more and some fewer, which `node` has and lacks already.
+    pub fn filter_if(&self, node: &NodeInfo, added: &[Rc<Pod>], removed: &[Rc<Pod>]) -> Option<(usize, Status)> {
+        self.filters.iter().find_map(|(plugin, filter)| {
+            let status = filter.filter_if(node, added, removed);
+            (!status.is_success()).then_some((*plugin, status))
+        })
+    }
+
+    /// The same for a node from which some pods may be gone and to which others are nominated. A pod must fit both with and
+    /// without those others that are no less important than its `priority`: they may come, and they may not
+    /// (kube-scheduler, `RunFilterPluginsWithNominatedPods`).
+    pub fn filter_with_nominated(
+        &self,
+        (priority, own): (i32, Option<Uid>),
+        node: &NodeInfo,
+        nominated: &[Rc<Pod>],
+        removed: &[Rc<Pod>],
+    ) -> Option<(usize, Status)> {
+        let goes_first = |other: &&Rc<Pod>| other.spec.priority >= priority && Some(other.meta.uid) != own;
+        let added: Vec<Rc<Pod>> = nominated.iter().filter(goes_first).cloned().collect();
+        if !added.is_empty() {
+            let mut with = node.clone();
+            added.iter().for_each(|pod| with.add(pod));
+            let refusal = self.filter_if(&with, &added, removed);
+            if refusal.is_some() {
+                return refusal;
+            }
+        }
+        if removed.is_empty() { self.filter(node) } else { self.filter_if(node, &[], removed) }
+    }
+}
+
+/// The names of plugins, sorted.
+pub(super) fn naming_plugins(profile: &Profile, places: &[usize]) -> Vec<&'static str> {
+    let mut names: Vec<&str> = places.iter().map(|place| profile.plugin(*place).name()).collect();
+    names.sort_unstable();
+    names
+}

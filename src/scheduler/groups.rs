@@ -1,0 +1,204 @@
+//! Pods that no other pod can tell apart: of one namespace, with the same labels, all or none of them being deleted, and with
+//! the same affinity to other pods. What a plugin thinks of one of them it thinks of all, so that it need not look at each.
+//!
+//! Every pod that comes to a node or leaves it is one entry in a log, from which whoever keeps counts can catch up.
+
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+
+use super::node_info::has_affinity;
+use super::terms::Terms;
+use crate::api::meta::Labels;
+use crate::api::name::Name;
+use crate::api::pod::{Pod, PodSpec};
+use crate::engine::hash::Map;
+
+/// So many entries of the log are kept.
+const KEPT: usize = 8192;
+
+/// So many groups without a pod are kept before all such are forgotten.
+const EMPTY: usize = 1024;
+
+/// Not a group: the entry says that a node changed in itself.
+pub const NO_GROUP: u32 = u32::MAX;
+
+/// Pods that are alike.
+pub struct Group {
+    /// Their namespace.
+    pub namespace: Name,
+    /// Their labels.
+    pub labels: Labels,
+    /// True if they are being deleted.
+    pub is_deleting: bool,
+    /// Their affinity to other pods, if they have any.
+    pub terms: Option<Terms>,
+    /// How many are on each node, by the node's slot.
+    on: Map<u32, u32>,
+    pods: u32,
+}
+
+/// An entry of the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// The slot of the node.
+    pub slot: u32,
+    /// The group of the pod that came or went, or [`NO_GROUP`].
+    pub group: u32,
+    /// One for a pod that came, minus one for one that went.
+    pub count: i32,
+}
+
+/// All groups, and the log.
+#[derive(Default)]
+pub struct Groups {
+    all: Vec<Group>,
+    by_key: Map<Key, u32>,
+    empty: usize,
+    /// Moves when groups get other numbers.
+    version: u64,
+    log: VecDeque<Change>,
+    /// The number of the first entry that is still in the log.
+    first: u64,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Key {
+    namespace: Name,
+    labels: Labels,
+    is_deleting: bool,
+    /// Specifications with affinity are told apart by where they are; the key keeps them there.
+    spec: Option<SameSpec>,
+}
+
+#[derive(Clone)]
+struct SameSpec(Rc<PodSpec>);
+
+impl PartialEq for SameSpec {
+    fn eq(&self, other: &SameSpec) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for SameSpec {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.namespace.hash(state);
+        self.labels.pairs().hash(state);
+        self.is_deleting.hash(state);
+    }
+}
+
+impl Key {
+    fn of(pod: &Pod) -> Self {
+        Key {
+            namespace: pod.meta.namespace.clone(),
+            labels: pod.meta.labels.clone(),
+            is_deleting: pod.meta.is_deleting(),
+            spec: has_affinity(&pod.spec).then(|| SameSpec(pod.spec.clone())),
+        }
+    }
+}
+
+impl Group {
+    /// How many of its pods are on each node, by slot, in no order.
+    pub fn on(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.on.iter().map(|(slot, pods)| (*slot, *pods))
+    }
+}
+
+impl Groups {
+    /// All groups; some may be empty.
+    pub fn all(&self) -> &[Group] {
+        &self.all
+    }
+
+    /// Moves when groups get other numbers.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The number that the next entry of the log gets.
+    pub fn position(&self) -> u64 {
+        self.first + self.log.len() as u64
+    }
+
+    /// The entries since a position; none if some of them are no longer known.
+    pub fn since(&self, position: u64) -> Option<impl Iterator<Item = Change>> {
+        let skip = usize::try_from(position.checked_sub(self.first)?).ok()?;
+        Some(self.log.range(skip.min(self.log.len())..).copied())
+    }
+
+    /// The group of a pod, made if there is none.
+    pub(super) fn of(&mut self, pod: &Pod) -> u32 {
+        let key = Key::of(pod);
+        if let Some(number) = self.by_key.get(&key) {
+            return *number;
+        }
+        let number = self.all.len() as u32;
+        self.all.push(Group {
+            namespace: key.namespace.clone(),
+            labels: key.labels.clone(),
+            is_deleting: key.is_deleting,
+            terms: key.spec.as_ref().map(|spec| Terms::compile(&spec.0, &key.namespace)),
+            on: Map::default(),
+            pods: 0,
+        });
+        self.by_key.insert(key, number);
+        self.empty += 1;
+        number
+    }
+
+    /// A pod of a group came to a node.
+    pub(super) fn add(&mut self, number: u32, slot: u32) {
+        let group = &mut self.all[number as usize];
+        *group.on.entry(slot).or_default() += 1;
+        self.empty -= usize::from(group.pods == 0);
+        group.pods += 1;
+        self.note(Change { slot, group: number, count: 1 });
+    }
+
+    /// A pod of a group left a node. True if there are now so many groups without pods that they had better be forgotten.
+    pub(super) fn remove(&mut self, number: u32, slot: u32) -> bool {
+        let group = &mut self.all[number as usize];
+        if let Some(pods) = group.on.get_mut(&slot) {
+            *pods -= 1;
+            if *pods == 0 {
+                group.on.remove(&slot);
+            }
+        }
+        group.pods -= 1;
+        self.empty += usize::from(group.pods == 0);
+        self.note(Change { slot, group: number, count: -1 });
+        self.empty > EMPTY && self.empty * 2 > self.all.len()
+    }
+
+    /// A node changed in itself.
+    pub(super) fn node_changed(&mut self, slot: u32) {
+        self.note(Change { slot, group: NO_GROUP, count: 0 });
+    }
+
+    /// Forgets groups without pods; says which number each old one has now.
+    pub(super) fn forget_empty(&mut self) -> Vec<u32> {
+        let mut new = 0..;
+        let numbers: Vec<u32> =
+            self.all.iter().map(|group| if group.pods == 0 { NO_GROUP } else { new.next().unwrap_or(0) }).collect();
+        self.all.retain(|group| group.pods > 0);
+        self.by_key.retain(|_, number| {
+            *number = numbers[*number as usize];
+            *number != NO_GROUP
+        });
+        self.empty = 0;
+        self.version += 1;
+        numbers
+    }
+
+    fn note(&mut self, change: Change) {
+        if self.log.len() == KEPT {
+            self.log.pop_front();
+            self.first += 1;
+        }
+        self.log.push_back(change);
+    }
+}

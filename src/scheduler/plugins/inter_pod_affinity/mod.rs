@@ -1,0 +1,130 @@
+//! InterPodAffinity: pods that want to be near others or far from them, in the sense of a label of their nodes.
+//!
+//! - `filter`: required terms, of the pod and, for anti-affinity, of those that are there
+//! - `score`: preferred terms of both sides, and required affinity of those that are there
+//! - `follow`: the same, kept up with the cluster for many pods of one class
+//! - `hint`: what may make a rejected pod schedulable
+
+mod filter;
+mod follow;
+mod hint;
+mod score;
+
+use self::filter::Filter;
+use self::score::Score;
+use crate::api::meta::Labels;
+use crate::api::name::Name;
+use crate::api::object::Object;
+use crate::api::pod::Pod;
+use crate::scheduler::arguments::Arguments;
+use crate::scheduler::cluster::Cluster;
+use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
+use crate::scheduler::framework::{Follower, Plugin, Point, PreFilter, PreScore, Status, Validity};
+use crate::scheduler::node_info::NodeInfo;
+use crate::scheduler::terms::Terms;
+
+/// The plugin, with its arguments.
+#[derive(Clone, Copy)]
+pub struct InterPodAffinity {
+    /// `hardPodAffinityWeight`: what the required affinity of a pod that is there to the pod that comes is worth.
+    pub hard_pod_affinity_weight: i64,
+    /// `ignorePreferredTermsOfExistingPods`, for pods that prefer nothing themselves.
+    pub ignore_preferred_terms_of_existing_pods: bool,
+}
+
+impl Default for InterPodAffinity {
+    fn default() -> Self {
+        InterPodAffinity { hard_pod_affinity_weight: 1, ignore_preferred_terms_of_existing_pods: false }
+    }
+}
+
+impl InterPodAffinity {
+    /// The plugin with these arguments.
+    pub fn new(arguments: &Arguments) -> Self {
+        let Arguments::InterPodAffinity(arguments) = arguments else { return InterPodAffinity::default() };
+        InterPodAffinity {
+            hard_pod_affinity_weight: i64::from(arguments.hard_pod_affinity_weight),
+            ignore_preferred_terms_of_existing_pods: arguments.ignore_preferred_terms_of_existing_pods,
+        }
+    }
+}
+
+/// The pod that comes, as terms see it.
+struct Incoming {
+    namespace: Name,
+    namespace_labels: Labels,
+    labels: Labels,
+    terms: Terms,
+}
+
+impl Incoming {
+    fn new(pod: &Pod, cluster: &Cluster) -> Self {
+        let namespace = pod.meta.namespace.clone();
+        Incoming {
+            namespace_labels: cluster.objects().namespace(&namespace).cloned().unwrap_or_default(),
+            labels: pod.meta.labels.clone(),
+            terms: Terms::compile(&pod.spec, &namespace).resolve(cluster.objects()),
+            namespace,
+        }
+    }
+
+    /// True if it prefers to be near or far from other pods.
+    fn prefers(&self) -> bool {
+        !self.terms.preferred_affinity.is_empty() || !self.terms.preferred_anti_affinity.is_empty()
+    }
+}
+
+impl Plugin for InterPodAffinity {
+    fn name(&self) -> &'static str {
+        "InterPodAffinity"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
+    }
+
+    fn validity(&self, _pod: &Pod) -> Validity {
+        Validity::Followed
+    }
+
+    fn events(&self) -> EventKinds {
+        EventKinds::of(&[
+            ClusterEvent::AssignedPodAdd,
+            ClusterEvent::PodLabel,
+            ClusterEvent::AssignedPodDelete,
+            ClusterEvent::NodeAdd,
+            ClusterEvent::NodeLabel,
+        ])
+    }
+
+    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+        hint::hint(pod, old, new)
+    }
+
+    fn pre_filter(&self, pod: &Pod, cluster: &Cluster) -> PreFilter {
+        let incoming = Incoming::new(pod, cluster);
+        match incoming.terms.errors.as_slice() {
+            [] => {}
+            [error] => return PreFilter::Reject(Status::unresolvable(format!("parsing pod: {error}"))),
+            errors => return PreFilter::Reject(Status::unresolvable(format!("parsing pod: [{}]", errors.join(", ")))),
+        }
+        let filter = Filter::new(incoming, cluster);
+        if filter.says_nothing() { PreFilter::Skip } else { PreFilter::all(filter) }
+    }
+
+    fn pre_score(&self, pod: &Pod, cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
+        let incoming = Incoming::new(pod, cluster);
+        if self.ignore_preferred_terms_of_existing_pods && !incoming.prefers() {
+            return PreScore::Skip;
+        }
+        match Score::new(&incoming, self.hard_pod_affinity_weight, cluster) {
+            Some(score) => PreScore::Score(Box::new(score)),
+            None => PreScore::Skip,
+        }
+    }
+
+    fn follower(&self, pod: &Pod, cluster: &Cluster) -> Option<Box<dyn Follower>> {
+        let incoming = Incoming::new(pod, cluster);
+        incoming.terms.errors.is_empty().then(|| follow::follower(*self, incoming, cluster))
+    }
+}
