@@ -302,7 +302,9 @@ fn check_outcome(case: &Case, profile: &Profile, complain: &mut impl FnMut(Strin
         values.windows(2).any(|pair| pair[0] != pair[1])
     };
     let foreign_score = case.map("scores").iter().any(|(name, scores)| !is_ours(name) && differs(scores));
-    if foreign_filter || foreign_pre_filter || foreign_score {
+    let not_candidates = case.expected("preemption")["notCandidates"].as_object().into_iter().flatten();
+    let foreign_victims = not_candidates.map(|(_, told)| &told["plugin"]).filter_map(Value::as_str).any(|name| !is_ours(name));
+    if foreign_filter || foreign_pre_filter || foreign_score || foreign_victims {
         return;
     }
     check_preemption(case, profile, complain);
