@@ -22,6 +22,9 @@ use crate::api::validation::error::{ErrorList, Path};
 /// Makes a plugin out of its arguments; the handle gives it what all plugins of a scheduler share.
 pub type Constructor = Rc<dyn Fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, WrongArguments>>;
 
+/// How one of Kubernetes' own plugins is made.
+type Make = fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, WrongArguments>;
+
 /// Why a plugin cannot be made.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct WrongArguments {
@@ -38,7 +41,7 @@ pub struct Registry {
 }
 
 /// Kubernetes' own plugins. To add one is to add its file and its line here.
-const IN_TREE: &[(&str, fn(&Arguments, &Handle) -> Result<Box<dyn Plugin>, WrongArguments>)] = &[
+const IN_TREE: &[(&str, Make)] = &[
     ("DefaultBinder", |_, _| Ok(Box::new(DefaultBinder))),
     ("DefaultPreemption", |arguments, handle| Ok(Box::new(DefaultPreemption::new(arguments, handle)))),
     ("DynamicResources", |_, _| Ok(Box::new(DynamicResources))),

@@ -25,6 +25,9 @@ impl<V: Value> Running<V> {
             if ready.must_sync {
                 let entries: u64 = ready.entries.iter().map(|entry| entry.size_bytes() + RECORD_BYTES).sum();
                 let snapshot = ready.snapshot.as_ref().map_or(0, |snapshot| snapshot.data.size_bytes);
+                if let Some(last) = ready.entries.iter().next_back() {
+                    at.ctx.set_cause(self.cause_of(last));
+                }
                 at.ctx.write_and_sync(HARD_STATE_BYTES + entries + snapshot, SYNC);
                 self.syncing = true;
                 self.ready = Some(ready);
@@ -53,7 +56,7 @@ impl<V: Value> Running<V> {
     ///
     /// Entries of several requests travel together, with one event leading to the next. Those events are ascribed to the last of
     /// the requests; what comes of the others is ascribed to their own requests, so that a chain of causes leaves the way
-    /// through the log out rather than taking a neighbour's. When this returns, effects are ascribed to what brought the entries.
+    /// through the log out rather than taking a neighbour's.
     fn begin_batch(&mut self, ready: &mut Ready<Logged<V>, StoreSnapshot>, at: &mut Act<'_, V>) -> Result<(), Failure> {
         if let Some(soft_state) = ready.soft_state {
             self.role_changed(soft_state, at);
@@ -70,14 +73,12 @@ impl<V: Value> Running<V> {
                 {
                     at.ctx.set_cause(logged.0.cause);
                 }
+                self.committed = (entry.index, at.ctx.cause());
                 self.apply(entry, at)?;
                 at.ctx.set_cause(here);
             }
         }
         self.serve_reads(at);
-        if !ready.entries.is_empty() {
-            at.ctx.set_cause(self.entered);
-        }
         for message in ready.messages_before_sync.drain(..) {
             self.send(message, at);
         }

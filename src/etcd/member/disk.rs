@@ -107,6 +107,7 @@ impl<V: Value> Member<V> {
             chance,
             // Numbers of an earlier life may still be in the log, and answers to them on the way.
             entered: Cause::NONE,
+            committed: (0, Cause::NONE),
             named: None,
             waiting: Waiting::beginning_at(life << 40),
             parked: Default::default(),

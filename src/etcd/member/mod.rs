@@ -51,7 +51,7 @@ use super::message::{
     APPEND_LANE, CLIENT_LANE, Logged, Message, PEER_LANE, Reply, Response, SNAPSHOT_LANE, StoreSnapshot,
 };
 use super::mvcc::{Diverged, SharedStore, View};
-use super::raft::{self, Body, Corruption, MemberId, Payload, Raft, Ready, Role};
+use super::raft::{self, Body, Corruption, Entry, MemberId, Payload, Raft, Ready, Role};
 use super::value::Value;
 use crate::engine::process::{Cause, Context, Input, ProcessId, Token};
 use crate::engine::random::{Seed, Stream};
@@ -198,8 +198,10 @@ struct Running<V> {
     /// What the disk holds while a received snapshot has taken the log's place in memory but is not written yet.
     before_snapshot: Option<raft::Durable<Logged<V>, StoreSnapshot>>,
     chance: Stream,
-    /// The last event that brought entries: a batch of them is ascribed to it.
+    /// The last event that brought entries.
     entered: Cause,
+    /// The last entry that was applied, and what its effects were ascribed to.
+    committed: (u64, Cause),
     /// The entry to which the event being handled leads back: the last one of those that travelled together.
     named: Option<u64>,
     waiting: Waiting,
@@ -369,16 +371,33 @@ impl<V: Value> Running<V> {
     /// Keeps what the effects of a message of the consensus core are to be ascribed to.
     fn note_cause(&mut self, body: &Body<Logged<V>, StoreSnapshot>, cause: Cause) {
         match body {
-            Body::Append { entries, commit, .. } => {
-                self.named = Some(*commit);
-                if !entries.is_empty() {
-                    self.entered = cause;
-                }
-            }
-            Body::Heartbeat { commit, .. } => self.named = Some(*commit),
+            Body::Append { entries, commit, .. } if entries.is_empty() => self.named = Some(*commit),
+            Body::Append { .. } | Body::Propose { .. } => self.entered = cause,
             Body::Appended { index } => self.named = Some(*index),
-            Body::Propose { .. } => self.entered = cause,
             _ => {}
+        }
+    }
+
+    /// What an entry's way from here on is ascribed to: the event that brought it, if it was the last that came.
+    fn cause_of(&self, entry: &Entry<Logged<V>>) -> Cause {
+        match &entry.data {
+            Payload::Normal(logged) if entry.index != self.raft.log().last().index => logged.0.cause,
+            _ => self.entered,
+        }
+    }
+
+    /// What a message of the consensus core is ascribed to; none for the event being handled.
+    fn cause_to_send(&self, body: &Body<Logged<V>, StoreSnapshot>) -> Option<Cause> {
+        match body {
+            Body::Propose { payloads } => payloads.iter().find_map(|payload| match payload {
+                Payload::Normal(logged) => Some(logged.0.cause),
+                _ => None,
+            }),
+            Body::Append { entries, commit, .. } => match entries.last() {
+                Some(last) => Some(self.cause_of(last)),
+                None => Some(self.committed).filter(|(index, _)| index == commit).map(|(_, cause)| cause),
+            },
+            _ => None,
         }
     }
 
@@ -467,10 +486,8 @@ impl<V: Value> Running<V> {
             _ => PEER_LANE,
         };
         let here = at.ctx.cause();
-        if let Body::Propose { payloads } = &message.body
-            && let Some(Payload::Normal(logged)) = payloads.iter().next()
-        {
-            at.ctx.set_cause(logged.0.cause);
+        if let Some(cause) = self.cause_to_send(&message.body) {
+            at.ctx.set_cause(cause);
         }
         at.ctx.send(process_of(message.to), lane, Message::Raft(message));
         at.ctx.set_cause(here);

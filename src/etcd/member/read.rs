@@ -36,8 +36,6 @@ struct Round<V> {
     context: u64,
     started: SimTime,
     asked: SimTime,
-    /// The question was asked when the first of the readers came.
-    is_first_ones: bool,
     /// What must be applied before the reads are served, once it is known.
     index: Option<u64>,
     readers: Vec<Reader<V>>,
@@ -89,18 +87,18 @@ impl<V: Value> Running<V> {
             at.ctx.set_timer(deadline, token::READ_DEADLINE);
         }
         self.reads.next.push(reader);
-        self.begin_round(true, at);
+        self.begin_round(at);
     }
 
     /// Asks for the index that the waiting reads need, unless a question is out already.
-    fn begin_round(&mut self, is_first_ones: bool, at: &mut Act<'_, V>) {
+    fn begin_round(&mut self, at: &mut Act<'_, V>) {
         if self.reads.round.is_some() || self.reads.next.is_empty() {
             return;
         }
         self.reads.context += 1;
         let (context, now) = (self.reads.context, at.now());
         let readers = std::mem::take(&mut self.reads.next);
-        self.reads.round = Some(Round { context, started: now, asked: now, is_first_ones, index: None, readers });
+        self.reads.round = Some(Round { context, started: now, asked: now, index: None, readers });
         self.raft.read_index(context);
         if !self.reads.armed {
             self.reads.armed = true;
@@ -121,10 +119,9 @@ impl<V: Value> Running<V> {
         let ripe = |round: &mut Round<V>| round.index.is_some_and(|index| index <= applied);
         let here = at.ctx.cause();
         while let Some(round) = self.reads.round.take_if(ripe) {
-            let mut is_own = round.is_first_ones;
             for reader in round.readers {
-                // The way of the question is that of the one who had it asked; the others only waited for its answer.
-                at.ctx.set_cause(if std::mem::take(&mut is_own) { here } else { reader.asker.cause });
+                // The question was asked for all of them at once: each answer is ascribed to its own request.
+                at.ctx.set_cause(reader.asker.cause);
                 let result = match reader.wanted {
                     Wanted::Range(range) => at.view.range(&range).map(Reply::Range),
                     Wanted::Txn(txn) => at.view.read(&txn).map(Reply::Txn),
@@ -133,7 +130,7 @@ impl<V: Value> Running<V> {
                 at.respond(reader.asker.client, reader.asker.id, result);
             }
             at.ctx.set_cause(here);
-            self.begin_round(false, at);
+            self.begin_round(at);
         }
     }
 
@@ -147,7 +144,7 @@ impl<V: Value> Running<V> {
             for reader in round.readers {
                 at.respond(reader.asker.client, reader.asker.id, Err(error));
             }
-            self.begin_round(false, at);
+            self.begin_round(at);
         }
     }
 

@@ -126,7 +126,8 @@ fn macros_over_a_mapping_meet_its_keys_in_order() {
         format!("{keys}.filter(k, k < 'd').map(k, k + k) == ['aa', 'bb', 'cc']"),
         format!("{keys}.map(k, k > 'f', k) == ['g', 'h']"),
         format!("[{keys}].map(m, m.map(k, m[k])) == [[2, 4, 3, 1, 6, 8, 7, 5]]"),
-        "deployment('web').spec.map(k, k).filter(k, k < 's') == ['progressDeadlineSeconds', 'replicas', 'revisionHistoryLimit']".to_owned(),
+        "deployment('web').spec.map(k, k).filter(k, k.startsWith('re')) == ['replicas', 'revisionHistoryLimit']"
+            .to_owned(),
         format!("{keys}.all(k, k < 'i') && {keys}.exists(k, k == 'h') && {keys}.exists_one(k, k == 'a')"),
     ] {
         for _ in 0..8 {

@@ -94,14 +94,25 @@ fn every_answer_leads_back_to_its_own_request_however_many_travel_together() {
     }
     let answered = asked.iter().filter(|id| world.answer(**id).1.result.is_ok()).count();
     assert_eq!(answered, asked.len());
-    let mut long = 0;
     for id in &asked {
-        let chain: Vec<_> = world.chain(world.answered_by[id]).collect();
-        let passed: Vec<&u64> = asked.iter().filter(|other| chain.contains(&world.arrivals[*other])).collect();
+        let passed: Vec<&u64> = asked.iter().filter(|other| leads_to(&world, id, other)).collect();
         assert_eq!(passed, [id], "of all requests the chain meets its own");
-        long += usize::from(chain.len() > 4);
     }
-    assert!(long > 30, "where a batch is ascribed to a request, its chain goes through the log: {long}");
+    // A write that travels alone leads back through the log: to a disk at least, and as a rule to another member.
+    let mut long = 0;
+    for number in 0..9_u32 {
+        let id = world.put(member(number % 3 + 1), "alone", 1);
+        world.answer(id);
+        world.run_for(ms(50));
+        assert!(leads_to(&world, &id, &id));
+        long += usize::from(world.chain(world.answered_by[&id]).count() > 3);
+    }
+    assert!(long >= 7, "{long} of 9");
+}
+
+/// Whether what led to the answer of one request goes back to the arrival of another.
+fn leads_to(world: &World, id: &u64, other: &u64) -> bool {
+    world.chain(world.answered_by[id]).any(|event| event == world.arrivals[other])
 }
 
 #[test]
@@ -224,7 +235,7 @@ fn a_member_that_comes_back_makes_a_quorum_as_soon_as_measured() {
         let mut times: Vec<u64> = (0..40).map(|seed| recovery(3000 + seed, leader_survives)).collect();
         times.sort_unstable();
         let (least, most) = (times[0], times[times.len() - 1]);
-        assert!(least <= 200 && (900..=1500).contains(&most), "{times:?}");
+        assert!(least <= 200 && (900..=2000).contains(&most), "{times:?}");
         for time in measured {
             assert!((least..=most).contains(&time), "{time} ms was measured, seen were {times:?}");
         }
