@@ -23,13 +23,14 @@ use serde_json::json;
 
 const SERVER: ProcessId = ProcessId(1);
 
+/// Nodes in four zones of one size: with zones of different sizes pods cannot be spread evenly over both zones and hosts for long.
 fn nodes(count: usize) -> Vec<Object> {
     let node = |number: usize| {
         let value = json!({
             "metadata": {
                 "name": format!("node-{number}"), "uid": Uid::from_random(1, number as u64).to_string(),
                 "labels": {
-                    "topology.kubernetes.io/zone": format!("z{}", number % 3),
+                    "topology.kubernetes.io/zone": format!("z{}", number % 4),
                     "kubernetes.io/hostname": format!("node-{number}"),
                 },
             },
