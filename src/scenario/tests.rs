@@ -145,13 +145,16 @@ fn a_scenario_names_its_schedulers_configuration_or_holds_it() {
       apiVersion: kubescheduler.config.k8s.io/v1
       kind: KubeSchedulerConfiguration
 ";
-    let scenario = read(&format!("{HEAD}{object}      percentageOfNodesToScore: 30\n      clientConnection: {{qps: 7}}\n"));
+    let scenario =
+        read(&format!("{HEAD}{object}      percentageOfNodesToScore: 30\n      clientConnection: {{qps: 7}}\n"));
     let scenario = scenario.unwrap_or_else(|problems| panic!("{problems:?}"));
     assert_eq!(scenario.cluster.scheduler.percentage_of_nodes_to_score, 30);
     assert_eq!((scenario.cluster.scheduler_limits.per_second, scenario.cluster.scheduler_limits.burst), (7, 100));
     check(
         &format!("{object}      profiles: [{{plugins: {{filter: {{enabled: [{{name: Best}}]}}}}}}]\n"),
-        &["s.yml:9:55: initializing profiles: creating profile for scheduler name default-scheduler: FilterPlugin \"Best\" does not exist"],
+        &[
+            "s.yml:9:55: initializing profiles: creating profile for scheduler name default-scheduler: FilterPlugin \"Best\" does not exist",
+        ],
     );
     check(
         "cluster:\n  schedulerConfiguration: {file: scheduler.yml}\n",
