@@ -100,6 +100,7 @@ fn spec() -> Rc<PodSpec> {
         restart_policy: RestartPolicy::Always,
         grace_seconds: 30,
         qos: QosClass::BestEffort,
+        merged: Default::default(),
     })
 }
 

@@ -14,6 +14,19 @@ pub fn may_retry(error: Error, is_read: bool) -> bool {
     }
 }
 
+/// True if what was asked may still be done, or may have been.
+pub fn leaves_doubt(error: Error) -> bool {
+    matches!(
+        error,
+        Error::Timeout
+            | Error::TimeoutLeaderFail
+            | Error::TimeoutWaitApplied
+            | Error::Stopped
+            | Error::LeaderChanged
+            | Error::DeadlineExceeded
+    )
+}
+
 /// An error of etcd as the API says it.
 pub fn failure(error: Error) -> Box<Status> {
     Box::new(match error {

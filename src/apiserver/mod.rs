@@ -8,6 +8,7 @@
 //! - `task`: one request on its way through the pipeline
 //! - `complete`: defaults and validation
 //! - `change`: what a request makes of an object that is there
+//! - `doubt`: writes of which nobody knows what became of them
 //! - `deletion`: graceful deletion, finalizers, propagation
 //! - `collection`: the deletion of a whole collection
 //! - `deadline`: when requests are given up
@@ -38,6 +39,7 @@ mod complete;
 pub mod costs;
 mod deadline;
 mod deletion;
+mod doubt;
 mod equality;
 mod failure;
 pub mod heartbeats;

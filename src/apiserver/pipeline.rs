@@ -20,7 +20,7 @@ use crate::etcd::mvcc::RangeResult;
 use super::admission::{Attributes, Facts, Refusal, Verb};
 use super::change::{self, Change, Then};
 use super::complete;
-use super::failure::{failure, may_retry};
+use super::failure::{failure, leaves_doubt, may_retry};
 use super::names;
 use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
 use super::reading::{Next, Page};
@@ -98,7 +98,8 @@ impl Task {
         }
     }
 
-    fn verb(&self) -> &'static str {
+    /// What the request does to an object, as the report names it.
+    pub(super) fn verb(&self) -> &'static str {
         match self.operation {
             Operation::Bind { .. } => "bind",
             Operation::Evict { .. } => "evict",
@@ -439,7 +440,12 @@ impl ApiServer {
                 let status = Status::too_large_revision(page.revision(), revision, 0);
                 self.finish(task, Err(Box::new(status)), ctx);
             }
-            (_, Err(error)) => self.finish(task, Err(failure(error)), ctx),
+            (step, Err(error)) => {
+                if leaves_doubt(error) {
+                    self.doubts.note(&step, &task.agent, task.verb());
+                }
+                self.finish(task, Err(failure(error)), ctx);
+            }
             (Step::LookUp(key), Ok(EtcdReply::Range(result))) => {
                 task.looked_up.push((key, storage::found_object(&result)));
                 self.advance(task, ctx);
@@ -502,6 +508,8 @@ impl ApiServer {
                 Step::Remove { old } => self.committed(&mut task, Some(old), None, revision),
                 _ => {}
             }
+        } else if result.is_err_and(leaves_doubt) {
+            self.doubts.note(&step, &task.agent, task.verb());
         }
         self.allocator.release(&task.claims);
     }
@@ -585,6 +593,7 @@ impl ApiServer {
         let Some(key) = new.as_ref().or(old.as_ref()).map(Object::key) else { return };
         self.allocator.stored(&std::mem::take(&mut task.claims), revision);
         let (agent, verb) = (task.agent.clone(), task.verb());
+        self.doubts.acknowledged(&key, revision);
         self.writes.push(CommittedWrite { revision, key, old, new, agent, verb });
     }
 }

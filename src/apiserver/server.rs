@@ -25,6 +25,7 @@ use super::authorization::{AlwaysAllow, Attributes, Authorizer};
 use super::cache::WatchCache;
 use super::collection::Collection;
 use super::costs::Costs;
+use super::doubt::Doubts;
 use super::heartbeats::Heartbeats;
 use super::link::Link;
 use super::protocol::{Answer, ApiMessage, Operation, Request, RequestId, WatchEvent, WatchId};
@@ -173,6 +174,7 @@ pub struct ApiServer {
     /// Pod specifications that were defaulted and found valid, by the address of what was given.
     pub(super) known_specs: Map<usize, KnownSpec>,
     pub(super) writes: Vec<CommittedWrite>,
+    pub(super) doubts: Doubts,
     /// The version of the key on which servers agree, and the revision seen at the last round.
     compaction: (u64, u64),
     compaction_request: Option<u64>,
@@ -211,6 +213,7 @@ impl ApiServer {
             next_collection: 0,
             known_specs: Map::default(),
             writes: Vec::new(),
+            doubts: Doubts::default(),
             compaction: (0, 0),
             compaction_request: None,
             latest_revision: 0,
@@ -405,6 +408,7 @@ impl ApiServer {
                 let cache = &mut self.caches[kind as usize];
                 for event in events.iter() {
                     if let Some(change) = cache.apply(event, now) {
+                        self.writes.extend(self.doubts.resolve(change));
                         self.watchers[kind as usize].dispatch(change, cause);
                     }
                 }
@@ -461,6 +465,7 @@ impl ApiServer {
         self.compaction_request = self.compaction_request.filter(|id| !is_lost(*id));
         let no_lease = self.lease_request.is_some_and(is_lost);
         for mut task in lost {
+            self.doubts.note(&task.step, &task.agent, task.verb());
             if matches!(task.reply, Reply::Abandoned) {
                 self.allocator.release(&task.claims);
             } else if task.step.is_read() {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::apiserver::ApiServer;
+use crate::apiserver::{ApiServer, CommittedWrite};
 use crate::client::harness::ControllerManager;
 use crate::engine::driver;
 use crate::engine::process::{Cause, Input, ProcessId, Token};
@@ -226,6 +226,12 @@ impl World {
     fn collect_writes(&mut self, place: u32, at: SimTime, cause: Cause) {
         let Some(server) = &mut self.servers[place as usize] else { return };
         for committed in server.take_writes() {
+            let CommittedWrite { key, revision, .. } = &committed;
+            let known = self.truth.get(key.kind, &key.namespace, &key.name);
+            if known.is_some_and(|known| known.meta().revision() == *revision) {
+                // A server that was in doubt about a write of its own has taken another's for it.
+                continue;
+            }
             let write = Write {
                 at,
                 revision: committed.revision,
