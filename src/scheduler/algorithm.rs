@@ -132,6 +132,15 @@ impl Algorithm {
         if class.compiled.rejected.is_some() {
             return self.fits_nowhere(profile, pod, class, &[], cluster);
         }
+        if class.compiled.nodes.is_none() && class.scores_alone() {
+            let (count, wanted) = (cluster.node_count(), self.wanted(profile, cluster.node_count()));
+            let start = self.next_start % count;
+            if let Some(picked) = class.pick(start, wanted, &mut self.stream, cluster) {
+                self.next_start = (start + picked.evaluated) % count;
+                let node = cluster.at(picked.place).name.clone();
+                return Outcome::Node(Chosen { node, evaluated: picked.evaluated, feasible: picked.feasible });
+            }
+        }
         let named = class.compiled.nodes.as_ref();
         let named = named.map(|names| names.iter().filter_map(|name| cluster.place_of(name)).collect::<Vec<usize>>());
         let evaluated = match &named {

@@ -12,6 +12,7 @@ pub use super::compiled::{Compiled, Scorer};
 use super::framework::{Follower, Normalization, Point, Status, Validity};
 use super::groups::NO_GROUP;
 use super::node_info::NodeInfo;
+use super::pick::Summary;
 use super::profile::Profile;
 use crate::api::meta::{OwnerReference, Uid};
 use crate::api::pod::{Pod, PodSpec};
@@ -37,13 +38,15 @@ pub struct PodClass {
     /// The nodes whose verdict is known.
     looked: Bits,
     /// Those of them that fit.
-    fits: Bits,
+    pub(super) fits: Bits,
     /// A number for each node's verdict.
     pub(super) verdicts: Vec<u16>,
     /// The verdicts by number, less one: which plugin said what.
     pub(super) said: Vec<(usize, Status)>,
     /// The weighted scores that need no normalisation.
-    fixed: Vec<i32>,
+    pub(super) fixed: Vec<i32>,
+    /// Of 64 nodes each.
+    pub(super) summaries: Vec<Summary>,
     raw: Vec<RawScores>,
 }
 
@@ -51,7 +54,7 @@ pub struct PodClass {
 pub(super) struct Followed {
     pub(super) plugin: usize,
     pub(super) order: Option<usize>,
-    weight: i64,
+    pub(super) weight: i64,
     pub(super) follower: Box<dyn Follower>,
 }
 
@@ -126,6 +129,7 @@ impl PodClass {
             verdicts: vec![FITS; count],
             said: Vec::new(),
             fixed: vec![0; count],
+            summaries: vec![Summary::UNKNOWN; count.div_ceil(64)],
         }
     }
 
@@ -167,7 +171,7 @@ impl PodClass {
             Some(changes) => {
                 for change in changes {
                     let Some(place) = cluster.place_of_slot(change.slot) else { continue };
-                    self.looked.set(place, false);
+                    forget(&mut self.looked, &mut self.summaries, place);
                     if change.group == NO_GROUP {
                         continue;
                     }
@@ -182,7 +186,7 @@ impl PodClass {
             None => {
                 let versions = cluster.versions().iter().enumerate();
                 let changed = versions.filter(|(_, version)| **version > self.seen_version);
-                changed.for_each(|(place, _)| self.looked.set(place, false));
+                changed.for_each(|(place, _)| forget(&mut self.looked, &mut self.summaries, place));
                 false
             }
         };
@@ -245,7 +249,12 @@ impl PodClass {
         end
     }
 
-    fn look_at_all(&mut self, word: usize, range: u64, cluster: &Cluster) {
+    /// True if all scores that are not the followers' need no normalisation, or are the same for all nodes.
+    pub(super) fn has_only_fixed_scores(&self) -> bool {
+        self.raw.iter().all(|raw| raw.of_node.is_empty())
+    }
+
+    pub(super) fn look_at_all(&mut self, word: usize, range: u64, cluster: &Cluster) {
         let mut unknown = range & !self.looked.words()[word];
         while unknown != 0 {
             self.look_at(word * 64 + unknown.trailing_zeros() as usize, cluster);
@@ -255,6 +264,7 @@ impl PodClass {
 
     fn look_at(&mut self, place: usize, cluster: &Cluster) {
         self.looked.set(place, true);
+        self.summaries[place / 64] = Summary::UNKNOWN;
         let node = cluster.at(place);
         let priority = self.identity.spec.priority;
         let said = match cluster.nominated_at(place) {
@@ -291,6 +301,7 @@ impl PodClass {
         if self.said.len() + 1 >= usize::from(u16::MAX) {
             self.said.clear();
             self.looked = Bits::none(self.verdicts.len());
+            self.summaries.fill(Summary::UNKNOWN);
         }
         self.said.push(said);
         self.said.len() as u16
@@ -335,6 +346,11 @@ impl PodClass {
             }
         }
     }
+}
+
+fn forget(looked: &mut Bits, summaries: &mut [Summary], place: usize) {
+    looked.set(place, false);
+    summaries[place / 64] = Summary::UNKNOWN;
 }
 
 impl Followed {

@@ -3,7 +3,7 @@
 //! - this file: [`Scheduler`], the process; its parts are `config`, `observe` (what the informers show), `binding` (what
 //!   becomes of a decision) and `account` (what is told of a failure)
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
-//! - `algorithm`, `compiled`, `class`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
+//! - `algorithm`, `compiled`, `class`, `pick`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
 //! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
@@ -36,6 +36,7 @@ pub mod node_info;
 pub mod node_tree;
 pub mod objects;
 mod observe;
+mod pick;
 pub mod plugins;
 pub mod preemption;
 pub mod profile;
