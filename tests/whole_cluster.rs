@@ -595,3 +595,14 @@ fn what_ended_while_its_kubelet_was_down_is_started_again_and_counted() {
         bed
     });
 }
+
+#[test]
+fn kubernetes_events_are_gone_after_an_hour() {
+    let mut bed = Bed::ready(options(1, KubeletKind::Real), 3);
+    bed.apply(&web(1, "app:v1", ""));
+    bed.until("it is ready", 60, |bed| bed.ready_pods() == 1);
+    let events = |bed: &Bed| bed.cluster.truth().count(Kind::Event);
+    assert!(events(&bed) > 4, "only {} events were made", events(&bed));
+    bed.run(3600 + 200);
+    assert_eq!(events(&bed), 0);
+}

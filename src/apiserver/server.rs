@@ -175,6 +175,7 @@ pub struct ApiServer {
     pub(super) known_specs: Map<usize, KnownSpec>,
     pub(super) writes: Vec<CommittedWrite>,
     pub(super) doubts: Doubts,
+    expired: Vec<(ObjectKey, u64)>,
     /// The version of the key on which servers agree, and the revision seen at the last round.
     compaction: (u64, u64),
     compaction_request: Option<u64>,
@@ -214,6 +215,7 @@ impl ApiServer {
             known_specs: Map::default(),
             writes: Vec::new(),
             doubts: Doubts::default(),
+            expired: Vec::new(),
             compaction: (0, 0),
             compaction_request: None,
             latest_revision: 0,
@@ -251,6 +253,12 @@ impl ApiServer {
     /// The writes that etcd has acknowledged since the last call, in the order in which this server learnt of them.
     pub fn take_writes(&mut self) -> Vec<CommittedWrite> {
         std::mem::take(&mut self.writes)
+    }
+
+    /// The objects of kinds that do not live for ever which this server has seen go since the last call, with the revision.
+    /// Their leases may have ended, and then nobody has asked for it.
+    pub fn take_expired(&mut self) -> Vec<(ObjectKey, u64)> {
+        std::mem::take(&mut self.expired)
     }
 
     fn start(&mut self, ctx: &mut dyn Context<ServerMessage>) {
@@ -409,6 +417,12 @@ impl ApiServer {
                 for event in events.iter() {
                     if let Some(change) = cache.apply(event, now) {
                         self.writes.extend(self.doubts.resolve(change));
+                        if change.new.is_none()
+                            && kind.row().seconds_to_live.is_some()
+                            && let Some(old) = &change.old
+                        {
+                            self.expired.push((old.key(), change.revision));
+                        }
                         self.watchers[kind as usize].dispatch(change, cause);
                     }
                 }

@@ -3,6 +3,7 @@
 //! No component reads it. It is for the scenario's conditions, the report and the invariants.
 
 use crate::api::kind::{Kind, REGISTRY};
+use crate::api::meta::ObjectKey;
 use crate::api::object::Object;
 use crate::client::cache::Cache;
 
@@ -28,6 +29,14 @@ impl Truth {
         };
         let newest = &mut self.revisions[write.key.kind as usize];
         *newest = write.revision.max(*newest);
+    }
+
+    /// An object went at a revision without anybody having asked for it: its lease has ended.
+    pub fn forget(&mut self, key: &ObjectKey, revision: u64) {
+        let known = self.objects.view().object(key);
+        if known.is_some_and(|known| known.meta().revision() < revision) {
+            self.objects.remove(key);
+        }
     }
 
     /// All objects of a kind, by namespace and name.

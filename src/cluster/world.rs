@@ -225,6 +225,9 @@ impl World {
     /// Tells of the writes that an API server has learnt to be committed.
     fn collect_writes(&mut self, place: u32, at: SimTime, cause: Cause) {
         let Some(server) = &mut self.servers[place as usize] else { return };
+        for (key, revision) in server.take_expired() {
+            self.truth.forget(&key, revision);
+        }
         for committed in server.take_writes() {
             let CommittedWrite { key, revision, .. } = &committed;
             let known = self.truth.get(key.kind, &key.namespace, &key.name);
