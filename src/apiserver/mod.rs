@@ -14,6 +14,7 @@
 //! - `deadline`: when requests are given up
 //! - `patching`: patches of every kind
 //! - `reading`: lists with pages, watches
+//! - `watching`: watches of clients, from their beginning to their end
 //! - `link`: the conversation with etcd
 //! - `failure`: errors of etcd, as clients see them
 //! - `authorization`: whether a user may do what is asked
@@ -58,6 +59,7 @@ pub mod status;
 pub mod storage;
 mod task;
 mod watchers;
+mod watching;
 
 pub use server::{ApiServer, CommittedWrite, Config, ServerMessage};
 

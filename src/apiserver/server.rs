@@ -28,18 +28,15 @@ use super::costs::Costs;
 use super::doubt::Doubts;
 use super::heartbeats::Heartbeats;
 use super::link::Link;
-use super::protocol::{Answer, ApiMessage, Operation, Request, RequestId, WatchEvent, WatchId};
-use super::selection::Selection;
+use super::protocol::{Answer, ApiMessage, Operation, Request, RequestId, WatchId};
 use super::size;
 use super::status::{Reason, Status};
 use super::storage::{self, Stored};
 use super::task::{Reply, Step, Task};
-use super::watchers::{Place, Watcher, Watchers};
+use super::watchers::{Place, Watchers};
 
 /// The lane of answers.
 const ANSWERS: Lane = 0;
-/// The lane of watches.
-const WATCHES: Lane = 1;
 /// The lane of lists, so that a long one holds no other answer up.
 const LISTS: Lane = 2;
 
@@ -151,8 +148,8 @@ pub struct ApiServer {
     pub(super) config: Config,
     pub(super) link: Link,
     pub(super) caches: Vec<WatchCache>,
-    watchers: Vec<Watchers>,
-    places: BTreeMap<(ProcessId, WatchId), (Kind, Place)>,
+    pub(super) watchers: Vec<Watchers>,
+    pub(super) places: BTreeMap<(ProcessId, WatchId), (Kind, Place)>,
     pub(super) chain: Chain,
     /// What waits for etcd's answer, by the request's number.
     pub(super) tasks: Map<u64, Task>,
@@ -590,86 +587,6 @@ impl ApiServer {
     ) {
         let id = self.link.request(delay, request, task.deadline, ctx);
         self.tasks.insert(id, task);
-    }
-
-    /// Begins a client's watch.
-    pub(super) fn begin_watch(
-        &mut self,
-        task: &Task,
-        scope: &super::protocol::Scope,
-        after: Option<u64>,
-        (watch, bookmarks): (WatchId, bool),
-        ctx: &mut dyn Context<ServerMessage>,
-    ) -> Result<(), Box<Status>> {
-        let Reply::Client(client, id) = task.reply else { return Ok(()) };
-        let selection = Selection::of(scope)?;
-        let (kind, cost) = (scope.kind, self.config.costs.of_request(0));
-        let cache = &self.caches[kind as usize];
-        if !cache.is_ready() {
-            let details = super::status::Details { retry_after_seconds: 1, ..Default::default() };
-            let message = "storage is (re)initializing";
-            let status = Status::new(Reason::TooManyRequests, message);
-            return Err(Box::new(Status { details: Some(Box::new(details)), ..status }));
-        }
-        // Revision zero asks for any present state, just as no revision does.
-        let after = after.filter(|revision| *revision > 0);
-        let mut watcher = Watcher::new(client, watch, selection.clone(), after.unwrap_or(cache.revision()), bookmarks);
-        let started = ApiMessage::Response { id, result: Ok(Answer::WatchStarted) };
-        match after {
-            Some(revision) => match cache.changes_after(revision) {
-                Ok(changes) => changes.for_each(|change| watcher.tell(change)),
-                Err(status) => {
-                    let events = vec![WatchEvent::Error(status)];
-                    ctx.send_after(cost, client, WATCHES, ServerMessage::Api(started));
-                    let message = ApiMessage::Watch { watch, events };
-                    ctx.send_after(cost, client, WATCHES, ServerMessage::Api(message));
-                    return Ok(());
-                }
-            },
-            None => cache.list(&selection).iter().for_each(|object| watcher.tell_present(object)),
-        }
-        ctx.send_after(cost, client, WATCHES, ServerMessage::Api(started));
-        if let Some((events, bytes, _)) = watcher.take() {
-            let cost = cost + self.config.costs.of_watch_event(bytes);
-            ctx.send_after(cost, client, WATCHES, ServerMessage::Api(ApiMessage::Watch { watch, events }));
-        }
-        let place = self.watchers[kind as usize].insert(watcher);
-        if let Some((kind, before)) = self.places.insert((client, watch), (kind, place)) {
-            self.watchers[kind as usize].remove(before);
-        }
-        Ok(())
-    }
-
-    /// Sends watchers what they were told.
-    fn flush(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
-        let cause = ctx.cause();
-        for place in self.watchers[kind as usize].take_pending() {
-            let Some(watcher) = self.watchers[kind as usize].get_mut(place) else { continue };
-            let (client, watch) = (watcher.client, watcher.id);
-            if let Some((events, bytes, cause)) = watcher.take() {
-                ctx.set_cause(cause);
-                let cost = self.config.costs.of_watch_event(bytes);
-                ctx.send_after(cost, client, WATCHES, ServerMessage::Api(ApiMessage::Watch { watch, events }));
-            }
-        }
-        ctx.set_cause(cause);
-    }
-
-    fn send_bookmarks(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
-        let revision = self.caches[kind as usize].revision();
-        for (_, watcher) in self.watchers[kind as usize].iter().filter(|(_, watcher)| watcher.bookmarks) {
-            let message = ApiMessage::Watch { watch: watcher.id, events: vec![WatchEvent::Bookmark { revision }] };
-            ctx.send(watcher.client, WATCHES, ServerMessage::Api(message));
-        }
-    }
-
-    /// Ends all watches of a kind: their history is gone.
-    fn close_watches(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
-        for (_, watcher) in std::mem::take(&mut self.watchers[kind as usize]).iter() {
-            self.places.remove(&(watcher.client, watcher.id));
-            let message = ApiMessage::WatchClosed { watch: watcher.id };
-            ctx.send(watcher.client, WATCHES, ServerMessage::Api(message));
-        }
     }
 
     /// Ends a task with its answer.

@@ -1,8 +1,9 @@
 //! The line on stderr that shows how far a run is.
 
+#![expect(clippy::disallowed_types, reason = "how fast a run goes is shown to people and never reaches the run")]
+
 use std::borrow::Cow;
 use std::time::Duration;
-#[allow(clippy::disallowed_types, reason = "how fast a run goes is shown to people and never reaches the run")]
 use std::time::Instant;
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,7 +16,6 @@ const PERIOD: Duration = Duration::from_millis(100);
 const CALLS: u32 = 256;
 
 /// The line, and the wall-clock time that the run takes.
-#[allow(clippy::disallowed_types, reason = "see above")]
 pub(super) struct Progress {
     bar: ProgressBar,
     began: Instant,
@@ -25,7 +25,6 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Begins to count time; a quiet line, or one that no terminal would show, is never drawn.
-    #[allow(clippy::disallowed_types, reason = "see above")]
     pub fn new(quiet: bool) -> Self {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
@@ -37,7 +36,6 @@ impl Progress {
     }
 
     /// Shows how far the run is, now and then; `awaited` is asked only when it is shown.
-    #[allow(clippy::disallowed_types, reason = "see above")]
     pub fn show<'a>(&mut self, now: SimTime, events: u64, awaited: impl FnOnce() -> Cow<'a, str>) {
         self.calls += 1;
         if self.calls < CALLS || self.bar.is_hidden() {
@@ -58,7 +56,6 @@ impl Progress {
     }
 
     /// Wall-clock time since the run began.
-    #[allow(clippy::disallowed_types, reason = "see above")]
     pub fn elapsed(&self) -> Duration {
         Instant::now().duration_since(self.began)
     }

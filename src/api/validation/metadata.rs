@@ -192,6 +192,20 @@ fn without_empty(value: Value) -> Option<Value> {
     }
 }
 
+/// What is wrong with the metadata of a new object whose name is a DNS subdomain.
+pub fn new_meta(meta: &ObjectMeta, scope: Scope) -> ErrorList {
+    let mut errors = ErrorList::new();
+    object_meta(meta, scope, format::dns_1123_subdomain, &mut errors);
+    errors
+}
+
+/// What is wrong with a change of metadata.
+pub fn changed_meta(new: &ObjectMeta, old: &ObjectMeta) -> ErrorList {
+    let mut errors = ErrorList::new();
+    object_meta_update(new, old, &mut errors);
+    errors
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,28 +5,15 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, NodeSpec, Secret, ServiceAccount};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::error::{BadValue, ErrorList, FieldError, Path};
-use super::metadata::{self, Scope, immutable};
+use super::metadata::{self, Scope, changed_meta, immutable, new_meta};
 use super::{Validate, format, not_negative, resources, scheduling, text};
 
 /// Bytes of data that a ConfigMap or a Secret may hold.
 const DATA_LIMIT: usize = 1024 * 1024;
 /// The highest priority that users may define.
 const HIGHEST_USER_PRIORITY: i32 = 1_000_000_000;
-
-fn new_meta(meta: &ObjectMeta, scope: Scope) -> ErrorList {
-    let mut errors = ErrorList::new();
-    metadata::object_meta(meta, scope, format::dns_1123_subdomain, &mut errors);
-    errors
-}
-
-fn changed_meta(new: &ObjectMeta, old: &ObjectMeta) -> ErrorList {
-    let mut errors = ErrorList::new();
-    metadata::object_meta_update(new, old, &mut errors);
-    errors
-}
 
 impl Validate for Namespace {
     fn validate(&self) -> ErrorList {

@@ -6,28 +6,15 @@ use k8s_openapi::api::core::v1::TopologySelectorTerm;
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSIDriverSpec, CSINode, CSINodeDriver, CSIStorageCapacity, StorageClass, VolumeAttachment,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::error::{BadValue, ErrorList, FieldError, Path};
-use super::metadata::{self, Scope, immutable, same};
+use super::metadata::{Scope, changed_meta, immutable, new_meta, same};
 use super::persistent::{driver_name, volume_count};
 use super::{Validate, format, one_of, selector, text};
 use crate::api::quantity::Quantity;
 
 /// How many parameters a class may have, and how many bytes they may take.
 const PARAMETERS: (usize, usize) = (512, 256 * 1024);
-
-fn new_meta(meta: &ObjectMeta, scope: Scope) -> ErrorList {
-    let mut errors = ErrorList::new();
-    metadata::object_meta(meta, scope, format::dns_1123_subdomain, &mut errors);
-    errors
-}
-
-fn changed_meta(new: &ObjectMeta, old: &ObjectMeta) -> ErrorList {
-    let mut errors = ErrorList::new();
-    metadata::object_meta_update(new, old, &mut errors);
-    errors
-}
 
 impl Validate for StorageClass {
     fn validate(&self) -> ErrorList {
