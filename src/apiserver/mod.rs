@@ -12,6 +12,7 @@
 //! - `deletion`: graceful deletion, finalizers, propagation
 //! - `collection`: the deletion of a whole collection
 //! - `deadline`: when requests are given up
+//! - `direct`: watches of kinds without a watch cache
 //! - `patching`: patches of every kind
 //! - `reading`: lists with pages, watches
 //! - `watching`: watches of clients, from their beginning to their end
@@ -40,6 +41,7 @@ mod complete;
 pub mod costs;
 mod deadline;
 mod deletion;
+mod direct;
 mod doubt;
 mod equality;
 mod failure;

@@ -20,6 +20,7 @@ use crate::etcd::mvcc::RangeResult;
 use super::admission::{Attributes, Facts, Refusal, Verb};
 use super::change::{self, Change, Then};
 use super::complete;
+use super::direct::has_cache;
 use super::failure::{failure, leaves_doubt, may_retry};
 use super::names;
 use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
@@ -117,6 +118,11 @@ impl ApiServer {
             Operation::List { .. } => self.list(task, ctx),
             Operation::Watch { watch, scope, after, bookmarks } => {
                 let (scope, after, watch) = (scope.clone(), *after, (*watch, *bookmarks));
+                // Revision zero asks for any present state, just as no revision does.
+                let after = after.filter(|revision| *revision > 0);
+                if !has_cache(scope.kind) {
+                    return self.begin_direct(task, &scope, after, watch, ctx);
+                }
                 if let Err(status) = self.begin_watch(&task, &scope, after, watch, ctx) {
                     self.finish(task, Err(status), ctx);
                 }
@@ -419,6 +425,9 @@ impl ApiServer {
         let step = std::mem::replace(&mut task.step, Step::Begin);
         if matches!(task.reply, Reply::Abandoned) {
             return self.note_late(task, step, result, revision);
+        }
+        if let Step::Sync(client, watch) = step {
+            return self.direct_listed((client, watch), result, revision, ctx);
         }
         let wanted = match task.operation {
             Operation::List { at: ListRevision::NotOlderThan(wanted), .. } => wanted,

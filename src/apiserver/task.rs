@@ -8,7 +8,7 @@ use crate::engine::time::SimTime;
 
 use super::allocation::Claim;
 use super::change::Then;
-use super::protocol::{Operation, RequestId};
+use super::protocol::{Operation, RequestId, WatchId};
 use super::reading::Page;
 
 /// Who waits for a request's answer.
@@ -86,6 +86,8 @@ pub enum Step {
     Fresh(u64),
     /// For members of a collection that is to be deleted.
     Collect(Page),
+    /// For the first list of a client's watch that runs on etcd.
+    Sync(ProcessId, WatchId),
 }
 
 impl Step {
