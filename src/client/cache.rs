@@ -85,8 +85,10 @@ impl Cache {
         kind: Kind,
         namespace: &str,
     ) -> impl Iterator<Item = &'a Object> + use<'a> {
-        let compare = |there: u32| self.namespace_of(there).cmp(namespace);
-        self.kinds[kind as usize].iter_from(&compare).filter_map(|slot| self.slots[slot as usize].as_ref())
+        let in_order = |left: u32, right: u32| compare(&self.slots, left, right);
+        let to_namespace = |there: u32| self.namespace_of(there).cmp(namespace);
+        let slots = self.kinds[kind as usize].iter_from(in_order, &to_namespace);
+        slots.filter_map(|slot| self.slots[slot as usize].as_ref())
     }
 
     /// All objects that name an owner, by kind, namespace and name.
@@ -125,7 +127,8 @@ impl Cache {
     }
 
     fn objects<'a>(&'a self, order: Option<&'a Order>) -> impl Iterator<Item = &'a Object> + use<'a> {
-        order.into_iter().flat_map(Order::iter).filter_map(|slot| self.slots[slot as usize].as_ref())
+        let slots = order.map(|order| order.iter(|left, right| compare(&self.slots, left, right)));
+        slots.into_iter().flatten().filter_map(|slot| self.slots[slot as usize].as_ref())
     }
 
     fn namespace_of(&self, slot: u32) -> &str {
@@ -168,7 +171,7 @@ impl Cache {
         };
         let slots = &self.slots;
         self.places.insert_unique(hash, slot, |there| slots[*there as usize].as_ref().map_or(0, hash_of));
-        self.kinds[kind as usize].insert(slot, |there| compare(slots, there, slot));
+        self.kinds[kind as usize].insert(slot);
         self.index(slot, Places::ALL);
     }
 
@@ -177,7 +180,7 @@ impl Cache {
         let slot = self.find_hashed(hash, kind, namespace, name)?;
         self.unindex(slot, Places::ALL);
         let slots = &self.slots;
-        self.kinds[kind as usize].remove(|there| compare(slots, there, slot));
+        self.kinds[kind as usize].remove(slot, |left, right| compare(slots, left, right));
         if let Ok(entry) = self.places.find_entry(hash, |there| *there == slot) {
             entry.remove();
         }
@@ -192,43 +195,42 @@ impl Cache {
     fn index(&mut self, slot: u32, places: Places) {
         let slots = &self.slots;
         let Some(object) = &slots[slot as usize] else { return };
-        let in_order = |there: u32| compare(slots, there, slot);
         if places.owners {
             for owner in distinct_owners(object) {
-                self.by_owner.entry(owner).or_default().insert(slot, in_order);
+                self.by_owner.entry(owner).or_default().insert(slot);
             }
         }
         if places.node
             && let Some(node) = node(object)
         {
-            self.pods_by_node.entry(node.clone()).or_default().insert(slot, in_order);
+            self.pods_by_node.entry(node.clone()).or_default().insert(slot);
         }
         if places.owners && is_orphan(object) {
             let place = (object.kind(), object.meta().namespace.clone());
-            self.orphans.entry(place).or_default().insert(slot, in_order);
+            self.orphans.entry(place).or_default().insert(slot);
         }
     }
 
     fn unindex(&mut self, slot: u32, places: Places) {
         let slots = &self.slots;
         let Some(object) = &slots[slot as usize] else { return };
-        let in_order = |there: u32| compare(slots, there, slot);
+        let in_order = |left: u32, right: u32| compare(slots, left, right);
         if places.owners {
             for owner in distinct_owners(object) {
-                if take_from(self.by_owner.get_mut(&owner), in_order) {
+                if take_from(self.by_owner.get_mut(&owner), slot, in_order) {
                     self.by_owner.remove(&owner);
                 }
             }
         }
         if places.node
             && let Some(node) = node(object)
-            && take_from(self.pods_by_node.get_mut(node), in_order)
+            && take_from(self.pods_by_node.get_mut(node), slot, in_order)
         {
             self.pods_by_node.remove(node);
         }
         if places.owners && is_orphan(object) {
             let place = (object.kind(), object.meta().namespace.clone());
-            if take_from(self.orphans.get_mut(&place), in_order) {
+            if take_from(self.orphans.get_mut(&place), slot, in_order) {
                 self.orphans.remove(&place);
             }
         }
@@ -258,9 +260,9 @@ impl Places {
 }
 
 /// Takes a slot out of an index; true if nothing is left there.
-fn take_from(order: Option<&mut Order>, in_order: impl Fn(u32) -> Ordering) -> bool {
+fn take_from(order: Option<&mut Order>, slot: u32, in_order: impl Fn(u32, u32) -> Ordering) -> bool {
     order.is_some_and(|order| {
-        order.remove(in_order);
+        order.remove(slot, in_order);
         order.is_empty()
     })
 }
