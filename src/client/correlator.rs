@@ -30,13 +30,12 @@ pub(super) struct Correlator {
 }
 
 /// The different messages of late. Mostly there is one.
-#[derive(Default)]
 struct Similar {
     /// The hash of the message.
     message: u64,
     /// Hashes of several messages, the oldest first, at most ten; `message` is then one of them.
     messages: Option<Box<Vec<u64>>>,
-    /// When the last one came; zero if none has.
+    /// When the last one came.
     last: SimTime,
 }
 
@@ -88,7 +87,7 @@ impl Correlator {
     /// Counts different messages; true if there are too many to write each.
     fn is_one_of_many(&mut self, key: u64, message: u64, now: SimTime) -> bool {
         self.similar.sweep(|similar| similar.is_recent(now));
-        let similar = self.similar.entry(key, || Similar { message, ..Similar::default() });
+        let similar = self.similar.entry(key, || Similar { message, messages: None, last: now });
         if !similar.is_recent(now) {
             (similar.message, similar.messages) = (message, None);
         }
@@ -110,6 +109,6 @@ impl Correlator {
 
 impl Similar {
     fn is_recent(&self, now: SimTime) -> bool {
-        self.last > SimTime::ZERO && now.since(self.last) <= COMBINE_WITHIN
+        now.since(self.last) <= COMBINE_WITHIN
     }
 }
