@@ -34,6 +34,7 @@ struct Similar {
     /// The hash of the message.
     message: u64,
     /// Hashes of several messages, the oldest first, at most ten; `message` is then one of them.
+    #[expect(clippy::box_collection, reason = "one word where there is but one message")]
     messages: Option<Box<Vec<u64>>>,
     /// When the last one came.
     last: SimTime,
