@@ -98,7 +98,7 @@ impl Algorithm {
         }
         let mut class = self.take_class(profile, pod, cluster);
         let is_nominated = pod.status.nominated_node.is_some() || cluster.nomination_of(pod.meta.uid).is_some();
-        if class.is_kept() && class.depends_on_others() && (is_nominated || cluster.has_nominations()) {
+        if class.is_kept() && class.depends_on_others() && is_nominated {
             self.classes.push(class);
             class = PodClass::plain(profile, pod, cluster);
         }

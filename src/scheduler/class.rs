@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::bits::{Bits, places};
 use super::cluster::Cluster;
+use super::compiled::goes_first;
 pub use super::compiled::{Compiled, Scorer};
 use super::framework::{Code, Follower, Normalization, Point, Status, Validity};
 use super::groups::NO_GROUP;
@@ -46,6 +47,8 @@ pub struct PodClass {
     verdicts: Vec<u16>,
     /// The verdicts by number, less one: which plugin said what.
     pub(super) said: Vec<(usize, Status)>,
+    /// The nodes whose verdict holds whatever followers say of the node as it is: they were asked about pods that may come, too.
+    is_final: Bits,
     /// How many nodes there are for which a plugin failed.
     pub(super) failures: usize,
     pub(super) kinds: Kinds,
@@ -158,6 +161,7 @@ impl PodClass {
             looked: Bits::none(count),
             verdicts: vec![FITS; count],
             said: Vec::new(),
+            is_final: Bits::none(count),
             failures: 0,
         }
     }
@@ -177,7 +181,7 @@ impl PodClass {
         self.own.is_none()
     }
 
-    /// True if verdicts are kept that depend on pods elsewhere. They do not take nominated pods into account.
+    /// True if verdicts are kept that depend on pods elsewhere.
     pub fn depends_on_others(&self) -> bool {
         self.followers.iter().flatten().any(|followed| followed.order.is_some() && followed.follower.is_filter())
     }
@@ -223,6 +227,10 @@ impl PodClass {
         };
         self.position = cluster.groups().position();
         self.seen_version = cluster.last_version();
+        // What followers say of pods that may come is not followed.
+        if self.depends_on_others() {
+            cluster.nominated_places().for_each(|place| self.forget(place));
+        }
         self.renew_followers(is_known, profile, cluster)
     }
 
@@ -261,7 +269,7 @@ impl PodClass {
         }
         let verdict = self.verdicts[place];
         let mut key = Key::new();
-        key.push(i64::from(verdict));
+        key.push(if self.is_final.contains(place) { -i64::from(verdict) } else { i64::from(verdict) });
         if verdict == FITS {
             key.extend(self.raw.iter().map(|raw| raw.of_node.get(place).copied().unwrap_or(0)));
         }
@@ -284,7 +292,10 @@ impl PodClass {
 
     /// Who rejects nodes of a kind, if anybody does: the first one to filter.
     pub(super) fn rejector<'a>(&'a self, key: &'a [i64]) -> Option<Rejector<'a>> {
-        let own = usize::try_from(key[0]).ok().and_then(|number| number.checked_sub(1));
+        let own = (key[0].unsigned_abs() as usize).checked_sub(1);
+        if let Some(number) = own.filter(|_| key[0] < 0) {
+            return Some(Rejector::Node(&self.said[number]));
+        }
         let own_order = own.map_or(usize::MAX, |number| self.orders[self.said[number].0]);
         let mut followers =
             self.stances(key).filter(|(followed, _)| followed.order.is_some_and(|order| order < own_order));
@@ -308,10 +319,13 @@ impl PodClass {
     fn look_at(&mut self, place: usize, cluster: &Cluster) {
         self.looked.set(place, true);
         let node = cluster.at(place);
-        let priority = self.identity.spec.priority;
         let said = match cluster.nominated_at(place) {
             [] => self.compiled.filter(node),
-            nominated => self.compiled.filter_with_nominated((priority, self.own), node, nominated, &[]),
+            nominated => {
+                let (said, is_final) = self.with_nominated(place, nominated, cluster);
+                self.is_final.set(place, is_final);
+                said
+            }
         };
         if let Some(said) = said {
             self.failures += usize::from(said.1.code == Code::Error);
@@ -334,8 +348,36 @@ impl PodClass {
         }
     }
 
+    /// The verdict on a node to which others are nominated; and whether it holds whatever followers say of the node as it is.
+    fn with_nominated(
+        &self,
+        place: usize,
+        nominated: &[Rc<Pod>],
+        cluster: &Cluster,
+    ) -> (Option<(usize, Status)>, bool) {
+        let (node, who) = (cluster.at(place), (self.identity.spec.priority, self.own));
+        let added = goes_first(who, nominated);
+        if added.is_empty() || !self.depends_on_others() {
+            return (self.compiled.filter_with_nominated(who, node, nominated, &[]), false);
+        }
+        let mut with = node.clone();
+        added.iter().for_each(|pod| with.add(pod));
+        let said = self.compiled.filter_if(&with, &added, &[]);
+        let own_order = said.as_ref().map_or(usize::MAX, |(plugin, _)| self.orders[*plugin]);
+        let filtering = self.followers.iter().flatten();
+        let mut before = filtering.filter(|followed| followed.order.is_some_and(|order| order < own_order));
+        let refused = before.find_map(|Followed { plugin, follower, .. }| {
+            Some((*plugin, follower.status(follower.rejection_with(place, &added, cluster)?)))
+        });
+        match refused.or(said) {
+            None => (self.compiled.filter(node), false),
+            said => (said, true),
+        }
+    }
+
     fn forget(&mut self, place: usize) {
         self.kinds.remove(place);
+        self.is_final.set(place, false);
         if self.looked.contains(place) {
             self.looked.set(place, false);
             let verdict = usize::from(self.verdicts[place]);

@@ -199,6 +199,11 @@ impl Cluster {
         !self.nominations.is_empty()
     }
 
+    /// The places of the nodes to which pods are nominated; one comes as often as there are such pods.
+    pub fn nominated_places(&self) -> impl Iterator<Item = usize> {
+        self.nominations.values().filter_map(|node| self.place_of(node))
+    }
+
     /// Nominates a pod to a node, which pods of no higher priority then count as taken by it; in place of an older nomination.
     pub fn nominate(&mut self, pod: &Rc<Pod>, node: &Name) {
         self.withdraw(pod.meta.uid);

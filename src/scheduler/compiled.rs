@@ -185,8 +185,7 @@ impl Compiled {
         nominated: &[Rc<Pod>],
         removed: &[Rc<Pod>],
     ) -> Option<(usize, Status)> {
-        let goes_first = |other: &&Rc<Pod>| other.spec.priority >= priority && Some(other.meta.uid) != own;
-        let added: Vec<Rc<Pod>> = nominated.iter().filter(goes_first).cloned().collect();
+        let added = goes_first((priority, own), nominated);
         if !added.is_empty() {
             let mut with = node.clone();
             added.iter().for_each(|pod| with.add(pod));
@@ -223,4 +222,10 @@ pub(super) fn filter_status(plugin: &str, status: Status) -> Status {
         return status;
     }
     Status::error(format!("running \"{plugin}\" filter plugin: {}", status.message()))
+}
+
+/// Those of some nominated pods that a pod with a priority has to reckon with, its own nomination apart.
+pub(super) fn goes_first((priority, own): (i32, Option<Uid>), nominated: &[Rc<Pod>]) -> Vec<Rc<Pod>> {
+    let goes_first = |other: &&Rc<Pod>| other.spec.priority >= priority && Some(other.meta.uid) != own;
+    nominated.iter().filter(goes_first).cloned().collect()
 }

@@ -330,6 +330,9 @@ pub trait Follower {
     /// Why nodes of a stance do not fit, as a number for [`Follower::status`]; none if they fit.
     fn rejection(&self, stance: &[i64]) -> Option<u8>;
 
+    /// The same for a node, as it would be with some pods more on it.
+    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], cluster: &Cluster) -> Option<u8>;
+
     /// What is said of nodes that are rejected for a reason.
     fn status(&self, rejection: u8) -> Status;
 

@@ -7,10 +7,12 @@ use super::score::{range, scaled, wishes_of_existing, wishes_of_incoming};
 use super::{Incoming, InterPodAffinity};
 use crate::api::meta::Labels;
 use crate::api::name::Name;
+use crate::api::pod::Pod;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::framework::{Follower, Stance, Status};
 use crate::scheduler::groups::Group;
-use crate::scheduler::terms::all_match;
+use crate::scheduler::node_info::has_affinity;
+use crate::scheduler::terms::{Terms, all_match};
 use crate::scheduler::topology::{COARSE, NOWHERE, Topology};
 
 /// What sums are for.
@@ -45,6 +47,8 @@ struct Following {
     /// The sum over all tables of pods to be near. While it is zero, the first of its kind may go anywhere.
     near: i64,
     is_first_of_kind: bool,
+    /// The sum over all tables of pods that do not want the pod near.
+    unwanted: i64,
     /// How many wishes there are.
     wishes: i64,
     /// Moves with the number of tables, and when all nodes become too far from pods to be near, or none.
@@ -66,6 +70,7 @@ pub(super) fn follower(plugin: InterPodAffinity, incoming: Incoming, cluster: &C
         meanings: Vec::new(),
         near: 0,
         is_first_of_kind,
+        unwanted: 0,
         wishes: 0,
         version: 0,
         versions: versions(cluster),
@@ -106,14 +111,8 @@ impl Following {
 
     fn meaning(&mut self, group: &Group, cluster: &Cluster) -> Meaning {
         let (namespace, labels) = (&group.namespace, &group.labels);
-        let (incoming, own) = (&self.incoming, &self.incoming.terms);
-        let mut wanted: Vec<(Rule, Name, i64)> = Vec::new();
-        if all_match(&own.required_affinity, namespace, labels) {
-            wanted.extend(own.required_affinity.iter().map(|term| (Rule::Near, term.topology_key.clone(), 1)));
-        }
-        let far = own.required_anti_affinity.iter();
-        let far = far.filter(|term| term.matches(namespace, labels, &Labels::NONE));
-        wanted.extend(far.map(|term| (Rule::Far, term.topology_key.clone(), 1)));
+        let incoming = &self.incoming;
+        let mut wanted = self.required(namespace, labels, group.terms.as_ref());
         let own_matter = !self.plugin.ignore_preferred_terms_of_existing_pods || incoming.prefers();
         let mut wish = |key: &Name, weight: i64| wanted.push((Rule::Wish, key.clone(), weight));
         if own_matter {
@@ -123,12 +122,25 @@ impl Following {
             if own_matter {
                 wishes_of_existing(incoming, terms, self.plugin.hard_pod_affinity_weight, &mut wish);
             }
-            let against = terms.required_anti_affinity.iter();
-            let against =
-                against.filter(|term| term.matches(&incoming.namespace, &incoming.labels, &incoming.namespace_labels));
-            wanted.extend(against.map(|term| (Rule::Unwanted, term.topology_key.clone(), 1)));
         }
         wanted.into_iter().map(|(rule, key, weight)| (self.table(rule, &key, cluster), weight)).collect()
+    }
+
+    /// What a pod of a namespace with these labels and terms means to the rules that must be kept.
+    fn required(&self, namespace: &Name, labels: &Labels, terms: Option<&Terms>) -> Vec<(Rule, Name, i64)> {
+        let (incoming, own) = (&self.incoming, &self.incoming.terms);
+        let mut wanted: Vec<(Rule, Name, i64)> = Vec::new();
+        if all_match(&own.required_affinity, namespace, labels) {
+            wanted.extend(own.required_affinity.iter().map(|term| (Rule::Near, term.topology_key.clone(), 1)));
+        }
+        let far = own.required_anti_affinity.iter();
+        let far = far.filter(|term| term.matches(namespace, labels, &Labels::NONE));
+        wanted.extend(far.map(|term| (Rule::Far, term.topology_key.clone(), 1)));
+        let against = terms.iter().flat_map(|terms| &terms.required_anti_affinity);
+        let against =
+            against.filter(|term| term.matches(&incoming.namespace, &incoming.labels, &incoming.namespace_labels));
+        wanted.extend(against.map(|term| (Rule::Unwanted, term.topology_key.clone(), 1)));
+        wanted
     }
 
     /// Takes in that `count` pods with a meaning are on a node, or no longer are, and tells of the nodes for which that makes a
@@ -151,7 +163,8 @@ impl Following {
             match table.rule {
                 Rule::Wish => self.wishes += count,
                 Rule::Near => self.near += weight * count,
-                Rule::Far | Rule::Unwanted => {}
+                Rule::Unwanted => self.unwanted += weight * count,
+                Rule::Far => {}
             }
             if differs && !table.is_coarse() {
                 table.topology.places(domain as usize).iter().for_each(|place| changed(*place as usize));
@@ -246,6 +259,37 @@ impl Follower for Following {
             Rule::Near | Rule::Far | Rule::Unwanted => **stance == 0,
         });
         refusing.map(|(table, _)| table.rule as u8).min()
+    }
+
+    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], cluster: &Cluster) -> Option<u8> {
+        let own = &self.incoming.terms;
+        // Without anything to look at PreFilter says Skip, and nobody is asked about more pods.
+        if self.unwanted == 0 && own.required_affinity.is_empty() && own.required_anti_affinity.is_empty() {
+            return None;
+        }
+        let node = cluster.at(place).node.as_ref();
+        let has_label = |key: &Name| node.is_some_and(|node| node.meta.labels.get(key).is_some());
+        let more = added.iter().flat_map(|pod| {
+            let terms = has_affinity(&pod.spec).then(|| Terms::compile(&pod.spec, &pod.meta.namespace));
+            self.required(&pod.meta.namespace, &pod.meta.labels, terms.as_ref())
+        });
+        let more: Vec<(Rule, Name, i64)> = more.filter(|(_, key, _)| has_label(key)).collect();
+        let sum = |rule: Rule, key: &Name| {
+            let known = self.tables.iter().find(|table| table.rule == rule && table.topology.key == *key);
+            let there = known.map_or(0, |table| table.sum(table.topology.domain(place)));
+            there + more.iter().filter(|(of, on, _)| *of == rule && on == key).map(|(.., count)| count).sum::<i64>()
+        };
+        let is_first = self.is_near_everywhere() && more.iter().all(|(rule, ..)| *rule != Rule::Near);
+        let near = |key: &Name| has_label(key) && (is_first || sum(Rule::Near, key) > 0);
+        if !own.required_affinity.iter().all(|term| near(&term.topology_key)) {
+            return Some(Rule::Near as u8);
+        }
+        if own.required_anti_affinity.iter().any(|term| sum(Rule::Far, &term.topology_key) > 0) {
+            return Some(Rule::Far as u8);
+        }
+        let tables = self.tables.iter().filter(|table| table.rule == Rule::Unwanted).map(|table| &table.topology.key);
+        let new = more.iter().filter(|(rule, ..)| *rule == Rule::Unwanted).map(|(_, key, _)| key);
+        tables.chain(new).any(|key| sum(Rule::Unwanted, key) > 0).then_some(Rule::Unwanted as u8)
     }
 
     fn status(&self, rejection: u8) -> Status {

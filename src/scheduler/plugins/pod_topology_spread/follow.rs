@@ -256,6 +256,25 @@ impl Hard {
         }
     }
 
+    /// Why a node does not fit, were there some pods more that count.
+    fn rejection_with(&self, place: usize, more: i64) -> Option<u8> {
+        let domain = self.topology.domain(place);
+        let there = match self.counts.get(domain as usize) {
+            Some(count) if more > 0 && self.counted.contains(place) => *count,
+            _ => return self.rejection_in(domain),
+        };
+        let count = i64::from(there) + more;
+        // If it is the only one with the fewest pods, another one will be that, or the same one still.
+        let is_alone = there as usize == self.lowest && self.with_count[self.lowest] == 1;
+        let mut others = self.with_count.iter().enumerate().skip(self.lowest + usize::from(is_alone));
+        let of_others = others.find(|(_, places)| **places > 0).map_or(i64::MAX, |(count, _)| count as i64);
+        let limit = match self.places < self.constraint.min_domains {
+            true => self.limit,
+            false => self.constraint.max_skew + of_others.min(count) - self.own,
+        };
+        (count > limit).then_some(SKEWED)
+    }
+
     fn stance(&self, place: usize) -> i64 {
         let domain = self.topology.domain(place);
         if self.is_coarse() { i64::from(domain) } else { self.rejection_in(domain).map_or(FITS, i64::from) }
@@ -370,6 +389,16 @@ impl Follower for Following {
 
     fn rejection(&self, stance: &[i64]) -> Option<u8> {
         self.hard.iter().zip(stance).find_map(|(hard, stance)| hard.rejection(*stance))
+    }
+
+    /// Here pods that are being deleted do count, and so do all for an empty selector, as in the source.
+    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], _cluster: &Cluster) -> Option<u8> {
+        let added = || added.iter().filter(|pod| pod.meta.namespace == self.namespace);
+        self.hard.iter().find_map(|hard| {
+            let selector = &hard.constraint.selector;
+            let more = added().filter(|pod| selector.matches(&pod.meta.labels)).count();
+            hard.rejection_with(place, more as i64)
+        })
     }
 
     fn status(&self, rejection: u8) -> Status {
