@@ -240,6 +240,9 @@ pub struct PodStatus {
     pub nominated_node: Option<Name>,
     /// What the kubelet reports of resources, if it does (`allocatedResources` and `resources`).
     pub reported: Option<Rc<Reported>>,
+    /// `status.resourceClaimStatuses`: the claims that were made from templates, by their names in the specification; a claim
+    /// that turned out not to be needed has no other name.
+    pub resource_claims: Option<Rc<[(Name, Option<Name>)]>>,
 }
 
 /// A pod condition's type.

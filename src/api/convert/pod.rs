@@ -204,12 +204,17 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
         init_container_statuses: some_unless_empty(status.init_containers.iter().map(to_container).collect()),
         container_statuses: some_unless_empty(status.containers.iter().map(to_container).collect()),
         nominated_node_name: text(&status.nominated_node),
+        resource_claim_statuses: status.resource_claims.as_ref().map(|claims| claims.iter().map(to_claim).collect()),
         ..core::PodStatus::default()
     };
     if let Some(reported) = &status.reported {
         to_reported(reported, &mut full);
     }
     full
+}
+
+fn to_claim((claim, made): &(Name, Option<Name>)) -> core::PodResourceClaimStatus {
+    core::PodResourceClaimStatus { name: claim.to_string(), resource_claim_name: text(made) }
 }
 
 fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
@@ -245,6 +250,9 @@ fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
         containers: containers(full.container_statuses),
         nominated_node: name(full.nominated_node_name),
         reported,
+        resource_claims: full.resource_claim_statuses.filter(|claims| !claims.is_empty()).map(|claims| {
+            claims.into_iter().map(|claim| (Name::from(claim.name), name(claim.resource_claim_name))).collect()
+        }),
     })
 }
 
