@@ -345,9 +345,9 @@ pub static REGISTRY: &[Row] = &[
         singular: "replicationcontroller",
         short_names: &["rc"],
         has_status: true,
+        has_scale: true,
         counts_generation: true,
         storage: "controllers",
-        is_simulated: false,
         ..PLAIN
     },
 ];

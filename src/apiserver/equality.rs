@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::api::meta::Meta;
 use crate::api::object::Object;
 use crate::api::pod::{PodSpec, PodTemplate};
-use crate::api::workload::{Deployment, DeploymentSpec, ReplicaSet};
+use crate::api::workload::{Deployment, DeploymentSpec, Replicated};
 
 /// True if both carry the same content.
 pub fn same(old: &Object, new: &Object) -> bool {
@@ -38,7 +38,7 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
                 && old.token_volume == new.token_volume
                 && same_spec(&old.spec, &new.spec)
         }
-        (Object::ReplicaSet(old), Object::ReplicaSet(new)) => old.status == new.status && same_set_spec(old, new),
+        (Object::ReplicaSet(old), Object::ReplicaSet(new)) => old.status == new.status && same_set_spec(&**old, &**new),
         (Object::Deployment(old), Object::Deployment(new)) => {
             old.status == new.status && same_deployment_spec(&old.spec, &new.spec)
         }
@@ -91,7 +91,9 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         (Object::VolumeAttachment(old), Object::VolumeAttachment(new)) => shared(&old.content, &new.content),
         (Object::PodDisruptionBudget(old), Object::PodDisruptionBudget(new)) => shared(&old.content, &new.content),
         (Object::StatefulSet(old), Object::StatefulSet(new)) => shared(&old.content, &new.content),
-        (Object::ReplicationController(old), Object::ReplicationController(new)) => shared(&old.content, &new.content),
+        (Object::ReplicationController(old), Object::ReplicationController(new)) => {
+            old.status == new.status && same_set_spec(&**old, &**new)
+        }
         _ => false,
     }
 }
@@ -101,12 +103,12 @@ pub fn same_spec(old: &Rc<PodSpec>, new: &Rc<PodSpec>) -> bool {
     Rc::ptr_eq(old, new) || old.full == new.full
 }
 
-/// True if both ReplicaSets ask for the same.
-pub fn same_set_spec(old: &ReplicaSet, new: &ReplicaSet) -> bool {
-    old.replicas == new.replicas
-        && old.min_ready_seconds == new.min_ready_seconds
-        && shared(&old.selector, &new.selector)
-        && same_template(&old.template, &new.template)
+/// True if both ask for the same replicas.
+pub fn same_set_spec<R: Replicated>(old: &R, new: &R) -> bool {
+    old.replicas() == new.replicas()
+        && old.min_ready_seconds() == new.min_ready_seconds()
+        && shared(old.selector(), new.selector())
+        && same_template(old.template(), new.template())
 }
 
 /// True if both Deployments ask for the same.

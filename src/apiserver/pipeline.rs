@@ -603,6 +603,7 @@ fn spec_of(object: &Object) -> Option<Rc<PodSpec>> {
     match object {
         Object::Pod(pod) => Some(Rc::clone(&pod.spec)),
         Object::ReplicaSet(set) => Some(Rc::clone(&set.template.spec)),
+        Object::ReplicationController(controller) => Some(Rc::clone(&controller.template.spec)),
         _ => None,
     }
 }
@@ -628,6 +629,7 @@ fn answer_of(operation: &Operation, object: Object) -> Answer {
             let (desired, current) = match &object {
                 Object::Deployment(deployment) => (deployment.spec.replicas, deployment.status.replicas),
                 Object::ReplicaSet(set) => (set.replicas, set.status.replicas),
+                Object::ReplicationController(controller) => (controller.replicas, controller.status.replicas),
                 _ => (0, 0),
             };
             Answer::Scale { desired, current, resource_version: object.meta().revision() }

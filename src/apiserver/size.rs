@@ -20,6 +20,9 @@ pub fn of(object: &Object) -> u64 {
     let body = match object {
         Object::Pod(pod) => of_pod(pod),
         Object::ReplicaSet(set) => of_template(&set.template) + 120 + CONDITION * set.status.conditions.len() as u64,
+        Object::ReplicationController(it) => {
+            of_template(&it.template) + 120 + CONDITION * it.status.conditions.len() as u64
+        }
         Object::Deployment(deployment) => {
             of_template(&deployment.spec.template) + 180 + 2 * CONDITION * deployment.status.conditions.len() as u64
         }
@@ -54,7 +57,7 @@ pub fn of(object: &Object) -> u64 {
         Object::CSINode(node) => 40 + 90 * node.content.spec.drivers.len() as u64,
         Object::VolumeAttachment(_) => 160,
         Object::PodDisruptionBudget(_) => 260,
-        Object::StatefulSet(_) | Object::ReplicationController(_) => 900,
+        Object::StatefulSet(_) => 900,
     };
     of_meta(object.meta()) + body
 }

@@ -4,7 +4,7 @@
 //! They know the API and never one another, never send anything themselves and never read a clock.
 //!
 //! - `deployment`: Deployments by way of ReplicaSets
-//! - `replica_set`: ReplicaSets by way of pods
+//! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
@@ -52,6 +52,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::DeploymentController::new(config)),
         Box::new(replica_set::ReplicaSetController::new(config)),
+        Box::new(replica_set::ReplicaSetController::of_replication_controllers(config)),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),

@@ -47,6 +47,13 @@ impl Sketcher {
                     Rc::make_mut(set).template = Rc::clone(&self.template);
                 }
             }
+            (Object::ReplicationController(old), Object::ReplicationController(new))
+                if Rc::ptr_eq(&old.template, &new.template) =>
+            {
+                for controller in [old, new] {
+                    Rc::make_mut(controller).template = Rc::clone(&self.template);
+                }
+            }
             (Object::Deployment(old), Object::Deployment(new))
                 if Rc::ptr_eq(&old.spec.template, &new.spec.template) =>
             {

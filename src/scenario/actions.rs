@@ -143,7 +143,7 @@ fn scale(checker: &mut Checker<'_>, file: &ScaleFile, path: &str) -> Option<Acti
 
 fn set_image(checker: &mut Checker<'_>, file: &SetImageFile, path: &str) -> Option<Action> {
     let key = key(checker, &file.object, &file.namespace, &format!("{path}.object"))?;
-    if !matches!(key.kind, Kind::Deployment | Kind::ReplicaSet | Kind::Pod) {
+    if !matches!(key.kind, Kind::Deployment | Kind::ReplicaSet | Kind::ReplicationController | Kind::Pod) {
         checker.wrong(&format!("{path}.object"), format!("a {} has no containers", key.kind.row().name));
         return None;
     }

@@ -1,4 +1,4 @@
-//! Deployments and ReplicaSets.
+//! Deployments, ReplicaSets and ReplicationControllers.
 
 use std::rc::Rc;
 
@@ -15,8 +15,10 @@ use crate::api::int_or_string::IntOrString;
 use crate::api::meta::Timestamp;
 use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, PodTemplate};
+use crate::api::selector::Selector;
 use crate::api::workload::{
-    Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSet, ReplicaSetStatus, WorkloadCondition,
+    Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSet, ReplicaSetStatus,
+    ReplicationController, WorkloadCondition,
 };
 
 /// Compiles a pod template.
@@ -209,6 +211,77 @@ fn from_replica_set_status(full: apps::ReplicaSetStatus) -> ReplicaSetStatus {
         ready_replicas: full.ready_replicas.unwrap_or(0),
         available_replicas: full.available_replicas.unwrap_or(0),
         terminating_replicas: full.terminating_replicas,
+        observed_generation: full.observed_generation.unwrap_or(0),
+        conditions: full.conditions.unwrap_or_default().into_iter().map(condition).collect(),
+    }
+}
+
+impl Convert for ReplicationController {
+    type Full = core::ReplicationController;
+
+    fn to_full(&self) -> core::ReplicationController {
+        // One without template is refused when it is created; until then it must not get one here.
+        let template = to_template(&self.template);
+        let has_template = template.metadata != Some(Default::default()) || template.spec != Some(Default::default());
+        core::ReplicationController {
+            metadata: to_meta(&self.meta),
+            spec: Some(core::ReplicationControllerSpec {
+                replicas: Some(self.replicas),
+                min_ready_seconds: nonzero(self.min_ready_seconds),
+                selector: to_label_selector(&self.selector).match_labels,
+                template: has_template.then_some(template),
+            }),
+            status: Some(to_controller_status(&self.status)),
+        }
+    }
+
+    fn from_full(full: core::ReplicationController) -> Result<Self, ConvertError> {
+        let spec = full.spec.unwrap_or_default();
+        let selector = spec.selector.as_ref().map_or_else(Selector::nothing, Selector::from_set);
+        Ok(ReplicationController {
+            meta: from_meta(full.metadata)?,
+            replicas: spec.replicas.unwrap_or(1),
+            min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
+            selector: Rc::new(selector),
+            template: from_template("spec.template", spec.template.unwrap_or_default())?,
+            status: full.status.map(from_controller_status).unwrap_or_default(),
+        })
+    }
+}
+
+fn to_controller_status(status: &ReplicaSetStatus) -> core::ReplicationControllerStatus {
+    let condition = |condition: &WorkloadCondition| core::ReplicationControllerCondition {
+        type_: String::from(&condition.kind),
+        status: condition.status.as_str().to_owned(),
+        reason: nonempty(&condition.reason),
+        message: nonempty(&condition.message),
+        last_transition_time: Some(to_time(condition.last_transition)),
+    };
+    core::ReplicationControllerStatus {
+        replicas: status.replicas,
+        fully_labeled_replicas: nonzero(status.fully_labeled_replicas),
+        ready_replicas: nonzero(status.ready_replicas),
+        available_replicas: nonzero(status.available_replicas),
+        observed_generation: nonzero(status.observed_generation),
+        conditions: some_unless_empty(status.conditions.iter().map(condition).collect()),
+    }
+}
+
+fn from_controller_status(full: core::ReplicationControllerStatus) -> ReplicaSetStatus {
+    let condition = |full: core::ReplicationControllerCondition| WorkloadCondition {
+        kind: Name::from(full.type_),
+        status: ConditionStatus::of(&full.status),
+        reason: name_or_empty(full.reason),
+        message: name_or_empty(full.message),
+        last_update: Timestamp::default(),
+        last_transition: full.last_transition_time.map(from_time).unwrap_or_default(),
+    };
+    ReplicaSetStatus {
+        replicas: full.replicas,
+        fully_labeled_replicas: full.fully_labeled_replicas.unwrap_or(0),
+        ready_replicas: full.ready_replicas.unwrap_or(0),
+        available_replicas: full.available_replicas.unwrap_or(0),
+        terminating_replicas: None,
         observed_generation: full.observed_generation.unwrap_or(0),
         conditions: full.conditions.unwrap_or_default().into_iter().map(condition).collect(),
     }

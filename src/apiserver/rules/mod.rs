@@ -47,6 +47,7 @@ pub fn allows(kind: Kind) -> Allows {
     };
     match kind {
         Kind::Pod => Allows { graceful: true, ..plain },
+        Kind::ReplicationController => Allows { propagation: PropagationDefault::Orphan, ..plain },
         Kind::Lease => Allows { create_on_update: true, unconditional_update: false, ..plain },
         Kind::Event => Allows { create_on_update: true, propagation: PropagationDefault::Unsupported, ..plain },
         Kind::Endpoints | Kind::Service => Allows { create_on_update: true, ..plain },
@@ -81,7 +82,7 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         }
         Object::PodDisruptionBudget(budget) => Rc::make_mut(&mut Rc::make_mut(budget).content).status = None,
         Object::StatefulSet(set) => Rc::make_mut(&mut Rc::make_mut(set).content).status = None,
-        Object::ReplicationController(it) => Rc::make_mut(&mut Rc::make_mut(it).content).status = None,
+        Object::ReplicationController(controller) => Rc::make_mut(controller).status = Default::default(),
         _ => {}
     }
     Ok(())

@@ -8,7 +8,7 @@ use crate::api::name::Name;
 use crate::api::policy::PodDisruptionBudget;
 use crate::api::selector::Selector;
 use crate::api::validation::error::{BadValue, ErrorList, FieldError, Path};
-use crate::api::workload::{Deployment, ReplicaSet, ReplicationController, StatefulSet};
+use crate::api::workload::{Deployment, ReplicaSet, Replicated, ReplicationController, StatefulSet};
 
 use crate::apiserver::equality;
 use crate::apiserver::protocol::Part;
@@ -16,19 +16,26 @@ use crate::apiserver::status::Status;
 
 /// The generation counts changes of the specification.
 pub fn update_replica_set(new: &mut ReplicaSet, old: &ReplicaSet, part: Part) -> Result<(), Box<Status>> {
-    if part == Part::Status {
-        new.replicas = old.replicas;
-        new.min_ready_seconds = old.min_ready_seconds;
-        new.selector = old.selector.clone();
-        new.template = old.template.clone();
-        return Ok(());
+    if part != Part::Status {
+        immutable_selector(Kind::ReplicaSet, &new.meta.name, &new.selector, &old.selector)?;
     }
-    new.status = old.status.clone();
-    immutable_selector(Kind::ReplicaSet, &new.meta.name, &new.selector, &old.selector)?;
-    if !equality::same_set_spec(old, new) {
-        new.meta.generation += 1;
-    }
+    update_replicated(new, old, part);
     Ok(())
+}
+
+/// The generation counts changes of the specification; the selector may change.
+pub fn update_replication_controller(new: &mut ReplicationController, old: &ReplicationController, part: Part) {
+    update_replicated(new, old, part);
+}
+
+fn update_replicated<R: Replicated>(new: &mut R, old: &R, part: Part) {
+    if part == Part::Status {
+        return new.take_spec(old);
+    }
+    new.status_mut().clone_from(old.status());
+    if !equality::same_set_spec(old, new) {
+        new.meta_mut().generation += 1;
+    }
 }
 
 /// The generation counts changes of the specification and of annotations, which are copied to ReplicaSets.
@@ -69,8 +76,6 @@ update_spec_or_status!(
     update_budget: PodDisruptionBudget;
     /// The generation counts changes of the specification.
     update_stateful_set: StatefulSet;
-    /// The generation counts changes of the specification.
-    update_replication_controller: ReplicationController;
 );
 
 fn immutable_selector(kind: Kind, name: &Name, new: &Selector, old: &Selector) -> Result<(), Box<Status>> {
