@@ -10,6 +10,7 @@
 //! - `change`: what a request makes of an object that is there
 //! - `doubt`: writes of which nobody knows what became of them
 //! - `deletion`: graceful deletion, finalizers, propagation
+//! - `eviction`: disruption budgets, asked before a pod goes
 //! - `collection`: the deletion of a whole collection
 //! - `deadline`: when requests are given up
 //! - `patching`: patches of every kind
@@ -42,6 +43,7 @@ mod deadline;
 mod deletion;
 mod doubt;
 mod equality;
+mod eviction;
 mod failure;
 pub mod heartbeats;
 mod link;

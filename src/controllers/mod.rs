@@ -5,6 +5,7 @@
 //!
 //! - `deployment`: Deployments by way of ReplicaSets
 //! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
+//! - `disruption`: how many pods of each disruption budget may go by choice
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
@@ -27,6 +28,7 @@
 
 pub mod config;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
@@ -53,6 +55,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(deployment::DeploymentController::new(config)),
         Box::new(replica_set::ReplicaSetController::new(config)),
         Box::new(replica_set::ReplicaSetController::of_replication_controllers(config)),
+        Box::new(disruption::DisruptionController),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),

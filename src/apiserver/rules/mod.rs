@@ -17,6 +17,7 @@ use std::rc::Rc;
 use crate::api::kind::Kind;
 use crate::api::meta::Timestamp;
 use crate::api::object::Object;
+use crate::api::policy;
 
 use super::protocol::Part;
 use super::status::Status;
@@ -80,7 +81,9 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         Object::VolumeAttachment(attachment) => {
             Rc::make_mut(&mut Rc::make_mut(attachment).content).status = None;
         }
-        Object::PodDisruptionBudget(budget) => Rc::make_mut(&mut Rc::make_mut(budget).content).status = None,
+        Object::PodDisruptionBudget(budget) => {
+            Rc::make_mut(&mut Rc::make_mut(budget).content).status = Some(policy::unseen_status());
+        }
         Object::StatefulSet(set) => Rc::make_mut(&mut Rc::make_mut(set).content).status = None,
         Object::ReplicationController(controller) => Rc::make_mut(controller).status = Default::default(),
         _ => {}
