@@ -1,4 +1,4 @@
-//! Deployments, ReplicaSets and ReplicationControllers, and of StatefulSets what others read of them.
+//! Deployments, ReplicaSets, ReplicationControllers and DaemonSets, and of StatefulSets what others read of them.
 
 use std::rc::Rc;
 
@@ -188,3 +188,52 @@ replicated!(
     ReplicaSet counts terminating pods: true;
     ReplicationController counts terminating pods: false;
 );
+
+/// A DaemonSet.
+#[derive(Clone, Debug)]
+pub struct DaemonSet {
+    /// Metadata.
+    pub meta: Meta,
+    /// `spec.selector`, compiled.
+    pub selector: Rc<Selector>,
+    /// `spec.template`.
+    pub template: Rc<PodTemplate>,
+    /// `spec.updateStrategy`.
+    pub strategy: DaemonSetStrategy,
+    /// `spec.minReadySeconds`.
+    pub min_ready_seconds: i32,
+    /// `spec.revisionHistoryLimit`.
+    pub revision_history_limit: i32,
+    /// The observed state.
+    pub status: DaemonSetStatus,
+}
+
+/// How pods of an old template are replaced.
+#[derive(Clone, PartialEq, Debug)]
+pub enum DaemonSetStrategy {
+    /// When somebody deletes them.
+    OnDelete,
+    /// Gradually.
+    RollingUpdate {
+        /// On how many nodes the pod may be missing.
+        max_unavailable: IntOrString,
+        /// On how many nodes a new pod may run beside the old one.
+        max_surge: IntOrString,
+    },
+}
+
+/// The observed state of a DaemonSet.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the API's own words")]
+pub struct DaemonSetStatus {
+    pub current_number_scheduled: i32,
+    pub number_misscheduled: i32,
+    pub desired_number_scheduled: i32,
+    pub number_ready: i32,
+    pub observed_generation: i64,
+    pub updated_number_scheduled: i32,
+    pub number_available: i32,
+    pub number_unavailable: i32,
+    pub collision_count: Option<i32>,
+    pub conditions: Vec<WorkloadCondition>,
+}

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::api::meta::Meta;
 use crate::api::object::Object;
 use crate::api::pod::{PodSpec, PodTemplate};
-use crate::api::workload::{Deployment, DeploymentSpec, Replicated};
+use crate::api::workload::{DaemonSet, Deployment, DeploymentSpec, Replicated};
 
 /// True if both carry the same content.
 pub fn same(old: &Object, new: &Object) -> bool {
@@ -36,12 +36,14 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
             old.status == new.status
                 && old.node == new.node
                 && old.token_volume == new.token_volume
+                && old.only_node == new.only_node
                 && same_spec(&old.spec, &new.spec)
         }
         (Object::ReplicaSet(old), Object::ReplicaSet(new)) => old.status == new.status && same_set_spec(&**old, &**new),
         (Object::Deployment(old), Object::Deployment(new)) => {
             old.status == new.status && same_deployment_spec(&old.spec, &new.spec)
         }
+        (Object::DaemonSet(old), Object::DaemonSet(new)) => old.status == new.status && same_daemon_spec(old, new),
         (Object::Node(old), Object::Node(new)) => {
             old.status == new.status
                 && old.taints == new.taints
@@ -125,12 +127,22 @@ pub fn same_deployment_spec(old: &DeploymentSpec, new: &DeploymentSpec) -> bool 
         && same_template(&old.template, &new.template)
 }
 
+/// True if both DaemonSets ask for the same.
+pub fn same_daemon_spec(old: &DaemonSet, new: &DaemonSet) -> bool {
+    old.strategy == new.strategy
+        && old.min_ready_seconds == new.min_ready_seconds
+        && old.revision_history_limit == new.revision_history_limit
+        && shared(&old.selector, &new.selector)
+        && same_template(&old.template, &new.template)
+}
+
 /// True if a Deployment's annotations or specification differ: what its generation counts.
 pub fn counts_as_new(old: &Deployment, new: &Deployment) -> bool {
     old.meta.annotations != new.meta.annotations || !same_deployment_spec(&old.spec, &new.spec)
 }
 
-fn same_template(old: &Rc<PodTemplate>, new: &Rc<PodTemplate>) -> bool {
+/// True if both make the same pods.
+pub fn same_template(old: &Rc<PodTemplate>, new: &Rc<PodTemplate>) -> bool {
     Rc::ptr_eq(old, new)
         || (old.labels == new.labels && old.annotations == new.annotations && same_spec(&old.spec, &new.spec))
 }

@@ -333,7 +333,12 @@ impl ApiServer {
     pub(super) fn begin_change(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
         let Some(key) = task.key() else { return };
         let attributes = Attributes {
-            verb: if matches!(task.operation, Operation::Delete { .. }) { Verb::Delete } else { Verb::Update },
+            verb: match task.operation {
+                Operation::Delete { .. } => Verb::Delete,
+                // Of the eviction, which is created. No plugin but that of namespaces looks at it.
+                Operation::Evict { .. } => Verb::Create,
+                _ => Verb::Update,
+            },
             key: &key,
             subresource: is_subresource(&task.operation),
         };

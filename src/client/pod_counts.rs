@@ -187,7 +187,7 @@ mod tests {
         };
         let phase = if chance.ratio(1, 4) { PodPhase::Failed } else { PodPhase::Running };
         let status = PodStatus { phase, ..PodStatus::default() };
-        Pod { meta, spec: spec.clone(), node: None, token_volume: None, status }
+        Pod { meta, spec: spec.clone(), node: None, only_node: None, token_volume: None, status }
     }
 
     /// What a look at all pods finds: labels and active pods.

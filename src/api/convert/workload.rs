@@ -1,4 +1,4 @@
-//! Deployments, ReplicaSets and ReplicationControllers.
+//! Deployments, ReplicaSets, ReplicationControllers and DaemonSets.
 
 use std::rc::Rc;
 
@@ -17,8 +17,8 @@ use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, PodTemplate};
 use crate::api::selector::Selector;
 use crate::api::workload::{
-    Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSet, ReplicaSetStatus,
-    ReplicationController, WorkloadCondition,
+    DaemonSet, DaemonSetStatus, DaemonSetStrategy, Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy,
+    ReplicaSet, ReplicaSetStatus, ReplicationController, WorkloadCondition,
 };
 
 /// Compiles a pod template.
@@ -283,6 +283,104 @@ fn from_controller_status(full: core::ReplicationControllerStatus) -> ReplicaSet
         available_replicas: full.available_replicas.unwrap_or(0),
         terminating_replicas: None,
         observed_generation: full.observed_generation.unwrap_or(0),
+        conditions: full.conditions.unwrap_or_default().into_iter().map(condition).collect(),
+    }
+}
+
+impl Convert for DaemonSet {
+    type Full = apps::DaemonSet;
+
+    fn to_full(&self) -> apps::DaemonSet {
+        let strategy = match &self.strategy {
+            DaemonSetStrategy::OnDelete => {
+                apps::DaemonSetUpdateStrategy { type_: Some("OnDelete".to_owned()), rolling_update: None }
+            }
+            DaemonSetStrategy::RollingUpdate { max_unavailable, max_surge } => apps::DaemonSetUpdateStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(apps::RollingUpdateDaemonSet {
+                    max_surge: Some(max_surge.clone()),
+                    max_unavailable: Some(max_unavailable.clone()),
+                }),
+            },
+        };
+        apps::DaemonSet {
+            metadata: to_meta(&self.meta),
+            spec: Some(apps::DaemonSetSpec {
+                selector: to_label_selector(&self.selector),
+                template: to_template(&self.template),
+                update_strategy: Some(strategy),
+                min_ready_seconds: nonzero(self.min_ready_seconds),
+                revision_history_limit: Some(self.revision_history_limit),
+            }),
+            status: Some(to_daemon_set_status(&self.status)),
+        }
+    }
+
+    fn from_full(full: apps::DaemonSet) -> Result<Self, ConvertError> {
+        let spec = full.spec.unwrap_or_default();
+        let strategy = match spec.update_strategy {
+            Some(strategy) if strategy.type_.as_deref() == Some("OnDelete") => DaemonSetStrategy::OnDelete,
+            strategy => {
+                let rolling = strategy.and_then(|strategy| strategy.rolling_update).unwrap_or_default();
+                DaemonSetStrategy::RollingUpdate {
+                    max_unavailable: rolling.max_unavailable.unwrap_or(IntOrString::Int(1)),
+                    max_surge: rolling.max_surge.unwrap_or(IntOrString::Int(0)),
+                }
+            }
+        };
+        Ok(DaemonSet {
+            meta: from_meta(full.metadata)?,
+            selector: Rc::new(from_label_selector("spec.selector", &spec.selector)?),
+            template: from_template("spec.template", spec.template)?,
+            strategy,
+            min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
+            revision_history_limit: spec.revision_history_limit.unwrap_or(10),
+            status: full.status.map(from_daemon_set_status).unwrap_or_default(),
+        })
+    }
+}
+
+fn to_daemon_set_status(status: &DaemonSetStatus) -> apps::DaemonSetStatus {
+    let condition = |condition: &WorkloadCondition| apps::DaemonSetCondition {
+        type_: String::from(&condition.kind),
+        status: condition.status.as_str().to_owned(),
+        reason: nonempty(&condition.reason),
+        message: nonempty(&condition.message),
+        last_transition_time: Some(to_time(condition.last_transition)),
+    };
+    apps::DaemonSetStatus {
+        current_number_scheduled: status.current_number_scheduled,
+        number_misscheduled: status.number_misscheduled,
+        desired_number_scheduled: status.desired_number_scheduled,
+        number_ready: status.number_ready,
+        observed_generation: nonzero(status.observed_generation),
+        updated_number_scheduled: nonzero(status.updated_number_scheduled),
+        number_available: nonzero(status.number_available),
+        number_unavailable: nonzero(status.number_unavailable),
+        collision_count: status.collision_count,
+        conditions: some_unless_empty(status.conditions.iter().map(condition).collect()),
+    }
+}
+
+fn from_daemon_set_status(full: apps::DaemonSetStatus) -> DaemonSetStatus {
+    let condition = |full: apps::DaemonSetCondition| WorkloadCondition {
+        kind: Name::from(full.type_),
+        status: ConditionStatus::of(&full.status),
+        reason: name_or_empty(full.reason),
+        message: name_or_empty(full.message),
+        last_update: Timestamp::default(),
+        last_transition: full.last_transition_time.map(from_time).unwrap_or_default(),
+    };
+    DaemonSetStatus {
+        current_number_scheduled: full.current_number_scheduled,
+        number_misscheduled: full.number_misscheduled,
+        desired_number_scheduled: full.desired_number_scheduled,
+        number_ready: full.number_ready,
+        observed_generation: full.observed_generation.unwrap_or(0),
+        updated_number_scheduled: full.updated_number_scheduled.unwrap_or(0),
+        number_available: full.number_available.unwrap_or(0),
+        number_unavailable: full.number_unavailable.unwrap_or(0),
+        collision_count: full.collision_count,
         conditions: full.conditions.unwrap_or_default().into_iter().map(condition).collect(),
     }
 }

@@ -74,6 +74,7 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         Object::Pod(pod) => pod::create(Rc::make_mut(pod), now),
         Object::ReplicaSet(set) => Rc::make_mut(set).status = Default::default(),
         Object::Deployment(deployment) => Rc::make_mut(deployment).status = Default::default(),
+        Object::DaemonSet(set) => workload::create_daemon_set(Rc::make_mut(set)),
         Object::Namespace(namespace) => cluster::create_namespace(Rc::make_mut(namespace)),
         Object::Service(service) => network::create_service(service),
         Object::PersistentVolume(volume) => storage::create_volume(Rc::make_mut(volume), now),
@@ -117,6 +118,7 @@ pub fn prepare_update(new: &mut Object, old: &Object, part: Part) -> Result<(), 
         (Object::Deployment(new), Object::Deployment(old)) => {
             workload::update_deployment(Rc::make_mut(new), old, part)?;
         }
+        (Object::DaemonSet(new), Object::DaemonSet(old)) => workload::update_daemon_set(Rc::make_mut(new), old, part)?,
         (Object::Node(new), Object::Node(old)) => cluster::update_node(Rc::make_mut(new), old, part)?,
         (Object::Namespace(new), Object::Namespace(old)) => cluster::update_namespace(Rc::make_mut(new), old, part),
         (Object::PriorityClass(new), Object::PriorityClass(old)) => cluster::update_priority_class(new, old)?,

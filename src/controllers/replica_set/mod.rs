@@ -342,5 +342,5 @@ fn new_pod<R: Replicated>(set: &R) -> Pod {
         owners: Some([owner::controller_reference(set)].into()),
         ..Meta::default()
     };
-    Pod { meta, spec: set.template().spec.clone(), node: None, token_volume: None, status: PodStatus::default() }
+    Pod { meta, spec: set.template().spec.clone(), node: None, only_node: None, token_volume: None, status: PodStatus::default() }
 }
