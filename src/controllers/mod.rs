@@ -4,6 +4,7 @@
 //! They know the API and never one another, never send anything themselves and never read a clock.
 //!
 //! - `deployment`: Deployments by way of ReplicaSets
+//! - `daemon_set`: one pod on each node
 //! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
 //! - `disruption`: how many pods of each disruption budget may go by choice
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
@@ -28,6 +29,7 @@
 //! - `time`: spans from whole-second dates to the exact present
 
 pub mod config;
+pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
@@ -57,6 +59,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(deployment::DeploymentController::new(config)),
         Box::new(replica_set::ReplicaSetController::new(config)),
         Box::new(replica_set::ReplicaSetController::of_replication_controllers(config)),
+        Box::new(daemon_set::DaemonSetController::new(config)),
         Box::new(disruption::DisruptionController),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
