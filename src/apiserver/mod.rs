@@ -10,6 +10,7 @@
 //! - `change`: what a request makes of an object that is there
 //! - `doubt`: writes of which nobody knows what became of them
 //! - `deletion`: graceful deletion, finalizers, propagation
+//! - `eviction`: disruption budgets, asked before a pod goes
 //! - `collection`: the deletion of a whole collection
 //! - `deadline`: when requests are given up
 //! - `direct`: watches of kinds without a watch cache
@@ -44,6 +45,7 @@ mod deletion;
 mod direct;
 mod doubt;
 mod equality;
+mod eviction;
 mod failure;
 pub mod heartbeats;
 mod link;
