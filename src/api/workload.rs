@@ -1,8 +1,8 @@
-//! Deployments and ReplicaSets, and of StatefulSets and ReplicationControllers what others read of them.
+//! Deployments and ReplicaSets, and of ReplicationControllers what others read of them.
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{apps, core};
+use k8s_openapi::api::core;
 
 use super::int_or_string::IntOrString;
 use super::meta::{Meta, Timestamp};
@@ -112,17 +112,6 @@ pub struct WorkloadCondition {
     /// Deployments only; ReplicaSets do not write it.
     pub last_update: Timestamp,
     pub last_transition: Timestamp,
-}
-
-/// A StatefulSet; the content carries no metadata.
-#[derive(Clone, Debug)]
-pub struct StatefulSet {
-    /// Metadata.
-    pub meta: Meta,
-    /// `spec.selector`, compiled.
-    pub selector: Rc<Selector>,
-    /// The set as the API knows it.
-    pub content: Rc<apps::v1::StatefulSet>,
 }
 
 /// A ReplicationController; the content carries no metadata.

@@ -82,6 +82,7 @@ fn share_specifications(new: &mut Object, old: &Object) {
             share(&mut Rc::make_mut(new).spec.template, &old.spec.template);
         }
         (Object::ReplicaSet(new), Object::ReplicaSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
+        (Object::StatefulSet(new), Object::StatefulSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
         _ => {}
     }
 }

@@ -13,6 +13,8 @@ pub struct Config {
     pub concurrent_deployment_syncs: usize,
     /// `--concurrent-replicaset-syncs`.
     pub concurrent_replica_set_syncs: usize,
+    /// `--concurrent-statefulset-syncs`.
+    pub concurrent_stateful_set_syncs: usize,
     /// `--concurrent-service-endpoint-syncs`.
     pub concurrent_endpoint_slice_syncs: usize,
     /// `--concurrent-endpoint-syncs`.
@@ -64,6 +66,7 @@ impl Default for Config {
         Config {
             concurrent_deployment_syncs: 5,
             concurrent_replica_set_syncs: 5,
+            concurrent_stateful_set_syncs: 5,
             concurrent_endpoint_slice_syncs: 5,
             concurrent_endpoints_syncs: 5,
             concurrent_garbage_collector_syncs: 20,

@@ -5,6 +5,7 @@
 //!
 //! - `deployment`: Deployments by way of ReplicaSets
 //! - `replica_set`: ReplicaSets by way of pods
+//! - `stateful_set`: StatefulSets by way of pods, claims and revisions
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
@@ -41,6 +42,7 @@ pub mod replica_set;
 mod script;
 pub mod service_account;
 mod service_pods;
+pub mod stateful_set;
 pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
@@ -54,6 +56,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::DeploymentController::new(config)),
         Box::new(replica_set::ReplicaSetController::new(config)),
+        Box::new(stateful_set::StatefulSetController::new(config)),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),

@@ -11,8 +11,8 @@ use super::spec::compile;
 use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, some_unless_empty, text};
 use crate::api::name::Name;
 use crate::api::pod::{
-    ConditionStatus, ContainerState, ContainerStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus,
-    QosClass, Terminated,
+    ConditionStatus, ContainerState, ContainerStatus, OWN_NAME, Pod, PodCondition, PodConditionType, PodPhase,
+    PodStatus, QosClass, Terminated,
 };
 
 /// The prefix of the volume that gives a pod its token (ServiceAccount admission).
@@ -24,6 +24,9 @@ impl Convert for Pod {
     fn to_full(&self) -> core::Pod {
         let mut spec = self.spec.full.clone();
         spec.node_name = text(&self.node);
+        if spec.hostname.as_deref() == Some(OWN_NAME) {
+            spec.hostname = Some(String::from(&self.meta.name));
+        }
         if let Some(letters) = self.token_volume {
             add_token_volume(&mut spec, &String::from_utf8_lossy(&letters));
         }
@@ -36,6 +39,7 @@ impl Convert for Pod {
         let mut spec = full.spec.unwrap_or_default();
         let node = spec.node_name.take().filter(|node| !node.is_empty());
         let token_volume = take_token_volume(&mut spec);
+        take_own_name(&mut spec, full.metadata.name.as_deref())?;
         Ok(Pod {
             meta: from_meta(full.metadata)?,
             spec: Rc::new(compile("spec", spec)?),
@@ -43,6 +47,18 @@ impl Convert for Pod {
             token_volume,
             status: from_status(full.status.unwrap_or_default())?,
         })
+    }
+}
+
+/// A hostname that is the pod's own name is not kept in its specification, so that pods of a StatefulSet can share one.
+fn take_own_name(spec: &mut core::PodSpec, own: Option<&str>) -> Result<(), ConvertError> {
+    match spec.hostname.as_deref() {
+        Some(OWN_NAME) => Err(ConvertError::new("spec.hostname", format!("Invalid value: {OWN_NAME:?}"))),
+        hostname if hostname.is_some() && hostname == own => {
+            spec.hostname = Some(OWN_NAME.to_owned());
+            Ok(())
+        }
+        _ => Ok(()),
     }
 }
 

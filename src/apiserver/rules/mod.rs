@@ -80,7 +80,7 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
             Rc::make_mut(&mut Rc::make_mut(attachment).content).status = None;
         }
         Object::PodDisruptionBudget(budget) => Rc::make_mut(&mut Rc::make_mut(budget).content).status = None,
-        Object::StatefulSet(set) => Rc::make_mut(&mut Rc::make_mut(set).content).status = None,
+        Object::StatefulSet(set) => workload::create_stateful_set(Rc::make_mut(set)),
         Object::ReplicationController(it) => Rc::make_mut(&mut Rc::make_mut(it).content).status = None,
         _ => {}
     }
