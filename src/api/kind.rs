@@ -12,7 +12,7 @@ macro_rules! each_kind {
             ControllerRevision in plain, PersistentVolume in storage, PersistentVolumeClaim in storage,
             StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
             VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in workload,
-            ReplicationController in workload,
+            ReplicationController in workload, Job in batch, CronJob in batch,
         }
     };
 }
@@ -348,6 +348,29 @@ pub static REGISTRY: &[Row] = &[
         counts_generation: true,
         storage: "controllers",
         is_simulated: false,
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::Job,
+        name: "Job",
+        group: "batch",
+        plural: "jobs",
+        singular: "job",
+        has_status: true,
+        counts_generation: true,
+        storage: "jobs",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::CronJob,
+        name: "CronJob",
+        group: "batch",
+        plural: "cronjobs",
+        singular: "cronjob",
+        short_names: &["cj"],
+        has_status: true,
+        counts_generation: true,
+        storage: "cronjobs",
         ..PLAIN
     },
 ];

@@ -92,6 +92,8 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         (Object::PodDisruptionBudget(old), Object::PodDisruptionBudget(new)) => shared(&old.content, &new.content),
         (Object::StatefulSet(old), Object::StatefulSet(new)) => shared(&old.content, &new.content),
         (Object::ReplicationController(old), Object::ReplicationController(new)) => shared(&old.content, &new.content),
+        (Object::Job(old), Object::Job(new)) => old.status == new.status && shared(&old.spec, &new.spec),
+        (Object::CronJob(old), Object::CronJob(new)) => old.status == new.status && shared(&old.spec, &new.spec),
         _ => false,
     }
 }

@@ -29,6 +29,8 @@ pub struct Cache {
     by_owner: Map<Uid, Order>,
     pods_by_node: Map<Name, Order>,
     orphans: Map<(Kind, Name), Order>,
+    /// The pods of each Job that it still has to do with: not both ended and counted.
+    unsettled: Map<Uid, Order>,
     pod_counts: Counters,
     synced: [bool; REGISTRY.len()],
 }
@@ -107,6 +109,11 @@ impl Cache {
     /// All pods or ReplicaSets of a namespace without controller, by name.
     pub(super) fn orphans<'a>(&'a self, kind: Kind, namespace: &Name) -> impl Iterator<Item = &'a Object> + use<'a> {
         self.objects(self.orphans.get(&(kind, namespace.clone())))
+    }
+
+    /// All pods of a Job but those that have ended and lost its finalizer, by namespace and name.
+    pub(super) fn unsettled(&self, job: Uid) -> impl Iterator<Item = &Object> {
+        self.objects(self.unsettled.get(&job))
     }
 
     /// How many pods a ReplicaSet has, by labels; none if they wear too many different ones.
@@ -207,6 +214,11 @@ impl Cache {
             let place = (object.kind(), object.meta().namespace.clone());
             self.orphans.entry(place).or_default().insert(slot, in_order);
         }
+        if places.job
+            && let Some(job) = unsettled_job(object)
+        {
+            self.unsettled.entry(job).or_default().insert(slot, in_order);
+        }
     }
 
     fn unindex(&mut self, slot: u32, places: Places) {
@@ -232,6 +244,12 @@ impl Cache {
                 self.orphans.remove(&place);
             }
         }
+        if places.job
+            && let Some(job) = unsettled_job(object)
+            && take_from(self.unsettled.get_mut(&job), in_order)
+        {
+            self.unsettled.remove(&job);
+        }
     }
 }
 
@@ -243,16 +261,22 @@ struct Places {
     owners: bool,
     /// By node.
     node: bool,
+    /// By Job.
+    job: bool,
 }
 
 impl Places {
-    const ALL: Places = Places { owners: true, node: true };
+    const ALL: Places = Places { owners: true, node: true, job: true };
 
     /// Those in which the two versions of an object stand at different places.
     fn differing(old: Option<&Object>, new: &Object) -> Places {
         match old {
             None => Places::ALL,
-            Some(old) => Places { owners: old.meta().owners != new.meta().owners, node: node(old) != node(new) },
+            Some(old) => Places {
+                owners: old.meta().owners != new.meta().owners,
+                node: node(old) != node(new),
+                job: unsettled_job(old) != unsettled_job(new),
+            },
         }
     }
 }
@@ -305,6 +329,13 @@ fn node(object: &Object) -> Option<&Name> {
         Object::Pod(pod) => pod.node.as_ref(),
         _ => None,
     }
+}
+
+/// The Job that still has to do with a pod: it is its controller, and the pod has not both ended and lost the finalizer.
+fn unsettled_job(object: &Object) -> Option<Uid> {
+    let Object::Pod(pod) = object else { return None };
+    let job = pod.meta.controller().filter(|owner| owner.kind == "Job")?;
+    (!pod.is_terminal() || pod.is_tracked()).then_some(job.uid)
 }
 
 /// True if the object is of a kind that controllers adopt and has no controller.

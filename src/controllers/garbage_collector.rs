@@ -51,6 +51,8 @@ const KINDS: &[Kind] = &[
     Kind::PodDisruptionBudget,
     Kind::StatefulSet,
     Kind::ReplicationController,
+    Kind::Job,
+    Kind::CronJob,
 ];
 
 /// The garbage collector. Its keys are objects of any kind.

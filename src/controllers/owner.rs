@@ -19,6 +19,7 @@ pub fn api_version(kind: Kind) -> Name {
     match kind.row().group {
         "" => Name::of(kind.row().version),
         "apps" => Name::of("apps/v1"),
+        "batch" => Name::of("batch/v1"),
         _ => Name::from(kind.row().api_version()),
     }
 }
@@ -91,6 +92,27 @@ pub fn claim_all<O: Resource, R: Resource>(
     selector: &Selector,
     objects: &[Rc<R>],
 ) -> Result<Vec<Rc<R>>, Halt> {
+    claim_with(script, owner, selector, objects, None)
+}
+
+/// The same, and what is adopted gets a finalizer, which goes when it is released.
+pub fn claim_tracked<O: Resource, R: Resource>(
+    script: &mut Script<'_>,
+    owner: &O,
+    selector: &Selector,
+    objects: &[Rc<R>],
+    finalizer: &Name,
+) -> Result<Vec<Rc<R>>, Halt> {
+    claim_with(script, owner, selector, objects, Some(finalizer))
+}
+
+fn claim_with<O: Resource, R: Resource>(
+    script: &mut Script<'_>,
+    owner: &O,
+    selector: &Selector,
+    objects: &[Rc<R>],
+    finalizer: Option<&Name>,
+) -> Result<Vec<Rc<R>>, Halt> {
     let mut owned = Vec::with_capacity(objects.len());
     let mut may_adopt: Option<Result<(), String>> = None;
     let mut failure = None;
@@ -98,14 +120,14 @@ pub fn claim_all<O: Resource, R: Resource>(
         let result = match claim(owner.meta(), selector, object.meta()) {
             Claim::Owned => Ok(true),
             Claim::Foreign => Ok(false),
-            Claim::Release => release(script, owner, object.as_ref())?,
+            Claim::Release => release(script, owner, object.as_ref(), finalizer)?,
             Claim::Adopt => {
                 if may_adopt.is_none() {
                     may_adopt = Some(recheck(script, owner)?);
                 }
                 match &may_adopt {
                     Some(Err(why)) => Err(cannot_adopt(object.as_ref(), why)),
-                    _ => adopt(script, owner, object.as_ref())?,
+                    _ => adopt(script, owner, object.as_ref(), finalizer)?,
                 }
             }
         };
@@ -124,12 +146,12 @@ pub fn key_of<R: Resource>(object: &R) -> ObjectKey {
     ObjectKey { kind: R::KIND, namespace: meta.namespace.clone(), name: meta.name.clone() }
 }
 
-fn set_owners<R: Resource>(object: &R, owners: Vec<OwnerReference>) -> Operation {
+fn set_owners<R: Resource>(object: &R, owners: Vec<OwnerReference>, finalizers: Option<Vec<Name>>) -> Operation {
     let patch = TypedPatch::Metadata {
         uid: Some(object.meta().uid),
         resource_version: 0,
         owners: Some(owners),
-        finalizers: None,
+        finalizers,
         labels: Vec::new(),
         annotations: Vec::new(),
     };
@@ -162,14 +184,22 @@ fn recheck<O: Resource>(script: &mut Script<'_>, owner: &O) -> Result<Result<(),
     })
 }
 
+/// All finalizers of an object but one.
+fn other_finalizers<'a, R: Resource>(object: &'a R, finalizer: &Name) -> impl Iterator<Item = Name> + use<'a, R> {
+    let finalizer = finalizer.clone();
+    object.meta().finalizers().iter().filter(move |it| **it != finalizer).cloned()
+}
+
 fn adopt<O: Resource, R: Resource>(
     script: &mut Script<'_>,
     owner: &O,
     object: &R,
+    finalizer: Option<&Name>,
 ) -> Result<Result<bool, String>, Halt> {
     let mut owners: Vec<_> = object.meta().owners().iter().filter(|it| it.uid != owner.meta().uid).cloned().collect();
     owners.push(controller_reference(owner));
-    Ok(match script.ask(set_owners(object, owners))? {
+    let finalizers = finalizer.map(|it| other_finalizers(object, it).chain([it.clone()]).collect());
+    Ok(match script.ask(set_owners(object, owners, finalizers))? {
         Ok(_) => Ok(true),
         Err(status) if status.reason == Reason::NotFound => Ok(false),
         Err(status) => Err(status.message),
@@ -180,9 +210,11 @@ fn release<O: Resource, R: Resource>(
     script: &mut Script<'_>,
     owner: &O,
     object: &R,
+    finalizer: Option<&Name>,
 ) -> Result<Result<bool, String>, Halt> {
     let owners = object.meta().owners().iter().filter(|it| it.uid != owner.meta().uid).cloned().collect();
-    Ok(match script.ask(set_owners(object, owners))? {
+    let finalizers = finalizer.map(|it| other_finalizers(object, it).collect());
+    Ok(match script.ask(set_owners(object, owners, finalizers))? {
         Ok(_) => Ok(false),
         Err(status) if matches!(status.reason, Reason::NotFound | Reason::Invalid) => Ok(false),
         Err(status) => Err(status.message),

@@ -9,6 +9,7 @@ use super::meta::{from_meta, from_time, to_meta, to_time, to_time_unless_zero};
 use super::resize::{from_reported, to_reported};
 use super::spec::compile;
 use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, some_unless_empty, text};
+use crate::api::batch::hostname_of_index;
 use crate::api::name::Name;
 use crate::api::pod::{
     ConditionStatus, ContainerState, ContainerStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus,
@@ -24,6 +25,7 @@ impl Convert for Pod {
     fn to_full(&self) -> core::Pod {
         let mut spec = self.spec.full.clone();
         spec.node_name = text(&self.node);
+        spec.hostname = self.hostname();
         if let Some(letters) = self.token_volume {
             add_token_volume(&mut spec, &String::from_utf8_lossy(&letters));
         }
@@ -36,8 +38,12 @@ impl Convert for Pod {
         let mut spec = full.spec.unwrap_or_default();
         let node = spec.node_name.take().filter(|node| !node.is_empty());
         let token_volume = take_token_volume(&mut spec);
+        let meta = from_meta(full.metadata)?;
+        if spec.hostname.is_some() && spec.hostname == hostname_of_index(&meta) {
+            spec.hostname = None;
+        }
         Ok(Pod {
-            meta: from_meta(full.metadata)?,
+            meta,
             spec: Rc::new(compile("spec", spec)?),
             node: name(node),
             token_volume,

@@ -18,14 +18,20 @@
 //! - `policy`: disruption budgets
 //! - `workload`: Deployments, ReplicaSets and their statuses
 //! - `stateful`: StatefulSets and ReplicationControllers
+//! - `job`, `job_policy`, `job_status`: Jobs, their failure and success policies, what their controller writes
+//! - `cron_job`: CronJobs
 //! - `service`: Services
 //! - `endpoints`: Endpoints and EndpointSlices
 //! - `other`: the remaining kinds
 
 mod container;
+mod cron_job;
 mod endpoints;
 pub mod error;
 pub mod format;
+mod job;
+mod job_policy;
+mod job_status;
 pub mod metadata;
 mod other;
 mod persistent;
@@ -42,6 +48,7 @@ mod volume;
 mod workload;
 
 pub use error::{ErrorList, FieldError, FieldErrorKind};
+pub use job_status::job_status;
 pub use pod::pod_template;
 pub use workload::{deployment_status, replica_set_status};
 
