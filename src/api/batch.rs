@@ -141,6 +141,30 @@ impl PartialEq for CronJobSpec {
     }
 }
 
+impl Job {
+    /// Gives the Job the selector and its pods the labels by which they are known: its uid, which no other Job has, and its
+    /// name, for people. Labels that are there already stay; whether they are right is for validation to say
+    /// (kubernetes, pkg/registry/batch/job: `generateSelector`).
+    pub fn generate_selector(&mut self) {
+        let (name, uid) = (self.meta.name.clone(), Name::from(self.meta.uid.to_string()));
+        let spec = Rc::make_mut(&mut self.spec);
+        let template = Rc::make_mut(&mut spec.template);
+        let wanted =
+            [(LEGACY_JOB_NAME, &name), (JOB_NAME, &name), (LEGACY_CONTROLLER_UID, &uid), (CONTROLLER_UID, &uid)];
+        for (key, value) in wanted {
+            if template.labels.get(key).is_none() {
+                template.labels = template.labels.with(Name::of(key), value.clone());
+            }
+        }
+        let selector = spec.full.selector.get_or_insert_default();
+        let labels = selector.match_labels.get_or_insert_default();
+        labels.entry(CONTROLLER_UID.to_owned()).or_insert_with(|| String::from(&uid));
+        if let Ok(compiled) = Selector::compile(Some(selector)) {
+            spec.selector = Rc::new(compiled);
+        }
+    }
+}
+
 impl JobSpec {
     /// `completions`; none if any success completes the Job.
     pub fn completions(&self) -> Option<i32> {

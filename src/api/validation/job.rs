@@ -9,7 +9,9 @@ use super::error::{BadValue, ErrorList, FieldError, Path};
 use super::job_policy::{failure_policy, success_policy};
 use super::metadata::{self, Scope, immutable, same};
 use super::{Validate, format, not_negative, pod, selector, text};
-use crate::api::batch::{CONTROLLER_UID, JOB_NAME, LEGACY_CONTROLLER_UID, LEGACY_JOB_NAME};
+use crate::api::batch::{self as compact, CONTROLLER_UID, JOB_NAME, LEGACY_CONTROLLER_UID, LEGACY_JOB_NAME};
+use crate::api::convert::Convert;
+use crate::api::meta::Uid;
 use crate::api::selector::Selector;
 
 /// An Indexed Job runs at most so many pods at a time, and so many of its indexes may fail.
@@ -28,6 +30,19 @@ impl Validate for Job {
         let mut errors = ErrorList::new();
         job(self, true, &mut errors);
         errors
+    }
+
+    /// The server generates selector and labels from the uid that it gives the Job; any will do.
+    fn validate_manifest(&self) -> ErrorList {
+        let generates = self.spec.as_ref().is_some_and(|spec| spec.manual_selector != Some(true));
+        match compact::Job::from_full(self.clone()) {
+            Ok(mut job) if generates => {
+                job.meta.uid = Uid(1);
+                job.generate_selector();
+                job.to_full().validate()
+            }
+            _ => self.validate(),
+        }
     }
 
     fn validate_update(&self, old: &Self) -> ErrorList {

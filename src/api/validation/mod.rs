@@ -57,6 +57,11 @@ pub trait Validate {
     /// What is wrong with a new object. Metadata that the server sets itself must already be there, the defaults too.
     fn validate(&self) -> ErrorList;
 
+    /// What is wrong with a manifest, to which the server still adds what only it knows.
+    fn validate_manifest(&self) -> ErrorList {
+        self.validate()
+    }
+
     /// What is wrong with an object that is to replace `old`.
     fn validate_update(&self, old: &Self) -> ErrorList;
 }

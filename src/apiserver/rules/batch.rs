@@ -1,14 +1,9 @@
 //! Jobs and CronJobs (kubernetes, pkg/registry/batch).
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::api::batch::{
-    CONTROLLER_UID, CronJob, JOB_NAME, Job, JobSpec, LEGACY_CONTROLLER_UID, LEGACY_JOB_NAME,
-};
+use crate::api::batch::{CronJob, Job, JobSpec};
 use crate::api::kind::Kind;
-use crate::api::name::Name;
-use crate::api::selector::Selector;
 use crate::api::validation::job_status;
 
 use crate::apiserver::protocol::Part;
@@ -18,31 +13,11 @@ use crate::apiserver::status::Status;
 pub fn create_job(job: &mut Job) {
     job.status = Default::default();
     if job.spec.full.manual_selector != Some(true) {
-        generate_selector(job);
+        job.generate_selector();
     }
     // The server adds defaults again whenever it reads a Job, and a Job without labels gets those of its pods.
     if job.meta.labels.is_empty() {
         job.meta.labels = job.spec.template.labels.clone();
-    }
-}
-
-/// Labels that are there already stay; whether they are right is for validation to say (`generateSelector`).
-fn generate_selector(job: &mut Job) {
-    let (name, uid) = (job.meta.name.clone(), Name::from(job.meta.uid.to_string()));
-    let spec = Rc::make_mut(&mut job.spec);
-    let template = Rc::make_mut(&mut spec.template);
-    let wanted =
-        [(LEGACY_JOB_NAME, &name), (JOB_NAME, &name), (LEGACY_CONTROLLER_UID, &uid), (CONTROLLER_UID, &uid)];
-    for (key, value) in wanted {
-        if template.labels.get(key).is_none() {
-            template.labels = template.labels.with(Name::of(key), value.clone());
-        }
-    }
-    let selector = spec.full.selector.get_or_insert_default();
-    let labels: &mut BTreeMap<String, String> = selector.match_labels.get_or_insert_default();
-    labels.entry(CONTROLLER_UID.to_owned()).or_insert_with(|| String::from(&uid));
-    if let Ok(compiled) = Selector::compile(Some(selector)) {
-        spec.selector = Rc::new(compiled);
     }
 }
 
