@@ -12,7 +12,7 @@ macro_rules! each_kind {
             ControllerRevision in plain, PersistentVolume in storage, PersistentVolumeClaim in storage,
             StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
             VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in workload,
-            ReplicationController in workload,
+            ReplicationController in workload, ResourceQuota in quota, LimitRange in quota, RuntimeClass in plain,
         }
     };
 }
@@ -348,6 +348,35 @@ pub static REGISTRY: &[Row] = &[
         counts_generation: true,
         storage: "controllers",
         is_simulated: false,
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::ResourceQuota,
+        name: "ResourceQuota",
+        plural: "resourcequotas",
+        singular: "resourcequota",
+        short_names: &["quota"],
+        has_status: true,
+        storage: "resourcequotas",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::LimitRange,
+        name: "LimitRange",
+        plural: "limitranges",
+        singular: "limitrange",
+        short_names: &["limits"],
+        storage: "limitranges",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::RuntimeClass,
+        name: "RuntimeClass",
+        group: "node.k8s.io",
+        plural: "runtimeclasses",
+        singular: "runtimeclass",
+        namespaced: false,
+        storage: "runtimeclasses",
         ..PLAIN
     },
 ];

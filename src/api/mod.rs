@@ -12,6 +12,7 @@
 //! - `manifest`: files of objects, and what is wrong with them
 //! - `patch`: JSON, merge and strategic merge patches
 //! - `quantity`: amounts of resources
+//! - `quota`: quotas and limits of namespaces, and how usage is measured
 //! - `selector`: label and field selectors
 //! - `strict`: values to typed objects, refusing unknown fields and wrong types
 //! - `time`: points in time as the API writes them
@@ -35,6 +36,7 @@ pub mod plain;
 pub mod pod;
 pub mod policy;
 pub mod quantity;
+pub mod quota;
 pub mod resize;
 pub mod resources;
 pub mod selector;

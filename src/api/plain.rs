@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{apps, core, scheduling};
+use k8s_openapi::api::{apps, core, node, scheduling};
 
 use super::meta::Meta;
 use super::name::Name;
@@ -58,4 +58,12 @@ pub struct PriorityClass {
 pub struct ControllerRevision {
     pub meta: Meta,
     pub content: Rc<apps::v1::ControllerRevision>,
+}
+
+/// A RuntimeClass; the content carries no metadata.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "metadata and content")]
+pub struct RuntimeClass {
+    pub meta: Meta,
+    pub content: Rc<node::v1::RuntimeClass>,
 }

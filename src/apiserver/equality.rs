@@ -92,6 +92,11 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         (Object::PodDisruptionBudget(old), Object::PodDisruptionBudget(new)) => shared(&old.content, &new.content),
         (Object::StatefulSet(old), Object::StatefulSet(new)) => shared(&old.content, &new.content),
         (Object::ReplicationController(old), Object::ReplicationController(new)) => shared(&old.content, &new.content),
+        (Object::ResourceQuota(old), Object::ResourceQuota(new)) => {
+            shared(&old.spec, &new.spec) && shared(&old.hard, &new.hard) && shared(&old.used, &new.used)
+        }
+        (Object::LimitRange(old), Object::LimitRange(new)) => shared(&old.content, &new.content),
+        (Object::RuntimeClass(old), Object::RuntimeClass(new)) => shared(&old.content, &new.content),
         _ => false,
     }
 }

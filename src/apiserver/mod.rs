@@ -19,6 +19,7 @@
 //! - `failure`: errors of etcd, as clients see them
 //! - `authorization`: whether a user may do what is asked
 //! - `admission`: what is added to objects and refused before they are stored
+//! - `quota`: requests charged to the quotas of their namespace before they are stored
 //! - `rules`: what happens to objects of each kind when they are created and changed
 //! - `cache`, `watchers`, `selection`: the watch cache and those who watch
 //! - `storage`: how objects lie in etcd
@@ -50,6 +51,7 @@ mod patching;
 mod pipeline;
 mod ports;
 pub mod protocol;
+mod quota;
 mod reading;
 mod rules;
 mod selection;

@@ -23,6 +23,7 @@ use super::complete;
 use super::failure::{failure, leaves_doubt, may_retry};
 use super::names;
 use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
+use super::quota::Ready;
 use super::reading::{Next, Page};
 use super::rules::{allows, prepare_create};
 use super::selection::Selection;
@@ -88,7 +89,7 @@ impl Task {
         }
     }
 
-    fn is_dry_run(&self) -> bool {
+    pub(super) fn is_dry_run(&self) -> bool {
         match &self.operation {
             Operation::Create { dry_run, .. }
             | Operation::Update { dry_run, .. }
@@ -217,9 +218,25 @@ impl ApiServer {
             return self.ask(task, SimDuration::ZERO, request, ctx);
         }
         match self.prepare(&mut task, &mut object, ctx) {
-            Ok(()) if task.is_dry_run() => self.finish(task, Ok(Answer::Object(object)), ctx),
-            Ok(()) => self.store_new(task, object, ctx),
+            Ok(()) => self.charge(Ready { task, object, replaces: None, main_part: true }, ctx),
             Err(refusal) => self.refused(task, refusal, ctx),
+        }
+    }
+
+    /// Stores what nobody objects to.
+    pub(super) fn store(&mut self, ready: Ready, ctx: &mut dyn Context<ServerMessage>) {
+        let Ready { task, mut object, replaces, .. } = ready;
+        match replaces {
+            None if task.is_dry_run() => self.finish(task, Ok(Answer::Object(object)), ctx),
+            None => self.store_new(task, object, ctx),
+            Some(_) if task.is_dry_run() => {
+                let answer = answer_of(&task.operation, object);
+                self.finish(task, Ok(answer), ctx);
+            }
+            Some((present, then)) => {
+                object.meta_mut().resource_version.set(0);
+                self.replace(task, present, object, then, ctx);
+            }
         }
     }
 
@@ -230,9 +247,9 @@ impl ApiServer {
         object: &mut Object,
         ctx: &mut dyn Context<ServerMessage>,
     ) -> Result<(), Refusal> {
-        let known = self.recall(object);
         let given = spec_of(object);
-        if !known {
+        let known = self.recall(object);
+        if known.is_none() {
             complete::default(object)?;
         }
         let completed = spec_of(object);
@@ -249,34 +266,38 @@ impl ApiServer {
         self.allocator.release(&std::mem::take(&mut task.claims));
         task.claims = self.allocator.create(object, &self.caches[Kind::Service as usize])?;
         prepare_create(object, self.config.epoch.timestamp(ctx.now()))?;
-        if !known {
+        let admitted = spec_of(object);
+        let seen = |known: &Rc<PodSpec>| admitted.as_ref().is_some_and(|admitted| Rc::ptr_eq(known, admitted));
+        if !known.as_ref().is_some_and(seen) {
             complete::validate(object)?;
-            self.remember(given, completed);
+            self.remember(given, completed, admitted);
         }
-        Ok(())
+        let attributes = Attributes { verb: Verb::Create, key: &key, subresource: false };
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
+        self.chain.validate(attributes, facts, object, None)
     }
 
-    /// Gives a pod whose specification was completed before the result of then; true if so.
-    fn recall(&mut self, object: &mut Object) -> bool {
-        let Object::Pod(pod) = object else { return false };
-        let Some(known) = self.known_specs.get(&(Rc::as_ptr(&pod.spec) as usize)) else { return false };
+    /// Gives a pod whose specification was completed before the result of then; returns what admission made of it then.
+    fn recall(&mut self, object: &mut Object) -> Option<Rc<PodSpec>> {
+        let Object::Pod(pod) = object else { return None };
+        let known = self.known_specs.get(&(Rc::as_ptr(&pod.spec) as usize))?;
         if !Rc::ptr_eq(&pod.spec, &known.completed) {
             Rc::make_mut(pod).spec = Rc::clone(&known.completed);
         }
-        true
+        Some(Rc::clone(&known.admitted))
     }
 
-    /// Remembers what defaults made of a specification that was then found valid, so that the next pods of the template
-    /// share it and are not looked at again.
-    fn remember(&mut self, given: Option<Rc<PodSpec>>, completed: Option<Rc<PodSpec>>) {
-        let (Some(given), Some(completed)) = (given, completed) else { return };
+    /// Remembers what defaults and admission made of a specification that was then found valid, so that the next pods of the
+    /// template share it and are not looked at again.
+    fn remember(&mut self, given: Option<Rc<PodSpec>>, completed: Option<Rc<PodSpec>>, admitted: Option<Rc<PodSpec>>) {
+        let (Some(given), Some(completed), Some(admitted)) = (given, completed, admitted) else { return };
         if self.known_specs.len() >= SPECS_REMEMBERED {
             self.known_specs.clear();
         }
-        let same = (Rc::as_ptr(&completed) as usize, Rc::clone(&completed));
-        self.known_specs.insert(Rc::as_ptr(&given) as usize, KnownSpec { given, completed });
-        let (address, completed) = same;
-        self.known_specs.insert(address, KnownSpec { given: Rc::clone(&completed), completed });
+        for given in [given, Rc::clone(&completed)] {
+            let (completed, admitted) = (Rc::clone(&completed), Rc::clone(&admitted));
+            self.known_specs.insert(Rc::as_ptr(&given) as usize, KnownSpec { given, completed, admitted });
+        }
     }
 
     fn store_new(&mut self, task: Task, object: Object, ctx: &mut dyn Context<ServerMessage>) {
@@ -377,16 +398,33 @@ impl ApiServer {
                 let answer = answer_of(&task.operation, present);
                 self.finish(task, Ok(answer), ctx);
             }
-            Ok(Change::Replace { object, .. }) if task.is_dry_run() => {
-                let answer = answer_of(&task.operation, object);
-                self.finish(task, Ok(answer), ctx);
-            }
             Ok(Change::Remove) if task.is_dry_run() => self.finish(task, Ok(Answer::Object(present)), ctx),
-            Ok(Change::Replace { mut object, then }) => {
-                object.meta_mut().resource_version.set(0);
-                self.replace(task, present, object, then, ctx);
-            }
+            Ok(Change::Replace { object, then }) => self.admit_replacement(task, present, object, then, ctx),
             Ok(Change::Remove) => self.remove(task, present, ctx),
+        }
+    }
+
+    /// Lets admission see the new version of an object as it would be stored. What the server does to an object on the way to
+    /// its end is not admitted.
+    fn admit_replacement(
+        &mut self,
+        task: Task,
+        old: Object,
+        new: Object,
+        then: Then,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        let main_part = match &task.operation {
+            Operation::Update { part, .. } | Operation::Patch { part, .. } => *part == Part::Main,
+            Operation::SetScale { .. } => false,
+            _ => return self.store(Ready { task, object: new, replaces: Some((old, then)), main_part: false }, ctx),
+        };
+        let key = new.key();
+        let attributes = Attributes { verb: Verb::Update, key: &key, subresource: !main_part };
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
+        match self.chain.validate(attributes, facts, &new, Some(&old)) {
+            Ok(()) => self.charge(Ready { task, object: new, replaces: Some((old, then)), main_part }, ctx),
+            Err(refusal) => self.refused(task, refusal, ctx),
         }
     }
 

@@ -29,6 +29,7 @@ use super::doubt::Doubts;
 use super::heartbeats::Heartbeats;
 use super::link::Link;
 use super::protocol::{Answer, ApiMessage, Operation, Request, RequestId, WatchId};
+use super::quota::Quotas;
 use super::size;
 use super::status::{Reason, Status};
 use super::storage::{self, Stored};
@@ -62,6 +63,7 @@ pub(super) mod token {
     pub const BOOTSTRAP: u64 = 4;
     pub const DEADLINE: u64 = 5;
     pub const PROGRESS: u64 = 6;
+    pub const QUOTA: u64 = 7;
     /// Trying the first etcd member again; those that follow are for the others.
     pub const CONNECT: u64 = 32;
     pub const DELAYED: u64 = 64;
@@ -141,6 +143,8 @@ pub(super) struct KnownSpec {
     pub(super) given: Rc<PodSpec>,
     /// With its defaults.
     pub(super) completed: Rc<PodSpec>,
+    /// What admission made of that when it was found valid.
+    pub(super) admitted: Rc<PodSpec>,
 }
 
 /// The API server.
@@ -168,6 +172,7 @@ pub struct ApiServer {
     pub(super) lease_waiters: Vec<Task>,
     pub(super) collections: BTreeMap<u64, Collection>,
     pub(super) next_collection: u64,
+    pub(super) quotas: Quotas,
     /// Pod specifications that were defaulted and found valid, by the address of what was given.
     pub(super) known_specs: Map<usize, KnownSpec>,
     pub(super) writes: Vec<CommittedWrite>,
@@ -209,6 +214,7 @@ impl ApiServer {
             lease_waiters: Vec::new(),
             collections: BTreeMap::new(),
             next_collection: 0,
+            quotas: Quotas::default(),
             known_specs: Map::default(),
             writes: Vec::new(),
             doubts: Doubts::default(),
@@ -523,6 +529,7 @@ impl ApiServer {
             token::RECONNECT => self.reconnect(ctx),
             token::BOOTSTRAP => self.bootstrap(ctx),
             token::DEADLINE => self.expire(ctx),
+            token::QUOTA => self.quota_timer(ctx),
             token::PROGRESS => {
                 self.progress_armed = false;
                 self.ask_how_far(ctx);
@@ -603,6 +610,7 @@ impl ApiServer {
         match task.reply {
             Reply::Nobody | Reply::Abandoned => {}
             Reply::Collection(number) => self.collected(&task, number, result, ctx),
+            Reply::Quota(number) => self.quota_written(number, result, ctx),
             Reply::Client(client, id) => self.respond(client, id, result, ctx),
         }
     }

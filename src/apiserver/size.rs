@@ -55,6 +55,12 @@ pub fn of(object: &Object) -> u64 {
         Object::VolumeAttachment(_) => 160,
         Object::PodDisruptionBudget(_) => 260,
         Object::StatefulSet(_) | Object::ReplicationController(_) => 900,
+        Object::ResourceQuota(quota) => {
+            let lists = [&quota.wanted, &quota.hard, &quota.used];
+            40 + 32 * lists.iter().map(|list| list.names().count() as u64).sum::<u64>()
+        }
+        Object::LimitRange(range) => 160 * range.content.spec.as_ref().map_or(0, |spec| spec.limits.len() as u64),
+        Object::RuntimeClass(_) => 120,
     };
     of_meta(object.meta()) + body
 }

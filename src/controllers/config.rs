@@ -23,6 +23,10 @@ pub struct Config {
     pub concurrent_namespace_syncs: usize,
     /// `--concurrent-serviceaccount-token-syncs` governs tokens only; the ServiceAccount controller itself is started with one worker.
     pub concurrent_service_account_syncs: usize,
+    /// `--concurrent-resource-quota-syncs`.
+    pub concurrent_resource_quota_syncs: usize,
+    /// `--resource-quota-sync-period`.
+    pub resource_quota_sync_period: SimDuration,
     /// `--min-resync-period`: 12 h, stretched at random up to 24 h. None switches resyncs off.
     pub resync: Option<SimDuration>,
     /// Pods that a ReplicaSet creates or deletes in one sync (replicaset, `BurstReplicas`).
@@ -69,6 +73,8 @@ impl Default for Config {
             concurrent_garbage_collector_syncs: 20,
             concurrent_namespace_syncs: 10,
             concurrent_service_account_syncs: 1,
+            concurrent_resource_quota_syncs: 5,
+            resource_quota_sync_period: SimDuration::from_secs(300),
             resync: Some(SimDuration::from_secs(12 * 3600)),
             replica_set_burst: 500,
             max_endpoints_per_slice: 100,

@@ -12,6 +12,7 @@
 //! - `garbage_collector`: what its owners left behind
 //! - `namespace`: namespaces that are being deleted
 //! - `service_account`: the default account of each namespace
+//! - `resource_quota`: what the objects of a namespace use of its quotas
 //! - `node_ipam`: the range of pod addresses of each node
 //!
 //! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), the publisher of the cluster's
@@ -36,6 +37,7 @@ pub mod node_lifecycle;
 mod owner;
 pub mod pod_gc;
 pub mod replica_set;
+pub mod resource_quota;
 mod script;
 pub mod service_account;
 mod service_pods;
@@ -60,6 +62,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(garbage_collector::GarbageCollector::new(config)),
         Box::new(namespace::NamespaceController::new(config)),
         Box::new(service_account::ServiceAccountController::new(config)),
+        Box::new(resource_quota::ResourceQuotaController::new(config)),
         Box::new(node_ipam::NodeIpamController::new(config)),
     ]
 }

@@ -7,6 +7,7 @@ mod network;
 mod node;
 mod plain;
 mod pod;
+mod quota;
 mod resize;
 mod selected;
 mod spec;

@@ -2,12 +2,15 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{apps, core, scheduling, storage};
+use k8s_openapi::api::{apps, core, node, scheduling, storage};
 
 use super::meta::{from_meta, to_meta};
 use super::{Convert, ConvertError, some_unless_empty};
 use crate::api::name::Name;
-use crate::api::plain::{ConfigMap, ControllerRevision, Namespace, PriorityClass, Secret, ServiceAccount};
+use crate::api::plain::{
+    ConfigMap, ControllerRevision, Namespace, PriorityClass, RuntimeClass, Secret, ServiceAccount,
+};
+use crate::api::quota::LimitRange;
 use crate::api::storage::{
     CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
 };
@@ -73,4 +76,6 @@ kept_as_they_are!(
     CSIDriver: storage::v1::CSIDriver,
     CSIStorageCapacity: storage::v1::CSIStorageCapacity,
     VolumeAttachment: storage::v1::VolumeAttachment,
+    LimitRange: core::v1::LimitRange,
+    RuntimeClass: node::v1::RuntimeClass,
 );

@@ -9,12 +9,14 @@
 //! - `storage`: volumes, claims, storage classes and CSI drivers as objects
 //! - `workload`: Deployments, ReplicaSets, StatefulSets and ReplicationControllers
 //! - `network`: Services and their endpoints
+//! - `quota`: quotas and limits of namespaces
 //! - `other`: the remaining kinds
 
 mod container;
 mod network;
 mod other;
 mod pod;
+mod quota;
 mod storage;
 mod volume;
 mod workload;

@@ -16,6 +16,7 @@
 //! - `persistent`: PersistentVolumes and claims to them
 //! - `storage`: storage classes, attachments and what CSI drivers say
 //! - `policy`: disruption budgets
+//! - `quota`: quotas and limits of namespaces, runtime classes
 //! - `workload`: Deployments, ReplicaSets and their statuses
 //! - `stateful`: StatefulSets and ReplicationControllers
 //! - `service`: Services
@@ -32,6 +33,7 @@ mod persistent;
 mod pod;
 mod policy;
 mod probe;
+mod quota;
 pub mod resources;
 mod scheduling;
 mod selector;
@@ -43,6 +45,7 @@ mod workload;
 
 pub use error::{ErrorList, FieldError, FieldErrorKind};
 pub use pod::pod_template;
+pub use quota::quota_status;
 pub use workload::{deployment_status, replica_set_status};
 
 /// A kind whose objects the API server checks.

@@ -49,6 +49,8 @@ pub fn allows(kind: Kind) -> Allows {
         Kind::Pod => Allows { graceful: true, ..plain },
         Kind::Lease => Allows { create_on_update: true, unconditional_update: false, ..plain },
         Kind::Event => Allows { create_on_update: true, propagation: PropagationDefault::Unsupported, ..plain },
+        Kind::LimitRange => Allows { create_on_update: true, ..plain },
+        Kind::RuntimeClass => Allows { create_on_update: true, unconditional_update: false, ..plain },
         Kind::Endpoints | Kind::Service => Allows { create_on_update: true, ..plain },
         Kind::CSINode
         | Kind::CSIDriver
@@ -81,6 +83,7 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         }
         Object::PodDisruptionBudget(budget) => Rc::make_mut(&mut Rc::make_mut(budget).content).status = None,
         Object::StatefulSet(set) => Rc::make_mut(&mut Rc::make_mut(set).content).status = None,
+        Object::ResourceQuota(quota) => cluster::create_quota(Rc::make_mut(quota)),
         Object::ReplicationController(it) => Rc::make_mut(&mut Rc::make_mut(it).content).status = None,
         _ => {}
     }
@@ -138,6 +141,9 @@ pub fn prepare_update(new: &mut Object, old: &Object, part: Part) -> Result<(), 
         }
         (Object::ReplicationController(new), Object::ReplicationController(old)) => {
             workload::update_replication_controller(Rc::make_mut(new), old, part);
+        }
+        (Object::ResourceQuota(new), Object::ResourceQuota(old)) => {
+            cluster::update_quota(Rc::make_mut(new), old, part)?;
         }
         (Object::EndpointSlice(new), Object::EndpointSlice(old)) => network::update_slice(Rc::make_mut(new), old)?,
         _ => {}
