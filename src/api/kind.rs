@@ -13,6 +13,7 @@ macro_rules! each_kind {
             StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
             VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in workload,
             ReplicationController in workload, ResourceQuota in quota, LimitRange in quota, RuntimeClass in plain,
+            HorizontalPodAutoscaler in autoscaling,
         }
     };
 }
@@ -377,6 +378,19 @@ pub static REGISTRY: &[Row] = &[
         singular: "runtimeclass",
         namespaced: false,
         storage: "runtimeclasses",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::HorizontalPodAutoscaler,
+        name: "HorizontalPodAutoscaler",
+        group: "autoscaling",
+        version: "v2",
+        plural: "horizontalpodautoscalers",
+        singular: "horizontalpodautoscaler",
+        short_names: &["hpa"],
+        has_status: true,
+        storage: "horizontalpodautoscalers",
+        is_simulated: false,
         ..PLAIN
     },
 ];

@@ -4,7 +4,7 @@
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `resize`: what pods hold while they are resized
-//! - `pod`, `workload`, `node`, `network`, `storage`, `policy`, `event`, `plain`: the kinds, compact
+//! - `pod`, `workload`, `node`, `network`, `storage`, `policy`, `autoscaling`, `event`, `plain`: the kinds, compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
 //! - `defaults`: what the API server adds to objects
 //! - `int_or_string`: numbers that may be percentages
@@ -19,6 +19,7 @@
 //! - `validation`: what the API server refuses, and how it says so
 //! - `yaml`: text to values that know their places
 
+pub mod autoscaling;
 pub mod convert;
 pub mod defaults;
 pub mod event;

@@ -97,6 +97,9 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         }
         (Object::LimitRange(old), Object::LimitRange(new)) => shared(&old.content, &new.content),
         (Object::RuntimeClass(old), Object::RuntimeClass(new)) => shared(&old.content, &new.content),
+        (Object::HorizontalPodAutoscaler(old), Object::HorizontalPodAutoscaler(new)) => {
+            shared(&old.content, &new.content)
+        }
         _ => false,
     }
 }

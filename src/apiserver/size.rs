@@ -61,6 +61,7 @@ pub fn of(object: &Object) -> u64 {
         }
         Object::LimitRange(range) => 160 * range.content.spec.as_ref().map_or(0, |spec| spec.limits.len() as u64),
         Object::RuntimeClass(_) => 120,
+        Object::HorizontalPodAutoscaler(_) => 700,
     };
     of_meta(object.meta()) + body
 }

@@ -54,6 +54,7 @@ pub(super) const KINDS: &[Kind] = &[
     Kind::ResourceQuota,
     Kind::LimitRange,
     Kind::RuntimeClass,
+    Kind::HorizontalPodAutoscaler,
 ];
 
 /// The garbage collector. Its keys are objects of any kind.

@@ -185,7 +185,7 @@ mod tests {
         elsewhere.meta_mut().namespace = Name::of("b");
         server.put(elsewhere);
         assert_eq!(look(&mut server).as_deref(), Some("count/pods=3,pods=2,requests.cpu=1500m,secrets=0"));
-        assert_eq!(server.writes, ["update status of ResourceQuota a/q"]);
+        assert_eq!(server.writes, ["update status of resourcequota/a/q"]);
         look(&mut server);
         assert_eq!(server.writes.len(), 1, "nothing has changed");
     }

@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{apps, core, node, scheduling, storage};
+use k8s_openapi::api::{apps, autoscaling, core, node, scheduling, storage};
 
 use super::meta::{from_meta, to_meta};
 use super::{Convert, ConvertError, some_unless_empty};
+use crate::api::autoscaling::HorizontalPodAutoscaler;
 use crate::api::name::Name;
 use crate::api::plain::{
     ConfigMap, ControllerRevision, Namespace, PriorityClass, RuntimeClass, Secret, ServiceAccount,
@@ -78,4 +79,5 @@ kept_as_they_are!(
     VolumeAttachment: storage::v1::VolumeAttachment,
     LimitRange: core::v1::LimitRange,
     RuntimeClass: node::v1::RuntimeClass,
+    HorizontalPodAutoscaler: autoscaling::v2::HorizontalPodAutoscaler,
 );

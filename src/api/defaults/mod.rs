@@ -9,9 +9,11 @@
 //! - `storage`: volumes, claims, storage classes and CSI drivers as objects
 //! - `workload`: Deployments, ReplicaSets, StatefulSets and ReplicationControllers
 //! - `network`: Services and their endpoints
+//! - `autoscaling`: autoscalers
 //! - `quota`: quotas and limits of namespaces
 //! - `other`: the remaining kinds
 
+mod autoscaling;
 mod container;
 mod network;
 mod other;

@@ -16,6 +16,7 @@
 //! - `persistent`: PersistentVolumes and claims to them
 //! - `storage`: storage classes, attachments and what CSI drivers say
 //! - `policy`: disruption budgets
+//! - `autoscaling`: autoscalers
 //! - `quota`: quotas and limits of namespaces, runtime classes
 //! - `workload`: Deployments, ReplicaSets and their statuses
 //! - `stateful`: StatefulSets and ReplicationControllers
@@ -23,6 +24,7 @@
 //! - `endpoints`: Endpoints and EndpointSlices
 //! - `other`: the remaining kinds
 
+mod autoscaling;
 mod container;
 mod endpoints;
 pub mod error;

@@ -496,7 +496,7 @@ mod tests {
     #[test]
     fn runtime_classes_name_a_handler_that_stays() {
         let class = |value: Value| -> RuntimeClass { serde_json::from_value(value).expect("a runtime class") };
-        let good = class(json!({"metadata": {"name": "kata"}, "handler": "kata"}));
+        let good = class(json!({"metadata": {"name": "kata", "resourceVersion": "1"}, "handler": "kata"}));
         assert_eq!(good.validate().to_string(), "");
         let none = class(json!({"metadata": {"name": "kata"}, "handler": ""}));
         assert_eq!(none.validate().to_string(), "handler: Required value");

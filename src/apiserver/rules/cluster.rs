@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::api::autoscaling::HorizontalPodAutoscaler;
 use crate::api::kind::Kind;
 use crate::api::name::Name;
 use crate::api::node::Node;
@@ -104,6 +105,16 @@ pub fn update_quota(new: &mut ResourceQuota, old: &ResourceQuota, part: Part) ->
     match errors.is_empty() {
         true => Ok(()),
         false => Err(Box::new(Status::invalid(Kind::ResourceQuota, &new.meta.name, &errors))),
+    }
+}
+
+/// The specification changes without the status, the status without the specification.
+pub fn update_autoscaler(new: &mut HorizontalPodAutoscaler, old: &HorizontalPodAutoscaler, part: Part) {
+    let content = Rc::make_mut(&mut new.content);
+    if part == Part::Status {
+        content.spec.clone_from(&old.content.spec);
+    } else {
+        content.status.clone_from(&old.content.status);
     }
 }
 

@@ -83,6 +83,7 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         }
         Object::PodDisruptionBudget(budget) => Rc::make_mut(&mut Rc::make_mut(budget).content).status = None,
         Object::StatefulSet(set) => Rc::make_mut(&mut Rc::make_mut(set).content).status = None,
+        Object::HorizontalPodAutoscaler(it) => Rc::make_mut(&mut Rc::make_mut(it).content).status = None,
         Object::ResourceQuota(quota) => cluster::create_quota(Rc::make_mut(quota)),
         Object::ReplicationController(it) => Rc::make_mut(&mut Rc::make_mut(it).content).status = None,
         _ => {}
@@ -141,6 +142,9 @@ pub fn prepare_update(new: &mut Object, old: &Object, part: Part) -> Result<(), 
         }
         (Object::ReplicationController(new), Object::ReplicationController(old)) => {
             workload::update_replication_controller(Rc::make_mut(new), old, part);
+        }
+        (Object::HorizontalPodAutoscaler(new), Object::HorizontalPodAutoscaler(old)) => {
+            cluster::update_autoscaler(Rc::make_mut(new), old, part);
         }
         (Object::ResourceQuota(new), Object::ResourceQuota(old)) => {
             cluster::update_quota(Rc::make_mut(new), old, part)?;

@@ -41,7 +41,11 @@ fn sized(name: &str, cpu: &str) -> Object {
 #[test]
 fn a_quota_is_charged_with_each_pod_until_there_is_no_more() {
     let mut world = World::new();
-    with_quota(&mut world, json!({"hard": {"pods": "2", "requests.cpu": "1"}}), json!({"pods": "0", "requests.cpu": "0"}));
+    with_quota(
+        &mut world,
+        json!({"hard": {"pods": "2", "requests.cpu": "1"}}),
+        json!({"pods": "0", "requests.cpu": "0"}),
+    );
     world.create(sized("one", "600m"));
     assert_eq!(used(&mut world), "pods=1,requests.cpu=600m");
     assert_eq!(
@@ -60,7 +64,9 @@ fn a_quota_is_charged_with_each_pod_until_there_is_no_more() {
          used: pods=2,requests.cpu=1, limited: pods=2,requests.cpu=1"
     );
     assert_eq!(used(&mut world), "pods=2,requests.cpu=1");
-    world.delete(&pod_key("one"), DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() }).expect("it goes");
+    world
+        .delete(&pod_key("one"), DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() })
+        .expect("it goes");
     assert_eq!(used(&mut world), "pods=2,requests.cpu=1", "what is free again the controller finds out");
 }
 
@@ -184,7 +190,10 @@ fn a_limit_range_gives_and_limits() {
     );
     let limited = |name: &str, cpu: &str| {
         let container = json!({"name": "app", "image": "nginx:1.27", "resources": {"limits": {"cpu": cpu}}});
-        object(Kind::Pod, json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"containers": [container]}}))
+        object(
+            Kind::Pod,
+            json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"containers": [container]}}),
+        )
     };
     assert_eq!(
         failure(world.ask(create(limited("large", "2")))),
@@ -217,7 +226,10 @@ fn a_runtime_class_adds_its_overhead_and_says_where_its_pods_may_run() {
     let stored = created.get::<Pod>().expect("a pod");
     assert_eq!(stored.spec.requests.milli_cpu, 250);
     let full = &stored.spec.full;
-    assert_eq!(full.node_selector.as_ref().and_then(|selector| selector.get("runtime")).map(String::as_str), Some("kata"));
+    assert_eq!(
+        full.node_selector.as_ref().and_then(|selector| selector.get("runtime")).map(String::as_str),
+        Some("kata")
+    );
     assert!(full.tolerations.iter().flatten().any(|toleration| toleration.key.as_deref() == Some("kata")));
     assert_eq!(
         failure(world.ask(create(of_class("lost", "gvisor")))),
