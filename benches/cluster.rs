@@ -5,8 +5,7 @@
 //! cluster where there are any, wall time, memory. With `--figures` that is all; with `--small`, `--large`
 //! or `--calm`, one part of it; with `--memory`, memory alone.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod support;
 
 use criterion::{Criterion, criterion_group};
 use kubesim::api::kind::Kind;
@@ -19,42 +18,7 @@ use kubesim::cluster::options::{ClusterOptions, LeaseRenewals, NodeOptions};
 use kubesim::engine::random::Seed;
 use kubesim::engine::time::{SimDuration, SimTime};
 use serde_json::json;
-
-/// Counts the bytes that are in use: what the process has from the kernel also holds what was given back.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn count(more: usize, less: usize) {
-    // One thread runs a cluster, so that a plain load and store do.
-    let sum = IN_USE.load(Ordering::Relaxed).wrapping_add(more).wrapping_sub(less);
-    IN_USE.store(sum, Ordering::Relaxed);
-}
-
-#[expect(unsafe_code, reason = "an allocator that counts must be one; it hands everything to the system's")]
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size, layout.size());
-        // SAFETY: as the caller promised.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
+use support::{in_use, memory_status};
 
 /// How large a cluster is.
 #[derive(Clone, Copy)]
@@ -164,13 +128,6 @@ fn life(cluster: &mut Cluster, pods: usize) -> [SimDuration; 3] {
     [create(cluster, pods), roll(cluster, pods), delete(cluster)]
 }
 
-/// A line of /proc/self/status, in MB.
-fn memory_status(line: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let found = status.lines().find_map(|it| it.strip_prefix(line)?.split_whitespace().next()?.parse::<f64>().ok());
-    found.unwrap_or(f64::NAN) * 1024.0 / 1e6
-}
-
 /// Lets a cluster live once and prints what that took.
 #[expect(clippy::disallowed_types, reason = "a bench measures the wall clock")]
 fn print_figures(shape: Shape, real: Option<[f64; 3]>) {
@@ -202,17 +159,17 @@ fn print_memory_per_pod(shape: Shape) {
     let mut cluster = booted(shape);
     let until = cluster.now() + COMPACTED;
     rest(&mut cluster, until);
-    let without = IN_USE.load(Ordering::Relaxed);
+    let without = in_use();
     create(&mut cluster, shape.pods);
     let until = cluster.now() + COMPACTED;
     rest(&mut cluster, until);
-    let bytes = IN_USE.load(Ordering::Relaxed).saturating_sub(without);
+    let bytes = in_use().saturating_sub(without);
     let (pods, events) = (shape.pods, cluster.truth().count(Kind::Event));
     println!("memory for each of {pods} running pods on {} nodes: {} bytes", shape.nodes, bytes / pods);
     println!("  {events} Kubernetes events are kept besides; {without} bytes without pods");
     let until = cluster.now() + FORGOTTEN;
     rest(&mut cluster, until);
-    let bytes = IN_USE.load(Ordering::Relaxed).saturating_sub(without);
+    let bytes = in_use().saturating_sub(without);
     println!("  {} bytes an hour later, with {} events", bytes / pods, cluster.truth().count(Kind::Event));
 }
 

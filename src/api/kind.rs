@@ -9,7 +9,7 @@ macro_rules! each_kind {
             Namespace in plain, Node in node, Lease in node, Pod in pod, ReplicaSet in workload,
             Deployment in workload, Service in network, EndpointSlice in network, Endpoints in network,
             Event in event, ConfigMap in plain, Secret in plain, ServiceAccount in plain, PriorityClass in plain,
-            ControllerRevision in plain, PersistentVolume in storage, PersistentVolumeClaim in storage,
+            ControllerRevision in revision, PersistentVolume in storage, PersistentVolumeClaim in storage,
             StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
             VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in workload,
             ReplicationController in workload, ResourceQuota in quota, LimitRange in quota, RuntimeClass in plain,

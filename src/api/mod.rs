@@ -4,7 +4,8 @@
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `resize`: what pods hold while they are resized
-//! - `pod`, `workload`, `node`, `network`, `storage`, `policy`, `autoscaling`, `event`, `plain`: the kinds, compact
+//! - `pod`, `workload`, `node`, `network`, `storage`, `policy`, `autoscaling`, `event`, `revision`, `plain`: the kinds,
+//!   compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
 //! - `defaults`: what the API server adds to objects
 //! - `int_or_string`: numbers that may be percentages
@@ -40,6 +41,7 @@ pub mod quantity;
 pub mod quota;
 pub mod resize;
 pub mod resources;
+pub mod revision;
 pub mod selector;
 pub mod storage;
 pub mod strict;

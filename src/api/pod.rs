@@ -332,6 +332,16 @@ pub struct Terminated {
     pub container_id: Name,
 }
 
+impl PodTemplate {
+    /// True if both make the same pods.
+    pub fn says_the_same(&self, other: &PodTemplate) -> bool {
+        std::ptr::eq(self, other)
+            || self.labels == other.labels
+                && self.annotations == other.annotations
+                && (Rc::ptr_eq(&self.spec, &other.spec) || self.spec.full == other.spec.full)
+    }
+}
+
 impl PodStatus {
     /// The condition of a type.
     #[inline]

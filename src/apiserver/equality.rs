@@ -81,7 +81,9 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         (Object::Secret(old), Object::Secret(new)) => shared(&old.content, &new.content),
         (Object::ServiceAccount(old), Object::ServiceAccount(new)) => shared(&old.content, &new.content),
         (Object::PriorityClass(old), Object::PriorityClass(new)) => shared(&old.content, &new.content),
-        (Object::ControllerRevision(old), Object::ControllerRevision(new)) => shared(&old.content, &new.content),
+        (Object::ControllerRevision(old), Object::ControllerRevision(new)) => {
+            old.revision == new.revision && shared(&old.data, &new.data)
+        }
         (Object::PersistentVolume(old), Object::PersistentVolume(new)) => shared(&old.content, &new.content),
         (Object::PersistentVolumeClaim(old), Object::PersistentVolumeClaim(new)) => shared(&old.content, &new.content),
         (Object::StorageClass(old), Object::StorageClass(new)) => shared(&old.content, &new.content),

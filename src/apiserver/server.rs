@@ -266,6 +266,7 @@ impl ApiServer {
 
     fn start(&mut self, ctx: &mut dyn Context<ServerMessage>) {
         self.begin_streams(ctx.now());
+        self.config.heartbeats.server_began(&self.config.name);
         self.link.connect(ctx);
         for kind in Kind::all() {
             self.fill(kind, ctx);
@@ -343,11 +344,7 @@ impl ApiServer {
                     None => self.advance(task, ctx),
                 }
             }
-            ApiMessage::StopWatch { watch } => {
-                if let Some((kind, place)) = self.places.remove(&(from, watch)) {
-                    self.watchers[kind as usize].remove(place);
-                }
-            }
+            ApiMessage::StopWatch { watch } => self.end_watch(from, watch),
             ApiMessage::Response { .. } | ApiMessage::Watch { .. } | ApiMessage::WatchClosed { .. } => {}
         }
     }
@@ -403,6 +400,9 @@ impl ApiServer {
             }
         }
         cache.filled(revision);
+        if kind == Kind::Lease {
+            self.config.heartbeats.filled(&result.kvs);
+        }
         self.link.watch(kind, revision + 1, ctx);
     }
 
@@ -419,6 +419,9 @@ impl ApiServer {
                 let cache = &mut self.caches[kind as usize];
                 for event in events.iter() {
                     if let Some(change) = cache.apply(event, now) {
+                        if kind == Kind::Lease {
+                            self.config.heartbeats.changed(change);
+                        }
                         self.writes.extend(self.doubts.resolve(change));
                         if change.new.is_none()
                             && kind.row().seconds_to_live.is_some()
@@ -503,11 +506,9 @@ impl ApiServer {
 
     fn client_lost(&mut self, client: ProcessId) {
         let range = (client, WatchId::MIN)..=(client, WatchId::MAX);
-        let gone: Vec<(ProcessId, WatchId)> = self.places.range(range).map(|(key, _)| *key).collect();
-        for key in gone {
-            if let Some((kind, place)) = self.places.remove(&key) {
-                self.watchers[kind as usize].remove(place);
-            }
+        let gone: Vec<WatchId> = self.places.range(range).map(|((_, watch), _)| *watch).collect();
+        for watch in gone {
+            self.end_watch(client, watch);
         }
     }
 

@@ -104,7 +104,7 @@ impl Cache {
         self.pods_by_node.keys()
     }
 
-    /// All pods or ReplicaSets of a namespace without controller, by name.
+    /// All pods, ReplicaSets or ControllerRevisions of a namespace without controller, by name.
     pub(super) fn orphans<'a>(&'a self, kind: Kind, namespace: &Name) -> impl Iterator<Item = &'a Object> + use<'a> {
         self.objects(self.orphans.get(&(kind, namespace.clone())))
     }
@@ -309,7 +309,8 @@ fn node(object: &Object) -> Option<&Name> {
 
 /// True if the object is of a kind that controllers adopt and has no controller.
 fn is_orphan(object: &Object) -> bool {
-    matches!(object.kind(), Kind::Pod | Kind::ReplicaSet) && object.meta().controller().is_none()
+    matches!(object.kind(), Kind::Pod | Kind::ReplicaSet | Kind::ControllerRevision)
+        && object.meta().controller().is_none()
 }
 
 #[cfg(test)]

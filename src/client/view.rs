@@ -100,7 +100,7 @@ impl<'a> View<'a> {
         self.cache.nodes_with_pods()
     }
 
-    /// All pods or ReplicaSets of a namespace that no controller owns, by name; nothing for other kinds.
+    /// All pods, ReplicaSets or ControllerRevisions of a namespace that no controller owns, by name; nothing for other kinds.
     pub fn orphans<R: Resource>(&self, namespace: &Name) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
         self.cache.orphans(R::KIND, namespace).filter_map(R::of)
     }

@@ -23,6 +23,7 @@
 //! - `config`: workers, periods, limits
 //! - `script`: a sync written as straight-line code
 //! - `owner`: controller references, adoption and release
+//! - `history`: the revisions of StatefulSets and DaemonSets
 //! - `service_pods`: which pods are behind a Service
 //! - `time`: spans from whole-second dates to the exact present
 
@@ -31,6 +32,7 @@ pub mod deployment;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
+pub mod history;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
