@@ -120,10 +120,8 @@ pub fn would_release(old: &Object, new: &Object) -> bool {
 }
 
 fn counted_type(service: &Service) -> &str {
-    match service.spec.type_.as_deref() {
-        Some(kind @ ("NodePort" | "LoadBalancer")) => kind,
-        _ => "",
-    }
+    let counted = service.spec.type_.as_deref().filter(|kind| matches!(*kind, "NodePort" | "LoadBalancer"));
+    counted.unwrap_or_default()
 }
 
 /// `RequiresQuotaReplenish`.

@@ -155,11 +155,15 @@ mod tests {
     fn of_tolerations_that_cover_one_another_the_wider_one_stays() {
         let (narrow, wide, all) =
             (toleration("a", "Equal", "1"), toleration("a", "Exists", ""), toleration("", "Exists", ""));
-        assert_eq!(merge(vec![narrow.clone()], &[wide.clone()]), [wide.clone()]);
-        assert_eq!(merge(vec![wide.clone()], &[narrow.clone()]), [wide.clone()]);
-        assert_eq!(merge(vec![narrow.clone(), wide], &[all.clone()]), [all]);
-        assert_eq!(merge(vec![narrow.clone()], &[narrow.clone()]), [narrow.clone()]);
+        let check = |first: &Toleration, second: &Toleration, expected: &[Toleration]| {
+            assert_eq!(merge(vec![first.clone()], std::slice::from_ref(second)), expected);
+        };
+        let only = std::slice::from_ref::<Toleration>;
+        check(&narrow, &wide, only(&wide));
+        check(&wide, &narrow, only(&wide));
+        check(&wide, &all, only(&all));
+        check(&narrow, &narrow, only(&narrow));
         let other = toleration("b", "Equal", "1");
-        assert_eq!(merge(vec![narrow.clone()], &[other.clone()]), [narrow, other]);
+        check(&narrow, &other, &[narrow.clone(), other.clone()]);
     }
 }
