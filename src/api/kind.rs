@@ -390,7 +390,6 @@ pub static REGISTRY: &[Row] = &[
         short_names: &["hpa"],
         has_status: true,
         storage: "horizontalpodautoscalers",
-        is_simulated: false,
         ..PLAIN
     },
 ];

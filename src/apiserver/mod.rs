@@ -25,6 +25,7 @@
 //! - `storage`: how objects lie in etcd
 //! - `equality`: whether two versions say the same
 //! - `heartbeats`: renewals of node leases that nobody needs to see travel
+//! - `metrics`: how much pods use, and other measures, as the metrics APIs tell
 //! - `names`: names that the server makes
 //! - `allocation`, `addresses`, `ports`: cluster addresses and node ports of Services
 //! - `size`, `costs`: how large objects are, and how long requests take
@@ -46,6 +47,7 @@ mod equality;
 mod failure;
 pub mod heartbeats;
 mod link;
+pub mod metrics;
 mod names;
 mod patching;
 mod pipeline;

@@ -9,7 +9,8 @@ use crate::api::kind::Kind;
 use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
-use crate::api::pod::PodSpec;
+use crate::api::node::{Node, NodeCondition};
+use crate::api::pod::{ConditionStatus, Pod, PodSpec};
 use crate::engine::process::{Cause, Context};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::etcd::error::{Code, Error};
@@ -85,7 +86,10 @@ impl Task {
             | Operation::Bind { key, .. }
             | Operation::Evict { key, .. } => Some(key.clone()),
             Operation::Create { object, .. } | Operation::Update { object, .. } => Some(object.key()),
-            Operation::List { .. } | Operation::Watch { .. } | Operation::DeleteCollection { .. } => None,
+            Operation::List { .. }
+            | Operation::Watch { .. }
+            | Operation::DeleteCollection { .. }
+            | Operation::Metrics { .. } => None,
         }
     }
 
@@ -116,6 +120,7 @@ impl ApiServer {
         match &task.operation {
             Operation::Get { .. } | Operation::GetScale { .. } => self.get(task, ctx),
             Operation::List { .. } => self.list(task, ctx),
+            Operation::Metrics { .. } => self.metrics(task, ctx),
             Operation::Watch { watch, scope, after, bookmarks } => {
                 let (scope, after, watch) = (scope.clone(), *after, (*watch, *bookmarks));
                 if let Err(status) = self.begin_watch(&task, &scope, after, watch, ctx) {
@@ -136,6 +141,21 @@ impl ApiServer {
         let request = storage::get(storage::key_of(&key));
         let delay = self.config.costs.of_request(0);
         self.ask(Task { step: Step::Get, ..task }, delay, request, ctx);
+    }
+
+    /// Answers for the metrics APIs that are aggregated into this one.
+    fn metrics(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let Operation::Metrics { query, namespace, pods } = &task.operation else { return };
+        let cache = &self.caches[Kind::Pod as usize];
+        let facts = Facts::new(&self.caches, &[], ctx.now());
+        let of = |name: &Name| ObjectKey { kind: Kind::Pod, namespace: namespace.clone(), name: name.clone() };
+        let found = pods.iter().filter_map(|name| cache.get(&of(name))?.object.get::<Pod>());
+        let mut reached = found.filter(|pod| {
+            let node = pod.node.as_ref().and_then(|node| facts.cached::<Node>(&Name::EMPTY, node));
+            node.is_some_and(|node| node.status.conditions.iter().any(is_ready))
+        });
+        let answer = self.config.metrics.answer(query, namespace, &mut reached, self.config.epoch, ctx.now());
+        self.finish(task, answer.map(Answer::Metrics), ctx);
     }
 
     fn list(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
@@ -592,6 +612,10 @@ impl ApiServer {
 
     fn found(&mut self, task: Task, result: &RangeResult<Stored>, ctx: &mut dyn Context<ServerMessage>) {
         let answer = match storage::found_object(result) {
+            Some(object) if matches!(task.operation, Operation::GetScale { .. }) && !object.kind().row().has_scale => {
+                let message = "the server could not find the requested resource";
+                Err(Box::new(Status::about(Reason::NotFound, object.kind(), &object.meta().name, message)))
+            }
             Some(object) => Ok(answer_of(&task.operation, object)),
             None => Err(missing(&task)),
         };
@@ -636,6 +660,10 @@ impl ApiServer {
     }
 }
 
+fn is_ready(condition: &NodeCondition) -> bool {
+    condition.kind == "Ready" && condition.status == ConditionStatus::True
+}
+
 /// The specification that an object's pods share.
 fn spec_of(object: &Object) -> Option<Rc<PodSpec>> {
     match object {
@@ -663,12 +691,14 @@ fn missing(task: &Task) -> Box<Status> {
 fn answer_of(operation: &Operation, object: Object) -> Answer {
     match operation {
         Operation::GetScale { .. } | Operation::SetScale { .. } => {
-            let (desired, current) = match &object {
-                Object::Deployment(deployment) => (deployment.spec.replicas, deployment.status.replicas),
-                Object::ReplicaSet(set) => (set.replicas, set.status.replicas),
-                _ => (0, 0),
+            let (desired, current, selector) = match &object {
+                Object::Deployment(deployment) => {
+                    (deployment.spec.replicas, deployment.status.replicas, deployment.spec.selector.to_string())
+                }
+                Object::ReplicaSet(set) => (set.replicas, set.status.replicas, set.selector.to_string()),
+                _ => (0, 0, String::new()),
             };
-            Answer::Scale { desired, current, resource_version: object.meta().revision() }
+            Answer::Scale { desired, current, resource_version: object.meta().revision(), selector }
         }
         Operation::Bind { .. } => Answer::Done,
         _ => Answer::Object(object),

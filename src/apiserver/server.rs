@@ -28,6 +28,7 @@ use super::costs::Costs;
 use super::doubt::Doubts;
 use super::heartbeats::Heartbeats;
 use super::link::Link;
+use super::metrics::Metrics;
 use super::protocol::{Answer, ApiMessage, Operation, Request, RequestId, WatchId};
 use super::quota::Quotas;
 use super::size;
@@ -97,6 +98,8 @@ pub struct Config {
     pub authorizer: Rc<dyn Authorizer>,
     /// Renewals of leases that did not travel.
     pub heartbeats: Rc<Heartbeats>,
+    /// What the metrics APIs answer from.
+    pub metrics: Rc<Metrics>,
     /// When a request that is not a watch is given up (kube-apiserver, `--request-timeout`).
     pub request_timeout: SimDuration,
 }
@@ -106,7 +109,8 @@ impl Config {
     pub fn new(name: impl Into<String>, etcd: Vec<ProcessId>, epoch: Epoch, seed: Seed) -> Self {
         let (costs, accounts) = (Costs::default(), Accounts::default());
         let (authorizer, heartbeats, request_timeout) = (Rc::new(AlwaysAllow), Rc::default(), REQUEST_TIMEOUT);
-        Config { name: name.into(), etcd, epoch, seed, costs, accounts, authorizer, heartbeats, request_timeout }
+        let (name, metrics) = (name.into(), Rc::default());
+        Config { name, etcd, epoch, seed, costs, accounts, authorizer, heartbeats, metrics, request_timeout }
     }
 }
 

@@ -13,6 +13,7 @@
 //! - `namespace`: namespaces that are being deleted
 //! - `service_account`: the default account of each namespace
 //! - `resource_quota`: what the objects of a namespace use of its quotas
+//! - `horizontal`: HorizontalPodAutoscalers
 //! - `node_ipam`: the range of pod addresses of each node
 //!
 //! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), the publisher of the cluster's
@@ -33,6 +34,7 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod history;
+pub mod horizontal;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
@@ -64,6 +66,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(garbage_collector::GarbageCollector::new(config)),
         Box::new(namespace::NamespaceController::new(config)),
         Box::new(service_account::ServiceAccountController::new(config)),
+        Box::new(horizontal::HorizontalController::new(config)),
         Box::new(resource_quota::ResourceQuotaController::new(config)),
         Box::new(node_ipam::NodeIpamController::new(config)),
     ]
