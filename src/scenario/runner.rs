@@ -19,9 +19,10 @@ use crate::engine::trace::Trace;
 use super::Scenario;
 use super::condition::{Condition, Conditions};
 use super::expectation::{Expecting, Moment};
-use super::fault::Partitions;
+use super::fault::Faults;
 use super::kubectl::Session;
 use super::outcome::{Ending, Outcome, StepRecord};
+use super::pattern;
 use super::plan::{Action, Command, Fault, Until};
 use super::settle::Settling;
 use super::timeline::Timeline;
@@ -51,7 +52,7 @@ pub struct Run {
     until: Option<Condition>,
     expectations: Vec<Expecting>,
     settling: Settling,
-    partitions: Partitions,
+    faults: Faults,
     /// Which step asked what.
     requests: BTreeMap<OperatorRequest, (usize, u64)>,
     /// The writes of this moment.
@@ -76,7 +77,7 @@ impl Run {
             until,
             expectations: scenario.expectations.iter().cloned().map(Expecting::new).collect(),
             settling: Settling::default(),
-            partitions: Partitions::default(),
+            faults: Faults::default(),
             requests: BTreeMap::new(),
             writes: Vec::new(),
             wake: SimTime::ZERO,
@@ -191,6 +192,7 @@ impl Run {
                     }
                 }
                 News::Decided(_) => {}
+                News::Twins(twins) => self.conditions.note_twins(&twins),
                 News::EtcdLeader { member, .. } => self.conditions.note_leader(member),
                 News::Violation(violation) => self.ending = Some(Ending::Violated(violation)),
             }
@@ -245,13 +247,26 @@ impl Run {
     fn begin(&mut self, place: usize, cause: Option<Cause>, observer: &mut dyn Observer) {
         let now = self.cluster.now();
         let cause = self.timeline.begin(place, now, cause);
+        let scenario = Rc::clone(&self.scenario);
+        let step = &scenario.steps[place];
+        let aimed = match &step.action {
+            Action::Fault(fault) => Some(self.faults.aim(&step.name, fault, &self.cluster)),
+            Action::Command(_) | Action::Note(_) => None,
+        };
+        if let Some(node) = aimed.as_ref().and_then(|aimed| aimed.as_ref().ok()?.node()) {
+            let record = &mut self.timeline.records[place];
+            record.label = record.label.replace("{node}", node);
+        }
         observer.step_began(&self.cluster, &self.timeline.records[place]);
         self.cluster.ascribe(cause);
-        let scenario = Rc::clone(&self.scenario);
-        match &scenario.steps[place].action {
-            Action::Note(_) => self.end(place, Ok(()), observer),
-            Action::Command(command) => self.attach(place, command.clone(), observer),
-            Action::Fault(fault) => match (self.partitions.inject(fault, &mut self.cluster), fault) {
+        match (&step.action, aimed) {
+            (Action::Command(command), _) => match pattern::resolve(command.clone(), self.cluster.truth()) {
+                Ok(command) => self.attach(place, command, observer),
+                Err(why) => self.end(place, Err(format!("error: {why}")), observer),
+            },
+            (Action::Note(_), _) | (Action::Fault(_), None) => self.end(place, Ok(()), observer),
+            (Action::Fault(_), Some(Err(why))) => self.end(place, Err(format!("error: {why}")), observer),
+            (Action::Fault(_), Some(Ok(fault))) => match (self.faults.inject(&fault, &mut self.cluster), &fault) {
                 (Ok(()), Fault::RemoveNode(node)) => self.attach(place, remove_node(node), observer),
                 (done, _) => self.end(place, done.map_err(|why| format!("error: {why}")), observer),
             },
