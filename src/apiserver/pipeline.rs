@@ -598,11 +598,11 @@ impl ApiServer {
     }
 }
 
-/// The specification that an object's pods share.
+/// The specification that a pod shares with others of its template. That of the template itself is another one: a pod of its
+/// own gets more defaults (`enableServiceLinks`, for one).
 fn spec_of(object: &Object) -> Option<Rc<PodSpec>> {
     match object {
         Object::Pod(pod) => Some(Rc::clone(&pod.spec)),
-        Object::ReplicaSet(set) => Some(Rc::clone(&set.template.spec)),
         _ => None,
     }
 }
