@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
+use crate::api::node::Node;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::cluster::Cluster;
@@ -13,30 +14,46 @@ use crate::engine::network::PartitionId;
 use super::pattern;
 use super::plan::Fault;
 
+/// The label that says in which zone a node stands.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// What was done to the cluster and may have to be named again.
 #[derive(Default)]
 pub struct Faults {
     /// The partitions that have not ended.
     open: BTreeMap<String, PartitionId>,
-    /// To which node each step did something.
-    struck: BTreeMap<String, String>,
+    /// To which nodes each step did something.
+    struck: BTreeMap<String, Vec<String>>,
 }
 
 impl Faults {
-    /// The fault of a step with its node by name. Remembers which node that is.
-    pub fn aim(&mut self, step: &str, fault: &Fault, cluster: &Cluster) -> Result<Fault, String> {
-        let Some(word) = fault.node() else { return Ok(fault.clone()) };
-        let node = self.node(word, cluster)?;
-        self.struck.insert(step.to_owned(), node.clone());
-        Ok(fault.at(node))
+    /// The faults of a step, each with its node by name. Remembers which nodes those are.
+    pub fn aim(&mut self, step: &str, fault: &Fault, cluster: &Cluster) -> Result<Vec<Fault>, String> {
+        let Some(word) = fault.node() else { return Ok(vec![fault.clone()]) };
+        let nodes = self.nodes(word, cluster)?;
+        self.struck.insert(step.to_owned(), nodes.clone());
+        Ok(nodes.into_iter().map(|node| fault.at(node)).collect())
     }
 
-    /// The machines that a partition's patterns mean, where they name nodes by pods or steps.
-    fn node(&self, word: &str, cluster: &Cluster) -> Result<String, String> {
+    /// The nodes that a word means: by a zone, by a pod, by an earlier step, or any other word itself.
+    fn nodes(&self, word: &str, cluster: &Cluster) -> Result<Vec<String>, String> {
         if let Some(step) = word.strip_prefix("step/") {
             return self.struck.get(step).cloned().ok_or_else(|| format!("the step \"{step}\" did nothing to a node"));
         }
-        let Some(pod) = word.strip_prefix("pod/") else { return Ok(word.to_owned()) };
+        if let Some(zone) = word.strip_prefix("zone/") {
+            let nodes = cluster.truth().list(Kind::Node).filter_map(Object::get::<Node>);
+            let here = nodes.filter(|node| node.meta.labels.get(ZONE).is_some_and(|label| *label == *zone));
+            let names: Vec<String> = here.map(|node| node.meta.name.to_string()).collect();
+            return if names.is_empty() { Err(format!("there is no node in zone \"{zone}\"")) } else { Ok(names) };
+        }
+        match word.strip_prefix("pod/") {
+            Some(pod) => self.node_of(pod, cluster).map(|node| vec![node]),
+            None => Ok(vec![word.to_owned()]),
+        }
+    }
+
+    /// The node on which a pod runs, named with or without its namespace.
+    fn node_of(&self, pod: &str, cluster: &Cluster) -> Result<String, String> {
         let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
         let key = pattern::find(&ObjectKey::new(Kind::Pod, namespace, name), cluster.truth())?;
         let pod = cluster.truth().get(Kind::Pod, &key.namespace, &key.name).and_then(Object::get::<Pod>);
@@ -68,7 +85,9 @@ impl Faults {
                     return Err(format!("there is a partition \"{name}\" already"));
                 }
                 let named = |words: &[String]| -> Result<Vec<String>, String> {
-                    words.iter().map(|word| self.node(word, cluster)).collect()
+                    let meant: Vec<Vec<String>> =
+                        words.iter().map(|word| self.nodes(word, cluster)).collect::<Result<_, _>>()?;
+                    Ok(meant.concat())
                 };
                 let (between, and) = (named(between)?, named(and)?);
                 let first = machines(&between, &[], cluster)?;

@@ -253,7 +253,7 @@ impl Run {
             Action::Fault(fault) => Some(self.faults.aim(&step.name, fault, &self.cluster)),
             Action::Command(_) | Action::Note(_) => None,
         };
-        if let Some(node) = aimed.as_ref().and_then(|aimed| aimed.as_ref().ok()?.node()) {
+        if let Some(node) = aimed.as_ref().and_then(|aimed| aimed.as_ref().ok()?.first()?.node()) {
             let record = &mut self.timeline.records[place];
             record.label = record.label.replace("{node}", node);
         }
@@ -266,10 +266,15 @@ impl Run {
             },
             (Action::Note(_), _) | (Action::Fault(_), None) => self.end(place, Ok(()), observer),
             (Action::Fault(_), Some(Err(why))) => self.end(place, Err(format!("error: {why}")), observer),
-            (Action::Fault(_), Some(Ok(fault))) => match (self.faults.inject(&fault, &mut self.cluster), &fault) {
-                (Ok(()), Fault::RemoveNode(node)) => self.attach(place, remove_node(node), observer),
-                (done, _) => self.end(place, done.map_err(|why| format!("error: {why}")), observer),
-            },
+            (Action::Fault(_), Some(Ok(faults))) => {
+                let inject = |fault: &Fault| self.faults.inject(fault, &mut self.cluster);
+                match faults.iter().try_for_each(inject) {
+                    Ok(()) if removed(&faults).next().is_some() => {
+                        self.attach(place, remove_nodes(removed(&faults)), observer);
+                    }
+                    done => self.end(place, done.map_err(|why| format!("error: {why}")), observer),
+                }
+            }
         }
     }
 
@@ -354,10 +359,18 @@ impl Run {
     }
 }
 
+/// The nodes that go for good.
+fn removed(faults: &[Fault]) -> impl Iterator<Item = &str> {
+    faults.iter().filter_map(|fault| match fault {
+        Fault::RemoveNode(node) => Some(node.as_str()),
+        _ => None,
+    })
+}
+
 /// A machine that goes for good leaves a node that somebody, in the cloud its controller, deletes.
-fn remove_node(node: &str) -> Command {
+fn remove_nodes<'n>(nodes: impl Iterator<Item = &'n str>) -> Command {
     Command::Delete {
-        keys: vec![ObjectKey::new(Kind::Node, "", node)],
+        keys: nodes.map(|node| ObjectKey::new(Kind::Node, "", node)).collect(),
         wait: true,
         grace_seconds: None,
         propagation: Propagation::Background,

@@ -290,7 +290,7 @@ pub struct TaintStepFile {
 }
 
 /// Something that happens to nodes; exactly one of the fields is given, besides `down` with `reboot`. A node is meant by its name,
-/// as the one on which a pod runs at that moment (`pod/db-0`, `pod/shop/db-0`, `pod/shop/web-*` for the first of that name), or as
+/// by its zone (`zone/a` for all nodes there), as the one on which a pod runs at that moment (`pod/db-0`, `pod/shop/db-0`, `pod/shop/web-*` for the first of that name), or as
 /// the one to which an earlier step did something (`step/power loss`).
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
