@@ -269,8 +269,7 @@ impl NodeAgent {
         }
         if std::mem::take(&mut self.rebooted) {
             // kubelet, nodestatus.MachineInfo.
-            let message =
-                format!("Node {} has been rebooted, boot id: {}", shared.settings.node.name, boot_id(shared));
+            let message = format!("Node {} has been rebooted, boot id: {}", shared.settings.node.name, boot_id(shared));
             shared.record_node(EventType::Warning, "Rebooted", message);
         }
         if self.ready_since.is_none() {

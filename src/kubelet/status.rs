@@ -84,7 +84,8 @@ impl Worker {
     }
 
     fn deadline_passed(&self, shared: &Shared, old: &PodStatus, now: SimTime) -> Option<Name> {
-        let passed = self.stage == super::worker::Stage::Running && self.deadline(shared, now).is_some_and(|end| now >= end);
+        let passed =
+            self.stage == super::worker::Stage::Running && self.deadline(shared, now).is_some_and(|end| now >= end);
         let failed = old.reason.as_deref() == Some("DeadlineExceeded");
         (passed || failed).then_some(Name::of("Pod was active on the node longer than the specified deadline"))
     }

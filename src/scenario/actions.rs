@@ -17,8 +17,8 @@ use super::build;
 use super::check::Checker;
 use super::file::cluster::PoolFile;
 use super::file::step::{
-    ApplyFile, CascadeFile, ClockFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, PartitionFile, PatchFile,
-    PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StepFile, TaintStepFile,
+    ApplyFile, CascadeFile, ClockFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, PartitionFile,
+    PatchFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StepFile, TaintStepFile,
 };
 use super::manifests::Manifest;
 use super::plan::{Action, Command, Fault, Mark, Rollout, object_key};
@@ -262,7 +262,8 @@ fn node(checker: &mut Checker<'_>, file: &NodeFile, path: &str) -> Option<Action
     if file.down.is_some() && file.reboot.is_none() {
         checker.wrong(&format!("{path}.down"), "this is for reboot");
     }
-    let expected = "expected one of crash, restart, reboot, hang, resume, clock, stopHeartbeats, resumeHeartbeats, add and remove";
+    let expected =
+        "expected one of crash, restart, reboot, hang, resume, clock, stopHeartbeats, resumeHeartbeats, add and remove";
     one_fault(checker, faults.into_iter().flatten(), path, expected)
 }
 
@@ -275,7 +276,10 @@ fn wrong_clock(checker: &mut Checker<'_>, file: &ClockFile, path: &str) -> Fault
     if loses >= 1_000_000_000 {
         checker.wrong(&format!("{path}.loses"), "a clock that loses a second in every second stands still");
     }
-    Fault::Clock(file.node.clone(), clock::Fault { ahead_ns: ahead - behind, gain_ns: gains - loses, ..Default::default() })
+    Fault::Clock(
+        file.node.clone(),
+        clock::Fault { ahead_ns: ahead - behind, gain_ns: gains - loses, ..Default::default() },
+    )
 }
 
 fn add_nodes(checker: &mut Checker<'_>, pool: &PoolFile, path: &str) -> Fault {

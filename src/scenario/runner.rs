@@ -17,6 +17,7 @@ use crate::engine::time::{SimDuration, SimTime};
 use crate::engine::trace::Trace;
 
 use super::Scenario;
+use super::actions;
 use super::condition::{Condition, Conditions};
 use super::expectation::{Expecting, Moment};
 use super::fault::Faults;
@@ -253,9 +254,15 @@ impl Run {
             Action::Fault(fault) => Some(self.faults.aim(&step.name, fault, &self.cluster)),
             Action::Command(_) | Action::Note(_) => None,
         };
-        if let Some(node) = aimed.as_ref().and_then(|aimed| aimed.as_ref().ok()?.first()?.node()) {
+        if let Some(Ok(faults)) = &aimed {
+            let nodes: Vec<&str> = faults.iter().filter_map(Fault::node).collect();
             let record = &mut self.timeline.records[place];
-            record.label = record.label.replace("{node}", node);
+            match faults.first() {
+                Some(fault) if !step.is_labelled && !nodes.is_empty() => {
+                    record.label = actions::describe(&Action::Fault(fault.at(nodes.join(", "))));
+                }
+                _ => record.label = record.label.replace("{node}", &nodes.join(", ")),
+            }
         }
         observer.step_began(&self.cluster, &self.timeline.records[place]);
         self.cluster.ascribe(cause);

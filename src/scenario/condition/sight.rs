@@ -162,7 +162,11 @@ impl Subjects {
         let name = format!("{}/{}", twins.key.namespace, twins.key.name);
         {
             let known = &mut write(&self.sight).twins;
-            if twins.alive.len() > 1 { known.insert(name) } else { known.remove(&name) };
+            if twins.alive.len() > 1 {
+                known.insert(name)
+            } else {
+                known.remove(&name)
+            };
         }
         self.touch(TWINS_BIT);
     }

@@ -18,7 +18,8 @@ use super::cluster::{EffectFile, PoolFile};
 pub struct StepFile {
     /// The step's name, its own.
     pub name: String,
-    /// What the step is called in the list of writes, as a recording of a real cluster would: the command itself.
+    /// What the step is called in the list of writes, as a recording of a real cluster would: the command itself. `{node}` in it
+    /// stands for the node to which the step does something.
     #[serde(default)]
     pub label: Option<String>,
     /// It is expected to fail: it counts as done if it does, and as failed if it does not.
