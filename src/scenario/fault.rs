@@ -29,10 +29,19 @@ pub struct Faults {
 impl Faults {
     /// The faults of a step, each with its node by name. Remembers which nodes those are.
     pub fn aim(&mut self, step: &str, fault: &Fault, cluster: &Cluster) -> Result<Vec<Fault>, String> {
-        let Some(word) = fault.node() else { return Ok(vec![fault.clone()]) };
+        let kubelet = match fault {
+            Fault::ProcessCrash(name) | Fault::ProcessRestart(name) => name.strip_prefix("kubelet/"),
+            _ => None,
+        };
+        let Some(word) = kubelet.or(fault.node()) else { return Ok(vec![fault.clone()]) };
         let nodes = self.nodes(word, cluster)?;
         self.struck.insert(step.to_owned(), nodes.clone());
         Ok(nodes.into_iter().map(|node| fault.at(node)).collect())
+    }
+
+    /// The nodes to which a step did something.
+    pub fn struck(&self, step: &str) -> &[String] {
+        self.struck.get(step).map_or(&[], Vec::as_slice)
     }
 
     /// The nodes that a word means: by a zone, by a pod, by an earlier step, or any other word itself.

@@ -270,7 +270,7 @@ impl Fault {
         }
     }
 
-    /// The same for a node of this name.
+    /// The same for a node of this name; of a process, for its kubelet.
     pub fn at(&self, node: String) -> Fault {
         match self {
             Fault::StopHeartbeats(_) => Fault::StopHeartbeats(node),
@@ -282,6 +282,8 @@ impl Fault {
             Fault::RemoveNode(_) => Fault::RemoveNode(node),
             Fault::MachineCrash(_) => Fault::MachineCrash(node),
             Fault::MachineRestart(_) => Fault::MachineRestart(node),
+            Fault::ProcessCrash(_) => Fault::ProcessCrash(format!("kubelet/{node}")),
+            Fault::ProcessRestart(_) => Fault::ProcessRestart(format!("kubelet/{node}")),
             other => other.clone(),
         }
     }

@@ -261,7 +261,7 @@ impl Run {
             Action::Command(_) | Action::Note(_) => None,
         };
         if let Some(Ok(faults)) = &aimed {
-            let nodes: Vec<&str> = faults.iter().filter_map(Fault::node).collect();
+            let nodes = self.faults.struck(&step.name);
             let record = &mut self.timeline.records[place];
             match faults.first() {
                 Some(fault) if !step.is_labelled && !nodes.is_empty() => {

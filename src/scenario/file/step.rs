@@ -91,7 +91,8 @@ pub struct StepFile {
     /// Something that happens to etcd members.
     #[serde(default)]
     pub etcd: Option<EtcdStepFile>,
-    /// Something that happens to a process, such as `kube-scheduler` or `kubelet/node-3`.
+    /// Something that happens to a process, such as `kube-scheduler` or `kubelet/node-3` (or `kubelet/pod/db-0` and so on, as nodes are
+    /// meant in `node`).
     #[serde(default)]
     pub process: Option<PowerFile>,
     /// Something that happens to a machine, such as `control-plane-0`.
