@@ -715,12 +715,11 @@ fn is_ready(condition: &NodeCondition) -> bool {
     condition.kind == "Ready" && condition.status == ConditionStatus::True
 }
 
-/// The specification that an object's pods share.
+/// The specification that a pod shares with others of its template. That of the template itself is another one: a pod of its
+/// own gets more defaults (`enableServiceLinks`, for one).
 fn spec_of(object: &Object) -> Option<Rc<PodSpec>> {
     match object {
         Object::Pod(pod) => Some(Rc::clone(&pod.spec)),
-        Object::ReplicaSet(set) => Some(Rc::clone(&set.template.spec)),
-        Object::ReplicationController(controller) => Some(Rc::clone(&controller.template.spec)),
         _ => None,
     }
 }
