@@ -163,6 +163,23 @@ impl World {
         Ok(())
     }
 
+    /// Puts an image into a node's store, or takes it out.
+    pub(super) fn set_image(
+        &mut self,
+        node: &str,
+        image: &str,
+        present: bool,
+        moment: &mut Moment<'_>,
+    ) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        let machine = &mut self.nodes[place];
+        let process = machine.process();
+        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+        machine.set_image(image, present, &mut wiring);
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
     /// Adds a machine whose kubelet registers itself as a node.
     pub(super) fn add_node(&mut self, options: &NodeOptions, moment: &mut Moment<'_>) -> Result<(), FaultError> {
         if self.topology.machine(&options.name).is_some() {

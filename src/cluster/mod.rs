@@ -217,6 +217,11 @@ impl Cluster {
         self.at_this_moment(|world, moment| world.heartbeats(node, true, moment))
     }
 
+    /// Puts an image into a node's store by other means than a pull, or takes it out.
+    pub fn set_image(&mut self, node: &str, image: &str, present: bool) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.set_image(node, image, present, moment))
+    }
+
     /// Adds a machine whose kubelet registers itself as a node.
     pub fn add_node(&mut self, options: &NodeOptions) -> Result<(), FaultError> {
         self.at_this_moment(|world, moment| world.add_node(options, moment))

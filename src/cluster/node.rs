@@ -15,7 +15,7 @@ use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
 use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::kubelet::settings::{KubeletProfile, KubeletSettings, KubeletTimings, NodeSettings};
-use crate::kubelet::{Kubelet, KubeletInput, NodeContext};
+use crate::kubelet::{Configuration, Kubelet, KubeletInput, NodeContext};
 use crate::runtime::interface::{Action, Event as RuntimeEvent};
 use crate::runtime::model::ImageModels;
 use crate::runtime::simulated::{RuntimeContext, RuntimeInput, RuntimeSettings, SimulatedRuntime};
@@ -72,11 +72,20 @@ impl NodeMachine {
         } else {
             (KubeletTimings::default(), KubeletProfile::default())
         };
+        let configuration = if stand_in {
+            Configuration { parallel_pulls: 0, thresholds: Vec::new(), ..Configuration::default() }
+        } else {
+            options.configuration.clone()
+        };
         let labels = options.labels.iter().map(|(key, value)| (Name::from(key), Name::from(value)));
         let node = NodeSettings {
             pod_range: Some(pod_range.clone()),
             capacity: options.capacity.clone(),
-            allocatable: options.capacity.clone(),
+            allocatable: if stand_in {
+                options.capacity.clone()
+            } else {
+                options.configuration.allocatable(&options.capacity)
+            },
             labels: labels.collect::<Labels>(),
             taints: options.taints.clone().into(),
             ..NodeSettings::new(name.clone(), address)
@@ -88,6 +97,7 @@ impl NodeMachine {
             node,
             timings,
             profile,
+            configuration,
             heartbeats: Rc::clone(&commons.heartbeats),
         };
         let mut runtime = RuntimeSettings {
@@ -95,6 +105,7 @@ impl NodeMachine {
             pod_range: Some(pod_range),
             bytes_per_second: options.pull_bytes_per_second,
             all_images_present: stand_in,
+            memory: if stand_in { 0 } else { u64::try_from(options.capacity.memory).unwrap_or(0) },
             ..RuntimeSettings::new(commons.seed, name.clone())
         };
         if stand_in {
@@ -156,9 +167,14 @@ impl NodeMachine {
 
     /// Puts images on the node by other means than pulls.
     pub fn preload(&mut self, images: &[String], wiring: &mut Wiring<'_>) {
-        for image in images {
-            self.drive(Work::Runtime(RuntimeInput::AddImage(Name::from(image))), wiring);
-        }
+        images.iter().for_each(|image| self.set_image(image, true, wiring));
+    }
+
+    /// Puts an image on the node by other means than a pull, or takes it away.
+    pub fn set_image(&mut self, image: &str, present: bool, wiring: &mut Wiring<'_>) {
+        let image = Name::from(image);
+        let input = if present { RuntimeInput::AddImage(image) } else { RuntimeInput::RemoveImage(image) };
+        self.drive(Work::Runtime(input), wiring);
     }
 
     /// The machine has power again: no container runs any more.

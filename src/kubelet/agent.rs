@@ -21,7 +21,9 @@ use crate::engine::process::{Context, Input, Token};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{Action, Event, PodNumber, State};
 
-use super::admission;
+use super::admission::{self, Here};
+use super::eviction::Evictions;
+use super::image_gc::ImageGc;
 use super::node::NodeAgent;
 use super::restore::Remains;
 use super::settings::KubeletSettings;
@@ -62,17 +64,19 @@ pub enum Command {
 /// The kubelet of one node. All its state is volatile: after a crash a new one begins, lists the runtime and the API, and
 /// finds the containers that ran on.
 pub struct Kubelet {
-    shared: Shared,
-    node: NodeAgent,
+    pub(super) shared: Shared,
+    pub(super) node: NodeAgent,
     recorder: Recorder,
     informers: Informers,
     cache: Cache,
-    workers: BTreeMap<PodNumber, Worker>,
+    pub(super) workers: BTreeMap<PodNumber, Worker>,
     numbers: BTreeMap<Uid, PodNumber>,
     remains: Remains,
     next_number: u32,
     synced: bool,
     begun: SimTime,
+    pub(super) evictions: Evictions,
+    pub(super) image_gc: ImageGc,
 }
 
 impl Kubelet {
@@ -110,6 +114,8 @@ impl Kubelet {
             next_number: 0,
             synced: false,
             begun: now,
+            evictions: Evictions::new(now),
+            image_gc: ImageGc::default(),
         }
     }
 
@@ -213,8 +219,15 @@ impl Kubelet {
             let active = self.workers.values().filter(|other| other.could_have_running_containers());
             let others = active.map(|other| other.pod.as_ref());
             let settings = &self.shared.settings.node;
-            let labels = self.node.labels().cloned().unwrap_or_else(|| settings.all_labels());
-            if let Err(rejection) = admission::admit(&worker.pod, others, settings, &labels) {
+            let in_api = self.node.in_api();
+            let own = in_api.is_none().then(|| settings.all_labels());
+            let here = Here {
+                settings,
+                labels: own.as_ref().or(in_api.map(|node| &node.meta.labels)).unwrap_or(&settings.labels),
+                taints: in_api.map_or(&[][..], |node| &node.taints),
+                under: &self.evictions.under,
+            };
+            if let Err(rejection) = admission::admit(&worker.pod, others, &here) {
                 worker.reject(rejection, &mut self.shared, ctx);
                 self.workers.insert(number, worker);
                 return;
@@ -289,6 +302,8 @@ impl Kubelet {
                 let seconds = self.shared.settings.timings.minimum_grace_seconds.max(0).unsigned_abs();
                 self.remains.end_strays(SimDuration::from_secs(seconds), ctx);
             }
+            Timer::Monitor => self.monitor(ctx),
+            Timer::ImageGc => self.collect_images(ctx),
             Timer::Register => self.node.register(&mut self.shared, ctx),
             Timer::NodeStatus => self.node.look(&mut self.shared, ctx),
             Timer::Lease => self.node.lease_due(&mut self.shared, ctx),
@@ -367,8 +382,16 @@ impl Kubelet {
         let number = match &event {
             Event::State(state) => return self.begin(state, ctx),
             Event::ImageAdded { image } => {
-                self.shared.puller.add(image.clone());
+                self.shared.puller.add(image.clone(), ctx.now());
                 return self.node.images_changed(&self.shared, ctx);
+            }
+            Event::UsageChanged => return self.evictions.usage_changed(ctx),
+            Event::Usage(usage) => {
+                if !self.collected(usage, ctx) {
+                    self.disk_filled(usage.disk, ctx);
+                    self.usage_read(usage, ctx);
+                }
+                return;
             }
             Event::ImageRemoved { name } => {
                 self.shared.puller.remove(name);
@@ -388,13 +411,30 @@ impl Kubelet {
             | Event::Exited { container, .. } => container.pod,
         };
         self.remains.hear(&event, ctx);
+        let pulled = matches!(event, Event::Pulled { .. });
         self.with(number, ctx, |worker, shared, ctx| worker.runtime_event(event, shared, ctx));
         self.node.images_changed(&self.shared, ctx);
+        if pulled {
+            self.images_pulled(ctx);
+        }
+    }
+
+    /// An image more is there: the disk may be too full now.
+    fn images_pulled(&mut self, ctx: &mut dyn NodeContext) {
+        let bytes = self.shared.puller.bytes();
+        self.disk_filled(bytes, ctx);
+        let settings = &self.shared.settings;
+        let capacity = u64::try_from(settings.node.capacity.ephemeral_storage).unwrap_or(0);
+        // Thresholds of the disk lie above half of it; what containers write is looked at when it changes.
+        if bytes.saturating_mul(2) > capacity && !settings.profile.images_present {
+            self.evictions.usage_changed(ctx);
+        }
     }
 
     /// The runtime was listed for the first time: what there is is known, the pods of the node can be read.
     fn begin(&mut self, state: &State, ctx: &mut dyn NodeContext) {
-        state.images.iter().for_each(|image| self.shared.puller.add(image.clone()));
+        let now = ctx.now();
+        state.images.iter().for_each(|image| self.shared.puller.add(image.clone(), now));
         self.next_number = self.next_number.max(state.next_pod);
         self.remains = Remains::of(state);
         self.informers.start(&mut self.shared.client, ctx);

@@ -8,7 +8,13 @@
 //! - `tokens`: its timers
 //! - `shared`: what all its pods share: client, recorder, clocks, queues
 //! - `node`: registration, lease and status of the node
+//! - `configuration`: what an administrator may say to a kubelet
 //! - `admission`: whether a pod that was bound here may run here
+//! - `affinity`: whether a pod is for the node at all
+//! - `qos`: what a pod's class of service means on its node
+//! - `thresholds`: how much of the node's resources must be left
+//! - `eviction`: ends pods when something runs short, or when they write more than they may
+//! - `image_gc`: takes images away that no container uses
 //! - `worker`: one pod: what is wanted, what was seen, what is being done
 //! - `relist`: how changes in the runtime come to be seen (the generic PLEG)
 //! - `sync`: one pass over a pod that runs or is to run
@@ -26,13 +32,18 @@
 
 pub mod actions;
 pub mod admission;
+pub mod affinity;
 pub mod agent;
 pub mod back_off;
 pub mod conditions;
+pub mod configuration;
+pub mod eviction;
+pub mod image_gc;
 pub mod killing;
 pub mod node;
 pub mod probes;
 pub mod puller;
+pub mod qos;
 pub mod relist;
 pub mod restore;
 pub mod settings;
@@ -41,6 +52,7 @@ pub mod start;
 pub mod status;
 pub mod sync;
 pub mod terminate;
+pub mod thresholds;
 pub mod tokens;
 pub mod worker;
 pub mod writer;
@@ -49,4 +61,5 @@ pub mod writer;
 mod tests;
 
 pub use agent::{Command, Kubelet, KubeletInput, NodeContext};
+pub use configuration::Configuration;
 pub use settings::{KubeletProfile, KubeletSettings, KubeletTimings};

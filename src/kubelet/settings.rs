@@ -15,6 +15,8 @@ use crate::engine::process::ProcessId;
 use crate::engine::random::Seed;
 use crate::engine::time::SimDuration;
 
+use super::configuration::Configuration;
+
 /// Everything that is fixed for a kubelet.
 #[derive(Clone, Debug)]
 pub struct KubeletSettings {
@@ -30,6 +32,8 @@ pub struct KubeletSettings {
     pub timings: KubeletTimings,
     /// How much of a real kubelet it is.
     pub profile: KubeletProfile,
+    /// What its administrator says.
+    pub configuration: Configuration,
     /// Where renewals of the lease may be noted while nobody needs to see them travel.
     pub heartbeats: Rc<Heartbeats>,
 }
@@ -163,8 +167,6 @@ pub struct KubeletProfile {
     pub images_present: bool,
     /// A container whose image is named so never becomes ready, probe or not: the stand-in has no probes.
     pub never_ready: Option<&'static str>,
-    /// How many pulls go on at a time (`serializeImagePulls`, `maxParallelImagePulls`); zero for any number.
-    pub parallel_pulls: u32,
 }
 
 impl Default for KubeletProfile {
@@ -175,7 +177,6 @@ impl Default for KubeletProfile {
             deletion_write: true,
             images_present: false,
             never_ready: None,
-            parallel_pulls: 1,
         }
     }
 }
@@ -191,7 +192,6 @@ impl KubeletProfile {
             deletion_write: false,
             images_present: true,
             never_ready: Some("never-ready"),
-            parallel_pulls: 0,
         }
     }
 

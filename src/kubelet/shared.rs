@@ -94,7 +94,7 @@ impl Shared {
         let mut phase = || SimTime::from_nanos(now.as_nanos() + jitter.below(1_000_000_000));
         let (relist_phase, sync_phase) = (phase(), phase());
         Shared {
-            puller: Puller::new(settings.profile.parallel_pulls),
+            puller: Puller::new(settings.configuration.parallel_pulls),
             settings,
             client,
             clientset,
@@ -228,6 +228,18 @@ impl Shared {
         reason: &'static str,
         message: String,
     ) {
+        self.record_reason(worker, container, kind, Name::of(reason), message);
+    }
+
+    /// The same for a reason that is made up of words.
+    pub fn record_reason(
+        &mut self,
+        worker: &Worker,
+        container: Option<u16>,
+        kind: EventType,
+        reason: Name,
+        message: String,
+    ) {
         if !self.settings.profile.events {
             return;
         }
@@ -245,7 +257,7 @@ impl Shared {
             resource_version: meta.revision(),
             field_path,
         };
-        self.notes.push((self.cause, EventNote { regarding, kind, reason: Name::of(reason), message }));
+        self.notes.push((self.cause, EventNote { regarding, kind, reason, message }));
     }
 
     /// Notes a Kubernetes event about the node. The kubelet refers to its node by name in place of the uid.

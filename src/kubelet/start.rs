@@ -6,11 +6,12 @@ use crate::api::event::EventType;
 use crate::api::name::Name;
 use crate::api::pod::{ContainerRole, PullPolicy};
 use crate::engine::time::{SimDuration, SimTime};
-use crate::runtime::interface::{Action, ContainerConfig, ContainerId, HookKind, ImageRecord, Ticket};
+use crate::runtime::interface::{Action, ContainerConfig, ContainerId, HookKind, ImageRecord, Limits, Ticket};
 
 use super::agent::NodeContext;
 use super::back_off::BackOff;
 use super::killing::HOOK_TICKET;
+use super::qos;
 use super::shared::Shared;
 use super::worker::{Doing, ImageBackOff, Job, Worker};
 
@@ -144,7 +145,7 @@ impl Worker {
                     "Successfully pulled image {:?} in {took} ({waited} including waiting). Image size: {} bytes.",
                     image.name, image.size
                 );
-                shared.puller.add(image);
+                shared.puller.add(image, now);
                 if let Some(past) = &mut self.record_mut(index).past {
                     past.pulls = None;
                 }
@@ -169,13 +170,21 @@ impl Worker {
     fn create(&mut self, index: u16, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let attempt = self.next_attempt(index);
         let spec = self.spec(index);
-        let config =
-            ContainerConfig { name: spec.name.clone(), image: spec.image.clone(), memory_limit: spec.limits.memory };
+        let config = ContainerConfig {
+            name: spec.name.clone(),
+            image: spec.image.clone(),
+            limits: Limits { milli_cpu: spec.limits.milli_cpu, memory: spec.limits.memory },
+            oom_score_adjustment: qos::oom_score_adjustment(
+                &self.pod,
+                index,
+                shared.settings.node.capacity.memory,
+            ),
+        };
+        shared.puller.used(&config.image, ctx.now());
         let container = ContainerId { pod: self.number, index, attempt };
         self.remove_oldest(index, attempt, ctx);
         self.doing(Doing::Creating(container));
         ctx.act(Action::CreateContainer { container, config: Box::new(config) });
-        let _ = shared;
     }
 
     /// The number of the next instance: one more than the newest one that was seen, or than the API remembers.

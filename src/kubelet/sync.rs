@@ -43,11 +43,7 @@ impl Worker {
     }
 
     fn sync(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        let status = self.generate_status(shared, false, ctx.now());
-        if status.reason.as_deref() == Some("DeadlineExceeded") && status.phase == PodPhase::Failed {
-            let message = status.message.as_deref().unwrap_or_default().to_owned();
-            shared.record(self, None, EventType::Normal, "DeadlineExceeded", message);
-        }
+        let status = self.make_status(shared, false, ctx.now());
         let terminal = matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed);
         self.set_status(status, shared, ctx);
         if terminal {
@@ -116,7 +112,8 @@ impl Worker {
         }
         let sandbox = SandboxId { pod: self.number, attempt };
         let meta = &self.pod.meta;
-        let pod = PodIdentity { uid: meta.uid, namespace: meta.namespace.clone(), name: meta.name.clone() };
+        let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
+        let pod = PodIdentity { uid: meta.uid, namespace, name, spec: self.pod.spec.clone() };
         ctx.act(Action::CreateSandbox { sandbox, pod: pod.into(), host_network: self.host_network() });
         self.doing(Doing::Sandbox(sandbox));
     }
@@ -249,7 +246,11 @@ impl Worker {
             }
             Event::ProbeDone { ticket, outcome } => self.probe_done(ticket, &outcome, shared, ctx),
             Event::HookDone { ticket, outcome } => self.hook_done(ticket, outcome, shared, ctx),
-            Event::ImageAdded { .. } | Event::ImageRemoved { .. } | Event::State(_) => {}
+            Event::ImageAdded { .. }
+            | Event::ImageRemoved { .. }
+            | Event::State(_)
+            | Event::UsageChanged
+            | Event::Usage(_) => {}
         }
     }
 

@@ -28,6 +28,10 @@ pub enum Timer {
     Probe(PodNumber, u16, ProbeKind),
     /// What the runtime has of pods that are not known is ended.
     Housekeeping,
+    /// What is used of the node is looked at.
+    Monitor,
+    /// Images that nobody uses are collected.
+    ImageGc,
 }
 
 impl Timer {
@@ -46,6 +50,8 @@ impl Timer {
             Timer::Grace(pod, index) => of(9, u64::from(index), pod.0),
             Timer::Probe(pod, index, kind) => of(10 + kind as u64, u64::from(index), pod.0),
             Timer::Housekeeping => of(13, 0, 0),
+            Timer::Monitor => of(14, 0, 0),
+            Timer::ImageGc => of(15, 0, 0),
         }
     }
 
@@ -66,6 +72,8 @@ impl Timer {
             11 => Timer::Probe(pod, index, ProbeKind::Liveness),
             12 => Timer::Probe(pod, index, ProbeKind::Startup),
             13 => Timer::Housekeeping,
+            14 => Timer::Monitor,
+            15 => Timer::ImageGc,
             _ => return None,
         })
     }

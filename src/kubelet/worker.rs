@@ -16,6 +16,7 @@ use crate::engine::time::SimTime;
 use crate::runtime::interface::{ContainerId, Event, Exit, PodNumber, SandboxId};
 
 use super::back_off::BackOff;
+use super::eviction::Eviction;
 use super::killing::Killing;
 use super::probes::Probe;
 
@@ -58,6 +59,8 @@ pub struct Worker {
     pub containers: Box<[Record]>,
     /// Changes that no relist has shown yet.
     pub unseen: Vec<Event>,
+    /// Why the kubelet ends the pod, if it does so by itself.
+    pub eviction: Option<Box<Eviction>>,
 }
 
 /// A status on its way to the API.
@@ -323,6 +326,7 @@ impl Worker {
             sandbox: None,
             containers,
             unseen: Vec::new(),
+            eviction: None,
         }
     }
 
@@ -400,6 +404,16 @@ impl Worker {
             Instance::None | Instance::Created { .. } => true,
             Instance::Running { .. } => false,
             Instance::Exited { exit, .. } => self.restarts(index, exit.code),
+        }
+    }
+
+    /// True if the pass under way waits for the image of a container or makes a container of it.
+    pub fn awaits_image(&self, place: u16) -> bool {
+        let Job::Syncing(job) = &self.job else { return false };
+        match &job.doing {
+            Doing::Pulling { index, .. } => *index == place,
+            Doing::Creating(id) | Doing::Starting(id) | Doing::Hook(id) => id.index == place,
+            _ => job.steps.contains(&Step::Start(place)),
         }
     }
 

@@ -58,7 +58,13 @@ impl Worker {
     pub fn to_send(&self, mut status: PodStatus) -> PodStatus {
         let api = &self.in_api().status;
         let terminal = |phase| matches!(phase, PodPhase::Succeeded | PodPhase::Failed);
-        if terminal(status.phase) && !terminal(api.phase) && self.could_have_running_containers() {
+        let ends = terminal(status.phase) && !terminal(api.phase);
+        let running = self.could_have_running_containers();
+        if !ends || running {
+            // Why the kubelet ends a pod is said only together with the terminal phase.
+            status.conditions.retain(|condition| condition.kind != PodConditionType::DisruptionTarget);
+        }
+        if ends && running {
             status.phase = api.phase;
             status.reason = api.reason.clone();
             status.message = api.message.clone();
@@ -161,6 +167,9 @@ pub fn same(left: &PodStatus, right: &PodStatus) -> bool {
         && left.containers == right.containers
         && left.init_containers == right.init_containers
         && KUBELET_CONDITIONS.iter().all(|kind| left.condition(kind) == right.condition(kind))
+        && left
+            .condition(&PodConditionType::DisruptionTarget)
+            .is_none_or(|said| right.condition(&PodConditionType::DisruptionTarget).is_some_and(|known| known == said))
 }
 
 /// The conditions that the kubelet writes, in its order.

@@ -15,7 +15,7 @@ use super::check::Checker;
 use super::file::cluster::PoolFile;
 use super::file::step::{
     ApplyFile, CascadeFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, PartitionFile, PatchFile,
-    PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StepFile, TaintStepFile,
+    NodeImageFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StepFile, TaintStepFile,
 };
 use super::manifests::Manifest;
 use super::plan::{Action, Command, Fault, Mark, Rollout, object_key};
@@ -241,6 +241,9 @@ fn taint(checker: &mut Checker<'_>, file: &TaintStepFile, path: &str) -> Option<
 fn node(checker: &mut Checker<'_>, file: &NodeFile, path: &str) -> Option<Action> {
     let added = file.add.as_ref().map(|pool| add_nodes(checker, pool, &format!("{path}.add")));
     let of = |name: &Option<String>, fault: fn(String) -> Fault| name.clone().map(fault);
+    let image = |file: &Option<NodeImageFile>, present: bool| {
+        file.clone().map(|NodeImageFile { node, image }| Fault::Image { node, image, present })
+    };
     let faults = [
         of(&file.crash, Fault::MachineCrash),
         of(&file.restart, Fault::MachineRestart),
@@ -248,8 +251,11 @@ fn node(checker: &mut Checker<'_>, file: &NodeFile, path: &str) -> Option<Action
         of(&file.resume_heartbeats, Fault::ResumeHeartbeats),
         of(&file.remove, Fault::RemoveNode),
         added,
+        image(&file.add_image, true),
+        image(&file.remove_image, false),
     ];
-    let expected = "expected one of crash, restart, stopHeartbeats, resumeHeartbeats, add and remove";
+    let expected =
+        "expected one of crash, restart, stopHeartbeats, resumeHeartbeats, add, remove, addImage and removeImage";
     one_fault(checker, faults.into_iter().flatten(), path, expected)
 }
 
@@ -386,6 +392,8 @@ fn describe_fault(fault: &Fault) -> String {
             format!("added: {}", nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", "))
         }
         Fault::RemoveNode(node) => format!("node {node} goes for good"),
+        Fault::Image { node, image, present: true } => format!("image {image} is put on node {node}"),
+        Fault::Image { node, image, present: false } => format!("image {image} is taken from node {node}"),
         Fault::EtcdCrash(member) => format!("etcd member {member} loses power"),
         Fault::EtcdRestart(member) => format!("etcd member {member} begins anew"),
         Fault::Partition { name, between, and, directions } => {

@@ -24,6 +24,7 @@ impl Partitions {
             Fault::ProcessRestart(name) => cluster.restart_process(name),
             Fault::StopHeartbeats(node) => cluster.stop_heartbeats(node),
             Fault::ResumeHeartbeats(node) => cluster.resume_heartbeats(node),
+            Fault::Image { node, image, present } => cluster.set_image(node, image, *present),
             Fault::EtcdCrash(member) => {
                 let member = etcd_member(member, cluster)?;
                 cluster.crash_machine(&member)

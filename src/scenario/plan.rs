@@ -206,6 +206,15 @@ pub enum Fault {
     AddNodes(Vec<NodeOptions>),
     /// A node's machine goes for good; its node is deleted by a command that follows.
     RemoveNode(String),
+    /// An image appears in a node's store, or goes, by other means than the kubelet's.
+    Image {
+        /// The node.
+        node: String,
+        /// The image.
+        image: String,
+        /// It appears.
+        present: bool,
+    },
     /// An etcd member's machine loses power.
     EtcdCrash(String),
     /// An etcd member begins anew.

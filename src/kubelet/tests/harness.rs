@@ -131,6 +131,7 @@ impl World {
             node,
             timings: Default::default(),
             profile: Default::default(),
+            configuration: Default::default(),
             heartbeats: Default::default(),
         };
         let mut runtime = RuntimeSettings::new(Seed(7), Name::of("kn1"));

@@ -310,6 +310,22 @@ pub struct NodeFile {
     /// The machine goes for good, and its node with it.
     #[serde(default)]
     pub remove: Option<String>,
+    /// An image is put into a node's store by other means than a pull (`ctr image import`).
+    #[serde(default)]
+    pub add_image: Option<NodeImageFile>,
+    /// An image is taken out of a node's store.
+    #[serde(default)]
+    pub remove_image: Option<NodeImageFile>,
+}
+
+/// An image on a node.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeImageFile {
+    /// The node.
+    pub node: String,
+    /// The image.
+    pub image: String,
 }
 
 /// Something that happens to etcd members; exactly one of the fields is given. A member is named by `etcd-0`, ..., or as
