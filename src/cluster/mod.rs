@@ -26,6 +26,7 @@ pub mod truth;
 pub mod world;
 
 use crate::api::meta::{Epoch, Timestamp};
+use crate::api::pod::Pod;
 use crate::apiserver::protocol::Operation;
 use crate::engine::digest::Digest;
 use crate::engine::driver::{Halt, Simulation};
@@ -215,6 +216,16 @@ impl Cluster {
     /// Lets a node's kubelet do so again.
     pub fn resume_heartbeats(&mut self, node: &str) -> Result<(), FaultError> {
         self.at_this_moment(|world, moment| world.heartbeats(node, true, moment))
+    }
+
+    /// Puts the file of a static pod on a node, in place of one of the same name.
+    pub fn add_static_pod(&mut self, node: &str, pod: Rc<Pod>) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.add_static_pod(node, pod, moment))
+    }
+
+    /// Takes the file of a static pod from a node.
+    pub fn remove_static_pod(&mut self, node: &str, name: &str) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.remove_static_pod(node, name, moment))
     }
 
     /// Puts an image into a node's store by other means than a pull, or takes it out.

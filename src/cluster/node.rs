@@ -9,13 +9,14 @@ use std::rc::Rc;
 
 use crate::api::meta::{Epoch, Labels};
 use crate::api::name::Name;
+use crate::api::pod::Pod;
 use crate::apiserver::heartbeats::Heartbeats;
 use crate::apiserver::protocol::ApiMessage;
 use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
 use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::kubelet::settings::{KubeletProfile, KubeletSettings, KubeletTimings, NodeSettings};
-use crate::kubelet::{Configuration, Kubelet, KubeletInput, NodeContext};
+use crate::kubelet::{Command, Configuration, Kubelet, KubeletInput, NodeContext};
 use crate::runtime::interface::{Action, Event as RuntimeEvent};
 use crate::runtime::model::ImageModels;
 use crate::runtime::simulated::{RuntimeContext, RuntimeInput, RuntimeSettings, SimulatedRuntime};
@@ -38,6 +39,8 @@ pub struct NodeMachine {
     runtime: SimulatedRuntime,
     /// How often the machine has lost power: what the runtime waited for before is void.
     power_losses: u32,
+    /// The files of static pods.
+    static_pods: Vec<Rc<Pod>>,
 }
 
 /// What a machine is to do next.
@@ -121,6 +124,7 @@ impl NodeMachine {
             kubelet: None,
             runtime: SimulatedRuntime::new(Rc::new(runtime), Rc::clone(&commons.images)),
             power_losses: 0,
+            static_pods: Vec::new(),
         }
     }
 
@@ -151,7 +155,30 @@ impl NodeMachine {
 
     /// Sets the kubelet up; it begins with [`crate::engine::process::Input::Start`].
     pub fn create_kubelet(&mut self, now: SimTime) {
-        self.kubelet = Some(Kubelet::new(Rc::clone(&self.settings), now));
+        self.kubelet = Some(Kubelet::new(Rc::clone(&self.settings), now, &self.static_pods));
+    }
+
+    /// A file of a static pod appears, in place of one of the same name.
+    pub fn add_static_pod(&mut self, pod: Rc<Pod>, wiring: &mut Wiring<'_>) {
+        self.remove_static_pod(&pod.meta.name.clone(), wiring);
+        self.static_pods.push(Rc::clone(&pod));
+        self.kubelet_input(KubeletInput::Command(Command::AddStaticPod(pod)), wiring);
+    }
+
+    /// The pods of the files that are there.
+    pub fn static_pods(&self) -> impl Iterator<Item = &Rc<Pod>> {
+        self.static_pods.iter()
+    }
+
+    /// The file of the static pod of this name goes. True if there was one.
+    pub fn remove_static_pod(&mut self, name: &Name, wiring: &mut Wiring<'_>) -> bool {
+        let before = self.static_pods.len();
+        self.static_pods.retain(|pod| pod.meta.name != *name);
+        if self.static_pods.len() == before {
+            return false;
+        }
+        self.kubelet_input(KubeletInput::Command(Command::RemoveStaticPod(name.clone())), wiring);
+        true
     }
 
     /// The kubelet dies; containers run on.

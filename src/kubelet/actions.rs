@@ -43,7 +43,7 @@ pub fn plan(worker: &Worker) -> VecDeque<Step> {
             match reason_to_kill(worker, index, "Container") {
                 None => kept += 1,
                 Some((message, probe, always)) => {
-                    let restart = always || worker.pod.spec.restart_policy != RestartPolicy::Never;
+                    let restart = always || worker.restart_policy(index) != RestartPolicy::Never;
                     let message = if restart { format!("{message}, will be restarted") } else { message };
                     if restart {
                         starts.push(index);
@@ -73,7 +73,7 @@ fn plan_sandbox(worker: &Worker) -> VecDeque<Step> {
         return steps;
     }
     let done = |index: u16| {
-        policy == RestartPolicy::OnFailure && worker.record(index).instance.exit().is_some_and(|exit| exit.code == 0)
+        worker.restart_policy(index) == RestartPolicy::OnFailure && worker.record(index).instance.exit().is_some_and(|exit| exit.code == 0)
     };
     let starts: Vec<u16> = worker.main_indexes().filter(|index| !done(*index)).collect();
     if starts.is_empty() && worker.main_indexes().any(|index| worker.record(index).instance != Instance::None) {

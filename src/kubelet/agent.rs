@@ -24,6 +24,7 @@ use crate::runtime::interface::{Action, Event, PodNumber, State};
 use super::admission::{self, Here};
 use super::eviction::Evictions;
 use super::image_gc::ImageGc;
+use super::mirror::is_mirror;
 use super::node::NodeAgent;
 use super::restore::Remains;
 use super::settings::KubeletSettings;
@@ -52,13 +53,17 @@ pub enum KubeletInput {
     Command(Command),
 }
 
-/// Faults of a kubelet that is otherwise well.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Faults of a kubelet that is otherwise well, and what happens to the files of its node.
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Renews no lease and writes no node status from now on.
     StopHeartbeats,
     /// Does so again.
     ResumeHeartbeats,
+    /// A file of a static pod appears.
+    AddStaticPod(Rc<Pod>),
+    /// The file of the static pod of this name is gone.
+    RemoveStaticPod(Name),
 }
 
 /// The kubelet of one node. All its state is volatile: after a crash a new one begins, lists the runtime and the API, and
@@ -74,6 +79,10 @@ pub struct Kubelet {
     remains: Remains,
     next_number: u32,
     synced: bool,
+    /// The runtime was listed: what there is is known.
+    listed: bool,
+    /// Static pods that wait for that.
+    static_pods: Vec<Rc<Pod>>,
     begun: SimTime,
     pub(super) evictions: Evictions,
     pub(super) image_gc: ImageGc,
@@ -81,7 +90,7 @@ pub struct Kubelet {
 
 impl Kubelet {
     /// A kubelet that begins now. It does nothing before [`Input::Start`].
-    pub fn new(settings: Rc<KubeletSettings>, now: SimTime) -> Self {
+    pub fn new(settings: Rc<KubeletSettings>, now: SimTime, static_pods: &[Rc<Pod>]) -> Self {
         let name = settings.node.name.clone();
         let user = Rc::new(settings.node.user());
         let agent = Name::from(format!("kubelet/{name}"));
@@ -113,6 +122,8 @@ impl Kubelet {
             remains: Remains::default(),
             next_number: 0,
             synced: false,
+            listed: false,
+            static_pods: static_pods.to_vec(),
             begun: now,
             evictions: Evictions::new(now),
             image_gc: ImageGc::default(),
@@ -134,9 +145,28 @@ impl Kubelet {
                 self.deliver_all(ctx);
             }
             KubeletInput::Runtime(event) => self.runtime_event(event, ctx),
-            KubeletInput::Command(command) => self.node.silent = command == Command::StopHeartbeats,
+            KubeletInput::Command(command) => self.command(command, ctx),
         }
         self.record_notes(ctx);
+    }
+
+    fn command(&mut self, command: Command, ctx: &mut dyn NodeContext) {
+        match command {
+            Command::StopHeartbeats => self.node.silent = true,
+            Command::ResumeHeartbeats => self.node.silent = false,
+            // Before the runtime was listed nothing can be begun.
+            Command::AddStaticPod(pod) if self.listed => self.static_added(&pod, ctx),
+            Command::AddStaticPod(pod) => self.static_pods.push(pod),
+            Command::RemoveStaticPod(name) => {
+                self.static_pods.retain(|pod| pod.meta.name != name);
+                self.static_removed(&name, ctx);
+            }
+        }
+    }
+
+    /// The number of a pod.
+    pub(super) fn number_of(&self, uid: Uid) -> Option<PodNumber> {
+        self.numbers.get(&uid).copied()
     }
 
     /// The pods of which the kubelet knows, and how far each has come.
@@ -179,6 +209,7 @@ impl Kubelet {
         });
         if let Some(node) = node {
             self.node.changed(&node, &self.shared, ctx);
+            self.reconcile_mirrors(ctx);
         }
         if !self.synced {
             // Pods that were there before are taken in the order of their creation (kubelet, HandlePodAdditions).
@@ -197,6 +228,9 @@ impl Kubelet {
     }
 
     fn pod_changed(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
+        if is_mirror(&pod) {
+            return self.mirror_changed(pod, ctx);
+        }
         match self.numbers.get(&pod.meta.uid) {
             Some(number) => {
                 if let Some(worker) = self.workers.get_mut(number) {
@@ -207,7 +241,7 @@ impl Kubelet {
         }
     }
 
-    fn pod_added(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
+    pub(super) fn pod_added(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
         let known = self.remains.number(pod.meta.uid);
         let number = known.unwrap_or(PodNumber(self.next_number));
         self.next_number = self.next_number.max(number.0 + 1);
@@ -241,6 +275,9 @@ impl Kubelet {
     }
 
     fn pod_gone(&mut self, pod: &Rc<Pod>, ctx: &mut dyn NodeContext) {
+        if is_mirror(pod) {
+            return self.mirror_gone(pod, ctx);
+        }
         let Some(number) = self.numbers.get(&pod.meta.uid).copied() else { return };
         let Some(worker) = self.workers.get_mut(&number) else { return };
         worker.pod = with_containers_of(pod.clone(), &worker.pod);
@@ -290,6 +327,7 @@ impl Kubelet {
             }
             Timer::StatusRead => self.write_status(ctx),
             Timer::StatusRecheck => {
+                self.reconcile_mirrors(ctx);
                 for number in self.shared.take_rechecked() {
                     self.with(number, ctx, |worker, shared, ctx| {
                         if worker.must_write() {
@@ -299,8 +337,13 @@ impl Kubelet {
                 }
             }
             Timer::Housekeeping => {
-                let seconds = self.shared.settings.timings.minimum_grace_seconds.max(0).unsigned_abs();
-                self.remains.end_strays(SimDuration::from_secs(seconds), ctx);
+                self.remains.end_strays(self.shared.minimum_grace(), ctx);
+            }
+            Timer::StrayGrace(pod, index) => {
+                self.remains.stop_stray(pod, index, self.shared.minimum_grace(), ctx);
+            }
+            Timer::Volume(number, volume) => {
+                self.with(number, ctx, |worker, shared, ctx| worker.mount_again(volume, shared, ctx));
             }
             Timer::Monitor => self.monitor(ctx),
             Timer::ImageGc => self.collect_images(ctx),
@@ -320,7 +363,7 @@ impl Kubelet {
     }
 
     /// Lets a pod's worker do something, if the pod is still here.
-    fn with(
+    pub(super) fn with(
         &mut self,
         number: PodNumber,
         ctx: &mut dyn NodeContext,
@@ -369,6 +412,20 @@ impl Kubelet {
                     self.status_done(ctx);
                 }
             }
+            Purpose::CreateMirror(number) => {
+                if result.is_err() {
+                    self.mirror_failed(number, ctx);
+                }
+            }
+            Purpose::DeleteMirror => {}
+            Purpose::Volume { pod, volume, source } => {
+                self.with(pod, ctx, |worker, shared, ctx| worker.source_read(volume, source, &result, shared, ctx));
+            }
+            Purpose::Environment { pod, container, source } => {
+                self.with(pod, ctx, |worker, shared, ctx| {
+                    worker.environment_read(container, source, &result, shared, ctx);
+                });
+            }
             Purpose::DeletePod(number) => {
                 if let (Some(worker), Err(failure)) = (self.workers.get_mut(&number), result) {
                     worker.write_failed(&failure, shared, ctx);
@@ -411,6 +468,9 @@ impl Kubelet {
             | Event::Exited { container, .. } => container.pod,
         };
         self.remains.hear(&event, ctx);
+        if let Event::HookDone { ticket, .. } = &event {
+            self.remains.stop_stray(ticket.pod, ticket.index, self.shared.minimum_grace(), ctx);
+        }
         let pulled = matches!(event, Event::Pulled { .. });
         self.with(number, ctx, |worker, shared, ctx| worker.runtime_event(event, shared, ctx));
         self.node.images_changed(&self.shared, ctx);
@@ -437,6 +497,10 @@ impl Kubelet {
         state.images.iter().for_each(|image| self.shared.puller.add(image.clone(), now));
         self.next_number = self.next_number.max(state.next_pod);
         self.remains = Remains::of(state);
+        self.listed = true;
+        for pod in std::mem::take(&mut self.static_pods) {
+            self.static_added(&pod, ctx);
+        }
         self.informers.start(&mut self.shared.client, ctx);
     }
 

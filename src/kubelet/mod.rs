@@ -3,6 +3,7 @@
 //! A process of its own on every node. It knows the API through its client and containers through the runtime's actions
 //! and events; it never sees another component.
 //!
+//! - `mirror`: static pods and their mirrors in the API
 //! - `agent`: the process: its inputs, and which part of it each one concerns
 //! - `settings`: what a kubelet is made of: node, timings, profile
 //! - `tokens`: its timers
@@ -17,6 +18,7 @@
 //! - `image_gc`: takes images away that no container uses
 //! - `worker`: one pod: what is wanted, what was seen, what is being done
 //! - `relist`: how changes in the runtime come to be seen (the generic PLEG)
+//! - `sources`: ConfigMaps and Secrets that a pod needs before it can run
 //! - `sync`: one pass over a pod that runs or is to run
 //! - `start`: starting one container: back-off, image, create, start, hook
 //! - `actions`: what a pass has to do: compares a pod with its containers
@@ -40,6 +42,7 @@ pub mod configuration;
 pub mod eviction;
 pub mod image_gc;
 pub mod killing;
+pub mod mirror;
 pub mod node;
 pub mod probes;
 pub mod puller;
@@ -48,6 +51,7 @@ pub mod relist;
 pub mod restore;
 pub mod settings;
 pub mod shared;
+pub mod sources;
 pub mod start;
 pub mod status;
 pub mod sync;

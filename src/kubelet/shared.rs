@@ -40,6 +40,28 @@ pub enum Purpose {
     PodStatus(PodNumber),
     /// A pod's deletion.
     DeletePod(PodNumber),
+    /// The creation of a static pod's mirror.
+    CreateMirror(PodNumber),
+    /// The deletion of a mirror.
+    DeleteMirror,
+    /// Something that a volume's content comes from.
+    Volume {
+        /// The pod.
+        pod: PodNumber,
+        /// The volume's place among those of the pod that come from the API.
+        volume: u16,
+        /// The place among what it comes from.
+        source: u16,
+    },
+    /// Something that a container's environment comes from.
+    Environment {
+        /// The pod.
+        pod: PodNumber,
+        /// The container.
+        container: u16,
+        /// The place among what it comes from.
+        source: u16,
+    },
 }
 
 /// What all pods of a kubelet share.
@@ -119,6 +141,11 @@ impl Shared {
     /// Makes a request in the kubelet's own name.
     pub fn request(&mut self, purpose: Purpose, operation: Operation, ctx: &mut dyn NodeContext) {
         self.client.request(self.clientset, Caller::Process(purpose), operation, ctx);
+    }
+
+    /// What a container gets at least between SIGTERM and SIGKILL.
+    pub fn minimum_grace(&self) -> SimDuration {
+        SimDuration::from_secs(self.settings.timings.minimum_grace_seconds.max(0).unsigned_abs())
     }
 
     /// The date in whole seconds.

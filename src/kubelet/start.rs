@@ -75,7 +75,7 @@ impl Worker {
     }
 
     /// A start failed after the image was dealt with: the event says why.
-    fn failed(&mut self, index: u16, reason: &'static str, message: String, shared: &mut Shared) {
+    pub fn failed(&mut self, index: u16, reason: &'static str, message: String, shared: &mut Shared) {
         shared.record(self, Some(index), Warning, "Failed", format!("Error: {message}"));
         self.trouble(index, reason, message, None);
     }
@@ -167,7 +167,15 @@ impl Worker {
         self.trouble(index, "ErrImagePull", error, None);
     }
 
+    /// Makes a container, once what its environment comes from has been read.
     fn create(&mut self, index: u16, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if !self.read_environment(index, shared, ctx) {
+            self.create_now(index, shared, ctx);
+        }
+    }
+
+    /// Makes a container.
+    pub fn create_now(&mut self, index: u16, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let attempt = self.next_attempt(index);
         let spec = self.spec(index);
         let config = ContainerConfig {

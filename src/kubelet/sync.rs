@@ -16,6 +16,9 @@ use super::shared::Shared;
 use super::tokens::Timer;
 use super::worker::{Doing, Instance, Job, Stage, Step, Syncing, Worker};
 
+/// How long a pass waits for volumes (volumemanager, `podAttachAndMountTimeout`).
+const MOUNT_TIMEOUT: SimDuration = SimDuration::from_secs(123);
+
 impl Worker {
     /// Asks for a pass over the pod.
     pub fn want_sync(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
@@ -53,13 +56,28 @@ impl Worker {
             return;
         }
         self.follow_probes(shared, ctx);
-        if self.mounted || shared.settings.timings.volumes == SimDuration::ZERO {
+        if !self.mounted {
+            self.begin_to_mount(shared, ctx);
+        }
+        let at_once = self.mounted || shared.settings.timings.volumes == SimDuration::ZERO || self.api_volumes.is_some();
+        if at_once && self.all_mounted() {
             self.job = Job::Syncing(Box::default());
             self.mounted(shared, ctx);
         } else {
-            let at = ctx.now() + shared.settings.timings.volumes;
-            self.job = Job::Mounting(ctx.set_timer(at, Timer::Job(self.number).token()));
+            let wait = if self.all_mounted() { shared.settings.timings.volumes } else { MOUNT_TIMEOUT };
+            let timer = ctx.set_timer(ctx.now() + wait, Timer::Job(self.number).token());
+            self.job = Job::Mounting { begun: ctx.now(), timer };
         }
+    }
+
+    /// All volumes that come from the API are mounted: a pass that waits sees it when it next looks.
+    pub fn volumes_mounted(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let Job::Mounting { begun, timer } = self.job else { return };
+        ctx.cancel_timer(timer);
+        let period = shared.settings.timings.volumes.max(SimDuration::from_millis(1));
+        let at = Worker::next_poll(begun, ctx.now(), period);
+        let timer = ctx.set_timer(at, Timer::Job(self.number).token());
+        self.job = Job::Mounting { begun, timer };
     }
 
     /// The volumes are there: compares and begins with the first step.
@@ -186,9 +204,15 @@ impl Worker {
     /// The pod's wait is over: for its volumes, or for their end.
     pub fn job_timer(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         match self.job {
-            Job::Mounting(_) => {
+            Job::Mounting { .. } if self.all_mounted() => {
                 self.job = Job::Syncing(Box::default());
                 self.mounted(shared, ctx);
+            }
+            // The volumes have taken too long: the pass has failed, without an event.
+            Job::Mounting { .. } => {
+                let failed = Syncing { failed: true, failed_otherwise: true, ..Syncing::default() };
+                self.job = Job::Syncing(Box::new(failed));
+                self.finish_pass(shared, ctx);
             }
             Job::Unmounting => self.finish(shared, ctx),
             _ => {}
@@ -202,7 +226,7 @@ impl Worker {
         }
         self.stage = Stage::Terminating;
         self.wants_sync = true;
-        if let Job::Mounting(timer) = self.job {
+        if let Job::Mounting { timer, .. } = self.job {
             ctx.cancel_timer(timer);
             self.end_pass(shared, ctx);
         } else {

@@ -59,6 +59,7 @@ impl Worker {
     /// Nothing of the pod is left on the node: it may be deleted from the API.
     pub fn finish(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.job = Job::Idle;
+        self.forget_volumes(ctx);
         self.stage = Stage::Finished;
         self.wants_sync = false;
         shared.sync_at(self, None, ctx);

@@ -32,6 +32,10 @@ pub enum Timer {
     Monitor,
     /// Images that nobody uses are collected.
     ImageGc,
+    /// A volume that could not be mounted is tried again.
+    Volume(PodNumber, u16),
+    /// The grace of a stray container's preStop hook is over.
+    StrayGrace(PodNumber, u16),
 }
 
 impl Timer {
@@ -52,6 +56,8 @@ impl Timer {
             Timer::Housekeeping => of(13, 0, 0),
             Timer::Monitor => of(14, 0, 0),
             Timer::ImageGc => of(15, 0, 0),
+            Timer::Volume(pod, index) => of(16, u64::from(index), pod.0),
+            Timer::StrayGrace(pod, index) => of(17, u64::from(index), pod.0),
         }
     }
 
@@ -74,6 +80,8 @@ impl Timer {
             13 => Timer::Housekeeping,
             14 => Timer::Monitor,
             15 => Timer::ImageGc,
+            16 => Timer::Volume(pod, index),
+            17 => Timer::StrayGrace(pod, index),
             _ => return None,
         })
     }
@@ -92,6 +100,7 @@ mod tests {
             Timer::Housekeeping,
             Timer::Job(pod),
             Timer::Grace(pod, 7),
+            Timer::Volume(pod, 3),
             Timer::Probe(pod, u16::MAX, ProbeKind::Startup),
         ] {
             assert_eq!(Timer::of(timer.token()), Some(timer));

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::api::meta::ObjectKey;
+use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::api::pod::{Container, ContainerRole, Pod, PodStatus, RestartPolicy, Terminated};
@@ -18,7 +18,10 @@ use crate::runtime::interface::{ContainerId, Event, Exit, PodNumber, SandboxId};
 use super::back_off::BackOff;
 use super::eviction::Eviction;
 use super::killing::Killing;
+use super::mirror::Mirror;
 use super::probes::Probe;
+use super::qos;
+use super::sources::{ApiVolumes, Reading};
 
 /// A pod's worker.
 #[derive(Debug)]
@@ -61,6 +64,10 @@ pub struct Worker {
     pub unseen: Vec<Event>,
     /// Why the kubelet ends the pod, if it does so by itself.
     pub eviction: Option<Box<Eviction>>,
+    /// Its volumes whose content comes from the API, if it has any.
+    pub api_volumes: Option<Box<ApiVolumes>>,
+    /// What is known of its mirror, if it is a static pod.
+    pub mirror: Option<Box<Mirror>>,
 }
 
 /// A status on its way to the API.
@@ -95,7 +102,12 @@ pub enum Job {
     /// Nothing.
     Idle,
     /// Waits for the volumes.
-    Mounting(TimerId),
+    Mounting {
+        /// Since when.
+        begun: SimTime,
+        /// Ends the wait: volumes were seen mounted, or have not been for too long.
+        timer: TimerId,
+    },
     /// Brings the containers to what is wanted.
     Syncing(Box<Syncing>),
     /// Stops everything.
@@ -158,6 +170,8 @@ pub enum Doing {
         /// Since when.
         since: SimTime,
     },
+    /// Waiting for what a container's environment comes from.
+    Reading(Reading),
     /// Waiting for a container to be made.
     Creating(ContainerId),
     /// Waiting for a container to run.
@@ -307,6 +321,7 @@ impl Worker {
     /// A pod that is new to this kubelet.
     pub fn new(number: PodNumber, pod: Rc<Pod>) -> Self {
         let containers = pod.spec.containers.iter().map(|_| Record::default()).collect();
+        let mirror = qos::is_static(&pod).then(Box::default);
         Worker {
             number,
             pod,
@@ -327,12 +342,23 @@ impl Worker {
             containers,
             unseen: Vec::new(),
             eviction: None,
+            api_volumes: None,
+            mirror,
         }
     }
 
     /// The pod as the API has it, as far as is known here.
     pub fn in_api(&self) -> &Rc<Pod> {
-        self.written.as_ref().unwrap_or(&self.pod)
+        let mirror = self.mirror.as_ref().and_then(|mirror| mirror.pod.as_ref());
+        self.written.as_ref().or(mirror).unwrap_or(&self.pod)
+    }
+
+    /// The incarnation of the pod in the API; none of a static pod without a mirror.
+    pub fn api_uid(&self) -> Option<Uid> {
+        match &self.mirror {
+            None => Some(self.pod.meta.uid),
+            Some(mirror) => mirror.pod.as_ref().map(|pod| pod.meta.uid),
+        }
     }
 
     /// The status that this kubelet last made: on its way, or in the API.
@@ -386,12 +412,35 @@ impl Worker {
         self.pod.spec.full.host_network == Some(true)
     }
 
-    /// True if a container that ended with this code is started again (podutil, `ContainerShouldRestart`).
+    /// True if a container that ended with this code is started again (podutil, `ContainerShouldRestart`): by the first of its
+    /// own rules that is for the code, else by its own policy, else by the pod's.
     pub fn restarts(&self, index: u16, code: i32) -> bool {
-        match (self.spec(index).role, self.pod.spec.restart_policy) {
-            (ContainerRole::Sidecar, _) | (_, RestartPolicy::Always) => true,
-            (_, RestartPolicy::OnFailure) => code != 0,
-            (_, RestartPolicy::Never) => false,
+        let own = self.own_container(index);
+        let rules = own.into_iter().filter(|own| own.restart_policy.is_some());
+        let mut rules = rules.flat_map(|own| own.restart_policy_rules.iter().flatten());
+        let rule = rules.find(|rule| {
+            rule.exit_codes.as_ref().is_some_and(|codes| {
+                let among = codes.values.iter().flatten().any(|value| *value == code);
+                among == (codes.operator == "In")
+            })
+        });
+        rule.is_some()
+            || match self.restart_policy(index) {
+                RestartPolicy::Always => true,
+                RestartPolicy::OnFailure => code != 0,
+                RestartPolicy::Never => false,
+            }
+    }
+
+    /// The restart policy of a container: its own, else the pod's.
+    pub fn restart_policy(&self, index: u16) -> RestartPolicy {
+        let own = self.own_container(index).and_then(|own| own.restart_policy.as_deref());
+        match own {
+            _ if self.spec(index).role == ContainerRole::Sidecar => RestartPolicy::Always,
+            Some("Always") => RestartPolicy::Always,
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            Some("Never") => RestartPolicy::Never,
+            _ => self.pod.spec.restart_policy,
         }
     }
 
@@ -411,7 +460,7 @@ impl Worker {
     pub fn awaits_image(&self, place: u16) -> bool {
         let Job::Syncing(job) = &self.job else { return false };
         match &job.doing {
-            Doing::Pulling { index, .. } => *index == place,
+            Doing::Pulling { index, .. } | Doing::Reading(Reading { index, .. }) => *index == place,
             Doing::Creating(id) | Doing::Starting(id) | Doing::Hook(id) => id.index == place,
             _ => job.steps.contains(&Step::Start(place)),
         }

@@ -32,6 +32,11 @@ impl Worker {
         self.enqueue_write(shared, ctx);
     }
 
+    /// Keeps a status for an API that does not know the pod yet.
+    pub fn hold_back(&mut self, status: PodStatus, ctx: &mut dyn NodeContext) {
+        self.held = Some(Box::new(Held { status, dirty: true, finished: false, cause: ctx.cause() }));
+    }
+
     /// Puts the pod into the queue of those whose status is to be written, and begins if no other is being written.
     pub fn enqueue_write(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if shared.writing.is_none() {
@@ -50,7 +55,8 @@ impl Worker {
     /// True if the pod is to be deleted from the API now.
     fn may_delete(&self) -> bool {
         let pod = self.in_api();
-        let deleting = pod.meta.is_deleting() || self.pod.meta.is_deleting();
+        let removed = self.mirror.as_ref().is_some_and(|mirror| mirror.removed);
+        let deleting = pod.meta.is_deleting() || self.pod.meta.is_deleting() || removed;
         self.held.as_ref().is_some_and(|held| held.finished) && deleting && pod.is_terminal() && !self.missing
     }
 
@@ -74,7 +80,8 @@ impl Worker {
 
     /// Begins to write the status: the real one reads the pod first. False if there is nothing to write.
     pub fn begin_write(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
-        let Some(held) = self.held.as_mut().filter(|_| !self.missing) else { return false };
+        let known = self.api_uid().is_some() && !self.missing;
+        let Some(held) = self.held.as_mut().filter(|_| known) else { return false };
         held.dirty = false;
         shared.writing = Some((self.number, held.status.clone()));
         ctx.set_cause(held.cause);
@@ -88,7 +95,8 @@ impl Worker {
         if same(&status, &self.in_api().status) {
             return self.delete(shared, ctx);
         }
-        let patch = TypedPatch::PodStatus { uid: self.pod.meta.uid, status };
+        let Some(uid) = self.api_uid() else { return false };
+        let patch = TypedPatch::PodStatus { uid, status };
         let operation = Operation::Patch {
             key: self.key(),
             patch: Patch::Typed(Box::new(patch)),
@@ -106,7 +114,7 @@ impl Worker {
             return false;
         }
         let options =
-            DeleteOptions { grace_seconds: Some(0), uid: Some(self.pod.meta.uid), ..DeleteOptions::default() };
+            DeleteOptions { grace_seconds: Some(0), uid: self.api_uid(), ..DeleteOptions::default() };
         shared.request(Purpose::DeletePod(self.number), Operation::Delete { key: self.key(), options }, ctx);
         true
     }
@@ -115,7 +123,7 @@ impl Worker {
     pub fn written(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
         match result {
             Ok(Answer::Object(object)) => {
-                let pod = Pod::of(&object).filter(|pod| pod.meta.uid == self.pod.meta.uid);
+                let pod = Pod::of(&object).filter(|pod| Some(pod.meta.uid) == self.api_uid());
                 if let Some(pod) = pod
                     && pod.meta.revision() > self.in_api().meta.revision()
                 {

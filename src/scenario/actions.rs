@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
+use crate::api::pod::Pod;
 use crate::api::validation::format;
 use crate::apiserver::protocol::{Part, Propagation};
 use crate::engine::network::Directions;
@@ -15,7 +16,8 @@ use super::check::Checker;
 use super::file::cluster::PoolFile;
 use super::file::step::{
     ApplyFile, CascadeFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, PartitionFile, PatchFile,
-    NodeImageFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StepFile, TaintStepFile,
+    NodeImageFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StaticPodFile,
+    StaticPodsFile, StepFile, TaintStepFile,
 };
 use super::manifests::Manifest;
 use super::plan::{Action, Command, Fault, Mark, Rollout, object_key};
@@ -253,10 +255,26 @@ fn node(checker: &mut Checker<'_>, file: &NodeFile, path: &str) -> Option<Action
         added,
         image(&file.add_image, true),
         image(&file.remove_image, false),
+        file.add_static_pods.as_ref().map(|pods| static_pods(checker, pods, &format!("{path}.addStaticPods"))),
+        file.remove_static_pod
+            .clone()
+            .map(|StaticPodFile { node, name }| Fault::RemoveStaticPod { node, name }),
     ];
-    let expected =
-        "expected one of crash, restart, stopHeartbeats, resumeHeartbeats, add, remove, addImage and removeImage";
+    let expected = "expected one of crash, restart, stopHeartbeats, resumeHeartbeats, add, remove, addImage, removeImage, \
+                    addStaticPods and removeStaticPod";
     one_fault(checker, faults.into_iter().flatten(), path, expected)
+}
+
+fn static_pods(checker: &mut Checker<'_>, file: &StaticPodsFile, path: &str) -> Fault {
+    let read = checker.manifests(&file.manifests, &format!("{path}.manifests"), "default");
+    let mut pods = Vec::new();
+    for manifest in &read {
+        match manifest.object.get::<Pod>() {
+            Some(pod) => pods.push(pod.clone()),
+            None => checker.wrong(&format!("{path}.manifests"), "a static pod is a Pod".to_owned()),
+        }
+    }
+    Fault::AddStaticPods { node: file.node.clone(), pods }
 }
 
 fn add_nodes(checker: &mut Checker<'_>, pool: &PoolFile, path: &str) -> Fault {
@@ -392,6 +410,11 @@ fn describe_fault(fault: &Fault) -> String {
             format!("added: {}", nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", "))
         }
         Fault::RemoveNode(node) => format!("node {node} goes for good"),
+        Fault::AddStaticPods { node, pods } => {
+            let names: Vec<&str> = pods.iter().map(|pod| pod.meta.name.as_str()).collect();
+            format!("static pods on node {node}: {}", names.join(", "))
+        }
+        Fault::RemoveStaticPod { node, name } => format!("static pod {name} is taken from node {node}"),
         Fault::Image { node, image, present: true } => format!("image {image} is put on node {node}"),
         Fault::Image { node, image, present: false } => format!("image {image} is taken from node {node}"),
         Fault::EtcdCrash(member) => format!("etcd member {member} loses power"),

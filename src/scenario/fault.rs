@@ -24,6 +24,10 @@ impl Partitions {
             Fault::ProcessRestart(name) => cluster.restart_process(name),
             Fault::StopHeartbeats(node) => cluster.stop_heartbeats(node),
             Fault::ResumeHeartbeats(node) => cluster.resume_heartbeats(node),
+            Fault::AddStaticPods { node, pods } => {
+                pods.iter().try_for_each(|pod| cluster.add_static_pod(node, pod.clone()))
+            }
+            Fault::RemoveStaticPod { node, name } => cluster.remove_static_pod(node, name),
             Fault::Image { node, image, present } => cluster.set_image(node, image, *present),
             Fault::EtcdCrash(member) => {
                 let member = etcd_member(member, cluster)?;

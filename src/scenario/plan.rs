@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::node::TaintEffect;
+use crate::api::pod::Pod;
 use crate::apiserver::protocol::{Part, Propagation};
 use crate::cluster::options::NodeOptions;
 use crate::engine::network::Directions;
@@ -206,6 +207,20 @@ pub enum Fault {
     AddNodes(Vec<NodeOptions>),
     /// A node's machine goes for good; its node is deleted by a command that follows.
     RemoveNode(String),
+    /// The files of static pods appear on a node.
+    AddStaticPods {
+        /// The node.
+        node: String,
+        /// The pods.
+        pods: Vec<Rc<Pod>>,
+    },
+    /// The file of a static pod goes.
+    RemoveStaticPod {
+        /// The node.
+        node: String,
+        /// The pod's name in the file.
+        name: String,
+    },
     /// An image appears in a node's store, or goes, by other means than the kubelet's.
     Image {
         /// The node.

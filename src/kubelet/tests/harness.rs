@@ -141,7 +141,7 @@ impl World {
         let settings = Rc::new(settings);
         let mut world = World {
             queue: EventQueue::new(),
-            kubelet: Some(Kubelet::new(settings.clone(), SimTime::ZERO)),
+            kubelet: Some(Kubelet::new(settings.clone(), SimTime::ZERO, &[])),
             incarnation: 0,
             runtime: SimulatedRuntime::new(Rc::new(runtime), Rc::new(ImageModels::new(models))),
             settings,
@@ -218,7 +218,7 @@ impl World {
     /// Begins a new kubelet.
     pub fn start_kubelet(&mut self) {
         let now = self.queue.now();
-        self.kubelet = Some(Kubelet::new(self.settings.clone(), now));
+        self.kubelet = Some(Kubelet::new(self.settings.clone(), now, &[]));
         self.queue.schedule(now, Happens::Kubelet(KubeletInput::Process(Input::Start), self.incarnation));
     }
 
