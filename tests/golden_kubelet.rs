@@ -26,7 +26,7 @@ use kubesim::scenario::{Observer, Scenario};
 /// How long the cluster is up before the recording begins.
 const BEFORE: SimDuration = SimDuration::from_secs(20);
 /// How many seeds are tried: what waits for a random time fits the recorded draw with some of them only.
-const SEEDS: u64 = 16;
+const SEEDS: u64 = 64;
 
 /// A write of a kubelet as a line of the recording; none for what the recording does not list: leases, nodes, the change
 /// with which the API server begins a deletion.

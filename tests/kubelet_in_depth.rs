@@ -317,3 +317,40 @@ fn a_static_pod_outlives_its_mirror_and_goes_with_its_file() {
     bed.until("the mirror is gone", 8, |bed| bed.get::<Pod>("default", "proxy-node-0").is_none());
     assert_eq!(bed.cluster.nodes()[0].runtime().running(), 0);
 }
+
+#[test]
+fn a_pod_is_resized_in_place_or_waits_for_room() {
+    use kubesim::apiserver::protocol::{Operation, Part, Patch};
+    let mut bed = Bed::ready(one_node(vec![("app:1", ImageModel::default())]), 8);
+    let cpu = |amount: &str| format!("resources: {{requests: {{cpu: {amount}}}}}");
+    bed.apply(&pod("small", "", &format!("image: \"app:1\", {}", cpu("1"))));
+    bed.apply(&pod("other", "terminationGracePeriodSeconds: 1,", &format!("image: \"app:1\", {}", cpu("2"))));
+    bed.run(5);
+    let resize = |bed: &mut Bed, cpu: &str| {
+        let patch = serde_json::json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}});
+        let key = support::pod("default", "small");
+        bed.request(Operation::Patch { key, patch: Patch::Strategic(patch.into()), part: Part::Resize, dry_run: false })
+    };
+    assert!(resize(&mut bed, "1500m").is_ok());
+    bed.run(5);
+    let told = events(&bed, "small");
+    let summary = "{\"containers\":[{\"name\":\"c\",\"resources\":{\"requests\":{\"cpu\":\"1500m\"}}}],\"generation\":2}";
+    assert!(told.contains(&format!("ResizeStarted: Pod resize started: {summary}")), "{told:?}");
+    assert!(told.contains(&format!("ResizeCompleted: Pod resize completed: {summary}")), "{told:?}");
+    let small = bed.get::<Pod>("default", "small").expect("the pod");
+    assert_eq!((small.meta.generation, small.status.containers[0].restart_count), (2, 0));
+    assert_eq!(small.resized().map(|held| held.requests.milli_cpu), Some(1500));
+    // Beside the other pod there is no room for three: the resize waits until that is gone.
+    assert!(resize(&mut bed, "3").is_ok());
+    bed.run(3);
+    let pending = |bed: &Bed| {
+        let pod = bed.get::<Pod>("default", "small").expect("the pod");
+        pod.status.condition(&PodConditionType::Other(Name::of("PodResizePending"))).and_then(|one| one.reason.clone())
+    };
+    assert_eq!(pending(&bed).as_deref(), Some("Deferred"));
+    bed.delete(support::pod("default", "other")).expect("it is deleted");
+    bed.until("there is room", 10, |bed| pending(bed).is_none());
+    // More than the node has is refused.
+    let refused = support::refusal(resize(&mut bed, "5"));
+    assert!(refused.message.contains("node didn't have enough allocatable resources: cpu, requested: 5000, allocatable: 4000"));
+}

@@ -25,6 +25,8 @@ pub mod topology;
 pub mod truth;
 pub mod world;
 
+use std::rc::Rc;
+
 use crate::api::meta::{Epoch, Timestamp};
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::Operation;

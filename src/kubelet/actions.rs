@@ -159,6 +159,9 @@ fn reason_to_kill(worker: &Worker, index: u16, what: &str) -> Option<(String, Op
     if worker.record(index).image != worker.spec(index).image {
         return Some((format!("{what} {name} definition changed"), None, true));
     }
+    if worker.must_restart_for_resize(index) {
+        return Some((format!("{what} {name} resize requires restart"), None, true));
+    }
     if worker.probe_failed(index, ProbeKind::Liveness) {
         return Some((format!("{what} {name} failed liveness probe"), Some(ProbeKind::Liveness), false));
     }

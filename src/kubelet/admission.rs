@@ -1,13 +1,11 @@
 //! Whether a pod that was bound to this node may run here (kubelet, `canAdmitPod`): pressure, room, node selector, host ports,
 //! taints.
 
-use std::borrow::Cow;
-
 use crate::api::event::EventType;
 use crate::api::meta::Labels;
 use crate::api::name::Name;
 use crate::api::node::{Taint, TaintEffect};
-use crate::api::pod::{Pod, PodPhase, PodStatus, QosClass};
+use crate::api::pod::{Pod, PodPhase, PodSpec, PodStatus, QosClass};
 use crate::api::resources::Resources;
 
 use super::affinity;
@@ -41,16 +39,15 @@ pub struct Here<'a> {
 
 /// Decides about a pod beside those that are here. A system-critical pod is not refused for want of room: what the real
 /// kubelet would evict for it stays here, for the scheduler has preempted already.
-pub fn admit<'a>(pod: &Pod, others: impl Iterator<Item = &'a Pod>, here: &Here<'_>) -> Result<(), Rejection> {
+pub fn admit<'a>(pod: &Pod, others: impl Iterator<Item = &'a PodSpec>, here: &Here<'_>) -> Result<(), Rejection> {
     admit_under_pressure(pod, here)?;
     let mut used = Resources::default();
     let mut ports_taken = false;
     let mut count = 0;
     for other in others {
-        used += other.resized().map_or_else(|| Cow::Borrowed(&other.spec.requests), |held| Cow::Owned(held.requests)).as_ref();
+        used += &other.requests;
         count += 1;
-        ports_taken |=
-            pod.spec.host_ports.iter().any(|port| other.spec.host_ports.iter().any(|taken| clash(port, taken)));
+        ports_taken |= pod.spec.host_ports.iter().any(|port| other.host_ports.iter().any(|taken| clash(port, taken)));
     }
     let reject = |name: &'static str, why: &str| {
         Err(Rejection { reason: Name::of(name), message: format!("Predicate {name} failed: {why}") })

@@ -1,6 +1,6 @@
 //! The kubelet as a process: its inputs, and which part of it each one concerns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
@@ -21,7 +21,7 @@ use crate::engine::process::{Context, Input, Token};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{Action, Event, PodNumber, State};
 
-use super::admission::{self, Here};
+use super::admission::{self, Here, Rejection};
 use super::eviction::Evictions;
 use super::image_gc::ImageGc;
 use super::mirror::is_mirror;
@@ -83,6 +83,10 @@ pub struct Kubelet {
     listed: bool,
     /// Static pods that wait for that.
     static_pods: Vec<Rc<Pod>>,
+    /// There were static pods.
+    pub(super) has_static: bool,
+    /// Pods whose resize waits for room.
+    deferred: BTreeSet<PodNumber>,
     begun: SimTime,
     pub(super) evictions: Evictions,
     pub(super) image_gc: ImageGc,
@@ -123,6 +127,8 @@ impl Kubelet {
             next_number: 0,
             synced: false,
             listed: false,
+            has_static: false,
+            deferred: BTreeSet::new(),
             static_pods: static_pods.to_vec(),
             begun: now,
             evictions: Evictions::new(now),
@@ -233,8 +239,10 @@ impl Kubelet {
         }
         match self.numbers.get(&pod.meta.uid) {
             Some(number) => {
-                if let Some(worker) = self.workers.get_mut(number) {
-                    worker.pod_changed(pod, &mut self.shared, ctx);
+                let number = *number;
+                let worker = self.workers.get_mut(&number);
+                if worker.is_some_and(|worker| worker.pod_changed(pod, &mut self.shared, ctx)) {
+                    self.try_resize(number, ctx);
                 }
             }
             None => self.pod_added(pod, ctx),
@@ -250,18 +258,7 @@ impl Kubelet {
         self.numbers.insert(worker.pod.meta.uid, number);
         let ends = worker.pod.meta.is_deleting() || worker.pod.is_terminal();
         if !ends && known.is_none() {
-            let active = self.workers.values().filter(|other| other.could_have_running_containers());
-            let others = active.map(|other| other.pod.as_ref());
-            let settings = &self.shared.settings.node;
-            let in_api = self.node.in_api();
-            let own = in_api.is_none().then(|| settings.all_labels());
-            let here = Here {
-                settings,
-                labels: own.as_ref().or(in_api.map(|node| &node.meta.labels)).unwrap_or(&settings.labels),
-                taints: in_api.map_or(&[][..], |node| &node.taints),
-                under: &self.evictions.under,
-            };
-            if let Err(rejection) = admission::admit(&worker.pod, others, &here) {
+            if let Err(rejection) = self.admits(number, &worker.pod) {
                 worker.reject(rejection, &mut self.shared, ctx);
                 self.workers.insert(number, worker);
                 return;
@@ -272,6 +269,45 @@ impl Kubelet {
         }
         worker.want_sync(&mut self.shared, ctx);
         self.workers.insert(number, worker);
+    }
+
+    /// Whether there is room for a pod beside all others.
+    fn admits(&self, number: PodNumber, pod: &Pod) -> Result<(), Rejection> {
+        let active = self.workers.values().filter(|other| other.could_have_running_containers() && other.number != number);
+        let others = active.map(|other| other.allocated().as_ref());
+        let settings = &self.shared.settings.node;
+        let in_api = self.node.in_api();
+        let own = in_api.is_none().then(|| settings.all_labels());
+        let here = Here {
+            settings,
+            labels: own.as_ref().or(in_api.map(|node| &node.meta.labels)).unwrap_or(&settings.labels),
+            taints: in_api.map_or(&[][..], |node| &node.taints),
+            under: &self.evictions.under,
+        };
+        admission::admit(pod, others, &here)
+    }
+
+    /// Tries to set aside what a pod asks for now.
+    fn try_resize(&mut self, number: PodNumber, ctx: &mut dyn NodeContext) {
+        let Some(worker) = self.workers.get(&number).filter(|worker| worker.wants_resize()) else { return };
+        let decision = self.admits(number, &worker.pod);
+        let deferred = decision.is_err();
+        if deferred {
+            self.deferred.insert(number);
+        } else {
+            self.deferred.remove(&number);
+        }
+        self.with(number, ctx, |worker, shared, ctx| {
+            worker.decide_resize(decision, shared);
+            worker.want_sync(shared, ctx);
+        });
+    }
+
+    /// Room may have become free: what waits for it is tried again (`RetryPendingResizes`).
+    fn retry_resizes(&mut self, ctx: &mut dyn NodeContext) {
+        for number in std::mem::take(&mut self.deferred) {
+            self.try_resize(number, ctx);
+        }
     }
 
     fn pod_gone(&mut self, pod: &Rc<Pod>, ctx: &mut dyn NodeContext) {
@@ -295,6 +331,8 @@ impl Kubelet {
         if let Some(worker) = self.workers.remove(&number) {
             self.numbers.remove(&worker.pod.meta.uid);
             self.shared.forget(&worker, ctx);
+            self.deferred.remove(&number);
+            self.retry_resizes(ctx);
         }
     }
 
@@ -514,8 +552,8 @@ impl Kubelet {
 }
 
 impl Worker {
-    /// The watch brought a version of the pod.
-    fn pod_changed(&mut self, pod: Rc<Pod>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+    /// The watch brought a version of the pod; true if it asks for other resources.
+    fn pod_changed(&mut self, pod: Rc<Pod>, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
         let stale = pod.meta.revision() < self.in_api().meta.revision();
         let known = self.in_api().clone();
         let pod = with_containers_of(pod, &self.pod);
@@ -528,18 +566,20 @@ impl Worker {
                 shared.recheck(self.number, ctx);
             }
             self.begin_to_end(shared, ctx);
-            return;
+            return false;
         }
+        let resized = !Rc::ptr_eq(&old.spec, &self.pod.spec) && self.note_resize(&old);
         let gates = self.pod.spec.full.readiness_gates.is_some() && self.pod.status.conditions != old.status.conditions;
         let changed = self.pod.meta.generation != old.meta.generation
             || self.pod.meta.labels != old.meta.labels
             || self.pod.meta.annotations != old.meta.annotations;
-        if changed || gates {
+        if (changed || gates) && !resized {
             self.want_sync(shared, ctx);
         }
         if !stale {
             self.disagree(&known, shared, ctx);
         }
+        resized
     }
 
     /// Somebody else may have changed what the kubelet says of the pod: then it says it again at the next recheck.

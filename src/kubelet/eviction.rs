@@ -360,14 +360,14 @@ impl Worker {
     /// Ends the pod for a reason that its status tells.
     pub fn end_because(&mut self, eviction: Eviction, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if self.stage == Stage::Running {
-            self.eviction = Some(Box::new(eviction));
+            self.rare_mut().eviction = Some(eviction);
             self.begin_to_end(shared, ctx);
         }
     }
 
     /// The status of a pod whose eviction begins; the conditions of its containers are as they were.
     pub fn with_eviction(&self, mut status: PodStatus, shared: &Shared, now: SimTime) -> PodStatus {
-        let Some(eviction) = &self.eviction else { return status };
+        let Some(eviction) = self.eviction() else { return status };
         status.phase = PodPhase::Failed;
         status.reason = Some(eviction.reason.clone());
         status.message = Some(eviction.message.clone());

@@ -96,9 +96,10 @@ impl Kubelet {
     /// A file appeared in the folder of static pods.
     pub(super) fn static_added(&mut self, file: &Pod, ctx: &mut dyn NodeContext) {
         let nanos = self.shared.settings.epoch.0.saturating_add(i64::try_from(ctx.now().as_nanos()).unwrap_or(i64::MAX));
-        let seen = time::micros_to_text(nanos.div_euclid(1000));
+        let seen = time::micros_to_text(nanos.div_euclid(1000)).unwrap_or_default();
         let pod = static_pod(file, &self.shared, seen);
         if self.number_of(pod.meta.uid).is_none() {
+            self.has_static = true;
             self.pod_added(Rc::new(pod), ctx);
             self.reconcile_mirrors(ctx);
         }
@@ -107,12 +108,13 @@ impl Kubelet {
     /// A file of the folder of static pods is gone.
     pub(super) fn static_removed(&mut self, name: &str, ctx: &mut dyn NodeContext) {
         let name = format!("{name}-{}", self.shared.settings.node.name);
-        let found = self.workers.values().find(|worker| worker.mirror.is_some() && worker.pod.meta.name == *name);
+        let found = self.workers.values().find(|worker| worker.mirror().is_some() && worker.pod.meta.name == *name);
         let Some(number) = found.map(|worker| worker.number) else { return };
         self.with(number, ctx, |worker, shared, ctx| {
-            if let Some(mirror) = &mut worker.mirror {
+            if let Some(mirror) = worker.mirror_mut() {
                 mirror.removed = true;
-                worker.gone = mirror.pod.is_none() && !mirror.under_way;
+                let gone = mirror.pod.is_none() && !mirror.under_way;
+                worker.gone = gone;
             }
             worker.begin_to_end(shared, ctx);
         });
@@ -121,7 +123,7 @@ impl Kubelet {
     /// The static pod whose mirror a pod of the API is.
     fn mirrored(&self, mirror: &Pod) -> Option<PodNumber> {
         let is_it = |worker: &&Worker| {
-            worker.mirror.is_some()
+            worker.mirror().is_some()
                 && worker.pod.meta.name == mirror.meta.name
                 && worker.pod.meta.namespace == mirror.meta.namespace
         };
@@ -138,9 +140,9 @@ impl Kubelet {
         let own = worker.pod.meta.annotations.get(&HASH) == mirror.meta.annotations.get(&MIRROR);
         let (uid, ends) = (mirror.meta.uid, mirror.meta.is_deleting() || !own);
         let key = worker.key();
-        let Some(known) = &mut worker.mirror else { return };
-        let is_new = known.pod.as_ref().is_none_or(|known| known.meta.uid != uid);
         let stale = worker.written.as_ref().is_some_and(|written| mirror.meta.revision() < written.meta.revision());
+        let Some(known) = worker.mirror_mut() else { return };
+        let is_new = known.pod.as_ref().is_none_or(|known| known.meta.uid != uid);
         known.pod = Some(mirror);
         if is_new {
             known.under_way = false;
@@ -166,11 +168,12 @@ impl Kubelet {
         let Some(number) = self.mirrored(mirror) else { return };
         self.with(number, ctx, |worker, _, ctx| {
             let status = worker.status().clone();
-            let Some(known) = &mut worker.mirror else { return };
+            let Some(known) = worker.mirror_mut() else { return };
             (known.pod, known.under_way) = (None, false);
+            let removed = known.removed;
             worker.written = None;
-            worker.gone = known.removed;
-            if !known.removed && worker.held.is_none() {
+            worker.gone = removed;
+            if !removed && worker.held.is_none() {
                 worker.hold_back(status, ctx);
             }
         });
@@ -179,11 +182,11 @@ impl Kubelet {
 
     /// Creates the mirrors that are missing, once the API knows the node (`tryReconcileMirrorPods`).
     pub(super) fn reconcile_mirrors(&mut self, ctx: &mut dyn NodeContext) {
-        let Some(node) = self.node.in_api().map(|node| node.meta.uid) else { return };
+        let Some(node) = self.node.in_api().map(|node| node.meta.uid).filter(|_| self.has_static) else { return };
         for worker in self.workers.values_mut() {
-            let Some(mirror) = worker.mirror.as_mut() else { continue };
-            if mirror.pod.is_none() && !mirror.under_way && !mirror.removed {
-                mirror.under_way = true;
+            let wanted = |mirror: &&mut Mirror| mirror.pod.is_none() && !mirror.under_way && !mirror.removed;
+            let missing = worker.mirror_mut().filter(wanted).map(|mirror| mirror.under_way = true);
+            if missing.is_some() {
                 let object = mirror_of(&worker.pod, node).boxed();
                 let purpose = Purpose::CreateMirror(worker.number);
                 self.shared.request(purpose, Operation::Create { object, dry_run: false }, ctx);
@@ -193,14 +196,14 @@ impl Kubelet {
 
     /// A mirror could not be created: it is tried again at the next recheck of statuses.
     pub(super) fn mirror_failed(&mut self, number: PodNumber, ctx: &mut dyn NodeContext) {
-        if let Some(mirror) = self.workers.get_mut(&number).and_then(|worker| worker.mirror.as_mut()) {
+        if let Some(mirror) = self.workers.get_mut(&number).and_then(Worker::mirror_mut) {
             mirror.under_way = false;
             self.shared.recheck(number, ctx);
         }
     }
 
     fn delete_mirror(&mut self, number: Option<PodNumber>, key: ObjectKey, uid: Uid, ctx: &mut dyn NodeContext) {
-        if let Some(mirror) = number.and_then(|number| self.workers.get_mut(&number)?.mirror.as_mut()) {
+        if let Some(mirror) = number.and_then(|number| self.workers.get_mut(&number)?.mirror_mut()) {
             if mirror.under_way {
                 return;
             }

@@ -18,6 +18,7 @@
 //! - `image_gc`: takes images away that no container uses
 //! - `worker`: one pod: what is wanted, what was seen, what is being done
 //! - `relist`: how changes in the runtime come to be seen (the generic PLEG)
+//! - `resize`: pods that get more or less while they run
 //! - `sources`: ConfigMaps and Secrets that a pod needs before it can run
 //! - `sync`: one pass over a pod that runs or is to run
 //! - `start`: starting one container: back-off, image, create, start, hook
@@ -48,6 +49,7 @@ pub mod probes;
 pub mod puller;
 pub mod qos;
 pub mod relist;
+pub mod resize;
 pub mod restore;
 pub mod settings;
 pub mod shared;

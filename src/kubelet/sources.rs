@@ -161,7 +161,7 @@ fn environment_of(container: &core::Container) -> Vec<Source> {
 impl Worker {
     /// Begins to mount what comes from the API, once. Pods for which nothing does need nothing of it.
     pub fn begin_to_mount(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        if self.api_volumes.as_ref().is_some_and(|volumes| volumes.begun) {
+        if self.api_volumes().is_some_and(|volumes| volumes.begun) {
             return;
         }
         let volumes = volumes_of(&self.pod.spec);
@@ -169,19 +169,19 @@ impl Worker {
             return;
         }
         let count = volumes.len();
-        self.api_volumes = Some(Box::new(ApiVolumes { volumes, begun: true }));
+        self.rare_mut().api_volumes = Some(ApiVolumes { volumes, begun: true });
         (0..count).for_each(|place| self.mount(place, shared, ctx));
     }
 
     /// True if everything that comes from the API is mounted.
     pub fn all_mounted(&self) -> bool {
-        self.api_volumes.as_ref().is_none_or(|all| all.volumes.iter().all(|volume| volume.mounted))
+        self.api_volumes().is_none_or(|all| all.volumes.iter().all(|volume| volume.mounted))
     }
 
     /// Reads what a volume needs.
     fn mount(&mut self, place: usize, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let (number, namespace) = (self.number, self.pod.meta.namespace.clone());
-        let Some(volume) = self.api_volumes.as_mut().and_then(|all| all.volumes.get_mut(place)) else { return };
+        let Some(volume) = self.api_volumes_mut().and_then(|all| all.volumes.get_mut(place)) else { return };
         (volume.awaited, volume.wrong, volume.timer) = (volume.sources.len(), None, None);
         for (source, needed) in volume.sources.iter().enumerate() {
             let key = ObjectKey { kind: needed.kind, namespace: namespace.clone(), name: needed.name.clone() };
@@ -207,7 +207,7 @@ impl Worker {
         ctx: &mut dyn NodeContext,
     ) {
         let timer = Timer::Volume(self.number, place);
-        let Some(volume) = self.api_volumes.as_mut().and_then(|all| all.volumes.get_mut(usize::from(place))) else {
+        let Some(volume) = self.api_volumes_mut().and_then(|all| all.volumes.get_mut(usize::from(place))) else {
             return;
         };
         let Some(needed) = volume.sources.get(usize::from(source)) else { return };
@@ -235,7 +235,7 @@ impl Worker {
 
     /// Nothing of the pod is mounted any more.
     pub fn forget_volumes(&mut self, ctx: &mut dyn NodeContext) {
-        for volume in self.api_volumes.iter_mut().flat_map(|all| &mut all.volumes) {
+        for volume in self.api_volumes_mut().into_iter().flat_map(|all| &mut all.volumes) {
             if let Some(timer) = volume.timer.take() {
                 ctx.cancel_timer(timer);
             }

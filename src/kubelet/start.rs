@@ -181,7 +181,10 @@ impl Worker {
         let config = ContainerConfig {
             name: spec.name.clone(),
             image: spec.image.clone(),
-            limits: Limits { milli_cpu: spec.limits.milli_cpu, memory: spec.limits.memory },
+            limits: self.allocated().containers.get(usize::from(index)).map_or_else(Limits::default, |allocated| Limits {
+                milli_cpu: allocated.limits.milli_cpu,
+                memory: allocated.limits.memory,
+            }),
             oom_score_adjustment: qos::oom_score_adjustment(
                 &self.pod,
                 index,

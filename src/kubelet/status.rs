@@ -69,7 +69,8 @@ impl Worker {
             status.reason = Some(Name::of("DeadlineExceeded"));
             status.message = Some(Name::of(DEADLINE_EXCEEDED));
         }
-        let mut status = self.with_conditions(status, shared, now);
+        let status = self.with_conditions(status, shared, now);
+        let mut status = self.with_resize(status, shared, now);
         if let Some(disruption) = self.disruption() {
             status.conditions.insert(0, disruption.clone());
         }

@@ -46,6 +46,7 @@ impl Worker {
     }
 
     fn sync(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.look_at_resize(shared);
         let status = self.make_status(shared, false, ctx.now());
         let terminal = matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed);
         self.set_status(status, shared, ctx);
@@ -59,7 +60,7 @@ impl Worker {
         if !self.mounted {
             self.begin_to_mount(shared, ctx);
         }
-        let at_once = self.mounted || shared.settings.timings.volumes == SimDuration::ZERO || self.api_volumes.is_some();
+        let at_once = self.mounted || shared.settings.timings.volumes == SimDuration::ZERO || self.api_volumes().is_some();
         if at_once && self.all_mounted() {
             self.job = Job::Syncing(Box::default());
             self.mounted(shared, ctx);
@@ -85,7 +86,9 @@ impl Worker {
         self.mounted = true;
         self.watch_probes(ctx.now());
         let steps = actions::plan(self);
-        self.job = Job::Syncing(Box::new(Syncing { acted: !steps.is_empty(), steps, ..Syncing::default() }));
+        let resized = self.apply_resize(ctx);
+        let acted = resized || !steps.is_empty();
+        self.job = Job::Syncing(Box::new(Syncing { acted, steps, ..Syncing::default() }));
         self.advance(shared, ctx);
     }
 

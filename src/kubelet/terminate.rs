@@ -16,13 +16,13 @@ const UNMOUNT_POLL: SimDuration = SimDuration::from_millis(300);
 impl Worker {
     /// Says in the API that the pod is about to end, and begins to stop its containers.
     pub fn terminate(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        if shared.settings.profile.deletion_write || self.eviction.is_some() {
+        if shared.settings.profile.deletion_write || self.eviction().is_some() {
             let status = self.make_status(shared, false, ctx.now());
             let status = self.with_eviction(status, shared, ctx.now());
             self.set_status(status, shared, ctx);
         }
         self.follow_probes(shared, ctx);
-        let grace = self.eviction.as_ref().and_then(|eviction| eviction.grace);
+        let grace = self.eviction().and_then(|eviction| eviction.grace);
         match self.kill_pod(grace, shared, ctx) {
             Some(killing) => self.job = Job::Stopping(Box::new(killing)),
             None => self.all_stopped(shared, ctx),

@@ -21,6 +21,7 @@ use super::killing::Killing;
 use super::mirror::Mirror;
 use super::probes::Probe;
 use super::qos;
+use super::resize::Resize;
 use super::sources::{ApiVolumes, Reading};
 
 /// A pod's worker.
@@ -62,12 +63,21 @@ pub struct Worker {
     pub containers: Box<[Record]>,
     /// Changes that no relist has shown yet.
     pub unseen: Vec<Event>,
+    /// What only few pods have.
+    pub rare: Option<Box<Rare>>,
+}
+
+/// What only few pods have.
+#[derive(Debug, Default)]
+pub struct Rare {
     /// Why the kubelet ends the pod, if it does so by itself.
-    pub eviction: Option<Box<Eviction>>,
+    pub eviction: Option<Eviction>,
     /// Its volumes whose content comes from the API, if it has any.
-    pub api_volumes: Option<Box<ApiVolumes>>,
+    pub api_volumes: Option<ApiVolumes>,
     /// What is known of its mirror, if it is a static pod.
-    pub mirror: Option<Box<Mirror>>,
+    pub mirror: Option<Mirror>,
+    /// How it was resized, if it was.
+    pub resize: Option<Resize>,
 }
 
 /// A status on its way to the API.
@@ -321,7 +331,8 @@ impl Worker {
     /// A pod that is new to this kubelet.
     pub fn new(number: PodNumber, pod: Rc<Pod>) -> Self {
         let containers = pod.spec.containers.iter().map(|_| Record::default()).collect();
-        let mirror = qos::is_static(&pod).then(Box::default);
+        let rare = qos::is_static(&pod)
+            .then(|| Box::new(Rare { mirror: Some(Mirror::default()), ..Rare::default() }));
         Worker {
             number,
             pod,
@@ -341,24 +352,62 @@ impl Worker {
             sandbox: None,
             containers,
             unseen: Vec::new(),
-            eviction: None,
-            api_volumes: None,
-            mirror,
+            rare,
         }
     }
 
     /// The pod as the API has it, as far as is known here.
     pub fn in_api(&self) -> &Rc<Pod> {
-        let mirror = self.mirror.as_ref().and_then(|mirror| mirror.pod.as_ref());
+        let mirror = self.mirror().and_then(|mirror| mirror.pod.as_ref());
         self.written.as_ref().or(mirror).unwrap_or(&self.pod)
     }
 
     /// The incarnation of the pod in the API; none of a static pod without a mirror.
     pub fn api_uid(&self) -> Option<Uid> {
-        match &self.mirror {
+        match self.mirror() {
             None => Some(self.pod.meta.uid),
             Some(mirror) => mirror.pod.as_ref().map(|pod| pod.meta.uid),
         }
+    }
+
+    /// What only few pods have, to change it.
+    pub fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Why the kubelet ends the pod, if it does so by itself.
+    pub fn eviction(&self) -> Option<&Eviction> {
+        self.rare.as_ref()?.eviction.as_ref()
+    }
+
+    /// Its volumes whose content comes from the API, if it has any.
+    pub fn api_volumes(&self) -> Option<&ApiVolumes> {
+        self.rare.as_ref()?.api_volumes.as_ref()
+    }
+
+    /// The same, to change them.
+    pub fn api_volumes_mut(&mut self) -> Option<&mut ApiVolumes> {
+        self.rare.as_mut()?.api_volumes.as_mut()
+    }
+
+    /// How it was resized, if it was.
+    pub fn resize(&self) -> Option<&Resize> {
+        self.rare.as_ref()?.resize.as_ref()
+    }
+
+    /// The same, to change it.
+    pub fn resize_mut(&mut self) -> Option<&mut Resize> {
+        self.rare.as_mut()?.resize.as_mut()
+    }
+
+    /// What is known of its mirror, if it is a static pod.
+    pub fn mirror(&self) -> Option<&Mirror> {
+        self.rare.as_ref()?.mirror.as_ref()
+    }
+
+    /// The same, to change it.
+    pub fn mirror_mut(&mut self) -> Option<&mut Mirror> {
+        self.rare.as_mut()?.mirror.as_mut()
     }
 
     /// The status that this kubelet last made: on its way, or in the API.

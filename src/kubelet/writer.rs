@@ -11,6 +11,7 @@ use crate::apiserver::status::Reason;
 use crate::client::delivery::Failure;
 
 use super::agent::NodeContext;
+use super::resize::same_resize;
 use super::shared::{Purpose, Shared};
 use super::tokens::Timer;
 use super::worker::{Held, Worker};
@@ -55,7 +56,7 @@ impl Worker {
     /// True if the pod is to be deleted from the API now.
     fn may_delete(&self) -> bool {
         let pod = self.in_api();
-        let removed = self.mirror.as_ref().is_some_and(|mirror| mirror.removed);
+        let removed = self.mirror().is_some_and(|mirror| mirror.removed);
         let deleting = pod.meta.is_deleting() || self.pod.meta.is_deleting() || removed;
         self.held.as_ref().is_some_and(|held| held.finished) && deleting && pod.is_terminal() && !self.missing
     }
@@ -175,6 +176,7 @@ pub fn same(left: &PodStatus, right: &PodStatus) -> bool {
         && left.containers == right.containers
         && left.init_containers == right.init_containers
         && KUBELET_CONDITIONS.iter().all(|kind| left.condition(kind) == right.condition(kind))
+        && same_resize(left, right)
         && left
             .condition(&PodConditionType::DisruptionTarget)
             .is_none_or(|said| right.condition(&PodConditionType::DisruptionTarget).is_some_and(|known| known == said))

@@ -20,7 +20,7 @@ use super::file::step::{
     StaticPodsFile, StepFile, TaintStepFile,
 };
 use super::manifests::Manifest;
-use super::plan::{Action, Command, Fault, Mark, Rollout, object_key};
+use super::plan::{Action, Command, Fault, Mark, Rollout, StaticPod, object_key};
 
 /// The one action of a step; none if there is not exactly one, or something is wrong with it.
 pub(super) fn action(checker: &mut Checker<'_>, step: &StepFile, path: &str) -> Option<Action> {
@@ -169,7 +169,14 @@ fn patch(checker: &mut Checker<'_>, file: &PatchFile, path: &str) -> Option<Acti
     if !fits {
         checker.expected(&format!("{path}.patch"), "this is no such patch", expected);
     }
-    let part = if file.status { Part::Status } else { Part::Main };
+    if file.resize && (file.status || key.kind != Kind::Pod) {
+        checker.wrong(&format!("{path}.resize"), "only a pod can be resized, and not its status");
+    }
+    let part = match (file.status, file.resize) {
+        (true, _) => Part::Status,
+        (_, true) => Part::Resize,
+        _ => Part::Main,
+    };
     Some(Action::Command(Command::Patch { key, kind: file.kind, patch: Rc::new(file.patch.clone()), part }))
 }
 
@@ -270,7 +277,7 @@ fn static_pods(checker: &mut Checker<'_>, file: &StaticPodsFile, path: &str) -> 
     let mut pods = Vec::new();
     for manifest in &read {
         match manifest.object.get::<Pod>() {
-            Some(pod) => pods.push(pod.clone()),
+            Some(pod) => pods.push(StaticPod(pod.clone())),
             None => checker.wrong(&format!("{path}.manifests"), "a static pod is a Pod".to_owned()),
         }
     }
@@ -411,7 +418,7 @@ fn describe_fault(fault: &Fault) -> String {
         }
         Fault::RemoveNode(node) => format!("node {node} goes for good"),
         Fault::AddStaticPods { node, pods } => {
-            let names: Vec<&str> = pods.iter().map(|pod| pod.meta.name.as_str()).collect();
+            let names: Vec<&str> = pods.iter().map(|pod| pod.0.meta.name.as_str()).collect();
             format!("static pods on node {node}: {}", names.join(", "))
         }
         Fault::RemoveStaticPod { node, name } => format!("static pod {name} is taken from node {node}"),

@@ -25,7 +25,7 @@ impl Partitions {
             Fault::StopHeartbeats(node) => cluster.stop_heartbeats(node),
             Fault::ResumeHeartbeats(node) => cluster.resume_heartbeats(node),
             Fault::AddStaticPods { node, pods } => {
-                pods.iter().try_for_each(|pod| cluster.add_static_pod(node, pod.clone()))
+                pods.iter().try_for_each(|pod| cluster.add_static_pod(node, pod.0.clone()))
             }
             Fault::RemoveStaticPod { node, name } => cluster.remove_static_pod(node, name),
             Fault::Image { node, image, present } => cluster.set_image(node, image, *present),

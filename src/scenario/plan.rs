@@ -212,7 +212,7 @@ pub enum Fault {
         /// The node.
         node: String,
         /// The pods.
-        pods: Vec<Rc<Pod>>,
+        pods: Vec<StaticPod>,
     },
     /// The file of a static pod goes.
     RemoveStaticPod {
@@ -247,6 +247,17 @@ pub enum Fault {
     },
     /// A partition ends.
     Heal(String),
+}
+
+/// The file of a static pod.
+#[derive(Clone, Debug)]
+pub struct StaticPod(pub Rc<Pod>);
+
+/// Two files are the same if they were read from one place.
+impl PartialEq for StaticPod {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// When a run ends.

@@ -307,7 +307,7 @@ impl Server {
                         merged.spec = old.spec.clone();
                         merged.meta.labels = old.meta.labels.clone();
                     }
-                    Part::Main | Part::Finalize => merged.status = old.status.clone(),
+                    Part::Main | Part::Finalize | Part::Resize => merged.status = old.status.clone(),
                 }
                 merged.boxed()
             }
@@ -318,7 +318,7 @@ impl Server {
                         merged = (**old).clone();
                         merged.status = new.status.clone();
                     }
-                    Part::Main | Part::Finalize => {
+                    Part::Main | Part::Finalize | Part::Resize => {
                         merged.status = old.status.clone();
                         merged.meta.generation = old.meta.generation + i64::from(new.replicas != old.replicas);
                     }

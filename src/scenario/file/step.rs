@@ -194,6 +194,9 @@ pub struct PatchFile {
     /// Whether the patch is for the object's status.
     #[serde(default)]
     pub status: bool,
+    /// Whether the patch is for the resources of a running pod's containers (`--subresource=resize`).
+    #[serde(default)]
+    pub resize: bool,
 }
 
 /// How a patch is meant.
