@@ -41,12 +41,15 @@ fn memory(usage: &[(u64, u64)]) -> ImageModel {
 
 /// A pod of one container.
 fn pod(name: &str, spec: &str, container: &str) -> String {
-    format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{{spec} containers: [{{name: c, {container}}}]}}}}\n---\n")
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{{spec} containers: [{{name: c, {container}}}]}}}}\n---\n"
+    )
 }
 
 /// Events about a pod, oldest first, as `reason: message`.
 fn events(bed: &Bed, pod: &str) -> Vec<String> {
-    let mut events: Vec<&Rc<Event>> = bed.all::<Event>().into_iter().filter(|event| event.involved.name == *pod).collect();
+    let mut events: Vec<&Rc<Event>> =
+        bed.all::<Event>().into_iter().filter(|event| event.involved.name == *pod).collect();
     events.sort_by_key(|event| event.meta.revision());
     events.iter().map(|event| format!("{}: {}", event.reason, event.message)).collect()
 }
@@ -102,12 +105,10 @@ fn a_node_that_runs_out_of_memory_evicts_who_is_furthest_above_his_request() {
 fn a_soft_threshold_waits_for_its_grace() {
     let mut options = one_node(vec![("leak:1", memory(&[(0, 3000)]))]);
     let level = |text: &str| Level::parse(text).expect("a level");
-    let soft = Threshold { grace: SimDuration::from_secs(60), ..Threshold::hard(Signal::MemoryAvailable, level("2Gi")) };
-    options.nodes[0].configuration = Configuration {
-        thresholds: vec![soft],
-        longest_eviction_grace: 20,
-        ..Configuration::default()
-    };
+    let soft =
+        Threshold { grace: SimDuration::from_secs(60), ..Threshold::hard(Signal::MemoryAvailable, level("2Gi")) };
+    options.nodes[0].configuration =
+        Configuration { thresholds: vec![soft], longest_eviction_grace: 20, ..Configuration::default() };
     let mut bed = Bed::ready(options, 3);
     bed.apply(&pod("leak", "", "image: \"leak:1\""));
     let took = bed.until("it is evicted", 120, |bed| {
@@ -162,9 +163,7 @@ fn images_that_nobody_uses_are_collected_when_the_disk_is_full() {
     let sized = |gibibytes: u64| ImageModel { size: Size(gibibytes << 30), ..ImageModel::default() };
     let mut options = one_node(vec![("old:1", sized(3)), ("older:1", sized(2)), ("app:1", sized(1))]);
     options.images = ImageModels::new(
-        [("old", 3), ("older", 2), ("app", 1), ("new", 3)]
-            .map(|(name, size)| (name.to_owned(), sized(size)))
-            .to_vec(),
+        [("old", 3), ("older", 2), ("app", 1), ("new", 3)].map(|(name, size)| (name.to_owned(), sized(size))).to_vec(),
     );
     options.nodes[0].capacity.ephemeral_storage = 10 << 30;
     options.nodes[0].configuration.thresholds = Vec::new();
@@ -285,7 +284,8 @@ fn a_container_starts_again_as_its_own_rules_say() {
         ..ImageModel::default()
     };
     let mut bed = Bed::ready(one_node(vec![("flaky:1", ends(&[42, 7]))]), 4);
-    let rules = "restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]";
+    let rules =
+        "restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [42]}}]";
     bed.apply(&pod("p", "restartPolicy: Never,", &format!("image: \"flaky:1\", {rules}")));
     bed.until("it has failed", 30, |bed| status(bed, "p").0 == PodPhase::Failed);
     let pod = bed.get::<Pod>("default", "p").expect("it stays");
@@ -327,14 +327,16 @@ fn a_pod_is_resized_in_place_or_waits_for_room() {
     bed.apply(&pod("other", "terminationGracePeriodSeconds: 1,", &format!("image: \"app:1\", {}", cpu("2"))));
     bed.run(5);
     let resize = |bed: &mut Bed, cpu: &str| {
-        let patch = serde_json::json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}});
+        let patch =
+            serde_json::json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}});
         let key = support::pod("default", "small");
         bed.request(Operation::Patch { key, patch: Patch::Strategic(patch.into()), part: Part::Resize, dry_run: false })
     };
     assert!(resize(&mut bed, "1500m").is_ok());
     bed.run(5);
     let told = events(&bed, "small");
-    let summary = "{\"containers\":[{\"name\":\"c\",\"resources\":{\"requests\":{\"cpu\":\"1500m\"}}}],\"generation\":2}";
+    let summary =
+        "{\"containers\":[{\"name\":\"c\",\"resources\":{\"requests\":{\"cpu\":\"1500m\"}}}],\"generation\":2}";
     assert!(told.contains(&format!("ResizeStarted: Pod resize started: {summary}")), "{told:?}");
     assert!(told.contains(&format!("ResizeCompleted: Pod resize completed: {summary}")), "{told:?}");
     let small = bed.get::<Pod>("default", "small").expect("the pod");
@@ -352,5 +354,9 @@ fn a_pod_is_resized_in_place_or_waits_for_room() {
     bed.until("there is room", 10, |bed| pending(bed).is_none());
     // More than the node has is refused.
     let refused = support::refusal(resize(&mut bed, "5"));
-    assert!(refused.message.contains("node didn't have enough allocatable resources: cpu, requested: 5000, allocatable: 4000"));
+    assert!(
+        refused
+            .message
+            .contains("node didn't have enough allocatable resources: cpu, requested: 5000, allocatable: 4000")
+    );
 }

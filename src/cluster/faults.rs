@@ -167,7 +167,12 @@ impl World {
     }
 
     /// Puts the file of a static pod on a node.
-    pub(super) fn add_static_pod(&mut self, node: &str, pod: Rc<Pod>, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+    pub(super) fn add_static_pod(
+        &mut self,
+        node: &str,
+        pod: Rc<Pod>,
+        moment: &mut Moment<'_>,
+    ) -> Result<(), FaultError> {
         let place = self.node_place(node)?;
         let machine = &mut self.nodes[place];
         let process = machine.process();
@@ -178,7 +183,12 @@ impl World {
     }
 
     /// Takes the file of a static pod from a node.
-    pub(super) fn remove_static_pod(&mut self, node: &str, name: &str, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+    pub(super) fn remove_static_pod(
+        &mut self,
+        node: &str,
+        name: &str,
+        moment: &mut Moment<'_>,
+    ) -> Result<(), FaultError> {
         let place = self.node_place(node)?;
         let machine = &mut self.nodes[place];
         let process = machine.process();

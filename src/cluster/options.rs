@@ -9,8 +9,8 @@ use crate::controllers;
 use crate::engine::disk::DiskProfile;
 use crate::engine::network::NetworkOptions;
 use crate::engine::time::SimDuration;
-use crate::runtime::model::ImageModels;
 use crate::kubelet::Configuration;
+use crate::runtime::model::ImageModels;
 use crate::scheduler;
 use crate::scheduler::registry::Registry;
 

@@ -73,7 +73,8 @@ fn plan_sandbox(worker: &Worker) -> VecDeque<Step> {
         return steps;
     }
     let done = |index: u16| {
-        worker.restart_policy(index) == RestartPolicy::OnFailure && worker.record(index).instance.exit().is_some_and(|exit| exit.code == 0)
+        worker.restart_policy(index) == RestartPolicy::OnFailure
+            && worker.record(index).instance.exit().is_some_and(|exit| exit.code == 0)
     };
     let starts: Vec<u16> = worker.main_indexes().filter(|index| !done(*index)).collect();
     if starts.is_empty() && worker.main_indexes().any(|index| worker.record(index).instance != Instance::None) {

@@ -104,8 +104,7 @@ fn shortage(wanted: &Resources, used: &Resources, count: i64, capacity: &Resourc
         ("ephemeral-storage", wanted.ephemeral_storage, used.ephemeral_storage, capacity.ephemeral_storage),
     ];
     let scalars = wanted.scalars.iter().filter(|(name, _)| capacity.scalars.iter().any(|(known, _)| known == name));
-    let scalars =
-        scalars.map(|(name, wanted)| (name.as_str(), *wanted, used.scalar(name), capacity.scalar(name)));
+    let scalars = scalars.map(|(name, wanted)| (name.as_str(), *wanted, used.scalar(name), capacity.scalar(name)));
     rows.into_iter()
         .chain(scalars)
         .find(|(_, wanted, used, capacity)| *wanted > 0 && wanted.saturating_add(*used) > *capacity)

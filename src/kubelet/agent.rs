@@ -273,7 +273,8 @@ impl Kubelet {
 
     /// Whether there is room for a pod beside all others.
     fn admits(&self, number: PodNumber, pod: &Pod) -> Result<(), Rejection> {
-        let active = self.workers.values().filter(|other| other.could_have_running_containers() && other.number != number);
+        let active =
+            self.workers.values().filter(|other| other.could_have_running_containers() && other.number != number);
         let others = active.map(|other| other.allocated().as_ref());
         let settings = &self.shared.settings.node;
         let in_api = self.node.in_api();

@@ -74,7 +74,8 @@ impl Configuration {
     /// `GetNodeAllocatableReservation`).
     pub fn allocatable(&self, capacity: &Resources) -> Resources {
         let hard = |signal: Signal, capacity: i64| {
-            let mut levels = self.thresholds.iter().filter(|one| one.signal == signal && one.grace == SimDuration::ZERO);
+            let mut levels =
+                self.thresholds.iter().filter(|one| one.signal == signal && one.grace == SimDuration::ZERO);
             levels.next().map_or(0, |one| Level::of(one.level, capacity).value())
         };
         let mut allocatable = capacity.clone() - &self.reserved;

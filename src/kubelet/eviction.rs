@@ -93,7 +93,12 @@ impl Evictions {
     }
 
     /// Takes in which thresholds are met; returns the places of those that must be acted on.
-    fn judge(&mut self, configuration: &Configuration, observed: &dyn Fn(Signal) -> Observation, now: SimTime) -> Vec<usize> {
+    fn judge(
+        &mut self,
+        configuration: &Configuration,
+        observed: &dyn Fn(Signal) -> Observation,
+        now: SimTime,
+    ) -> Vec<usize> {
         let thresholds = &configuration.thresholds;
         let is_met = |place: &usize| thresholds[*place].is_met(observed(thresholds[*place].signal), false);
         let mut met: Vec<usize> = (0..thresholds.len()).filter(is_met).collect();
@@ -127,7 +132,8 @@ impl Kubelet {
     pub(super) fn monitor(&mut self, ctx: &mut dyn NodeContext) {
         self.evictions.timer = None;
         if let Some((pods, until)) = &self.evictions.awaited {
-            let gone = |number: &PodNumber| self.workers.get(number).is_none_or(|worker| worker.stage == Stage::Finished);
+            let gone =
+                |number: &PodNumber| self.workers.get(number).is_none_or(|worker| worker.stage == Stage::Finished);
             if !pods.iter().all(gone) && ctx.now() < *until {
                 self.evictions.look_at(ctx.now() + CLEANUP_POLL, ctx);
                 return;
@@ -302,8 +308,9 @@ fn eviction_message(
         let request = request_of(worker, name, resource);
         if i64::try_from(amount).unwrap_or(i64::MAX) > request.value() {
             let used = binary(amount);
-            message +=
-                &format!("Container {name} was using {used}, request is {request}, has larger consumption of {resource}. ");
+            message += &format!(
+                "Container {name} was using {used}, request is {request}, has larger consumption of {resource}. "
+            );
         }
     }
     message

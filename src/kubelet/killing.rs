@@ -117,7 +117,8 @@ impl Killing {
         shared: &mut Shared,
         ctx: &mut dyn NodeContext,
     ) {
-        let of_hook = |victim: &&mut Victim| victim.id.index == index && (victim.state == State::Hook || victim.hook_goes_on);
+        let of_hook =
+            |victim: &&mut Victim| victim.id.index == index && (victim.state == State::Hook || victim.hook_goes_on);
         let Some(victim) = self.victims.iter_mut().find(of_hook) else { return };
         if std::mem::take(&mut victim.hook_goes_on) {
             if failed {
@@ -259,7 +260,8 @@ impl Worker {
         let message = message.map_or_else(|| format!("Stopping container {}", spec.name), str::to_owned);
         shared.record(self, Some(id.index), EventType::Normal, "Killing", message);
         let (role, pre_stop) = (spec.role, spec.pre_stop.clone());
-        let mut victim = Victim { id, role, grace, state: State::Turn, since: ctx.now(), timer: None, hook_goes_on: false };
+        let mut victim =
+            Victim { id, role, grace, state: State::Turn, since: ctx.now(), timer: None, hook_goes_on: false };
         match pre_stop.filter(|_| grace > 0) {
             Some(handler) => {
                 victim.wait(State::Hook, ctx);

@@ -95,7 +95,8 @@ fn mirror_of(pod: &Pod, node: Uid) -> Pod {
 impl Kubelet {
     /// A file appeared in the folder of static pods.
     pub(super) fn static_added(&mut self, file: &Pod, ctx: &mut dyn NodeContext) {
-        let nanos = self.shared.settings.epoch.0.saturating_add(i64::try_from(ctx.now().as_nanos()).unwrap_or(i64::MAX));
+        let nanos =
+            self.shared.settings.epoch.0.saturating_add(i64::try_from(ctx.now().as_nanos()).unwrap_or(i64::MAX));
         let seen = time::micros_to_text(nanos.div_euclid(1000)).unwrap_or_default();
         let pod = static_pod(file, &self.shared, seen);
         if self.number_of(pod.meta.uid).is_none() {
@@ -133,7 +134,8 @@ impl Kubelet {
     /// The watch brought a version of a mirror. One that belongs to nothing, or is to go, is deleted.
     pub(super) fn mirror_changed(&mut self, mirror: Rc<Pod>, ctx: &mut dyn NodeContext) {
         let Some(number) = self.mirrored(&mirror) else {
-            let key = ObjectKey { kind: Pod::KIND, namespace: mirror.meta.namespace.clone(), name: mirror.meta.name.clone() };
+            let key =
+                ObjectKey { kind: Pod::KIND, namespace: mirror.meta.namespace.clone(), name: mirror.meta.name.clone() };
             return self.delete_mirror(None, key, mirror.meta.uid, ctx);
         };
         let Some(worker) = self.workers.get_mut(&number) else { return };

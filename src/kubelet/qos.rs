@@ -37,7 +37,8 @@ pub fn oom_score_adjustment(pod: &Pod, index: u16, memory_capacity: i64) -> i32 
 fn burstable(pod: &Pod, index: u16, capacity: i64) -> i64 {
     let containers = &pod.spec.containers;
     let Some(container) = containers.get(usize::from(index)) else { return BEST_EFFORT - 1 };
-    let requested = |memory: i64| 1000 - i64::try_from(i128::from(memory) * 1000 / i128::from(capacity)).unwrap_or(1000);
+    let requested =
+        |memory: i64| 1000 - i64::try_from(i128::from(memory) * 1000 / i128::from(capacity)).unwrap_or(1000);
     let mut adjustment = requested(container.requests.memory);
     if container.role == ContainerRole::Sidecar {
         // A sidecar is killed no sooner than the main containers.

@@ -42,7 +42,8 @@ pub struct Resize {
 /// True if two specifications ask for other CPU or memory.
 fn differ(left: &PodSpec, right: &PodSpec) -> bool {
     let of = |spec: &PodSpec| -> Vec<[i64; 4]> {
-        let four = |one: &Container| [one.requests.milli_cpu, one.requests.memory, one.limits.milli_cpu, one.limits.memory];
+        let four =
+            |one: &Container| [one.requests.milli_cpu, one.requests.memory, one.limits.milli_cpu, one.limits.memory];
         spec.containers.iter().map(four).collect()
     };
     of(left) != of(right)
@@ -110,21 +111,27 @@ impl Worker {
     pub fn must_restart_for_resize(&self, index: u16) -> bool {
         let Some(resize) = self.resize() else { return false };
         let place = usize::from(index);
-        let (Some(before), Some(after)) = (resize.actual.containers.get(place), resize.allocated.containers.get(place)) else {
+        let (Some(before), Some(after)) = (resize.actual.containers.get(place), resize.allocated.containers.get(place))
+        else {
             return false;
         };
         let policies = self.own_container(index).and_then(|own| own.resize_policy.as_deref()).unwrap_or_default();
         let restarts = |resource: &str| {
-            policies.iter().any(|policy| policy.resource_name == resource && policy.restart_policy == "RestartContainer")
+            policies
+                .iter()
+                .any(|policy| policy.resource_name == resource && policy.restart_policy == "RestartContainer")
         };
-        let cpu = before.limits.milli_cpu != after.limits.milli_cpu || before.requests.milli_cpu != after.requests.milli_cpu;
+        let cpu =
+            before.limits.milli_cpu != after.limits.milli_cpu || before.requests.milli_cpu != after.requests.milli_cpu;
         let memory = before.limits.memory != after.limits.memory || before.requests.memory != after.requests.memory;
         (cpu && restarts("cpu")) || (memory && restarts("memory"))
     }
 
     /// Gives the running containers what is set aside for them; true if anything changed.
     pub fn apply_resize(&mut self, ctx: &mut dyn NodeContext) -> bool {
-        let Some(resize) = self.resize().filter(|resize| differ(&resize.allocated, &resize.actual)) else { return false };
+        let Some(resize) = self.resize().filter(|resize| differ(&resize.allocated, &resize.actual)) else {
+            return false;
+        };
         let allocated = resize.allocated.clone();
         for (index, container) in self.indexes().zip(&allocated.containers) {
             if let Some(id) = self.instance_id(index).filter(|_| self.record(index).instance.is_running()) {
@@ -177,7 +184,9 @@ pub fn same_resize(left: &PodStatus, right: &PodStatus) -> bool {
         && [PENDING, IN_PROGRESS].iter().all(|kind| left.condition(kind) == right.condition(kind))
 }
 
-fn amounts(list: Option<&std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>) -> Amounts {
+fn amounts(
+    list: Option<&std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
+) -> Amounts {
     let amounts = list.into_iter().flatten();
     amounts.filter_map(|(name, amount)| Some((Name::from(name), Quantity::of(amount).ok()?))).collect()
 }
@@ -192,7 +201,10 @@ fn reported(resize: &Resize) -> Reported {
         let actual = actual.resources.unwrap_or_default();
         let held = Held {
             allocated: amounts(allocated_requests),
-            actual: Some(Actual { requests: amounts(actual.requests.as_ref()), limits: amounts(actual.limits.as_ref()) }),
+            actual: Some(Actual {
+                requests: amounts(actual.requests.as_ref()),
+                limits: amounts(actual.limits.as_ref()),
+            }),
         };
         reported.containers.insert(Name::from(&allocated.name), held);
     }
@@ -203,7 +215,9 @@ fn reported(resize: &Resize) -> Reported {
 fn summary(spec: &PodSpec, generation: i64, error: Option<&str>) -> String {
     let list = |containers: &[core::Container]| {
         let one = |container: &core::Container| {
-            let amounts = |list: Option<&std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>| {
+            let amounts = |list: Option<
+                &std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
+            >| {
                 let parts: Vec<String> =
                     list.into_iter().flatten().map(|(name, amount)| format!("\"{name}\":\"{}\"", amount.0)).collect();
                 parts.join(",")

@@ -86,9 +86,17 @@ impl Source {
         let keys: Vec<&String> = match result {
             Ok(Answer::Object(Object::ConfigMap(object))) => {
                 let content = &object.content;
-                content.data.iter().flatten().map(|(key, _)| key).chain(content.binary_data.iter().flatten().map(|(key, _)| key)).collect()
+                content
+                    .data
+                    .iter()
+                    .flatten()
+                    .map(|(key, _)| key)
+                    .chain(content.binary_data.iter().flatten().map(|(key, _)| key))
+                    .collect()
             }
-            Ok(Answer::Object(Object::Secret(object))) => object.content.data.iter().flatten().map(|(key, _)| key).collect(),
+            Ok(Answer::Object(Object::Secret(object))) => {
+                object.content.data.iter().flatten().map(|(key, _)| key).collect()
+            }
             _ => return Some(format!("{noun} {:?} not found", self.name.as_str())),
         };
         let missing = self.keys.iter().find(|key| !keys.contains(key))?;

@@ -181,15 +181,10 @@ impl Worker {
         let config = ContainerConfig {
             name: spec.name.clone(),
             image: spec.image.clone(),
-            limits: self.allocated().containers.get(usize::from(index)).map_or_else(Limits::default, |allocated| Limits {
-                milli_cpu: allocated.limits.milli_cpu,
-                memory: allocated.limits.memory,
+            limits: self.allocated().containers.get(usize::from(index)).map_or_else(Limits::default, |allocated| {
+                Limits { milli_cpu: allocated.limits.milli_cpu, memory: allocated.limits.memory }
             }),
-            oom_score_adjustment: qos::oom_score_adjustment(
-                &self.pod,
-                index,
-                shared.settings.node.capacity.memory,
-            ),
+            oom_score_adjustment: qos::oom_score_adjustment(&self.pod, index, shared.settings.node.capacity.memory),
         };
         shared.puller.used(&config.image, ctx.now());
         let container = ContainerId { pod: self.number, index, attempt };

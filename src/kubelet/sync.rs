@@ -60,7 +60,8 @@ impl Worker {
         if !self.mounted {
             self.begin_to_mount(shared, ctx);
         }
-        let at_once = self.mounted || shared.settings.timings.volumes == SimDuration::ZERO || self.api_volumes().is_some();
+        let at_once =
+            self.mounted || shared.settings.timings.volumes == SimDuration::ZERO || self.api_volumes().is_some();
         if at_once && self.all_mounted() {
             self.job = Job::Syncing(Box::default());
             self.mounted(shared, ctx);

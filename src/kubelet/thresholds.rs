@@ -134,9 +134,7 @@ impl Level {
     pub fn of(self, capacity: i64) -> Quantity {
         match self {
             Level::Amount(amount) => amount,
-            Level::Share(share) => {
-                Quantity::from_value((capacity as f64 * f64::from(share)) as i64, Format::BinarySi)
-            }
+            Level::Share(share) => Quantity::from_value((capacity as f64 * f64::from(share)) as i64, Format::BinarySi),
         }
     }
 }
@@ -167,7 +165,13 @@ impl Threshold {
 }
 
 /// What is left of a resource on a node of this capacity, of which so much is kept for the system.
-pub fn observe(signal: Signal, usage: &NodeUsage, capacity: &Resources, reserved: &Resources, pids: i64) -> Observation {
+pub fn observe(
+    signal: Signal,
+    usage: &NodeUsage,
+    capacity: &Resources,
+    reserved: &Resources,
+    pids: i64,
+) -> Observation {
     let left = |capacity: i64, used: u64| {
         let used = i64::try_from(used).unwrap_or(i64::MAX);
         Observation { available: capacity.saturating_sub(used).max(0), capacity }

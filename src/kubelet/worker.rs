@@ -331,8 +331,7 @@ impl Worker {
     /// A pod that is new to this kubelet.
     pub fn new(number: PodNumber, pod: Rc<Pod>) -> Self {
         let containers = pod.spec.containers.iter().map(|_| Record::default()).collect();
-        let rare = qos::is_static(&pod)
-            .then(|| Box::new(Rare { mirror: Some(Mirror::default()), ..Rare::default() }));
+        let rare = qos::is_static(&pod).then(|| Box::new(Rare { mirror: Some(Mirror::default()), ..Rare::default() }));
         Worker {
             number,
             pod,

@@ -114,8 +114,7 @@ impl Worker {
             self.settle();
             return false;
         }
-        let options =
-            DeleteOptions { grace_seconds: Some(0), uid: self.api_uid(), ..DeleteOptions::default() };
+        let options = DeleteOptions { grace_seconds: Some(0), uid: self.api_uid(), ..DeleteOptions::default() };
         shared.request(Purpose::DeletePod(self.number), Operation::Delete { key: self.key(), options }, ctx);
         true
     }

@@ -170,8 +170,7 @@ impl Instance {
         if hangs || latency > question.timeout {
             return (question.timeout, ProbeOutcome::Failure(timed_out(question)));
         }
-        let outcome =
-            if passing { ProbeOutcome::Success } else { ProbeOutcome::Failure(failure(looks, question)) };
+        let outcome = if passing { ProbeOutcome::Success } else { ProbeOutcome::Failure(failure(looks, question)) };
         (latency, outcome)
     }
 }

@@ -314,10 +314,8 @@ impl ImageModels {
     /// The model of a container of an image.
     pub fn of_container(&self, image: &str, pod: &str, container: &str) -> &Rc<ImageModel> {
         let called = |pattern: &str| matches(pattern.as_bytes(), format!("{pod}/{container}").as_bytes());
-        let named = self
-            .models
-            .iter()
-            .find(|one| names(&one.image, image) && one.container.as_deref().is_none_or(called));
+        let named =
+            self.models.iter().find(|one| names(&one.image, image) && one.container.as_deref().is_none_or(called));
         named.map_or(&self.default, |one| &one.model)
     }
 }

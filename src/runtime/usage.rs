@@ -27,7 +27,8 @@ impl SimulatedRuntime {
                 model.volumes.keys().map(|volume| (Name::from(volume), self.volume(id, volume, volumes_at))).collect();
             usage.memory = usage.memory.saturating_add(container.memory);
             usage.processes = usage.processes.saturating_add(container.processes);
-            usage.disk = volumes.iter().fold(usage.disk.saturating_add(container.disk), |sum, one| sum.saturating_add(one.1));
+            usage.disk =
+                volumes.iter().fold(usage.disk.saturating_add(container.disk), |sum, one| sum.saturating_add(one.1));
             let changes = [
                 instance.next_change(&model.memory, now),
                 instance.next_change(&model.disk, now),
@@ -92,7 +93,11 @@ impl SimulatedRuntime {
             };
             let running = self.users().filter(|(_, instance)| instance.is_running() && instance.memory(now) > 0);
             let scored = running.map(|(id, instance)| {
-                (score(instance.memory(now), instance.oom_score_adjustment), instance.memory(now), std::cmp::Reverse(id))
+                (
+                    score(instance.memory(now), instance.oom_score_adjustment),
+                    instance.memory(now),
+                    std::cmp::Reverse(id),
+                )
             });
             let Some((_, _, std::cmp::Reverse(victim))) = scored.max() else { break };
             self.kill(victim, Exit { code: 137, reason: ExitReason::OomKilled, at: now }, ctx);

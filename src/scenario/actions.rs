@@ -15,9 +15,9 @@ use super::build;
 use super::check::Checker;
 use super::file::cluster::PoolFile;
 use super::file::step::{
-    ApplyFile, CascadeFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, PartitionFile, PatchFile,
-    NodeImageFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StaticPodFile,
-    StaticPodsFile, StepFile, TaintStepFile,
+    ApplyFile, CascadeFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, NodeImageFile, PartitionFile,
+    PatchFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StaticPodFile, StaticPodsFile, StepFile,
+    TaintStepFile,
 };
 use super::manifests::Manifest;
 use super::plan::{Action, Command, Fault, Mark, Rollout, StaticPod, object_key};
@@ -263,9 +263,7 @@ fn node(checker: &mut Checker<'_>, file: &NodeFile, path: &str) -> Option<Action
         image(&file.add_image, true),
         image(&file.remove_image, false),
         file.add_static_pods.as_ref().map(|pods| static_pods(checker, pods, &format!("{path}.addStaticPods"))),
-        file.remove_static_pod
-            .clone()
-            .map(|StaticPodFile { node, name }| Fault::RemoveStaticPod { node, name }),
+        file.remove_static_pod.clone().map(|StaticPodFile { node, name }| Fault::RemoveStaticPod { node, name }),
     ];
     let expected = "expected one of crash, restart, stopHeartbeats, resumeHeartbeats, add, remove, addImage, removeImage, \
                     addStaticPods and removeStaticPod";

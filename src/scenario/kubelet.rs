@@ -38,7 +38,9 @@ pub fn configuration(file: &KubeletConfigFile, path: &str, complaints: &mut Vec<
     }
     Configuration {
         thresholds: thresholds(file, path, complaints),
-        pressure_transition: file.eviction_pressure_transition_period.map_or(default.pressure_transition, |span| span.0),
+        pressure_transition: file
+            .eviction_pressure_transition_period
+            .map_or(default.pressure_transition, |span| span.0),
         longest_eviction_grace: file.eviction_max_pod_grace_period.map_or(default.longest_eviction_grace, i64::from),
         reserved,
         image_collection: images,
@@ -47,12 +49,7 @@ pub fn configuration(file: &KubeletConfigFile, path: &str, complaints: &mut Vec<
     }
 }
 
-fn reserve(
-    reserved: &mut Resources,
-    amounts: &BTreeMap<String, Amount>,
-    path: &str,
-    complaints: &mut Vec<Complaint>,
-) {
+fn reserve(reserved: &mut Resources, amounts: &BTreeMap<String, Amount>, path: &str, complaints: &mut Vec<Complaint>) {
     for (name, amount) in amounts {
         match name.as_str() {
             "cpu" => reserved.milli_cpu += amount.0.milli_value(),

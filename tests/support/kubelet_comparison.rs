@@ -81,7 +81,10 @@ fn is_event(text: &str) -> bool {
 
 /// The message of an event about a failed probe; none if it is about anything else.
 fn probe_message(text: &str) -> Option<&str> {
-    ["Readiness probe ", "Liveness probe ", "Startup probe "].iter().find_map(|word| text.find(word)).map(|at| &text[at..])
+    ["Readiness probe ", "Liveness probe ", "Startup probe "]
+        .iter()
+        .find_map(|word| text.find(word))
+        .map(|at| &text[at..])
 }
 
 /// Compares.
@@ -115,7 +118,8 @@ fn compare_writes(recorded: &[Entry], lines: &[&Line], before: SimDuration) -> R
         };
         let Some(length) = (1..=6).find(fits) else {
             let rest: Vec<&str> = ours.iter().skip(place).take(4).map(|line| line.text.as_str()).collect();
-            let why = format!("recorded is\n  {:.3} {}\nours go on with\n  {}", wanted.at, wanted.text, rest.join("\n  "));
+            let why =
+                format!("recorded is\n  {:.3} {}\nours go on with\n  {}", wanted.at, wanted.text, rest.join("\n  "));
             return Err(Difference { reached, why });
         };
         place += length;

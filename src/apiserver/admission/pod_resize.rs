@@ -12,13 +12,14 @@ use super::Facts;
 pub fn check(pod: &Pod, facts: Facts<'_>) -> Result<(), Box<Status>> {
     let Some(node) = &pod.node else { return Ok(()) };
     let Some(node) = facts.cached::<Node>(&Name::EMPTY, node) else {
-        return Err(Box::new(Status::forbidden(Kind::Pod, &pod.meta.name, format!("node {:?} not found", node.as_str()))));
+        return Err(Box::new(Status::forbidden(
+            Kind::Pod,
+            &pod.meta.name,
+            format!("node {:?} not found", node.as_str()),
+        )));
     };
     let (wanted, allocatable) = (&pod.spec.requests, &node.status.allocatable);
-    let rows = [
-        ("cpu", wanted.milli_cpu, allocatable.milli_cpu),
-        ("memory", wanted.memory, allocatable.memory),
-    ];
+    let rows = [("cpu", wanted.milli_cpu, allocatable.milli_cpu), ("memory", wanted.memory, allocatable.memory)];
     let lacking: Vec<String> = rows
         .into_iter()
         .filter(|(_, wanted, allocatable)| wanted > allocatable)
