@@ -35,8 +35,13 @@ fn steps(steps: &[(u64, u64)]) -> Vec<Usage<Size>> {
     steps.iter().map(step).collect()
 }
 
+/// A program that SIGTERM ends: a pod of such containers has failed, one whose containers end with 0 would have succeeded.
+fn ends_with_143() -> ImageModel {
+    ImageModel { stop: StopModel { code: 143, ..StopModel::default() }, ..ImageModel::default() }
+}
+
 fn memory(usage: &[(u64, u64)]) -> ImageModel {
-    ImageModel { memory: steps(usage), ..ImageModel::default() }
+    ImageModel { memory: steps(usage), ..ends_with_143() }
 }
 
 /// A pod of one container.
@@ -142,7 +147,7 @@ fn the_kernel_kills_the_container_that_can_best_be_spared() {
 
 #[test]
 fn a_pod_that_fills_its_volume_beyond_the_limit_is_evicted_without_a_condition() {
-    let mut model = ImageModel::default();
+    let mut model = ends_with_143();
     model.volumes.insert("d".to_owned(), steps(&[(4, 30)]));
     let mut bed = Bed::ready(one_node(vec![("writer:1", model)]), 7);
     let volume = "volumes: [{name: d, emptyDir: {sizeLimit: 20Mi}}],";

@@ -349,7 +349,9 @@ fn beyond_limit(worker: &Worker, used: &PodUsage) -> Option<String> {
 }
 
 impl Worker {
-    /// Evicts the pod: says so in an event, ends it with a grace, and lets its status say why.
+    /// Evicts the pod: says so in an event, ends it with a grace, and lets its status say why. As with the real kubelet the last
+    /// word is the containers': a pod all of whose containers end with code 0 on SIGTERM has succeeded, and no reason is kept
+    /// (kubelet_pods.go, `generateAPIPodStatus` with `getPhase`).
     pub fn evict(
         &mut self,
         message: String,

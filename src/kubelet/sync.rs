@@ -88,6 +88,8 @@ impl Worker {
         self.watch_probes(ctx.now());
         let steps = actions::plan(self);
         let resized = self.apply_resize(ctx);
+        // Whether it has been done is seen by the next pass (`doPodResizeAction` sets a watch condition for that).
+        self.wants_sync |= resized;
         let acted = resized || !steps.is_empty();
         self.job = Job::Syncing(Box::new(Syncing { acted, steps, ..Syncing::default() }));
         self.advance(shared, ctx);
