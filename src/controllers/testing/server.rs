@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use crate::api::kind::Kind;
+use crate::api::kind::{Kind, each_kind};
 use crate::api::meta::{Deletion, Meta, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::network::EndpointSlice;
 use crate::api::node::NodeStatus;
 use crate::api::object::{Object, Resource};
+use crate::api::stateful::StatefulSet;
 use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part, Patch, Propagation, TypedPatch};
 use crate::apiserver::status::Status;
 use crate::client::controller::{Change, Controller};
@@ -231,15 +232,12 @@ impl Server {
                 let view = self.cache.view();
                 let mut items: Vec<Object> = Vec::new();
                 macro_rules! list {
-                    ($($kind:ident)*) => { match scope.kind {
-                        $(Kind::$kind => items.extend(view.list::<kinds::$kind>()
+                    ($($kind:ident in $module:ident),* $(,)?) => { match scope.kind {
+                        $(Kind::$kind => items.extend(view.list::<crate::api::$module::$kind>()
                             .cloned().map(Object::$kind)),)*
                     } };
                 }
-                list!(Namespace Node Lease Pod ReplicaSet Deployment Service EndpointSlice Endpoints Event ConfigMap Secret
-                    ServiceAccount PriorityClass ControllerRevision PersistentVolume PersistentVolumeClaim StorageClass
-                    CSINode CSIDriver CSIStorageCapacity VolumeAttachment PodDisruptionBudget StatefulSet
-                    ReplicationController);
+                each_kind!(list);
                 items.retain(|it| scope.namespace.as_ref().is_none_or(|namespace| it.meta().namespace == *namespace));
                 Ok(Answer::List { items, revision: self.revision, continue_token: None, remaining: None })
             }
@@ -324,6 +322,9 @@ impl Server {
                     }
                 }
                 merged.boxed()
+            }
+            (Object::StatefulSet(new), Object::StatefulSet(old)) if part == Part::Status => {
+                StatefulSet { status: new.status.clone(), ..(**old).clone() }.boxed()
             }
             (Object::EndpointSlice(new), Object::EndpointSlice(old)) => {
                 let meta = Meta { uid: old.meta.uid, generation: old.meta.generation + 1, ..new.meta.clone() };
@@ -423,16 +424,4 @@ impl Server {
         self.vanish(key);
         Ok(Answer::Object(object))
     }
-}
-
-/// All kinds under one roof, for the macro above.
-mod kinds {
-    pub use crate::api::event::Event;
-    pub use crate::api::network::{EndpointSlice, Endpoints, Service};
-    pub use crate::api::node::{Lease, Node};
-    pub use crate::api::plain::*;
-    pub use crate::api::pod::Pod;
-    pub use crate::api::policy::PodDisruptionBudget;
-    pub use crate::api::storage::*;
-    pub use crate::api::workload::{Deployment, ReplicaSet, ReplicationController, StatefulSet};
 }
