@@ -146,13 +146,16 @@ impl Worker {
         true
     }
 
-    /// Puts into a status what is reported of a resize, and its conditions in front.
-    pub fn with_resize(&self, mut status: PodStatus, shared: &Shared, now: SimTime) -> PodStatus {
+    /// Puts into a status what is reported of a resize, and its conditions in front unless the pod has ended.
+    pub fn with_resize(&self, mut status: PodStatus, ended: bool, shared: &Shared, now: SimTime) -> PodStatus {
         let Some(resize) = self.resize() else {
             status.reported.clone_from(&self.status().reported);
             return status;
         };
         status.reported = Some(Rc::new(reported(resize)));
+        if ended {
+            return status;
+        }
         let condition = |kind: PodConditionType, reason: Option<Name>, message: Option<Name>, generation: i64| {
             let old = self.status().condition(&kind).filter(|old| old.status == ConditionStatus::True);
             PodCondition {

@@ -70,7 +70,7 @@ impl Worker {
             status.message = Some(Name::of(DEADLINE_EXCEEDED));
         }
         let status = self.with_conditions(status, shared, now);
-        let mut status = self.with_resize(status, shared, now);
+        let mut status = self.with_resize(status, ended, shared, now);
         if let Some(disruption) = self.disruption() {
             status.conditions.insert(0, disruption.clone());
         }
