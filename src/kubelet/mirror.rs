@@ -66,7 +66,7 @@ fn static_pod(file: &Pod, shared: &Shared, seen: String) -> Pod {
     };
     let spec = Rc::new(PodSpec { full, ..PodSpec::clone(&file.spec) });
     let status = PodStatus { phase: PodPhase::Pending, ..PodStatus::default() };
-    Pod { meta, spec, node: Some(node), token_volume: None, status }
+    Pod { meta, spec, node: Some(node), token_volume: None, only_node: None, status }
 }
 
 /// The mirror of a static pod: a copy that belongs to the node.
