@@ -56,7 +56,8 @@ pub fn admit<'a>(pod: &Pod, others: impl Iterator<Item = &'a PodSpec>, here: &He
     if let Some(shortage) = shortage.filter(|_| !qos::is_critical(pod)) {
         return Err(shortage);
     }
-    if !affinity::matches(&pod.spec, &here.settings.name, here.labels) {
+    let elsewhere = pod.only_node.as_ref().is_some_and(|node| *node != here.settings.name);
+    if elsewhere || !affinity::matches(&pod.spec, &here.settings.name, here.labels) {
         return reject("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
     }
     if ports_taken {
