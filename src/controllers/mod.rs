@@ -8,6 +8,9 @@
 //! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
 //! - `disruption`: how many pods of each disruption budget may go by choice
 //! - `stateful_set`: StatefulSets by way of pods, claims and revisions
+//! - `job`: Jobs by way of pods
+//! - `cron_job`: CronJobs by way of Jobs
+//! - `ttl_after_finished`: Jobs that ended some time ago
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
@@ -30,6 +33,7 @@
 //! - `time`: spans from whole-second dates to the exact present
 
 pub mod config;
+pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
@@ -37,6 +41,7 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod history;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
@@ -51,6 +56,7 @@ pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
 mod time;
+pub mod ttl_after_finished;
 
 use crate::client::controller::Controller;
 use config::Config;
@@ -73,5 +79,8 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(namespace::NamespaceController::new(config)),
         Box::new(service_account::ServiceAccountController::new(config)),
         Box::new(node_ipam::NodeIpamController::new(config)),
+        Box::new(job::JobController::new(config)),
+        Box::new(cron_job::CronJobController::new(config)),
+        Box::new(ttl_after_finished::TtlAfterFinishedController::new(config)),
     ]
 }
