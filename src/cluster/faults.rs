@@ -1,7 +1,10 @@
 //! What can be done to a cluster from outside: power, processes, partitions, nodes that come and go.
 
 use std::fmt;
+use std::rc::Rc;
 
+use crate::api::name::Name;
+use crate::api::pod::Pod;
 use crate::engine::network::{Directions, MachineId, PartitionId};
 use crate::engine::process::{Cause, ProcessId};
 use crate::engine::queue::EventQueue;
@@ -207,6 +210,56 @@ impl World {
             // The machine is one of this cluster's.
             let _ = self.restart_machine(&name, moment);
         }
+    }
+
+    /// Puts the file of a static pod on a node.
+    pub(super) fn add_static_pod(
+        &mut self,
+        node: &str,
+        pod: Rc<Pod>,
+        moment: &mut Moment<'_>,
+    ) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        let machine = &mut self.nodes[place];
+        let process = machine.process();
+        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+        machine.add_static_pod(pod, &mut wiring);
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Takes the file of a static pod from a node.
+    pub(super) fn remove_static_pod(
+        &mut self,
+        node: &str,
+        name: &str,
+        moment: &mut Moment<'_>,
+    ) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        let machine = &mut self.nodes[place];
+        let process = machine.process();
+        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+        let found = machine.remove_static_pod(&Name::from(name), &mut wiring);
+        let known = machine.static_pods().map(|pod| pod.meta.name.to_string()).collect();
+        self.fabric.settle(moment.queue, moment.cause);
+        if found { Ok(()) } else { Err(FaultError::Unknown { what: "static pod", name: name.to_owned(), known }) }
+    }
+
+    /// Puts an image into a node's store, or takes it out.
+    pub(super) fn set_image(
+        &mut self,
+        node: &str,
+        image: &str,
+        present: bool,
+        moment: &mut Moment<'_>,
+    ) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        let machine = &mut self.nodes[place];
+        let process = machine.process();
+        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+        machine.set_image(image, present, &mut wiring);
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
     }
 
     /// Adds a machine whose kubelet registers itself as a node.

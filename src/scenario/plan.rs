@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::node::TaintEffect;
+use crate::api::pod::Pod;
 use crate::apiserver::protocol::{Part, Propagation};
 use crate::cluster::options::NodeOptions;
 use crate::engine::network::Directions;
@@ -228,6 +229,29 @@ pub enum Fault {
     AddNodes(Vec<NodeOptions>),
     /// A node's machine goes for good; its node is deleted by a command that follows.
     RemoveNode(String),
+    /// The files of static pods appear on a node.
+    AddStaticPods {
+        /// The node.
+        node: String,
+        /// The pods.
+        pods: Vec<StaticPod>,
+    },
+    /// The file of a static pod goes.
+    RemoveStaticPod {
+        /// The node.
+        node: String,
+        /// The pod's name in the file.
+        name: String,
+    },
+    /// An image appears in a node's store, or goes, by other means than the kubelet's.
+    Image {
+        /// The node.
+        node: String,
+        /// The image.
+        image: String,
+        /// It appears.
+        present: bool,
+    },
     /// An etcd member's machine loses power.
     EtcdCrash(String),
     /// An etcd member begins anew.
@@ -259,7 +283,10 @@ impl Fault {
             | Fault::Clock(node, _)
             | Fault::RemoveNode(node)
             | Fault::MachineCrash(node)
-            | Fault::MachineRestart(node) => Some(node),
+            | Fault::MachineRestart(node)
+            | Fault::AddStaticPods { node, .. }
+            | Fault::RemoveStaticPod { node, .. }
+            | Fault::Image { node, .. } => Some(node),
             Fault::ProcessCrash(_)
             | Fault::ProcessRestart(_)
             | Fault::AddNodes(_)
@@ -284,8 +311,22 @@ impl Fault {
             Fault::MachineRestart(_) => Fault::MachineRestart(node),
             Fault::ProcessCrash(_) => Fault::ProcessCrash(format!("kubelet/{node}")),
             Fault::ProcessRestart(_) => Fault::ProcessRestart(format!("kubelet/{node}")),
+            Fault::AddStaticPods { pods, .. } => Fault::AddStaticPods { node, pods: pods.clone() },
+            Fault::RemoveStaticPod { name, .. } => Fault::RemoveStaticPod { node, name: name.clone() },
+            Fault::Image { image, present, .. } => Fault::Image { node, image: image.clone(), present: *present },
             other => other.clone(),
         }
+    }
+}
+
+/// The file of a static pod.
+#[derive(Clone, Debug)]
+pub struct StaticPod(pub Rc<Pod>);
+
+/// Two files are the same if they were read from one place.
+impl PartialEq for StaticPod {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
     }
 }
 

@@ -8,6 +8,7 @@
 //! - `default_tolerations`: pods stay five minutes on a node that is lost
 //! - `runtime_class`: what the runtime of a pod adds to it
 //! - `pod_topology_labels`: a bound pod carries the zone and region of its node
+//! - `pod_resize`: no pod is resized beyond its node
 //! - `specs`: a pod template's specification is admitted once for all its pods
 //! - `offline`: what admission makes of pods where no cluster runs
 //!
@@ -20,6 +21,7 @@ mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod offline;
+mod pod_resize;
 mod pod_topology_labels;
 mod priority;
 mod runtime_class;
@@ -190,6 +192,11 @@ impl Chain {
         old: Option<&Object>,
     ) -> Result<(), Refusal> {
         self.plugins.iter().try_for_each(|plugin| plugin.validate(attributes, facts, object, old))
+    }
+
+    /// Lets a resized pod pass, or refuses it.
+    pub fn check_resize(&self, object: &Object, facts: Facts<'_>) -> Result<(), Box<Status>> {
+        object.get::<Pod>().map_or(Ok(()), |pod| pod_resize::check(pod, facts))
     }
 
     /// Labels that a pod gets when it is bound.
