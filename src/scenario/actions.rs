@@ -200,8 +200,8 @@ fn rollout(checker: &mut Checker<'_>, file: &RolloutFile, path: &str) -> Option<
     let word = if name.contains('/') { name.clone() } else { format!("deployment/{name}") };
     let path = format!("{path}.{field}");
     let key = key(checker, &word, &file.namespace, &path)?;
-    if key.kind != Kind::Deployment {
-        checker.expected(&path, format!("a {} has no rollout", key.kind.row().name), "expected a Deployment");
+    if !matches!(key.kind, Kind::Deployment | Kind::DaemonSet) {
+        checker.expected(&path, format!("a {} has no rollout", key.kind.row().name), "expected a Deployment or DaemonSet");
         return None;
     }
     Some(Action::Command(Command::Rollout { key, verb: *verb }))

@@ -8,6 +8,7 @@
 //! - `truths`: what holds whatever happens
 
 mod endings;
+mod evictions;
 mod harness;
 mod limits;
 mod objects;
