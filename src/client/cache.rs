@@ -405,7 +405,8 @@ mod tests {
             ..Meta::default()
         };
         let node = NAMES.get(chance.below(4) as usize).map(|node| Name::of(node));
-        Pod { meta, spec: spec.clone(), node, only_node: None, token_volume: None, status: PodStatus::default() }.boxed()
+        Pod { meta, spec: spec.clone(), node, only_node: None, token_volume: None, status: PodStatus::default() }
+            .boxed()
     }
 
     fn names<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<(Kind, &'a str, &'a str)> {

@@ -146,7 +146,10 @@ fn scale(checker: &mut Checker<'_>, file: &ScaleFile, path: &str) -> Option<Acti
 
 fn set_image(checker: &mut Checker<'_>, file: &SetImageFile, path: &str) -> Option<Action> {
     let key = key(checker, &file.object, &file.namespace, &format!("{path}.object"))?;
-    if !matches!(key.kind, Kind::Deployment | Kind::ReplicaSet | Kind::ReplicationController | Kind::DaemonSet | Kind::Pod) {
+    if !matches!(
+        key.kind,
+        Kind::Deployment | Kind::ReplicaSet | Kind::ReplicationController | Kind::DaemonSet | Kind::Pod
+    ) {
         checker.wrong(&format!("{path}.object"), format!("a {} has no containers", key.kind.row().name));
         return None;
     }
@@ -201,7 +204,11 @@ fn rollout(checker: &mut Checker<'_>, file: &RolloutFile, path: &str) -> Option<
     let path = format!("{path}.{field}");
     let key = key(checker, &word, &file.namespace, &path)?;
     if !matches!(key.kind, Kind::Deployment | Kind::DaemonSet) {
-        checker.expected(&path, format!("a {} has no rollout", key.kind.row().name), "expected a Deployment or DaemonSet");
+        checker.expected(
+            &path,
+            format!("a {} has no rollout", key.kind.row().name),
+            "expected a Deployment or DaemonSet",
+        );
         return None;
     }
     Some(Action::Command(Command::Rollout { key, verb: *verb }))

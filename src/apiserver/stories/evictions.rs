@@ -41,8 +41,10 @@ fn budget(world: &mut World, name: &str, policy: Option<&str>, healthy: i32, des
     if let Some(policy) = policy {
         spec["unhealthyPodEvictionPolicy"] = policy.into();
     }
-    let created = world
-        .create(object(Kind::PodDisruptionBudget, json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec})));
+    let created = world.create(object(
+        Kind::PodDisruptionBudget,
+        json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}),
+    ));
     let status: Value = json!({
         "currentHealthy": healthy, "desiredHealthy": desired, "expectedPods": 3,
         "disruptionsAllowed": (healthy - desired).max(0), "observedGeneration": 1

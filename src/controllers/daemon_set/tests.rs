@@ -185,8 +185,11 @@ fn an_update_replaces_one_pod_after_the_other() {
     let mut changed = Vec::new();
     for _ in 0..20 {
         server.reconcile(&controller, &key());
-        let missing = 3 - server.all::<Pod>().iter().filter(|pod| pod.is_available(0, server.now().timestamp())
-            && !pod.meta.is_deleting()).count();
+        let missing = 3 - server
+            .all::<Pod>()
+            .iter()
+            .filter(|pod| pod.is_available(0, server.now().timestamp()) && !pod.meta.is_deleting())
+            .count();
         assert!(missing <= 1, "{missing} are missing");
         run_pods(&mut server);
         let new = images(&server).values().filter(|image| *image == "agent:v2").count();

@@ -126,7 +126,8 @@ fn pods_without_controller_are_told_of_and_left_out() {
     let mut server = server(json!({"maxUnavailable": 1}), &[true, true, true]);
     server.edit::<Pod>("default", "web-1", |pod| pod.meta.owners = None);
     server.reconcile(&DisruptionController, &key());
-    let selector = "&LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{},}";
+    let selector =
+        "&LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{},}";
     let begin = format!("UnmanagedPods Pods selected by this PodDisruptionBudget (selector: {selector}) were found");
     assert!(server.events[0].starts_with(&begin), "{:?}", server.events);
     assert_eq!(counts(&server), (3, 2, 3, 1));
@@ -136,7 +137,10 @@ fn pods_without_controller_are_told_of_and_left_out() {
 fn a_budget_without_pods_allows_nothing_and_says_so() {
     let mut server = server(json!({"minAvailable": 0}), &[]);
     server.reconcile(&DisruptionController, &key());
-    assert_eq!((counts(&server), server.events.as_slice()), ((0, 0, 0, 0), ["NoPods No matching pods found".to_owned()].as_slice()));
+    assert_eq!(
+        (counts(&server), server.events.as_slice()),
+        ((0, 0, 0, 0), ["NoPods No matching pods found".to_owned()].as_slice())
+    );
 }
 
 #[test]

@@ -118,9 +118,8 @@ fn stage(set: &DaemonSet) -> Result<Option<String>, String> {
         return Ok(Some("Waiting for daemon set spec update to be observed...".to_owned()));
     }
     let (updated, available) = (status.updated_number_scheduled, status.number_available);
-    let waiting = |what: String| {
-        Ok(Some(format!("Waiting for daemon set \"{}\" rollout to finish: {what}...", set.meta.name)))
-    };
+    let waiting =
+        |what: String| Ok(Some(format!("Waiting for daemon set \"{}\" rollout to finish: {what}...", set.meta.name)));
     if updated < desired {
         waiting(format!("{updated} out of {desired} new pods have been updated"))
     } else if available < desired {

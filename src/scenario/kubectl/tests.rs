@@ -258,7 +258,8 @@ expect:
     ));
     assert!(outcome.is_success(), "{outcome:?}");
     let printed = outcome.step("drain").map(|step| step.output.clone()).unwrap_or_default();
-    let name = printed.iter().find_map(|line| line.strip_prefix("evicting pod default/")).unwrap_or_default().to_owned();
+    let name =
+        printed.iter().find_map(|line| line.strip_prefix("evicting pod default/")).unwrap_or_default().to_owned();
     let refused = format!(
         "error when evicting pods/\"{name}\" -n \"default\" (will retry after 5s): Cannot evict pod as it would violate the pod's disruption budget."
     );
@@ -290,9 +291,17 @@ expect:
     let step = |name: &str| outcome.step(name).cloned().unwrap_or_else(|| panic!("{name}"));
     let agent = "default/agent-";
     let error = step("plain").error.unwrap_or_default();
-    assert!(error.starts_with('[') && error.contains(&format!("cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): {agent}")), "{error}");
+    assert!(
+        error.starts_with('[')
+            && error.contains(&format!(
+                "cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): {agent}"
+            )),
+        "{error}"
+    );
     assert!(error.contains("cannot delete Pods that declare no controller (use --force to override): default/bare"));
-    assert!(error.contains("cannot delete Pods with local storage (use --delete-emptydir-data to override): default/data"));
+    assert!(
+        error.contains("cannot delete Pods with local storage (use --delete-emptydir-data to override): default/data")
+    );
     let printed = step("plain").output;
     assert_eq!(printed[0], "node/node-2 cordoned");
     assert_eq!(
@@ -308,7 +317,10 @@ expect:
     let printed = step("all").output;
     assert_eq!(printed[0], "node/node-2 already cordoned");
     assert!(printed[1].starts_with(&format!("Warning: ignoring DaemonSet-managed Pods: {agent}")), "{printed:?}");
-    assert!(printed[1].ends_with("; deleting Pods that declare no controller: default/bare, default/data"), "{printed:?}");
+    assert!(
+        printed[1].ends_with("; deleting Pods that declare no controller: default/bare, default/data"),
+        "{printed:?}"
+    );
     assert_eq!(printed.last().map(String::as_str), Some("node/node-2 drained"));
     assert!(outcome.is_success(), "{outcome:?}");
 }
