@@ -41,6 +41,9 @@ pub struct PodTemplate {
     pub spec: Rc<PodSpec>,
 }
 
+/// What stands in a shared specification for a hostname that is the pod's own name; no pod can ask for it.
+pub const OWN_NAME: &str = "*";
+
 /// A defaulted pod specification with what the hot paths need compiled out of it.
 #[derive(Clone, Debug)]
 pub struct PodSpec {
@@ -244,6 +247,9 @@ pub struct PodStatus {
     pub nominated_node: Option<Name>,
     /// What the kubelet reports of resources, if it does (`allocatedResources` and `resources`).
     pub reported: Option<Rc<Reported>>,
+    /// `status.resourceClaimStatuses`: the claims that were made from templates, by their names in the specification; a claim
+    /// that turned out not to be needed has no other name.
+    pub resource_claims: Option<Rc<[(Name, Option<Name>)]>>,
 }
 
 /// A pod condition's type.

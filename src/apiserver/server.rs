@@ -25,10 +25,13 @@ use super::authorization::{AlwaysAllow, Attributes, Authorizer};
 use super::cache::WatchCache;
 use super::collection::Collection;
 use super::costs::Costs;
+use super::direct::{DirectWatches, cached_kinds};
 use super::doubt::Doubts;
 use super::heartbeats::Heartbeats;
 use super::link::Link;
+use super::metrics::Metrics;
 use super::protocol::{Answer, ApiMessage, Operation, Request, RequestId, WatchId};
+use super::quota::Quotas;
 use super::size;
 use super::status::{Reason, Status};
 use super::storage::{self, Stored};
@@ -62,6 +65,7 @@ pub(super) mod token {
     pub const BOOTSTRAP: u64 = 4;
     pub const DEADLINE: u64 = 5;
     pub const PROGRESS: u64 = 6;
+    pub const QUOTA: u64 = 7;
     /// Trying the first etcd member again; those that follow are for the others.
     pub const CONNECT: u64 = 32;
     pub const DELAYED: u64 = 64;
@@ -95,6 +99,8 @@ pub struct Config {
     pub authorizer: Rc<dyn Authorizer>,
     /// Renewals of leases that did not travel.
     pub heartbeats: Rc<Heartbeats>,
+    /// What the metrics APIs answer from.
+    pub metrics: Rc<Metrics>,
     /// When a request that is not a watch is given up (kube-apiserver, `--request-timeout`).
     pub request_timeout: SimDuration,
 }
@@ -104,7 +110,8 @@ impl Config {
     pub fn new(name: impl Into<String>, etcd: Vec<ProcessId>, epoch: Epoch, seed: Seed) -> Self {
         let (costs, accounts) = (Costs::default(), Accounts::default());
         let (authorizer, heartbeats, request_timeout) = (Rc::new(AlwaysAllow), Rc::default(), REQUEST_TIMEOUT);
-        Config { name: name.into(), etcd, epoch, seed, costs, accounts, authorizer, heartbeats, request_timeout }
+        let (name, metrics) = (name.into(), Rc::default());
+        Config { name, etcd, epoch, seed, costs, accounts, authorizer, heartbeats, metrics, request_timeout }
     }
 }
 
@@ -141,6 +148,8 @@ pub(super) struct KnownSpec {
     pub(super) given: Rc<PodSpec>,
     /// With its defaults.
     pub(super) completed: Rc<PodSpec>,
+    /// What admission made of that when it was found valid.
+    pub(super) admitted: Rc<PodSpec>,
 }
 
 /// The API server.
@@ -150,6 +159,7 @@ pub struct ApiServer {
     pub(super) caches: Vec<WatchCache>,
     pub(super) watchers: Vec<Watchers>,
     pub(super) places: BTreeMap<(ProcessId, WatchId), (Kind, Place)>,
+    pub(super) direct: DirectWatches,
     pub(super) chain: Chain,
     /// What waits for etcd's answer, by the request's number.
     pub(super) tasks: Map<u64, Task>,
@@ -168,11 +178,11 @@ pub struct ApiServer {
     pub(super) lease_waiters: Vec<Task>,
     pub(super) collections: BTreeMap<u64, Collection>,
     pub(super) next_collection: u64,
+    pub(super) quotas: Quotas,
     /// Pod specifications that were defaulted and found valid, by the address of what was given.
     pub(super) known_specs: Map<usize, KnownSpec>,
     pub(super) writes: Vec<CommittedWrite>,
     pub(super) doubts: Doubts,
-    expired: Vec<(ObjectKey, u64)>,
     /// The version of the key on which servers agree, and the revision seen at the last round.
     compaction: (u64, u64),
     compaction_request: Option<u64>,
@@ -195,6 +205,7 @@ impl ApiServer {
             caches: Kind::all().map(WatchCache::new).collect(),
             watchers: (0..REGISTRY.len()).map(|_| Watchers::default()).collect(),
             places: BTreeMap::new(),
+            direct: DirectWatches::default(),
             chain: Chain::new(config.accounts, stream("token volumes")),
             tasks: Map::default(),
             fills: Map::default(),
@@ -209,10 +220,10 @@ impl ApiServer {
             lease_waiters: Vec::new(),
             collections: BTreeMap::new(),
             next_collection: 0,
+            quotas: Quotas::default(),
             known_specs: Map::default(),
             writes: Vec::new(),
             doubts: Doubts::default(),
-            expired: Vec::new(),
             compaction: (0, 0),
             compaction_request: None,
             latest_revision: 0,
@@ -237,31 +248,31 @@ impl ApiServer {
             Input::ConnectionLost { peer } if self.link.knows(peer) => {
                 let had_watches = !self.link.lost(peer, ctx).is_empty();
                 self.connection_lost(peer, ctx);
+                self.resume_direct(ctx);
                 if had_watches {
                     self.reconnect(ctx);
                 } else {
                     self.fill_missing(ctx);
                 }
             }
-            Input::ConnectionLost { peer } => self.client_lost(peer),
+            Input::ConnectionLost { peer } => {
+                self.client_lost(peer);
+                self.forget_all_direct(peer, ctx);
+            }
         }
     }
 
     /// The writes that etcd has acknowledged since the last call, in the order in which this server learnt of them.
     pub fn take_writes(&mut self) -> Vec<CommittedWrite> {
+        self.doubts.resolve_stamped(&mut self.writes);
         std::mem::take(&mut self.writes)
-    }
-
-    /// The objects of kinds that do not live for ever which this server has seen go since the last call, with the revision.
-    /// Their leases may have ended, and then nobody has asked for it.
-    pub fn take_expired(&mut self) -> Vec<(ObjectKey, u64)> {
-        std::mem::take(&mut self.expired)
     }
 
     fn start(&mut self, ctx: &mut dyn Context<ServerMessage>) {
         self.begin_streams(ctx.now());
+        self.config.heartbeats.server_began(&self.config.name);
         self.link.connect(ctx);
-        for kind in Kind::all() {
+        for kind in cached_kinds() {
             self.fill(kind, ctx);
         }
         let now = ctx.now();
@@ -338,9 +349,8 @@ impl ApiServer {
                 }
             }
             ApiMessage::StopWatch { watch } => {
-                if let Some((kind, place)) = self.places.remove(&(from, watch)) {
-                    self.watchers[kind as usize].remove(place);
-                }
+                self.end_watch(from, watch);
+                self.forget_direct((from, watch), ctx);
             }
             ApiMessage::Response { .. } | ApiMessage::Watch { .. } | ApiMessage::WatchClosed { .. } => {}
         }
@@ -349,11 +359,10 @@ impl ApiServer {
     fn etcd_message(&mut self, message: EtcdMessage<Stored>, ctx: &mut dyn Context<ServerMessage>) {
         match message {
             EtcdMessage::Response(response) => self.etcd_response(response, ctx),
-            EtcdMessage::Watched(response) => {
-                if let Some(kind) = self.link.kind_of(response.stream) {
-                    self.watched(kind, response, ctx);
-                }
-            }
+            EtcdMessage::Watched(response) => match self.link.kind_of(response.stream) {
+                Some(kind) => self.watched(kind, response, ctx),
+                None => self.direct_watched(&response, ctx),
+            },
             _ => {}
         }
     }
@@ -362,7 +371,7 @@ impl ApiServer {
         let Response { id, revision, result } = response;
         self.latest_revision = self.latest_revision.max(revision);
         if self.link.is_greeting(id, ctx) {
-            return;
+            return self.resume_direct(ctx);
         }
         self.link.answered(id);
         if let Some(kind) = self.fills.remove(&id) {
@@ -397,6 +406,9 @@ impl ApiServer {
             }
         }
         cache.filled(revision);
+        if kind == Kind::Lease {
+            self.config.heartbeats.filled(&result.kvs);
+        }
         self.link.watch(kind, revision + 1, ctx);
     }
 
@@ -413,13 +425,10 @@ impl ApiServer {
                 let cache = &mut self.caches[kind as usize];
                 for event in events.iter() {
                     if let Some(change) = cache.apply(event, now) {
-                        self.writes.extend(self.doubts.resolve(change));
-                        if change.new.is_none()
-                            && kind.row().seconds_to_live.is_some()
-                            && let Some(old) = &change.old
-                        {
-                            self.expired.push((old.key(), change.revision));
+                        if kind == Kind::Lease {
+                            self.config.heartbeats.changed(change);
                         }
+                        self.writes.extend(self.doubts.resolve(change));
                         self.watchers[kind as usize].dispatch(change, cause);
                     }
                 }
@@ -458,7 +467,7 @@ impl ApiServer {
 
     /// Lists what is not filled and is not being filled.
     fn fill_missing(&mut self, ctx: &mut dyn Context<ServerMessage>) {
-        for kind in Kind::all() {
+        for kind in cached_kinds() {
             if !self.caches[kind as usize].is_ready() && !self.fills.values().any(|filling| *filling == kind) {
                 self.fill(kind, ctx);
             }
@@ -479,6 +488,9 @@ impl ApiServer {
             self.doubts.note(&task.step, &task.agent, task.verb());
             if matches!(task.reply, Reply::Abandoned) {
                 self.allocator.release(&task.claims);
+            } else if let Step::Sync(client, watch) = task.step {
+                let message = "rpc error: code = Unavailable desc = error reading from server: EOF";
+                self.end_direct((client, watch), Box::new(Status::new(Reason::InternalError, message)), ctx);
             } else if task.step.is_read() {
                 task.step = Step::Begin;
                 self.advance(task, ctx);
@@ -497,18 +509,16 @@ impl ApiServer {
 
     fn client_lost(&mut self, client: ProcessId) {
         let range = (client, WatchId::MIN)..=(client, WatchId::MAX);
-        let gone: Vec<(ProcessId, WatchId)> = self.places.range(range).map(|(key, _)| *key).collect();
-        for key in gone {
-            if let Some((kind, place)) = self.places.remove(&key) {
-                self.watchers[kind as usize].remove(place);
-            }
+        let gone: Vec<WatchId> = self.places.range(range).map(|((_, watch), _)| *watch).collect();
+        for watch in gone {
+            self.end_watch(client, watch);
         }
     }
 
     fn timer(&mut self, token: Token, ctx: &mut dyn Context<ServerMessage>) {
         match token {
             token::BOOKMARKS => {
-                for kind in Kind::all() {
+                for kind in cached_kinds() {
                     self.bookmarks_due.insert(kind);
                     self.link.ask_progress(kind, ctx);
                 }
@@ -523,6 +533,7 @@ impl ApiServer {
             token::RECONNECT => self.reconnect(ctx),
             token::BOOTSTRAP => self.bootstrap(ctx),
             token::DEADLINE => self.expire(ctx),
+            token::QUOTA => self.quota_timer(ctx),
             token::PROGRESS => {
                 self.progress_armed = false;
                 self.ask_how_far(ctx);
@@ -603,6 +614,7 @@ impl ApiServer {
         match task.reply {
             Reply::Nobody | Reply::Abandoned => {}
             Reply::Collection(number) => self.collected(&task, number, result, ctx),
+            Reply::Quota(number) => self.quota_written(number, result, ctx),
             Reply::Client(client, id) => self.respond(client, id, result, ctx),
         }
     }

@@ -9,7 +9,7 @@ use crate::engine::time::SimTime;
 use super::allocation::Claim;
 use super::change::Then;
 use super::eviction::Eviction;
-use super::protocol::{Operation, RequestId};
+use super::protocol::{Operation, RequestId, WatchId};
 use super::reading::Page;
 
 /// Who waits for a request's answer.
@@ -19,6 +19,8 @@ pub enum Reply {
     Client(ProcessId, RequestId),
     /// A deletion of a whole collection.
     Collection(u64),
+    /// A batch of requests that is charged to quotas.
+    Quota(u64),
     /// Nobody any more: the time of the request is over, and nothing follows from what it has begun.
     Abandoned,
     /// Nobody: the server itself wanted it.
@@ -91,6 +93,8 @@ pub enum Step {
     Budgets(Page),
     /// For members of a collection that is to be deleted.
     Collect(Page),
+    /// For the first list of a client's watch that runs on etcd.
+    Sync(ProcessId, WatchId),
 }
 
 impl Step {

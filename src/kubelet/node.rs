@@ -13,6 +13,7 @@ use crate::api::name::Name;
 use crate::api::node::{Lease, Node, NodeCondition, NodeImage, NodeStatus};
 use crate::api::object::{Object, Resource};
 use crate::api::pod::ConditionStatus;
+use crate::apiserver::heartbeats::PROMPT;
 use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
 use crate::client::delivery::{Caller, Failure};
@@ -55,6 +56,10 @@ pub struct NodeAgent {
     began: crate::api::meta::Timestamp,
     lease: Option<Rc<Lease>>,
     lease_timer: Option<TimerId>,
+    /// When the renewal that was sent last was sent.
+    lease_sent: SimTime,
+    /// The last renewal that was sent was answered, and in good time.
+    lease_is_prompt: bool,
     lease_stream: Stream,
     /// What was last written: the count of changes of the image list, and when.
     reported: Option<(u64, SimTime)>,
@@ -63,6 +68,8 @@ pub struct NodeAgent {
     /// The node as the API has it, as far as the watch has told.
     in_api: Option<Rc<Node>>,
     status_timer: Option<(SimTime, TimerId)>,
+    /// The node was there already and the machine has been booted since.
+    rebooted: bool,
     features: Rc<[Name]>,
 }
 
@@ -85,11 +92,14 @@ impl NodeAgent {
             began: shared.date(shared.began),
             lease: None,
             lease_timer: None,
+            lease_sent: SimTime::ZERO,
+            lease_is_prompt: false,
             lease_stream: shared.settings.seed.stream(&shared.settings.node.name, "lease"),
             reported: None,
             report_due: SimTime::ZERO,
             in_api: None,
             status_timer: None,
+            rebooted: false,
             features: FEATURES.map(Name::of).into(),
         }
     }
@@ -202,10 +212,11 @@ impl NodeAgent {
     /// The node that was there already was read: its Ready condition may go on.
     pub fn found(&mut self, result: &Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if let Ok(Answer::Object(object)) = result
-            && let Some(ready) = Node::of(object).and_then(|node| node.condition("Ready"))
-            && ready.status == ConditionStatus::True
+            && let Some(node) = Node::of(object)
         {
-            self.ready_since = Some(ready.last_transition);
+            let ready = node.condition("Ready").filter(|ready| ready.status == ConditionStatus::True);
+            self.ready_since = ready.map(|ready| ready.last_transition);
+            self.rebooted = node.status.info.as_ref().is_some_and(|info| info.boot_id != boot_id(shared));
         }
         self.look_at(ctx.now() + shared.settings.timings.ready, ctx);
     }
@@ -262,6 +273,11 @@ impl NodeAgent {
         if unchanged && !self.is_contradicted() && ctx.now() < self.report_due {
             self.look_at(self.report_due, ctx);
             return;
+        }
+        if std::mem::take(&mut self.rebooted) {
+            // kubelet, nodestatus.MachineInfo.
+            let message = format!("Node {} has been rebooted, boot id: {}", shared.settings.node.name, boot_id(shared));
+            shared.record_node(EventType::Warning, "Rebooted", message);
         }
         if self.ready_since.is_none() {
             self.ready_since = Some(shared.date(ctx.now()));
@@ -325,15 +341,19 @@ impl NodeAgent {
         let timings = &shared.settings.timings;
         // component-helpers, lease controller: the period and up to 4 percent more.
         let jitter = self.lease_stream.between(0, timings.lease.as_nanos() / 25);
-        let period = timings.lease + SimDuration::from_nanos(jitter);
+        let period = shared.settings.clock.span(timings.lease + SimDuration::from_nanos(jitter));
         self.renew_after(period, ctx);
         if self.silent {
             return;
         }
-        let date = shared.settings.epoch.micro_time(ctx.now());
-        if self.lease.is_some() && shared.settings.heartbeats.note(&shared.settings.node.name, date, ctx.now()) {
+        let date = shared.settings.local_epoch(ctx.now()).micro_time(ctx.now());
+        if self.lease_is_prompt
+            && let Some(lease) = &self.lease
+            && shared.settings.heartbeats.note(&shared.settings.node.name, lease.meta.revision(), date, ctx.now())
+        {
             return;
         }
+        (self.lease_sent, self.lease_is_prompt) = (ctx.now(), false);
         let renewed = Some(date);
         let operation = match &self.lease {
             Some(lease) => {
@@ -361,7 +381,10 @@ impl NodeAgent {
     /// The renewal was answered. If it met another version than the one that is known, the lease is read anew.
     pub fn lease_renewed(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         match result {
-            Ok(Answer::Object(Object::Lease(lease))) => self.lease = Some(lease),
+            Ok(Answer::Object(Object::Lease(lease))) => {
+                self.lease = Some(lease);
+                self.lease_is_prompt = ctx.now().since(self.lease_sent) <= PROMPT;
+            }
             Err(failure) => match failure.reason() {
                 Some(Reason::NotFound) if self.lease.take().is_some() => self.renew_lease(shared, ctx),
                 Some(Reason::Conflict | Reason::AlreadyExists) => {
@@ -373,6 +396,11 @@ impl NodeAgent {
             Ok(_) => {}
         }
     }
+}
+
+/// Which boot of the machine this is.
+fn boot_id(shared: &Shared) -> &str {
+    shared.settings.node.info.as_ref().map_or("", |info| &info.boot_id)
 }
 
 /// The largest images, as the status names them.

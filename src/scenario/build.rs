@@ -4,12 +4,15 @@ use crate::api::name::Name;
 use crate::api::node::{Taint, TaintEffect};
 use crate::api::resources::Resources;
 use crate::api::validation::format;
-use crate::cluster::options::{ClusterOptions, KubeletKind, Limits, NodeOptions};
+use crate::cluster::options::{ClusterOptions, KubeletKind, LeaseRenewals, Limits, NodeOptions};
 use crate::engine::time::SimDuration;
 use crate::runtime::model::ImageModels;
 use crate::runtime::span::Span;
 
-use super::file::cluster::{ClusterFile, ControllersFile, EffectFile, KubeletFile, NetworkFile, PoolFile, TaintFile};
+use super::file::amount::Amount;
+use super::file::cluster::{
+    ClusterFile, ControllersFile, EffectFile, KubeletFile, LeaseRenewalsFile, NetworkFile, PoolFile, TaintFile,
+};
 use super::file::{ImageFile, ScenarioFile};
 
 /// The most nodes that one pool may have.
@@ -49,7 +52,10 @@ pub fn cluster_options(file: &ScenarioFile, complaints: &mut Vec<Complaint>) -> 
         api_servers,
         request_timeout,
         nodes: nodes(cluster, complaints),
-        lease_renewals: default.lease_renewals,
+        lease_renewals: match cluster.lease_renewals {
+            LeaseRenewalsFile::Each => LeaseRenewals::Each,
+            LeaseRenewalsFile::WhenAsked => LeaseRenewals::WhenAsked,
+        },
         network: network(&cluster.network, default.network),
         images: images(&file.images),
         controllers: controllers(&cluster.controllers, default.controllers),
@@ -203,6 +209,13 @@ fn controllers(
     replace(&mut config.node_monitor_period, length(file.node_monitor_period));
     replace(&mut config.node_monitor_grace_period, length(file.node_monitor_grace_period));
     replace(&mut config.node_startup_grace_period, length(file.node_startup_grace_period));
+    let thousandths = |amount: Option<Amount>| amount.map(|amount| amount.0.milli_value().max(0).unsigned_abs());
+    replace(&mut config.node_eviction_rate, thousandths(file.node_eviction_rate));
+    replace(&mut config.secondary_node_eviction_rate, thousandths(file.secondary_node_eviction_rate));
+    let percent = thousandths(file.unhealthy_zone_threshold).map(|share| usize::try_from(share / 10).unwrap_or(100));
+    replace(&mut config.unhealthy_zone_percent, percent);
+    replace(&mut config.large_cluster_size, file.large_cluster_size_threshold.map(|size| size as usize));
+    replace(&mut config.terminated_pod_threshold, file.terminated_pod_gc_threshold.map(|count| count as usize));
     replace(&mut config.pod_gc_period, length(file.pod_gc_period));
     config
 }

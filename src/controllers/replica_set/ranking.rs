@@ -22,7 +22,7 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// (kube-controller-manager, `getIndirectlyRelatedPods`: the original lists by selector, which finds the same pods
 /// unless somebody else's match too). A ReplicaSet without owner has none.
 pub(super) fn neighbours<R: Replicated>(view: &View<'_>, set: &R) -> Neighbours {
-    let mut counts = Neighbours::default();
+    let (mut counts, nowhere) = (Neighbours::default(), Name::EMPTY);
     let Some(owner) = set.meta().controller() else {
         return counts;
     };
@@ -30,7 +30,7 @@ pub(super) fn neighbours<R: Replicated>(view: &View<'_>, set: &R) -> Neighbours 
     for related in related.filter(|it| it.meta().controller().is_some_and(|it| it.uid == owner.uid)) {
         let pods = view.owned_by::<Pod>(related.meta().uid);
         for pod in pods.filter(|pod| pod.is_active() && related.selector().matches(&pod.meta.labels)) {
-            let node = pod.node.as_ref().unwrap_or(&Name::EMPTY);
+            let node = pod.node.as_ref().unwrap_or(&nowhere);
             match counts.get_mut(node) {
                 Some(count) => *count += 1,
                 None => {
@@ -74,7 +74,8 @@ impl Rank {
         let ready = pod.status.condition(&PodConditionType::Ready).filter(|it| it.status == ConditionStatus::True);
         let ready_since = ready.map(|ready| ready.last_transition);
         let (restarts, sidecar_restarts) = restarts(pod);
-        let node = pod.node.as_ref().unwrap_or(&Name::EMPTY);
+        let nowhere = Name::EMPTY;
+        let node = pod.node.as_ref().unwrap_or(&nowhere);
         Rank {
             assigned: !node.is_empty(),
             phase: match pod.status.phase {

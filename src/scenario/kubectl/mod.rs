@@ -5,7 +5,7 @@
 //! waits for has come. Commands know only what the API answers.
 //!
 //! - this file: a command under way, and what it may ask for
-//! - `apply`, `delete`, `change`, `rollout`, `daemon_rollout`, `node`, `drain`: the commands
+//! - `apply`, `delete`, `change`, `rollout`, `stateful_set`, `daemon_rollout`, `node`, `drain`: the commands
 
 mod apply;
 mod change;
@@ -14,6 +14,7 @@ mod delete;
 mod drain;
 mod node;
 mod rollout;
+mod stateful_set;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -136,6 +137,9 @@ async fn run(shell: Shell, command: Command, delay: SimDuration) -> Done {
         Command::Mark { key, mark, set } => change::mark(&shell, &key, mark, &set).await,
         Command::Rollout { key, verb } if key.kind == Kind::DaemonSet => {
             daemon_rollout::rollout(&shell, &key, verb).await
+        }
+        Command::Rollout { key, verb } if key.kind == Kind::StatefulSet => {
+            stateful_set::rollout(&shell, &key, verb).await
         }
         Command::Rollout { key, verb } => rollout::rollout(&shell, &key, verb).await,
         Command::Cordon { node, on } => node::cordon(&shell, &node, on).await,

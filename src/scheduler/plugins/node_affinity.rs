@@ -76,7 +76,14 @@ impl Plugin for NodeAffinity {
         EventKinds::of(&[ClusterEvent::NodeAdd, ClusterEvent::NodeLabel])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         let Some(Object::Node(new)) = new else { return Hint::Queue };
         let required = Required::of(pod);
         let enforced = self.added.as_ref().is_none_or(|added| added.matches(new));
