@@ -336,3 +336,29 @@ fn a_nomination_that_is_gone_wakes_only_pods_that_had_to_yield_to_it() {
     assert_eq!(tries("low"), (2, Some(Place::Unschedulable)));
     assert_eq!(tries("high"), (1, Some(Place::Unschedulable)));
 }
+
+#[test]
+fn a_pod_for_one_node_goes_there_whatever_others_are_better_and_says_why_if_it_cannot() {
+    let pinned = |name: &str, node: &str, cpu: &str| {
+        let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
+        let affinity =
+            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});
+        let container = json!({"name": "app", "image": "app", "resources": {"requests": {"cpu": cpu}}});
+        pod_from(name, json!({"containers": [container], "affinity": affinity}))
+    };
+    let nodes = (0..3).map(|place| node(&format!("node-{place}"), "1"));
+    let mut objects: Vec<Object> = nodes.collect();
+    objects.extend([
+        pinned("a", "node-1", "400m"),
+        pinned("b", "node-1", "400m"),
+        pinned("c", "node-1", "400m"),
+        pinned("d", "node-2", "400m"),
+    ]);
+    let mut run = Run::start(objects);
+    run.until_millis(3000);
+    assert_eq!(["a", "b", "d"].map(|name| run.node_of(name)), ["node-1", "node-1", "node-2"]);
+    let pod = run.pod("c");
+    let told = pod.status.conditions.iter().find_map(|condition| condition.message.clone()).unwrap_or_default();
+    let expected = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't satisfy plugin(s) [NodeAffinity].";
+    assert!(told.starts_with(expected), "{told}");
+}

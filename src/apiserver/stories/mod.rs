@@ -9,6 +9,7 @@
 //! - `truths`: what holds whatever happens
 
 mod endings;
+mod evictions;
 mod harness;
 mod limits;
 mod objects;

@@ -215,7 +215,7 @@ pub enum PatchKindFile {
     Json,
 }
 
-/// What is done about a rollout; exactly one of the fields besides `namespace` is given.
+/// What is done about the rollout of a Deployment (`web` or `deployment/web`) or DaemonSet (`daemonset/agent`); exactly one of the fields besides `namespace` is given.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RolloutFile {
