@@ -14,6 +14,7 @@
 //! - `namespace`: namespaces that are being deleted
 //! - `service_account`: the default account of each namespace
 //! - `node_ipam`: the range of pod addresses of each node
+//! - `persistent_volume`: claims and their volumes
 //!
 //! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), the publisher of the cluster's
 //! root certificate, token controllers, and those of kinds that do not exist yet.
@@ -37,6 +38,7 @@ pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 mod owner;
+pub mod persistent_volume;
 pub mod pod_gc;
 pub mod replica_set;
 mod script;
@@ -66,5 +68,9 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(namespace::NamespaceController::new(config)),
         Box::new(service_account::ServiceAccountController::new(config)),
         Box::new(node_ipam::NodeIpamController::new(config)),
+        Box::new(persistent_volume::PersistentVolumeController::new(config)),
+        Box::new(persistent_volume::provisioner::Provisioner),
+        Box::new(persistent_volume::protection::ClaimProtection::default()),
+        Box::new(persistent_volume::protection::VolumeProtection),
     ]
 }

@@ -5,6 +5,8 @@
 //! - `taint_nodes`: new nodes take no pods before they are ready
 //! - `priority`: priority classes become numbers
 //! - `default_tolerations`: pods stay five minutes on a node that is lost
+//! - `default_storage_class`: claims that name no class get the default one
+//! - `storage_protection`: claims and volumes carry a finalizer while they are in use
 //! - `pod_topology_labels`: a bound pod carries the zone and region of its node
 //! - `specs`: a pod template's specification is admitted once for all its pods
 //! - `offline`: what admission makes of pods where no cluster runs
@@ -12,6 +14,7 @@
 //! Plugins see the server's watch caches. What they need and do not find there is looked up in etcd by the server, which
 //! then asks them again; they never wait themselves.
 
+mod default_storage_class;
 mod default_tolerations;
 mod namespace_lifecycle;
 mod offline;
@@ -19,6 +22,7 @@ mod pod_topology_labels;
 mod priority;
 mod service_account;
 mod specs;
+mod storage_protection;
 mod taint_nodes;
 
 use std::rc::Rc;
@@ -127,6 +131,8 @@ impl Chain {
             Box::new(taint_nodes::TaintNodesByCondition),
             Box::new(priority::Priority),
             Box::new(default_tolerations::DefaultTolerationSeconds),
+            Box::new(default_storage_class::DefaultStorageClass),
+            Box::new(storage_protection::StorageObjectInUseProtection),
         ];
         Chain { plugins, specs: Specs::default(), tokens }
     }

@@ -102,8 +102,7 @@ impl<'a> Control<'a> {
     /// Does what can be done now and writes the status; a failure is told after that.
     pub fn run(&self, script: &mut Script<'_>) -> Result<StatefulSetStatus, Halt> {
         let mut status = status::count(self.set, self.revisions, self.pods.iter().copied(), self.now);
-        let progress =
-            if self.set.meta.is_deleting() { Progress::Stop } else { self.go_on(script, &mut status)? };
+        let progress = if self.set.meta.is_deleting() { Progress::Stop } else { self.go_on(script, &mut status)? };
         let written = super::caught(status::write(script, self.set, &mut status))?;
         match (progress, written) {
             (Progress::Failed(message), _) | (_, Err(message)) => Err(Halt::Failed(message)),
@@ -166,8 +165,10 @@ impl<'a> Control<'a> {
         if let Some(failure) = self.create(script, &missing)? {
             return Ok(Progress::Failed(failure));
         }
-        let present = || batch.iter().filter_map(|it| it.pod.map(|pod| (it, pod))).filter(|(_, pod)| !pod.is_terminal());
-        let pending: Vec<_> = present().filter(|(_, pod)| pod.status.phase == PodPhase::Pending).map(|it| it.0).collect();
+        let present =
+            || batch.iter().filter_map(|it| it.pod.map(|pod| (it, pod))).filter(|(_, pod)| !pod.is_terminal());
+        let pending: Vec<_> =
+            present().filter(|(_, pod)| pod.status.phase == PodPhase::Pending).map(|it| it.0).collect();
         if let Some(failure) = self.create_claims(script, &pending, false)? {
             return Ok(Progress::Failed(failure));
         }
@@ -253,7 +254,8 @@ impl<'a> Control<'a> {
             })?;
             for ((pod, claim), outcome) in requests.iter().zip(&outcomes) {
                 if let Err(status) = outcome {
-                    failures.push((pod.clone(), format!("failed to create PVC {}: {}", claim.meta.name, status.message)));
+                    failures
+                        .push((pod.clone(), format!("failed to create PVC {}: {}", claim.meta.name, status.message)));
                 }
             }
         }
@@ -285,9 +287,13 @@ impl<'a> Control<'a> {
             script.record(&self.about, EventType::Warning, "ConflictingController", message);
         }
         for update in self.claims.to_own(self.set, pod) {
-            let name = if let Operation::Update { object, .. } = &update { object.meta().name.clone() } else { Name::EMPTY };
+            let name =
+                if let Operation::Update { object, .. } = &update { object.meta().name.clone() } else { Name::EMPTY };
             if let Err(status) = script.ask(update)? {
-                return Ok(Some(format!("could not update claim {name} for delete policy ownerRefs: {}", status.message)));
+                return Ok(Some(format!(
+                    "could not update claim {name} for delete policy ownerRefs: {}",
+                    status.message
+                )));
             }
         }
         Ok(None)
@@ -314,7 +320,11 @@ impl<'a> Control<'a> {
         }
         let outcomes = script.step(|| {
             Step::Request(Request {
-                operation: Operation::Update { object: Object::Pod(Rc::new(updated)), part: Part::Main, dry_run: false },
+                operation: Operation::Update {
+                    object: Object::Pod(Rc::new(updated)),
+                    part: Part::Main,
+                    dry_run: false,
+                },
                 tolerate: Vec::new(),
                 on_success: Some(self.success("Update", &replica.name)),
                 on_failure: Some(self.failure("Update", &replica.name)),

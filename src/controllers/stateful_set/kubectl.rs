@@ -92,8 +92,7 @@ mod tests {
     fn undo_puts_the_template_before_the_newest_back_or_says_why_not() {
         let mut set = testing::stateful_set("db", 3);
         set.template = Rc::new(testing::template("db", "img:v3"));
-        let revisions =
-            [revision(&set, 3, "img:v3"), revision(&set, 1, "img:v1"), revision(&set, 2, "img:v2")];
+        let revisions = [revision(&set, 3, "img:v3"), revision(&set, 1, "img:v1"), revision(&set, 2, "img:v2")];
         let Ok(Undo::Patch(operation)) = undo(&set, &revisions, 0) else { panic!("no patch") };
         let Operation::Patch { patch: Patch::Strategic(patch), .. } = *operation else { panic!("another patch") };
         assert_eq!(patch["spec"]["template"]["spec"]["containers"][0]["image"], "img:v2");
@@ -118,7 +117,10 @@ mod tests {
         set.status.updated_replicas = 1;
         assert_eq!(line(&set), "Waiting for partitioned roll out to finish: 1 out of 3 new pods have been updated...");
         set.status.updated_replicas = 3;
-        assert_eq!(status(&set), Ok(("partitioned roll out complete: 3 new pods have been updated...".to_owned(), true)));
+        assert_eq!(
+            status(&set),
+            Ok(("partitioned roll out complete: 3 new pods have been updated...".to_owned(), true))
+        );
         Rc::make_mut(&mut set.spec).strategy = UpdateStrategy::OnDelete;
         assert_eq!(line(&set), "rollout status is only available for RollingUpdate strategy type");
     }

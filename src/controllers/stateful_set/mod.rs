@@ -104,8 +104,7 @@ impl Controller for StatefulSetController {
 
 impl Snapshot {
     fn of(view: &View<'_>, set: &Rc<StatefulSet>) -> Self {
-        let is_own =
-            |pod: &&Rc<Pod>| pod.meta.controller().is_some_and(|controller| controller.uid == set.meta.uid);
+        let is_own = |pod: &&Rc<Pod>| pod.meta.controller().is_some_and(|controller| controller.uid == set.meta.uid);
         let could_be = |pod: &&Rc<Pod>| is_member(set, &pod.meta);
         let own = view.owned_by::<Pod>(set.meta.uid).filter(is_own);
         let pods: Vec<_> = own.chain(view.orphans::<Pod>(&set.meta.namespace).filter(could_be)).cloned().collect();
@@ -169,7 +168,8 @@ fn sync(script: &mut Script<'_>, snapshot: &Snapshot) -> Result<Again, Halt> {
     let now = script.now();
     history::sort(&mut revisions);
     let found = caught(revisions::find(script, set, &revisions))?;
-    let mut in_use: Vec<&str> = pods.iter().filter_map(|pod| identity::revision_of(&pod.meta)).map(|it| &**it).collect();
+    let mut in_use: Vec<&str> =
+        pods.iter().filter_map(|pod| identity::revision_of(&pod.meta)).map(|it| &**it).collect();
     let result = match &found {
         Ok(found) => {
             in_use.extend([found.current.meta.name.as_str(), found.update.meta.name.as_str()]);
