@@ -12,7 +12,7 @@ macro_rules! each_kind {
             ControllerRevision in revision, PersistentVolume in storage, PersistentVolumeClaim in storage,
             StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
             VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in stateful,
-            ReplicationController in workload,
+            ReplicationController in workload, DaemonSet in workload,
         }
     };
 }
@@ -345,9 +345,21 @@ pub static REGISTRY: &[Row] = &[
         singular: "replicationcontroller",
         short_names: &["rc"],
         has_status: true,
+        has_scale: true,
         counts_generation: true,
         storage: "controllers",
-        is_simulated: false,
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::DaemonSet,
+        name: "DaemonSet",
+        group: "apps",
+        plural: "daemonsets",
+        singular: "daemonset",
+        short_names: &["ds"],
+        has_status: true,
+        counts_generation: true,
+        storage: "daemonsets",
         ..PLAIN
     },
 ];

@@ -9,6 +9,7 @@ use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::object::{Object, Resource};
 use crate::api::pod::Pod;
+use crate::api::selector::Selector;
 use crate::engine::time::SimTime;
 
 /// The present: virtual time, and the date that objects carry.
@@ -93,6 +94,15 @@ impl<'a> View<'a> {
     /// All pods that are bound to a node, by namespace and name.
     pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &'a Rc<Pod>> + use<'a> {
         self.cache.on_node(node).filter_map(Pod::of)
+    }
+
+    /// All pods of a namespace that a selector selects, by name. Those of a disruption budget are found by an index.
+    pub fn selected_pods(&self, namespace: &Name, selector: &Selector) -> Vec<&'a Rc<Pod>> {
+        let is_selected = |pod: &&'a Rc<Pod>| selector.matches(&pod.meta.labels);
+        match self.cache.selectable(namespace, selector) {
+            Some(pods) => pods.filter_map(Pod::of).filter(is_selected).collect(),
+            None => self.list_in::<Pod>(namespace).filter(is_selected).collect(),
+        }
     }
 
     /// The names of all nodes to which pods are bound, whether there are such nodes or not; in no order.

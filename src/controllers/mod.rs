@@ -4,7 +4,9 @@
 //! They know the API and never one another, never send anything themselves and never read a clock.
 //!
 //! - `deployment`: Deployments by way of ReplicaSets
-//! - `replica_set`: ReplicaSets by way of pods
+//! - `daemon_set`: one pod on each node
+//! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
+//! - `disruption`: how many pods of each disruption budget may go by choice
 //! - `stateful_set`: StatefulSets by way of pods, claims and revisions
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
@@ -29,7 +31,9 @@
 //! - `time`: spans from whole-second dates to the exact present
 
 pub mod config;
+pub mod daemon_set;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
@@ -58,6 +62,9 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::DeploymentController::new(config)),
         Box::new(replica_set::ReplicaSetController::new(config)),
+        Box::new(replica_set::ReplicaSetController::of_replication_controllers(config)),
+        Box::new(daemon_set::DaemonSetController::new(config)),
+        Box::new(disruption::DisruptionController),
         Box::new(stateful_set::StatefulSetController::new(config)),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),

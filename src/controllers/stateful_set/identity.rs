@@ -85,7 +85,14 @@ pub fn new_pod(set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -
         owners: Some([owner::controller_reference(set)].into()),
         ..Meta::default()
     };
-    Some(Pod { meta: labelled(&meta), spec, node: None, token_volume: None, status: PodStatus::default() })
+    Some(Pod {
+        meta: labelled(&meta),
+        spec,
+        node: None,
+        only_node: None,
+        token_volume: None,
+        status: PodStatus::default(),
+    })
 }
 
 /// The template's specification with the network identity: the pod's own name within the set's service.
