@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
 
+use crate::api::convert::to_time;
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::api::storage::{PersistentVolume, PersistentVolumeClaim};
@@ -73,6 +74,8 @@ pub(super) fn set_volume_phase(
     let status = Rc::make_mut(&mut changed.content).status.get_or_insert_default();
     status.phase = Some(phase.to_owned());
     status.message = (!message.is_empty()).then(|| message.to_owned());
+    // The API server's doing in the original.
+    status.last_phase_transition_time = Some(to_time(script.now().timestamp()));
     update(script, changed, Part::Status)
 }
 
