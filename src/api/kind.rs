@@ -12,7 +12,7 @@ macro_rules! each_kind {
             ControllerRevision in revision, PersistentVolume in storage, PersistentVolumeClaim in storage,
             StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
             VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in stateful,
-            ReplicationController in workload, DaemonSet in workload,
+            ReplicationController in workload, DaemonSet in workload, Job in batch, CronJob in batch,
         }
     };
 }
@@ -360,6 +360,29 @@ pub static REGISTRY: &[Row] = &[
         has_status: true,
         counts_generation: true,
         storage: "daemonsets",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::Job,
+        name: "Job",
+        group: "batch",
+        plural: "jobs",
+        singular: "job",
+        has_status: true,
+        counts_generation: true,
+        storage: "jobs",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::CronJob,
+        name: "CronJob",
+        group: "batch",
+        plural: "cronjobs",
+        singular: "cronjob",
+        short_names: &["cj"],
+        has_status: true,
+        counts_generation: true,
+        storage: "cronjobs",
         ..PLAIN
     },
 ];

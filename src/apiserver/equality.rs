@@ -101,6 +101,8 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         (Object::StatefulSet(old), Object::StatefulSet(new)) => {
             old.status == new.status && same_stateful_set_spec(old, new)
         }
+        (Object::Job(old), Object::Job(new)) => old.status == new.status && shared(&old.spec, &new.spec),
+        (Object::CronJob(old), Object::CronJob(new)) => old.status == new.status && shared(&old.spec, &new.spec),
         _ => false,
     }
 }

@@ -19,6 +19,12 @@ pub struct Config {
     pub concurrent_replication_controller_syncs: usize,
     /// `--concurrent-statefulset-syncs`.
     pub concurrent_stateful_set_syncs: usize,
+    /// `--concurrent-job-syncs`.
+    pub concurrent_job_syncs: usize,
+    /// `--concurrent-cron-job-syncs`.
+    pub concurrent_cron_job_syncs: usize,
+    /// `--concurrent-ttl-after-finished-syncs`.
+    pub concurrent_ttl_after_finished_syncs: usize,
     /// `--concurrent-service-endpoint-syncs`.
     pub concurrent_endpoint_slice_syncs: usize,
     /// `--concurrent-endpoint-syncs`.
@@ -77,6 +83,9 @@ impl Default for Config {
             concurrent_daemon_set_syncs: 2,
             concurrent_replication_controller_syncs: 5,
             concurrent_stateful_set_syncs: 5,
+            concurrent_job_syncs: 5,
+            concurrent_cron_job_syncs: 5,
+            concurrent_ttl_after_finished_syncs: 5,
             concurrent_endpoint_slice_syncs: 5,
             concurrent_endpoints_syncs: 5,
             concurrent_garbage_collector_syncs: 20,

@@ -52,6 +52,8 @@ const KINDS: &[Kind] = &[
     Kind::StatefulSet,
     Kind::ReplicationController,
     Kind::DaemonSet,
+    Kind::Job,
+    Kind::CronJob,
 ];
 
 /// The garbage collector. Its keys are objects of any kind.

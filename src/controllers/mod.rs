@@ -8,6 +8,9 @@
 //! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
 //! - `disruption`: how many pods of each disruption budget may go by choice
 //! - `stateful_set`: StatefulSets by way of pods, claims and revisions
+//! - `job`: Jobs by way of pods
+//! - `cron_job`: CronJobs by way of Jobs
+//! - `ttl_after_finished`: Jobs that ended some time ago
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
@@ -31,6 +34,7 @@
 //! - `time`: spans from whole-second dates to the exact present
 
 pub mod config;
+pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
@@ -38,6 +42,7 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod history;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
@@ -53,6 +58,7 @@ pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
 mod time;
+pub mod ttl_after_finished;
 
 use crate::client::controller::Controller;
 use config::Config;
@@ -79,5 +85,8 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(persistent_volume::provisioner::Provisioner),
         Box::new(persistent_volume::protection::ClaimProtection::default()),
         Box::new(persistent_volume::protection::VolumeProtection),
+        Box::new(job::JobController::new(config)),
+        Box::new(cron_job::CronJobController::new(config)),
+        Box::new(ttl_after_finished::TtlAfterFinishedController::new(config)),
     ]
 }

@@ -162,8 +162,12 @@ impl Script<'_> {
 
     /// Records a Kubernetes event about an object.
     pub fn record(&mut self, regarding: &ObjectReference, kind: EventType, reason: &'static str, message: String) {
-        let note = EventNote { regarding: regarding.clone(), kind, reason: Name::of(reason), message };
-        self.steps.push(Step::Record(note));
+        self.note(regarding, kind, Name::of(reason), message);
+    }
+
+    /// Records a Kubernetes event whose reason is not known beforehand.
+    pub fn note(&mut self, regarding: &ObjectReference, kind: EventType, reason: Name, message: String) {
+        self.steps.push(Step::Record(EventNote { regarding: regarding.clone(), kind, reason, message }));
     }
 }
 

@@ -8,9 +8,11 @@
 //! - `volume`: volumes of pods
 //! - `storage`: volumes, claims, storage classes and CSI drivers as objects
 //! - `workload`: Deployments, ReplicaSets, StatefulSets and ReplicationControllers
+//! - `batch`: Jobs and CronJobs
 //! - `network`: Services and their endpoints
 //! - `other`: the remaining kinds
 
+mod batch;
 mod container;
 mod network;
 mod other;
