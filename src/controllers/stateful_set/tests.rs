@@ -120,7 +120,7 @@ fn pods_come_one_after_the_other_and_go_from_the_top() {
     {
         assert_eq!(pod.meta.labels.get(label).map(|it| it.as_str()), Some(value));
     }
-    assert_eq!((pod.hostname(), pod.spec.full.subdomain.as_deref()), (Some("db-0"), Some("db")));
+    assert_eq!((pod.hostname().as_deref(), pod.spec.full.subdomain.as_deref()), (Some("db-0"), Some("db")));
     story.set_phase("db-0", PodPhase::Running);
     assert_eq!(story.pods(), "db-0:v1", "it runs but is not ready");
     story.bring_up(3);
