@@ -55,6 +55,8 @@ pub struct Config {
     pub endpoint_slice_batch_period: SimDuration,
     /// `--endpoint-updates-batch-period`.
     pub endpoints_batch_period: SimDuration,
+    /// `--pvclaimbinder-sync-period`.
+    pub volume_binder_sync_period: SimDuration,
     /// `--node-monitor-period`.
     pub node_monitor_period: SimDuration,
     /// `--node-monitor-grace-period`.
@@ -107,6 +109,7 @@ impl Default for Config {
             max_endpoints_per_slice: 100,
             endpoint_slice_batch_period: SimDuration::ZERO,
             endpoints_batch_period: SimDuration::ZERO,
+            volume_binder_sync_period: SimDuration::from_secs(15),
             node_monitor_period: SimDuration::from_secs(5),
             node_monitor_grace_period: SimDuration::from_secs(50),
             node_startup_grace_period: SimDuration::from_secs(60),

@@ -6,6 +6,8 @@
 //! - `taint_nodes`: new nodes take no pods before they are ready
 //! - `priority`: priority classes become numbers
 //! - `default_tolerations`: pods stay five minutes on a node that is lost
+//! - `default_storage_class`: claims that name no class get the default one
+//! - `storage_protection`: claims and volumes carry a finalizer while they are in use
 //! - `runtime_class`: what the runtime of a pod adds to it
 //! - `pod_topology_labels`: a bound pod carries the zone and region of its node
 //! - `pod_resize`: no pod is resized beyond its node
@@ -17,6 +19,7 @@
 //! Plugins see the server's watch caches. What they need and do not find there is looked up in etcd by the server, which
 //! then asks them again; they never wait themselves.
 
+mod default_storage_class;
 mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -27,6 +30,7 @@ mod priority;
 mod runtime_class;
 mod service_account;
 mod specs;
+mod storage_protection;
 mod taint_nodes;
 
 use std::rc::Rc;
@@ -152,6 +156,8 @@ impl Chain {
             Box::new(taint_nodes::TaintNodesByCondition),
             Box::new(priority::Priority),
             Box::new(default_tolerations::DefaultTolerationSeconds),
+            Box::new(default_storage_class::DefaultStorageClass),
+            Box::new(storage_protection::StorageObjectInUseProtection),
             Box::new(runtime_class::RuntimeClass),
         ];
         Chain { plugins, specs: Specs::default(), tokens }
