@@ -1,36 +1,34 @@
 //! The registry of kinds: one row says what a resource is called and how it may be reached.
 
-/// A kind that the cluster knows.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "the names are those of the Kubernetes API")]
-pub enum Kind {
-    Namespace,
-    Node,
-    Lease,
-    Pod,
-    ReplicaSet,
-    Deployment,
-    Service,
-    EndpointSlice,
-    Endpoints,
-    Event,
-    ConfigMap,
-    Secret,
-    ServiceAccount,
-    PriorityClass,
-    ControllerRevision,
-    PersistentVolume,
-    PersistentVolumeClaim,
-    StorageClass,
-    CSINode,
-    CSIDriver,
-    CSIStorageCapacity,
-    VolumeAttachment,
-    PodDisruptionBudget,
-    StatefulSet,
-    ReplicationController,
+/// The list of all kinds, in the order of the registry: `each_kind!(act)` calls the macro `act` with them. Everything
+/// that exists once for each kind is made from it.
+macro_rules! each_kind {
+    ($act:ident) => {
+        $act! {
+            // The kind and the module of `api/` with its type.
+            Namespace in plain, Node in node, Lease in node, Pod in pod, ReplicaSet in workload,
+            Deployment in workload, Service in network, EndpointSlice in network, Endpoints in network,
+            Event in event, ConfigMap in plain, Secret in plain, ServiceAccount in plain, PriorityClass in plain,
+            ControllerRevision in revision, PersistentVolume in storage, PersistentVolumeClaim in storage,
+            StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
+            VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in workload,
+            ReplicationController in workload, DaemonSet in workload,
+        }
+    };
 }
+pub(crate) use each_kind;
+
+macro_rules! define {
+    ($($kind:ident in $module:ident),* $(,)?) => {
+        /// A kind that the cluster knows.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        #[repr(u8)]
+        #[allow(missing_docs, reason = "the names are those of the Kubernetes API")]
+        pub enum Kind { $($kind),* }
+    };
+}
+
+each_kind!(define);
 
 /// One row of the registry.
 #[derive(Debug)]
@@ -95,7 +93,7 @@ const PLAIN: Row = Row {
 };
 
 /// All rows, in the order of [`Kind`].
-pub static REGISTRY: [Row; 25] = [
+pub static REGISTRY: &[Row] = &[
     Row {
         kind: Kind::Namespace,
         name: "Namespace",
@@ -347,9 +345,21 @@ pub static REGISTRY: [Row; 25] = [
         singular: "replicationcontroller",
         short_names: &["rc"],
         has_status: true,
+        has_scale: true,
         counts_generation: true,
         storage: "controllers",
-        is_simulated: false,
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::DaemonSet,
+        name: "DaemonSet",
+        group: "apps",
+        plural: "daemonsets",
+        singular: "daemonset",
+        short_names: &["ds"],
+        has_status: true,
+        counts_generation: true,
+        storage: "daemonsets",
         ..PLAIN
     },
 ];

@@ -4,9 +4,10 @@
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `resize`: what pods hold while they are resized
-//! - `pod`, `workload`, `node`, `network`, `storage`, `policy`, `event`, `plain`: the kinds, compact
+//! - `pod`, `workload`, `node`, `network`, `storage`, `policy`, `event`, `revision`, `plain`: the kinds, compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
 //! - `defaults`: what the API server adds to objects
+//! - `node_selector`, `tolerations`: which nodes and taints a pod means
 //! - `int_or_string`: numbers that may be percentages
 //! - `label_keys`: a new pod's own labels merged into its selectors
 //! - `manifest`: files of objects, and what is wrong with them
@@ -29,6 +30,7 @@ pub mod meta;
 pub mod name;
 pub mod network;
 pub mod node;
+pub mod node_selector;
 pub mod object;
 pub mod patch;
 pub mod plain;
@@ -37,10 +39,12 @@ pub mod policy;
 pub mod quantity;
 pub mod resize;
 pub mod resources;
+pub mod revision;
 pub mod selector;
 pub mod storage;
 pub mod strict;
 pub mod time;
+pub mod tolerations;
 pub mod validation;
 pub mod workload;
 pub mod yaml;

@@ -2,18 +2,8 @@
 
 use std::rc::Rc;
 
-use super::event::Event;
-use super::kind::Kind;
+use super::kind::{Kind, each_kind};
 use super::meta::{Meta, ObjectKey};
-use super::network::{EndpointSlice, Endpoints, Service};
-use super::node::{Lease, Node};
-use super::plain::{ConfigMap, ControllerRevision, Namespace, PriorityClass, Secret, ServiceAccount};
-use super::pod::Pod;
-use super::policy::PodDisruptionBudget;
-use super::storage::{
-    CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
-};
-use super::workload::{Deployment, ReplicaSet, ReplicationController, StatefulSet};
 
 /// A kind of object as a Rust type.
 pub trait Resource: Sized + Clone + 'static {
@@ -35,11 +25,11 @@ pub trait Resource: Sized + Clone + 'static {
 }
 
 macro_rules! objects {
-    ($($kind:ident),* $(,)?) => {
+    ($($kind:ident in $module:ident),* $(,)?) => {
         /// An object of any kind, shared by reference. Never changes once shared: a change is a new object.
         #[derive(Clone, Debug)]
         #[allow(missing_docs, reason = "one variant for each kind")]
-        pub enum Object { $($kind(Rc<$kind>)),* }
+        pub enum Object { $($kind(Rc<super::$module::$kind>)),* }
 
         impl Object {
             /// The kind.
@@ -66,7 +56,7 @@ macro_rules! objects {
             }
         }
 
-        $(impl Resource for $kind {
+        $(impl Resource for super::$module::$kind {
             const KIND: Kind = Kind::$kind;
             fn meta(&self) -> &Meta { &self.meta }
             fn meta_mut(&mut self) -> &mut Meta { &mut self.meta }
@@ -78,33 +68,7 @@ macro_rules! objects {
     };
 }
 
-objects!(
-    Namespace,
-    Node,
-    Lease,
-    Pod,
-    ReplicaSet,
-    Deployment,
-    Service,
-    EndpointSlice,
-    Endpoints,
-    Event,
-    ConfigMap,
-    Secret,
-    ServiceAccount,
-    PriorityClass,
-    ControllerRevision,
-    PersistentVolume,
-    PersistentVolumeClaim,
-    StorageClass,
-    CSINode,
-    CSIDriver,
-    CSIStorageCapacity,
-    VolumeAttachment,
-    PodDisruptionBudget,
-    StatefulSet,
-    ReplicationController,
-);
+each_kind!(objects);
 
 impl Object {
     /// Where the object is found.

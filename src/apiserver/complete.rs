@@ -7,17 +7,12 @@ use std::rc::Rc;
 
 use crate::api::convert::Convert;
 use crate::api::defaults::Defaults;
+use crate::api::kind::each_kind;
 use crate::api::object::Object;
 use crate::api::validation::Validate;
 use crate::api::validation::error::ErrorList;
 
 use super::status::{Reason, Status};
-
-macro_rules! each_kind {
-    ($object:expr, $bound:ident => $body:expr; $($kind:ident),* $(,)?) => {
-        match $object { $(Object::$kind($bound) => $body),* }
-    };
-}
 
 /// Defaults a new object.
 pub fn default(object: &mut Object) -> Result<(), Box<Status>> {
@@ -29,10 +24,12 @@ pub fn default(object: &mut Object) -> Result<(), Box<Status>> {
     let failed = |error: crate::api::convert::ConvertError| {
         Box::new(Status::about(Reason::Invalid, kind, &name, error.to_string()))
     };
-    let defaulted = each_kind!(&*object, it => defaulted(it).map_err(failed)?;
-        Namespace, Node, Lease, Pod, ReplicaSet, Deployment, Service, EndpointSlice, Endpoints, Event, ConfigMap, Secret,
-        ServiceAccount, PriorityClass, ControllerRevision, PersistentVolume, PersistentVolumeClaim, StorageClass, CSINode,
-        CSIDriver, CSIStorageCapacity, VolumeAttachment, PodDisruptionBudget, StatefulSet, ReplicationController);
+    macro_rules! defaulted {
+        ($($kind:ident in $module:ident),* $(,)?) => {
+            match &*object { $(Object::$kind(object) => defaulted(object).map_err(failed)?),* }
+        };
+    }
+    let defaulted = each_kind!(defaulted);
     if let Some(defaulted) = defaulted {
         *object = defaulted;
     }
@@ -56,10 +53,12 @@ pub fn validate(object: &Object) -> Result<(), Box<Status>> {
     if matches!(object, Object::Lease(_) | Object::Event(_)) {
         return Ok(());
     }
-    let errors = each_kind!(object, it => it.to_full().validate();
-        Namespace, Node, Lease, Pod, ReplicaSet, Deployment, Service, EndpointSlice, Endpoints, Event, ConfigMap, Secret,
-        ServiceAccount, PriorityClass, ControllerRevision, PersistentVolume, PersistentVolumeClaim, StorageClass, CSINode,
-        CSIDriver, CSIStorageCapacity, VolumeAttachment, PodDisruptionBudget, StatefulSet, ReplicationController);
+    macro_rules! validated {
+        ($($kind:ident in $module:ident),* $(,)?) => {
+            match object { $(Object::$kind(object) => object.to_full().validate()),* }
+        };
+    }
+    let errors = each_kind!(validated);
     settle(object, &errors)
 }
 
@@ -94,36 +93,13 @@ pub fn update(new: &mut Object, old: &Object) -> Result<(), Box<Status>> {
     meta.generation = kept.generation;
     meta.resource_version.set(kept.revision());
     macro_rules! compare {
-        ($($kind:ident),*) => {
+        ($($kind:ident in $module:ident),* $(,)?) => {
             match (&seen, old) {
                 $((Object::$kind(new), Object::$kind(old)) => update_errors(&**new, &**old),)*
                 _ => ErrorList::new(),
             }
         };
     }
-    let errors = compare!(
-        Namespace,
-        Node,
-        ReplicaSet,
-        Deployment,
-        Service,
-        EndpointSlice,
-        Endpoints,
-        ConfigMap,
-        Secret,
-        ServiceAccount,
-        PriorityClass,
-        ControllerRevision,
-        PersistentVolume,
-        PersistentVolumeClaim,
-        StorageClass,
-        CSINode,
-        CSIDriver,
-        CSIStorageCapacity,
-        VolumeAttachment,
-        PodDisruptionBudget,
-        StatefulSet,
-        ReplicationController
-    );
+    let errors = each_kind!(compare);
     settle(new, &errors)
 }

@@ -82,6 +82,10 @@ fn share_specifications(new: &mut Object, old: &Object) {
             share(&mut Rc::make_mut(new).spec.template, &old.spec.template);
         }
         (Object::ReplicaSet(new), Object::ReplicaSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
+        (Object::DaemonSet(new), Object::DaemonSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
+        (Object::ReplicationController(new), Object::ReplicationController(old)) => {
+            share(&mut Rc::make_mut(new).template, &old.template);
+        }
         _ => {}
     }
 }

@@ -51,6 +51,7 @@ const KINDS: &[Kind] = &[
     Kind::PodDisruptionBudget,
     Kind::StatefulSet,
     Kind::ReplicationController,
+    Kind::DaemonSet,
 ];
 
 /// The garbage collector. Its keys are objects of any kind.

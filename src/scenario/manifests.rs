@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::api::convert::Convert;
 use crate::api::defaults::Defaults;
-use crate::api::kind::Kind;
+use crate::api::kind::{Kind, each_kind};
 use crate::api::manifest::{self, Document, Part, Problem};
 use crate::api::meta::ObjectKey;
 use crate::api::object::Object;
@@ -94,33 +94,7 @@ macro_rules! typed {
     };
 }
 
-typed!(
-    Namespace in plain,
-    Node in node,
-    Lease in node,
-    Pod in pod,
-    ReplicaSet in workload,
-    Deployment in workload,
-    Service in network,
-    EndpointSlice in network,
-    Endpoints in network,
-    Event in event,
-    ConfigMap in plain,
-    Secret in plain,
-    ServiceAccount in plain,
-    PriorityClass in plain,
-    ControllerRevision in plain,
-    PersistentVolume in storage,
-    PersistentVolumeClaim in storage,
-    StorageClass in storage,
-    CSINode in storage,
-    CSIDriver in storage,
-    CSIStorageCapacity in storage,
-    VolumeAttachment in storage,
-    PodDisruptionBudget in policy,
-    StatefulSet in workload,
-    ReplicationController in workload,
-);
+each_kind!(typed);
 
 fn full<K: Convert>(part: &Part) -> Result<Object, Vec<Problem>>
 where

@@ -100,6 +100,9 @@ impl Algorithm {
         if cluster.node_count() == 0 {
             return Outcome::Unschedulable(Box::default());
         }
+        if let Some(node) = &pod.only_node {
+            return self.schedule_to(node, profile, pod, cluster);
+        }
         let mut class = self.take_class(profile, pod, cluster);
         let is_nominated = pod.status.nominated_node.is_some() || cluster.nomination_of(pod.meta.uid).is_some();
         if class.is_kept() && class.depends_on_others() && is_nominated {
@@ -122,6 +125,31 @@ impl Algorithm {
         let outcome = self.place(profile, pod, &mut class, refused, cluster);
         self.keep(class);
         outcome
+    }
+
+    /// Chooses for a pod that may go to one node only. What was found out of the nodes for the pods of the same
+    /// specification holds here too, so nothing but that node is looked at; if the pod does not fit, all plugins are asked
+    /// why in their plain form.
+    fn schedule_to(&mut self, node: &Name, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> Outcome {
+        let count = cluster.node_count();
+        let is_nominated = pod.status.nominated_node.is_some() || cluster.has_nominations();
+        let spreads = pod.spec.full.topology_spread_constraints.is_some();
+        if !self.is_plain && !is_nominated && !spreads {
+            let anywhere = Rc::new(Pod { only_node: None, ..Pod::clone(pod) });
+            let mut class = self.take_class(profile, &anywhere, cluster);
+            let place = cluster.place_of(node).filter(|_| class.compiled.rejected.is_none());
+            let fits = place.is_some_and(|place| class.fits(place, cluster));
+            self.keep(class);
+            if fits {
+                self.next_start = (self.next_start + 1) % count;
+                return Outcome::Node(Chosen { node: node.clone(), evaluated: 1, feasible: 1 });
+            }
+        }
+        let mut class = PodClass::plain(profile, pod, cluster);
+        if let Some(node) = self.nominated(pod, &class, cluster) {
+            return Outcome::Node(Chosen { node, evaluated: 1, feasible: 1 });
+        }
+        self.place(profile, pod, &mut class, cluster)
     }
 
     fn keep(&mut self, class: PodClass) {

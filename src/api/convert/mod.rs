@@ -8,6 +8,7 @@ mod node;
 mod plain;
 mod pod;
 mod resize;
+mod revision;
 mod selected;
 mod spec;
 mod workload;
@@ -18,19 +19,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::kind::Kind;
+use super::kind::{Kind, each_kind};
 use super::name::Name;
 use super::object::{Object, Resource};
-use super::plain::{ConfigMap, ControllerRevision, Namespace, PriorityClass, Secret, ServiceAccount};
-use super::pod::{ConditionStatus, Pod};
-use super::policy::PodDisruptionBudget;
-use super::storage::{
-    CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
-};
-use super::workload::{Deployment, ReplicaSet, ReplicationController, StatefulSet};
-use super::{event::Event, network::EndpointSlice, network::Endpoints, network::Service, node::Lease, node::Node};
+use super::pod::ConditionStatus;
 
 pub use meta::{from_label_selector, to_label_selector, to_time};
+pub use revision::template_patch;
 pub use spec::compile;
 
 /// A kind whose objects can be written as those of the Kubernetes API and read from them.
@@ -70,7 +65,7 @@ impl ConvertError {
 }
 
 macro_rules! convert_all {
-    ($($kind:ident),* $(,)?) => {
+    ($($kind:ident in $module:ident),* $(,)?) => {
         impl Object {
             /// The object as JSON, with `apiVersion` and `kind`, as the API server shows it.
             pub fn to_json(&self) -> Value {
@@ -85,39 +80,13 @@ macro_rules! convert_all {
 
             /// Reads JSON as an object of a kind. Unknown fields are ignored; `kind` and `apiVersion` are not looked at.
             pub fn from_json(kind: Kind, value: Value) -> Result<Object, ConvertError> {
-                Ok(match kind { $(Kind::$kind => $kind::from_full(decode(value)?)?.boxed()),* })
+                Ok(match kind { $(Kind::$kind => super::$module::$kind::from_full(decode(value)?)?.boxed()),* })
             }
         }
     };
 }
 
-convert_all!(
-    Namespace,
-    Node,
-    Lease,
-    Pod,
-    ReplicaSet,
-    Deployment,
-    Service,
-    EndpointSlice,
-    Endpoints,
-    Event,
-    ConfigMap,
-    Secret,
-    ServiceAccount,
-    PriorityClass,
-    ControllerRevision,
-    PersistentVolume,
-    PersistentVolumeClaim,
-    StorageClass,
-    CSINode,
-    CSIDriver,
-    CSIStorageCapacity,
-    VolumeAttachment,
-    PodDisruptionBudget,
-    StatefulSet,
-    ReplicationController,
-);
+each_kind!(convert_all);
 
 /// Serializes; the API's types hold nothing that JSON has not.
 fn plain_json<T: Serialize>(full: &T) -> Value {
@@ -186,6 +155,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::pod::Pod;
 
     fn check(kind: Kind, full: Value) {
         let object = Object::from_json(kind, full.clone()).unwrap();

@@ -18,11 +18,13 @@
 //! - `policy`: disruption budgets
 //! - `workload`: Deployments, ReplicaSets and their statuses
 //! - `stateful`: StatefulSets and ReplicationControllers
+//! - `daemon`: DaemonSets
 //! - `service`: Services
 //! - `endpoints`: Endpoints and EndpointSlices
 //! - `other`: the remaining kinds
 
 mod container;
+mod daemon;
 mod endpoints;
 pub mod error;
 pub mod format;

@@ -18,6 +18,8 @@ const FOREGROUND: &str = "foregroundDeletion";
 pub enum PropagationDefault {
     /// The garbage collector deletes them once their owner is gone.
     Background,
+    /// They are left alone.
+    Orphan,
     /// The kind takes no part in garbage collection.
     Unsupported,
 }
@@ -99,10 +101,11 @@ pub fn new_finalizers(meta: &Meta, asked: Option<Propagation>, default: Propagat
         (PropagationDefault::Unsupported, _) | (_, Some(Propagation::Background)) => (false, false),
         (_, Some(Propagation::Orphan)) => (true, false),
         (_, Some(Propagation::Foreground)) => (false, true),
-        (PropagationDefault::Background, None) => {
+        (default, None) => {
             let first = had.iter().find(|finalizer| *finalizer == ORPHAN || *finalizer == FOREGROUND);
+            let orphans = default == PropagationDefault::Orphan;
             (
-                first.is_some_and(|finalizer| *finalizer == ORPHAN),
+                first.map_or(orphans, |finalizer| *finalizer == ORPHAN),
                 first.is_some_and(|finalizer| *finalizer == FOREGROUND),
             )
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use crate::api::kind::Kind;
+use crate::api::kind::{Kind, each_kind};
 use crate::api::meta::{Deletion, Meta, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::network::EndpointSlice;
@@ -231,15 +231,12 @@ impl Server {
                 let view = self.cache.view();
                 let mut items: Vec<Object> = Vec::new();
                 macro_rules! list {
-                    ($($kind:ident)*) => { match scope.kind {
-                        $(Kind::$kind => items.extend(view.list::<kinds::$kind>()
+                    ($($kind:ident in $module:ident),* $(,)?) => { match scope.kind {
+                        $(Kind::$kind => items.extend(view.list::<crate::api::$module::$kind>()
                             .cloned().map(Object::$kind)),)*
                     } };
                 }
-                list!(Namespace Node Lease Pod ReplicaSet Deployment Service EndpointSlice Endpoints Event ConfigMap Secret
-                    ServiceAccount PriorityClass ControllerRevision PersistentVolume PersistentVolumeClaim StorageClass
-                    CSINode CSIDriver CSIStorageCapacity VolumeAttachment PodDisruptionBudget StatefulSet
-                    ReplicationController);
+                each_kind!(list);
                 items.retain(|it| scope.namespace.as_ref().is_none_or(|namespace| it.meta().namespace == *namespace));
                 Ok(Answer::List { items, revision: self.revision, continue_token: None, remaining: None })
             }
@@ -423,16 +420,4 @@ impl Server {
         self.vanish(key);
         Ok(Answer::Object(object))
     }
-}
-
-/// All kinds under one roof, for the macro above.
-mod kinds {
-    pub use crate::api::event::Event;
-    pub use crate::api::network::{EndpointSlice, Endpoints, Service};
-    pub use crate::api::node::{Lease, Node};
-    pub use crate::api::plain::*;
-    pub use crate::api::pod::Pod;
-    pub use crate::api::policy::PodDisruptionBudget;
-    pub use crate::api::storage::*;
-    pub use crate::api::workload::{Deployment, ReplicaSet, ReplicationController, StatefulSet};
 }

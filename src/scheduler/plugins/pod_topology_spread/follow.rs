@@ -133,7 +133,7 @@ fn ignored(constraints: &[Constraint], cluster: &Cluster) -> Option<Bits> {
 
 /// The nodes on which pods count for a constraint.
 fn counted(constraint: &Constraint, pod: &Pod, cluster: &Cluster, is_out: impl Fn(usize) -> bool) -> Bits {
-    let required = Required::of(&pod.spec);
+    let required = Required::of(pod);
     let mut counted = Bits::none(cluster.node_count());
     for (place, info) in cluster.nodes().enumerate() {
         let includes = info.node.as_ref().is_some_and(|node| constraint.includes(node, &required, &pod.spec));
