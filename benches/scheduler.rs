@@ -2,12 +2,12 @@
 //! events; how that depends on the number of nodes; and how much memory it takes. With `--figures` a table of all that is printed
 //! and nothing else, with `--memory` the memory alone.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod support;
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group};
@@ -24,47 +24,12 @@ use kubesim::scheduler::cluster::Cluster;
 use kubesim::scheduler::profile::Profile;
 use kubesim::scheduler::{Config, Scheduler};
 use serde_json::json;
+use support::in_use;
 
 const SERVER: ProcessId = ProcessId(1);
 
 /// Clusters of these sizes are measured.
 const SIZES: [usize; 3] = [1_000, 5_000, 20_000];
-
-/// Counts the bytes that are in use.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn count(more: usize, less: usize) {
-    // One thread schedules, so that a plain load and store do.
-    let sum = IN_USE.load(Ordering::Relaxed).wrapping_add(more).wrapping_sub(less);
-    IN_USE.store(sum, Ordering::Relaxed);
-}
-
-#[expect(unsafe_code, reason = "an allocator that counts must be one; it hands everything to the system's")]
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size, layout.size());
-        // SAFETY: as the caller promised.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 /// Nodes in four zones of one size: with zones of different sizes pods cannot be spread evenly over both zones and hosts for long.
 fn nodes(count: usize) -> Vec<Object> {
@@ -305,7 +270,6 @@ const RUNS: usize = 3;
 /// Prints what the scheduler keeps of nodes and pods beyond these objects.
 fn print_memory() {
     let nodes = nodes(5_000);
-    let in_use = || IN_USE.load(Ordering::Relaxed);
     println!("memory beyond the objects, 5000 nodes: bytes per node; bytes per placed pod");
     for (name, count, spec) in workloads() {
         let pods = pods_with(count, spec);

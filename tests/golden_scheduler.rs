@@ -72,7 +72,11 @@ fn decide(case: &Case, expected: &Value, profile: &Profile, found: &mut Vec<Stri
                 found.push(format!("{} has a score of {:?}, not of {total}", chosen.node, chosen.score));
             }
         }
-        Outcome::Failed(why) => found.push(format!("algorithm: failed: {why}")),
+        Outcome::Failed(why) => {
+            if why != *expected["message"].as_str().unwrap_or_default() {
+                found.push(format!("fails with {why:?}, not {}", expected["message"]));
+            }
+        }
         Outcome::Unschedulable(diagnosis) => {
             let preemption = &expected["preemption"];
             let parts = [&expected["message"], &preemption["message"]].map(|text| text.as_str().unwrap_or_default());

@@ -41,6 +41,9 @@ pub struct PodTemplate {
     pub spec: Rc<PodSpec>,
 }
 
+/// What stands in a shared specification for a hostname that is the pod's own name; no pod can ask for it.
+pub const OWN_NAME: &str = "*";
+
 /// A defaulted pod specification with what the hot paths need compiled out of it.
 #[derive(Clone, Debug)]
 pub struct PodSpec {
@@ -364,6 +367,14 @@ impl PodStatus {
 }
 
 impl Pod {
+    /// `spec.hostname`, if it is given.
+    pub fn hostname(&self) -> Option<&str> {
+        match self.spec.full.hostname.as_deref() {
+            Some(OWN_NAME) => Some(&self.meta.name),
+            hostname => hostname.filter(|hostname| !hostname.is_empty()),
+        }
+    }
+
     /// True if the pod has ended for good: Succeeded or Failed.
     #[inline]
     pub fn is_terminal(&self) -> bool {

@@ -7,6 +7,7 @@
 //! - `daemon_set`: one pod on each node
 //! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
 //! - `disruption`: how many pods of each disruption budget may go by choice
+//! - `stateful_set`: StatefulSets by way of pods, claims and revisions
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
@@ -45,6 +46,7 @@ pub mod replica_set;
 mod script;
 pub mod service_account;
 mod service_pods;
+pub mod stateful_set;
 pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
@@ -61,6 +63,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(replica_set::ReplicaSetController::of_replication_controllers(config)),
         Box::new(daemon_set::DaemonSetController::new(config)),
         Box::new(disruption::DisruptionController),
+        Box::new(stateful_set::StatefulSetController::new(config)),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),

@@ -12,8 +12,8 @@ use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, some_
 use crate::api::name::Name;
 use crate::api::node_selector::NAME_FIELD;
 use crate::api::pod::{
-    ConditionStatus, ContainerState, ContainerStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus,
-    QosClass, Terminated,
+    ConditionStatus, ContainerState, ContainerStatus, OWN_NAME, Pod, PodCondition, PodConditionType, PodPhase,
+    PodStatus, QosClass, Terminated,
 };
 
 /// The prefix of the volume that gives a pod its token (ServiceAccount admission).
@@ -28,6 +28,9 @@ impl Convert for Pod {
         if let Some(node) = &self.only_node {
             add_only_node(&mut spec, node);
         }
+        if spec.hostname.as_deref() == Some(OWN_NAME) {
+            spec.hostname = Some(String::from(&self.meta.name));
+        }
         if let Some(letters) = self.token_volume {
             add_token_volume(&mut spec, &String::from_utf8_lossy(&letters));
         }
@@ -41,6 +44,7 @@ impl Convert for Pod {
         let node = spec.node_name.take().filter(|node| !node.is_empty());
         let token_volume = take_token_volume(&mut spec);
         let only_node = take_only_node(&mut spec);
+        take_own_name(&mut spec, full.metadata.name.as_deref())?;
         Ok(Pod {
             meta: from_meta(full.metadata)?,
             spec: Rc::new(compile("spec", spec)?),
@@ -87,6 +91,18 @@ fn take_only_node(spec: &mut core::PodSpec) -> Option<Name> {
         }
     }
     Some(node)
+}
+
+/// A hostname that is the pod's own name is not kept in its specification, so that pods of a StatefulSet can share one.
+fn take_own_name(spec: &mut core::PodSpec, own: Option<&str>) -> Result<(), ConvertError> {
+    match spec.hostname.as_deref() {
+        Some(OWN_NAME) => Err(ConvertError::new("spec.hostname", format!("Invalid value: {OWN_NAME:?}"))),
+        hostname if hostname.is_some() && hostname == own => {
+            spec.hostname = Some(OWN_NAME.to_owned());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Adds the volume and its mounts as ServiceAccount admission does.

@@ -85,8 +85,8 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         Object::PodDisruptionBudget(budget) => {
             Rc::make_mut(&mut Rc::make_mut(budget).content).status = Some(policy::unseen_status());
         }
-        Object::StatefulSet(set) => Rc::make_mut(&mut Rc::make_mut(set).content).status = None,
         Object::ReplicationController(controller) => Rc::make_mut(controller).status = Default::default(),
+        Object::StatefulSet(set) => workload::create_stateful_set(Rc::make_mut(set)),
         _ => {}
     }
     Ok(())
