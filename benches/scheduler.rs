@@ -24,7 +24,7 @@ use kubesim::scheduler::cluster::Cluster;
 use kubesim::scheduler::profile::Profile;
 use kubesim::scheduler::{Config, Scheduler};
 use serde_json::json;
-use support::in_use;
+use support::{in_use, memory_status};
 
 const SERVER: ProcessId = ProcessId(1);
 
@@ -294,6 +294,7 @@ fn print_memory() {
     let state = begin_full(&nodes, &there, &preemptors[0]);
     println!("  preemption                 {:>6}, with 4 pods on each", (in_use() - before) / nodes.len());
     drop(state);
+    println!("  peak memory of all this {:.1} MB", memory_status("VmHWM:"));
 }
 
 /// A context that keeps what is sent and the next timers.
