@@ -370,14 +370,6 @@ impl PodStatus {
 }
 
 impl Pod {
-    /// `spec.hostname`, if it is given.
-    pub fn hostname(&self) -> Option<&str> {
-        match self.spec.full.hostname.as_deref() {
-            Some(OWN_NAME) => Some(&self.meta.name),
-            hostname => hostname.filter(|hostname| !hostname.is_empty()),
-        }
-    }
-
     /// True if the pod has ended for good: Succeeded or Failed.
     #[inline]
     pub fn is_terminal(&self) -> bool {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use crate::api::batch::JobSpec;
 use crate::api::kind::Kind;
 use crate::api::meta::{Labels, Meta, Timestamp};
 use crate::api::name::Name;
@@ -81,6 +82,11 @@ fn share_specifications(new: &mut Object, old: &Object) {
         (Object::Deployment(new), Object::Deployment(old)) => {
             share(&mut Rc::make_mut(new).spec.template, &old.spec.template);
         }
+        (Object::Job(new), Object::Job(old)) if new.spec == old.spec => Rc::make_mut(new).spec = Rc::clone(&old.spec),
+        (Object::CronJob(new), Object::CronJob(old)) if new.spec == old.spec => {
+            Rc::make_mut(new).spec = Rc::clone(&old.spec);
+        }
+        (Object::Job(new), Object::Job(old)) => share_job(&mut Rc::make_mut(new).spec, &old.spec),
         (Object::ReplicaSet(new), Object::ReplicaSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
         (Object::DaemonSet(new), Object::DaemonSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
         (Object::ReplicationController(new), Object::ReplicationController(old)) => {
@@ -88,6 +94,15 @@ fn share_specifications(new: &mut Object, old: &Object) {
         }
         (Object::StatefulSet(new), Object::StatefulSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
         _ => {}
+    }
+}
+
+/// Shares the template again if it is the same, and what the Job's pods are made of with it.
+fn share_job(new: &mut Rc<JobSpec>, old: &Rc<JobSpec>) {
+    if new.template.spec.full == old.template.spec.full && new.is_indexed() == old.is_indexed() {
+        let spec = Rc::make_mut(new);
+        spec.pod_spec = Rc::clone(&old.pod_spec);
+        Rc::make_mut(&mut spec.template).spec = Rc::clone(&old.template.spec);
     }
 }
 

@@ -59,6 +59,23 @@ pub fn of(object: &Object) -> u64 {
         Object::VolumeAttachment(_) => 160,
         Object::PodDisruptionBudget(_) => 260,
         Object::StatefulSet(set) => 400 + of_template(&set.template) + 250 * set.spec.claim_templates.len() as u64,
+        Object::Job(job) => {
+            let status = &job.status;
+            let uncounted = status.uncounted.as_ref().map_or(0, |it| it.succeeded.len() + it.failed.len());
+            let indexes = status.completed_indexes.len() + status.failed_indexes.as_ref().map_or(0, |it| it.len());
+            of_template(&job.spec.template)
+                + 160
+                + CONDITION * status.conditions.len() as u64
+                + (38 * uncounted + indexes) as u64
+        }
+        Object::CronJob(it) => of_template(&it.spec.job.template) + 120 + OWNER * it.status.active.len() as u64,
+        Object::ResourceQuota(quota) => {
+            let lists = [&quota.wanted, &quota.hard, &quota.used];
+            40 + 32 * lists.iter().map(|list| list.names().count() as u64).sum::<u64>()
+        }
+        Object::LimitRange(range) => 160 * range.content.spec.as_ref().map_or(0, |spec| spec.limits.len() as u64),
+        Object::RuntimeClass(_) => 120,
+        Object::HorizontalPodAutoscaler(_) => 700,
     };
     of_meta(object.meta()) + body
 }

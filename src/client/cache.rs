@@ -31,6 +31,8 @@ pub struct Cache {
     by_owner: Map<Uid, Order>,
     pods_by_node: Map<Name, Order>,
     orphans: Map<(Kind, Name), Order>,
+    /// The pods of each Job that it still has to do with: not both ended and counted.
+    unsettled: Map<Uid, Order>,
     pod_counts: Counters,
     by_label: ByLabel,
     synced: [bool; REGISTRY.len()],
@@ -138,6 +140,11 @@ impl Cache {
         }
     }
 
+    /// All pods of a Job but those that have ended and lost its finalizer, by namespace and name.
+    pub(super) fn unsettled(&self, job: Uid) -> impl Iterator<Item = &Object> {
+        self.objects(self.unsettled.get(&job))
+    }
+
     /// How many pods a ReplicaSet has, by labels; none if they wear too many different ones.
     pub(super) fn pod_counts(&self, owner: Uid) -> Option<&[PodCounts]> {
         self.pod_counts.of(owner)
@@ -239,6 +246,11 @@ impl Cache {
         if places.labels && object.kind() == Kind::Pod {
             self.by_label.add(object.meta(), slot);
         }
+        if places.job
+            && let Some(job) = unsettled_job(object)
+        {
+            self.unsettled.entry(job).or_default().insert(slot);
+        }
     }
 
     fn unindex(&mut self, slot: u32, places: Places) {
@@ -267,6 +279,12 @@ impl Cache {
         if places.labels && object.kind() == Kind::Pod {
             self.by_label.remove(object.meta(), slot, in_order);
         }
+        if places.job
+            && let Some(job) = unsettled_job(object)
+            && take_from(self.unsettled.get_mut(&job), slot, in_order)
+        {
+            self.unsettled.remove(&job);
+        }
     }
 }
 
@@ -280,10 +298,12 @@ struct Places {
     node: bool,
     /// By label.
     labels: bool,
+    /// By Job.
+    job: bool,
 }
 
 impl Places {
-    const ALL: Places = Places { owners: true, node: true, labels: true };
+    const ALL: Places = Places { owners: true, node: true, labels: true, job: true };
 
     /// Those in which the two versions of an object stand at different places.
     fn differing(old: Option<&Object>, new: &Object) -> Places {
@@ -293,6 +313,7 @@ impl Places {
                 owners: old.meta().owners != new.meta().owners,
                 node: node(old) != node(new),
                 labels: old.meta().labels != new.meta().labels,
+                job: unsettled_job(old) != unsettled_job(new),
             },
         }
     }
@@ -346,6 +367,13 @@ fn node(object: &Object) -> Option<&Name> {
         Object::Pod(pod) => pod.node.as_ref(),
         _ => None,
     }
+}
+
+/// The Job that still has to do with a pod: it is its controller, and the pod has not both ended and lost the finalizer.
+fn unsettled_job(object: &Object) -> Option<Uid> {
+    let Object::Pod(pod) = object else { return None };
+    let job = pod.meta.controller().filter(|owner| owner.kind == "Job")?;
+    (!pod.is_terminal() || pod.is_tracked()).then_some(job.uid)
 }
 
 /// True if the object is of a kind that controllers adopt and has no controller.

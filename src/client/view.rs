@@ -115,6 +115,11 @@ impl<'a> View<'a> {
         self.cache.orphans(R::KIND, namespace).filter_map(R::of)
     }
 
+    /// The pods that a Job controls but those that have ended and lost its finalizer, by namespace and name.
+    pub fn unsettled_pods(&self, job: Uid) -> impl Iterator<Item = &'a Rc<Pod>> + use<'a> {
+        self.cache.unsettled(job).filter_map(Pod::of)
+    }
+
     /// How many pods a ReplicaSet controls: one entry for each different set of labels that they wear. None if there are so
     /// many different ones that nobody counts; then the pods have to be looked at.
     pub fn pod_counts(&self, owner: Uid) -> Option<&'a [PodCounts]> {

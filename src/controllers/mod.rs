@@ -8,6 +8,9 @@
 //! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
 //! - `disruption`: how many pods of each disruption budget may go by choice
 //! - `stateful_set`: StatefulSets by way of pods, claims and revisions
+//! - `job`: Jobs by way of pods
+//! - `cron_job`: CronJobs by way of Jobs
+//! - `ttl_after_finished`: Jobs that ended some time ago
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
@@ -15,6 +18,8 @@
 //! - `garbage_collector`: what its owners left behind
 //! - `namespace`: namespaces that are being deleted
 //! - `service_account`: the default account of each namespace
+//! - `resource_quota`: what the objects of a namespace use of its quotas
+//! - `horizontal`: HorizontalPodAutoscalers
 //! - `node_ipam`: the range of pod addresses of each node
 //!
 //! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), the publisher of the cluster's
@@ -30,6 +35,7 @@
 //! - `time`: spans from whole-second dates to the exact present
 
 pub mod config;
+pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
@@ -37,12 +43,15 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod history;
+pub mod horizontal;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 mod owner;
 pub mod pod_gc;
 pub mod replica_set;
+pub mod resource_quota;
 mod script;
 pub mod service_account;
 mod service_pods;
@@ -51,6 +60,7 @@ pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
 mod time;
+pub mod ttl_after_finished;
 
 use crate::client::controller::Controller;
 use config::Config;
@@ -72,6 +82,11 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(garbage_collector::GarbageCollector::new(config)),
         Box::new(namespace::NamespaceController::new(config)),
         Box::new(service_account::ServiceAccountController::new(config)),
+        Box::new(horizontal::HorizontalController::new(config)),
+        Box::new(resource_quota::ResourceQuotaController::new(config)),
         Box::new(node_ipam::NodeIpamController::new(config)),
+        Box::new(job::JobController::new(config)),
+        Box::new(cron_job::CronJobController::new(config)),
+        Box::new(ttl_after_finished::TtlAfterFinishedController::new(config)),
     ]
 }

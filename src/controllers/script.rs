@@ -78,6 +78,12 @@ impl Script<'_> {
         self.now
     }
 
+    /// The cache as it is now. The code runs again and again and may see another state each time: what it takes from here it
+    /// must keep.
+    pub fn view(&self) -> View<'_> {
+        self.view
+    }
+
     /// Makes a step with requests and returns their results.
     pub fn step(&mut self, step: impl FnOnce() -> Step) -> Result<Vec<Outcome>, Halt> {
         match self.past.get(self.read) {
@@ -162,8 +168,12 @@ impl Script<'_> {
 
     /// Records a Kubernetes event about an object.
     pub fn record(&mut self, regarding: &ObjectReference, kind: EventType, reason: &'static str, message: String) {
-        let note = EventNote { regarding: regarding.clone(), kind, reason: Name::of(reason), message };
-        self.steps.push(Step::Record(note));
+        self.note(regarding, kind, Name::of(reason), message);
+    }
+
+    /// Records a Kubernetes event whose reason is not known beforehand.
+    pub fn note(&mut self, regarding: &ObjectReference, kind: EventType, reason: Name, message: String) {
+        self.steps.push(Step::Record(EventNote { regarding: regarding.clone(), kind, reason, message }));
     }
 }
 

@@ -77,7 +77,7 @@ fn concerns(service: &Service, labels: &Labels, former: Option<(&Labels, bool)>)
 
 /// True if a change of a pod changes its endpoint (endpointslice/util, `podEndpointsChanged`).
 fn endpoint_changed(old: &Pod, new: &Pod) -> bool {
-    let names = |pod: &Pod| (pod.hostname().map(str::to_owned), pod.spec.full.subdomain.clone());
+    let names = |pod: &Pod| (pod.hostname(), pod.spec.full.subdomain.clone());
     new.meta.is_deleting() && old.meta.deletion != new.meta.deletion
         || old.status.is_ready() != new.status.is_ready()
         || old.is_terminal() != new.is_terminal()

@@ -68,6 +68,12 @@ impl Sketcher {
                     Rc::make_mut(deployment).spec.template = Rc::clone(&self.template);
                 }
             }
+            (Object::Job(old), Object::Job(new)) if Rc::ptr_eq(&old.spec, &new.spec) => {
+                for job in [old, new] {
+                    let spec = Rc::make_mut(&mut Rc::make_mut(job).spec);
+                    spec.template = Rc::clone(&self.template);
+                }
+            }
             _ => {}
         }
         (before, after)

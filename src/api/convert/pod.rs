@@ -9,6 +9,8 @@ use super::meta::{from_meta, from_time, to_meta, to_time, to_time_unless_zero};
 use super::resize::{from_reported, to_reported};
 use super::spec::compile;
 use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, some_unless_empty, text};
+use crate::api::batch::hostname_of_index;
+use crate::api::meta::Meta;
 use crate::api::name::Name;
 use crate::api::node_selector::NAME_FIELD;
 use crate::api::pod::{
@@ -28,9 +30,7 @@ impl Convert for Pod {
         if let Some(node) = &self.only_node {
             add_only_node(&mut spec, node);
         }
-        if spec.hostname.as_deref() == Some(OWN_NAME) {
-            spec.hostname = Some(String::from(&self.meta.name));
-        }
+        spec.hostname = self.hostname();
         if let Some(letters) = self.token_volume {
             add_token_volume(&mut spec, &String::from_utf8_lossy(&letters));
         }
@@ -44,9 +44,10 @@ impl Convert for Pod {
         let node = spec.node_name.take().filter(|node| !node.is_empty());
         let token_volume = take_token_volume(&mut spec);
         let only_node = take_only_node(&mut spec);
-        take_own_name(&mut spec, full.metadata.name.as_deref())?;
+        let meta = from_meta(full.metadata)?;
+        take_hostname(&mut spec, &meta)?;
         Ok(Pod {
-            meta: from_meta(full.metadata)?,
+            meta,
             spec: Rc::new(compile("spec", spec)?),
             node: name(node),
             only_node,
@@ -93,16 +94,19 @@ fn take_only_node(spec: &mut core::PodSpec) -> Option<Name> {
     Some(node)
 }
 
-/// A hostname that is the pod's own name is not kept in its specification, so that pods of a StatefulSet can share one.
-fn take_own_name(spec: &mut core::PodSpec, own: Option<&str>) -> Result<(), ConvertError> {
-    match spec.hostname.as_deref() {
-        Some(OWN_NAME) => Err(ConvertError::new("spec.hostname", format!("Invalid value: {OWN_NAME:?}"))),
-        hostname if hostname.is_some() && hostname == own => {
-            spec.hostname = Some(OWN_NAME.to_owned());
-            Ok(())
-        }
-        _ => Ok(()),
+/// A hostname that follows from the pod's metadata is not kept in its specification, so that the pods of a StatefulSet or of
+/// an Indexed Job can share one.
+fn take_hostname(spec: &mut core::PodSpec, meta: &Meta) -> Result<(), ConvertError> {
+    let Some(hostname) = &spec.hostname else { return Ok(()) };
+    if hostname == OWN_NAME {
+        return Err(ConvertError::new("spec.hostname", format!("Invalid value: {OWN_NAME:?}")));
     }
+    if **hostname == *meta.name {
+        spec.hostname = Some(OWN_NAME.to_owned());
+    } else if spec.hostname == hostname_of_index(meta) {
+        spec.hostname = None;
+    }
+    Ok(())
 }
 
 /// Adds the volume and its mounts as ServiceAccount admission does.
