@@ -10,6 +10,7 @@
 //! - `change`: what a request makes of an object that is there
 //! - `doubt`: writes of which nobody knows what became of them
 //! - `deletion`: graceful deletion, finalizers, propagation
+//! - `eviction`: disruption budgets, asked before a pod goes
 //! - `collection`: the deletion of a whole collection
 //! - `deadline`: when requests are given up
 //! - `direct`: watches of kinds without a watch cache
@@ -20,11 +21,13 @@
 //! - `failure`: errors of etcd, as clients see them
 //! - `authorization`: whether a user may do what is asked
 //! - `admission`: what is added to objects and refused before they are stored
+//! - `quota`: requests charged to the quotas of their namespace before they are stored
 //! - `rules`: what happens to objects of each kind when they are created and changed
 //! - `cache`, `watchers`, `selection`: the watch cache and those who watch
 //! - `storage`: how objects lie in etcd
 //! - `equality`: whether two versions say the same
 //! - `heartbeats`: renewals of node leases that nobody needs to see travel
+//! - `metrics`: how much pods use, and other measures, as the metrics APIs tell
 //! - `names`: names that the server makes
 //! - `allocation`, `addresses`, `ports`: cluster addresses and node ports of Services
 //! - `size`, `costs`: how large objects are, and how long requests take
@@ -44,14 +47,17 @@ mod deletion;
 mod direct;
 mod doubt;
 mod equality;
+mod eviction;
 mod failure;
 pub mod heartbeats;
 mod link;
+pub mod metrics;
 mod names;
 mod patching;
 mod pipeline;
 mod ports;
 pub mod protocol;
+mod quota;
 mod reading;
 mod rules;
 mod selection;

@@ -8,8 +8,9 @@ use std::rc::Rc;
 use crate::api::kind::Kind;
 use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
+use crate::api::node::{Node, NodeCondition};
 use crate::api::object::Object;
-use crate::api::pod::PodSpec;
+use crate::api::pod::{ConditionStatus, Pod, PodSpec};
 use crate::engine::process::{Cause, Context};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::etcd::error::{Code, Error};
@@ -24,6 +25,7 @@ use super::direct::has_cache;
 use super::failure::{failure, leaves_doubt, may_retry};
 use super::names;
 use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
+use super::quota::Ready;
 use super::reading::{Next, Page};
 use super::rules::{allows, prepare_create};
 use super::selection::Selection;
@@ -71,11 +73,12 @@ impl Task {
             attempts: 0,
             deadline: SimTime::MAX,
             claims: Vec::new(),
+            eviction: None,
         }
     }
 
     /// The object that the request is about; of a creation what is known of it.
-    fn key(&self) -> Option<ObjectKey> {
+    pub(super) fn key(&self) -> Option<ObjectKey> {
         match &self.operation {
             Operation::Get { key }
             | Operation::Patch { key, .. }
@@ -85,11 +88,14 @@ impl Task {
             | Operation::Bind { key, .. }
             | Operation::Evict { key, .. } => Some(key.clone()),
             Operation::Create { object, .. } | Operation::Update { object, .. } => Some(object.key()),
-            Operation::List { .. } | Operation::Watch { .. } | Operation::DeleteCollection { .. } => None,
+            Operation::List { .. }
+            | Operation::Watch { .. }
+            | Operation::DeleteCollection { .. }
+            | Operation::Metrics { .. } => None,
         }
     }
 
-    fn is_dry_run(&self) -> bool {
+    pub(super) fn is_dry_run(&self) -> bool {
         match &self.operation {
             Operation::Create { dry_run, .. }
             | Operation::Update { dry_run, .. }
@@ -116,6 +122,7 @@ impl ApiServer {
         match &task.operation {
             Operation::Get { .. } | Operation::GetScale { .. } => self.get(task, ctx),
             Operation::List { .. } => self.list(task, ctx),
+            Operation::Metrics { .. } => self.metrics(task, ctx),
             Operation::Watch { watch, scope, after, bookmarks } => {
                 let (scope, after, watch) = (scope.clone(), *after, (*watch, *bookmarks));
                 // Revision zero asks for any present state, just as no revision does.
@@ -132,6 +139,7 @@ impl ApiServer {
                 self.create(task, object, ctx);
             }
             Operation::DeleteCollection { .. } => self.collect(task, ctx),
+            Operation::Evict { .. } => self.evict(task, ctx),
             _ => self.begin_change(task, ctx),
         }
     }
@@ -141,6 +149,21 @@ impl ApiServer {
         let request = storage::get(storage::key_of(&key));
         let delay = self.config.costs.of_request(0);
         self.ask(Task { step: Step::Get, ..task }, delay, request, ctx);
+    }
+
+    /// Answers for the metrics APIs that are aggregated into this one.
+    fn metrics(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let Operation::Metrics { query, namespace, pods } = &task.operation else { return };
+        let cache = &self.caches[Kind::Pod as usize];
+        let facts = Facts::new(&self.caches, &[], ctx.now());
+        let of = |name: &Name| ObjectKey { kind: Kind::Pod, namespace: namespace.clone(), name: name.clone() };
+        let found = pods.iter().filter_map(|name| cache.get(&of(name))?.object.get::<Pod>());
+        let mut reached = found.filter(|pod| {
+            let node = pod.node.as_ref().and_then(|node| facts.cached::<Node>(&Name::EMPTY, node));
+            node.is_some_and(|node| node.status.conditions.iter().any(is_ready))
+        });
+        let answer = self.config.metrics.answer(query, namespace, &mut reached, self.config.epoch, ctx.now());
+        self.finish(task, answer.map(Answer::Metrics), ctx);
     }
 
     fn list(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
@@ -223,9 +246,25 @@ impl ApiServer {
             return self.ask(task, SimDuration::ZERO, request, ctx);
         }
         match self.prepare(&mut task, &mut object, ctx) {
-            Ok(()) if task.is_dry_run() => self.finish(task, Ok(Answer::Object(object)), ctx),
-            Ok(()) => self.store_new(task, object, ctx),
+            Ok(()) => self.charge(Ready { task, object, replaces: None, main_part: true }, ctx),
             Err(refusal) => self.refused(task, refusal, ctx),
+        }
+    }
+
+    /// Stores what nobody objects to.
+    pub(super) fn store(&mut self, ready: Ready, ctx: &mut dyn Context<ServerMessage>) {
+        let Ready { task, mut object, replaces, .. } = ready;
+        match replaces {
+            None if task.is_dry_run() => self.finish(task, Ok(Answer::Object(object)), ctx),
+            None => self.store_new(task, object, ctx),
+            Some(_) if task.is_dry_run() => {
+                let answer = answer_of(&task.operation, object);
+                self.finish(task, Ok(answer), ctx);
+            }
+            Some((present, then)) => {
+                object.meta_mut().resource_version.set(0);
+                self.replace(task, present, object, then, ctx);
+            }
         }
     }
 
@@ -236,9 +275,9 @@ impl ApiServer {
         object: &mut Object,
         ctx: &mut dyn Context<ServerMessage>,
     ) -> Result<(), Refusal> {
-        let known = self.recall(object);
         let given = spec_of(object);
-        if !known {
+        let known = self.recall(object);
+        if known.is_none() {
             complete::default(object)?;
         }
         let completed = spec_of(object);
@@ -255,34 +294,38 @@ impl ApiServer {
         self.allocator.release(&std::mem::take(&mut task.claims));
         task.claims = self.allocator.create(object, &self.caches[Kind::Service as usize])?;
         prepare_create(object, self.config.epoch.timestamp(ctx.now()))?;
-        if !known {
+        let admitted = spec_of(object);
+        let seen = |known: &Rc<PodSpec>| admitted.as_ref().is_some_and(|admitted| Rc::ptr_eq(known, admitted));
+        if !known.as_ref().is_some_and(seen) {
             complete::validate(object)?;
-            self.remember(given, completed);
+            self.remember(given, completed, admitted);
         }
-        Ok(())
+        let attributes = Attributes { verb: Verb::Create, key: &key, subresource: false };
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
+        self.chain.validate(attributes, facts, object, None)
     }
 
-    /// Gives a pod whose specification was completed before the result of then; true if so.
-    fn recall(&mut self, object: &mut Object) -> bool {
-        let Object::Pod(pod) = object else { return false };
-        let Some(known) = self.known_specs.get(&(Rc::as_ptr(&pod.spec) as usize)) else { return false };
+    /// Gives a pod whose specification was completed before the result of then; returns what admission made of it then.
+    fn recall(&mut self, object: &mut Object) -> Option<Rc<PodSpec>> {
+        let Object::Pod(pod) = object else { return None };
+        let known = self.known_specs.get(&(Rc::as_ptr(&pod.spec) as usize))?;
         if !Rc::ptr_eq(&pod.spec, &known.completed) {
             Rc::make_mut(pod).spec = Rc::clone(&known.completed);
         }
-        true
+        Some(Rc::clone(&known.admitted))
     }
 
-    /// Remembers what defaults made of a specification that was then found valid, so that the next pods of the template
-    /// share it and are not looked at again.
-    fn remember(&mut self, given: Option<Rc<PodSpec>>, completed: Option<Rc<PodSpec>>) {
-        let (Some(given), Some(completed)) = (given, completed) else { return };
+    /// Remembers what defaults and admission made of a specification that was then found valid, so that the next pods of the
+    /// template share it and are not looked at again.
+    fn remember(&mut self, given: Option<Rc<PodSpec>>, completed: Option<Rc<PodSpec>>, admitted: Option<Rc<PodSpec>>) {
+        let (Some(given), Some(completed), Some(admitted)) = (given, completed, admitted) else { return };
         if self.known_specs.len() >= SPECS_REMEMBERED {
             self.known_specs.clear();
         }
-        let same = (Rc::as_ptr(&completed) as usize, Rc::clone(&completed));
-        self.known_specs.insert(Rc::as_ptr(&given) as usize, KnownSpec { given, completed });
-        let (address, completed) = same;
-        self.known_specs.insert(address, KnownSpec { given: Rc::clone(&completed), completed });
+        for given in [given, Rc::clone(&completed)] {
+            let (completed, admitted) = (Rc::clone(&completed), Rc::clone(&admitted));
+            self.known_specs.insert(Rc::as_ptr(&given) as usize, KnownSpec { given, completed, admitted });
+        }
     }
 
     fn store_new(&mut self, task: Task, object: Object, ctx: &mut dyn Context<ServerMessage>) {
@@ -334,10 +377,15 @@ impl ApiServer {
     }
 
     /// Begins to change an object that should be there.
-    fn begin_change(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+    pub(super) fn begin_change(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
         let Some(key) = task.key() else { return };
         let attributes = Attributes {
-            verb: if matches!(task.operation, Operation::Delete { .. }) { Verb::Delete } else { Verb::Update },
+            verb: match task.operation {
+                Operation::Delete { .. } => Verb::Delete,
+                // Of the eviction, which is created. No plugin but that of namespaces looks at it.
+                Operation::Evict { .. } => Verb::Create,
+                _ => Verb::Update,
+            },
             key: &key,
             subresource: is_subresource(&task.operation),
         };
@@ -353,14 +401,20 @@ impl ApiServer {
         }
     }
 
-    fn read_present(&mut self, task: Task, key: &ObjectKey, ctx: &mut dyn Context<ServerMessage>) {
+    pub(super) fn read_present(&mut self, task: Task, key: &ObjectKey, ctx: &mut dyn Context<ServerMessage>) {
         let request = storage::get(storage::key_of(key));
         let delay = self.config.costs.of_request(0);
         self.ask(Task { step: Step::Read, ..task }, delay, request, ctx);
     }
 
     /// Decides what a request makes of an object, and stores it. `newest` says that the object was read just now.
-    fn change(&mut self, mut task: Task, present: Object, newest: bool, ctx: &mut dyn Context<ServerMessage>) {
+    pub(super) fn change(
+        &mut self,
+        mut task: Task,
+        present: Object,
+        newest: bool,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
         let now = self.config.epoch.timestamp(ctx.now());
         let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
         let labels = |node: &Name| self.chain.labels_of_node(node, facts);
@@ -378,25 +432,52 @@ impl ApiServer {
             return self.read_present(task, &key, ctx);
         }
         match decided {
+            Err(status) if task.eviction.is_some() && status.reason == Reason::Conflict => {
+                self.eviction_conflict(task, status, ctx);
+            }
             Err(status) => self.finish(task, Err(status), ctx),
             Ok(Change::Nothing) => {
                 let answer = answer_of(&task.operation, present);
                 self.finish(task, Ok(answer), ctx);
             }
-            Ok(Change::Replace { object, .. }) if task.is_dry_run() => {
-                let answer = answer_of(&task.operation, object);
-                self.finish(task, Ok(answer), ctx);
-            }
             Ok(Change::Remove) if task.is_dry_run() => self.finish(task, Ok(Answer::Object(present)), ctx),
-            Ok(Change::Replace { mut object, then }) => {
-                object.meta_mut().resource_version.set(0);
-                self.replace(task, present, object, then, ctx);
-            }
+            Ok(Change::Replace { object, then }) => self.admit_replacement(task, present, object, then, ctx),
             Ok(Change::Remove) => self.remove(task, present, ctx),
         }
     }
 
-    fn replace(&mut self, task: Task, old: Object, new: Object, then: Then, ctx: &mut dyn Context<ServerMessage>) {
+    /// Lets admission see the new version of an object as it would be stored. What the server does to an object on the way to
+    /// its end is not admitted.
+    fn admit_replacement(
+        &mut self,
+        task: Task,
+        old: Object,
+        new: Object,
+        then: Then,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        let main_part = match &task.operation {
+            Operation::Update { part, .. } | Operation::Patch { part, .. } => *part == Part::Main,
+            Operation::SetScale { .. } => false,
+            _ => return self.store(Ready { task, object: new, replaces: Some((old, then)), main_part: false }, ctx),
+        };
+        let key = new.key();
+        let attributes = Attributes { verb: Verb::Update, key: &key, subresource: !main_part };
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
+        match self.chain.validate(attributes, facts, &new, Some(&old)) {
+            Ok(()) => self.charge(Ready { task, object: new, replaces: Some((old, then)), main_part }, ctx),
+            Err(refusal) => self.refused(task, refusal, ctx),
+        }
+    }
+
+    pub(super) fn replace(
+        &mut self,
+        task: Task,
+        old: Object,
+        new: Object,
+        then: Then,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
         let key = old.key();
         let etcd_key = match self.caches[key.kind as usize].get(&key) {
             Some(entry) => entry.key.clone(),
@@ -471,6 +552,13 @@ impl ApiServer {
                     self.ask(Task { step: Step::List(page), ..task }, SimDuration::ZERO, range.into(), ctx);
                 }
             },
+            (Step::Budgets(mut page), Ok(EtcdReply::Range(result))) => match page.take(&result, revision) {
+                Next::Done(Answer::List { items, .. }) => self.budgets_listed(task, &items, ctx),
+                Next::Done(_) => {}
+                Next::More(range) => {
+                    self.ask(Task { step: Step::Budgets(page), ..task }, SimDuration::ZERO, range.into(), ctx);
+                }
+            },
             (Step::Collect(page), Ok(EtcdReply::Range(result))) => self.listed(task, page, &result, revision, ctx),
             (Step::Create(object), Ok(EtcdReply::Txn(result))) => {
                 if result.succeeded {
@@ -479,6 +567,10 @@ impl ApiServer {
                 } else {
                     self.name_taken(task, &object, ctx);
                 }
+            }
+            (Step::Replace { old, then: Then::Evict, .. }, Ok(EtcdReply::Txn(result))) if !result.succeeded => {
+                let status = Status::conflict(old.kind(), &old.meta().name, change::MODIFIED);
+                self.eviction_conflict(task, Box::new(status), ctx);
             }
             (Step::Replace { old, new, then }, Ok(EtcdReply::Txn(result))) => {
                 if !result.succeeded {
@@ -529,10 +621,12 @@ impl ApiServer {
             (Then::Remove, _) => self.remove(task, new, ctx),
             (Then::Delete, Operation::Evict { key, options }) => {
                 // The condition has made a new version: the one that was asked for is this one now.
-                let options = DeleteOptions { resource_version: None, ..options.clone() };
+                let resource_version = options.resource_version.map(|_| new.meta().revision());
+                let options = DeleteOptions { resource_version, ..options.clone() };
                 let operation = Operation::Delete { key: key.clone(), options };
                 self.change(Task { operation, ..task }, new, true, ctx);
             }
+            (Then::Evict, _) => self.budget_spent(task, ctx),
             (Then::Answer | Then::Delete, operation) => {
                 let answer = answer_of(operation, new);
                 self.finish(task, Ok(answer), ctx);
@@ -563,6 +657,10 @@ impl ApiServer {
 
     fn found(&mut self, task: Task, result: &RangeResult<Stored>, ctx: &mut dyn Context<ServerMessage>) {
         let answer = match storage::found_object(result) {
+            Some(object) if matches!(task.operation, Operation::GetScale { .. }) && !object.kind().row().has_scale => {
+                let message = "the server could not find the requested resource";
+                Err(Box::new(Status::about(Reason::NotFound, object.kind(), &object.meta().name, message)))
+            }
             Some(object) => Ok(answer_of(&task.operation, object)),
             None => Err(missing(&task)),
         };
@@ -571,6 +669,9 @@ impl ApiServer {
 
     /// The newest version of the object to be changed is known: there is one or there is none.
     fn read(&mut self, task: Task, present: Option<Object>, ctx: &mut dyn Context<ServerMessage>) {
+        if task.eviction.as_ref().is_some_and(|eviction| !eviction.may_go()) {
+            return self.seen_for_eviction(task, present, ctx);
+        }
         match present {
             Some(present) => self.change(task, present, true, ctx),
             None => match &task.operation {
@@ -601,17 +702,24 @@ impl ApiServer {
     fn committed(&mut self, task: &mut Task, old: Option<Object>, new: Option<Object>, revision: u64) {
         let Some(key) = new.as_ref().or(old.as_ref()).map(Object::key) else { return };
         self.allocator.stored(&std::mem::take(&mut task.claims), revision);
-        let (agent, verb) = (task.agent.clone(), task.verb());
+        // What a budget grants, the server writes into it by itself.
+        let is_own = key.kind != task.operation.kind();
+        let (agent, verb) =
+            if is_own { (Name::of("kube-apiserver"), "update") } else { (task.agent.clone(), task.verb()) };
         self.doubts.acknowledged(&key, revision);
         self.writes.push(CommittedWrite { revision, key, old, new, agent, verb });
     }
 }
 
-/// The specification that an object's pods share.
+fn is_ready(condition: &NodeCondition) -> bool {
+    condition.kind == "Ready" && condition.status == ConditionStatus::True
+}
+
+/// The specification that a pod shares with others of its template. That of the template itself is another one: a pod of its
+/// own gets more defaults (`enableServiceLinks`, for one).
 fn spec_of(object: &Object) -> Option<Rc<PodSpec>> {
     match object {
         Object::Pod(pod) => Some(Rc::clone(&pod.spec)),
-        Object::ReplicaSet(set) => Some(Rc::clone(&set.template.spec)),
         _ => None,
     }
 }
@@ -634,12 +742,18 @@ fn missing(task: &Task) -> Box<Status> {
 fn answer_of(operation: &Operation, object: Object) -> Answer {
     match operation {
         Operation::GetScale { .. } | Operation::SetScale { .. } => {
-            let (desired, current) = match &object {
-                Object::Deployment(deployment) => (deployment.spec.replicas, deployment.status.replicas),
-                Object::ReplicaSet(set) => (set.replicas, set.status.replicas),
-                _ => (0, 0),
+            let (desired, current, selector) = match &object {
+                Object::Deployment(deployment) => {
+                    (deployment.spec.replicas, deployment.status.replicas, deployment.spec.selector.to_string())
+                }
+                Object::ReplicaSet(set) => (set.replicas, set.status.replicas, set.selector.to_string()),
+                Object::ReplicationController(controller) => {
+                    (controller.replicas, controller.status.replicas, controller.selector.to_string())
+                }
+                Object::StatefulSet(set) => (set.spec.replicas, set.status.replicas, set.selector.to_string()),
+                _ => (0, 0, String::new()),
             };
-            Answer::Scale { desired, current, resource_version: object.meta().revision() }
+            Answer::Scale { desired, current, resource_version: object.meta().revision(), selector }
         }
         Operation::Bind { .. } => Answer::Done,
         _ => Answer::Object(object),

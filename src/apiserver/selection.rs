@@ -140,6 +140,10 @@ fn field<'a>(object: &'a Object, name: &str) -> Cow<'a, str> {
             return if namespace.terminating { "Terminating" } else { "Active" }.into();
         }
         ("status.replicas", Object::ReplicaSet(set)) => return set.status.replicas.to_string().into(),
+        ("status.replicas", Object::ReplicationController(controller)) => {
+            return controller.status.replicas.to_string().into();
+        }
+        ("status.successful", Object::Job(job)) => return job.status.succeeded.to_string().into(),
         ("type", Object::Secret(secret)) => return secret.content.type_.as_deref().unwrap_or_default().into(),
         ("spec.clusterIP", Object::Service(service)) => {
             return service.spec.cluster_ip.as_deref().unwrap_or_default().into();

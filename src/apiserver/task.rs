@@ -8,6 +8,7 @@ use crate::engine::time::SimTime;
 
 use super::allocation::Claim;
 use super::change::Then;
+use super::eviction::Eviction;
 use super::protocol::{Operation, RequestId, WatchId};
 use super::reading::Page;
 
@@ -18,6 +19,8 @@ pub enum Reply {
     Client(ProcessId, RequestId),
     /// A deletion of a whole collection.
     Collection(u64),
+    /// A batch of requests that is charged to quotas.
+    Quota(u64),
     /// Nobody any more: the time of the request is over, and nothing follows from what it has begun.
     Abandoned,
     /// Nobody: the server itself wanted it.
@@ -49,6 +52,8 @@ pub struct Task {
     pub deadline: SimTime,
     /// What was allocated for the object and is not stored yet.
     pub claims: Vec<Claim>,
+    /// Of an eviction, how far it is.
+    pub eviction: Option<Box<Eviction>>,
 }
 
 /// What a task waits for.
@@ -84,6 +89,8 @@ pub enum Step {
     List(Page),
     /// For its watch cache to show this revision.
     Fresh(u64),
+    /// For the disruption budgets of a pod that is to be evicted.
+    Budgets(Page),
     /// For members of a collection that is to be deleted.
     Collect(Page),
     /// For the first list of a client's watch that runs on etcd.
@@ -93,6 +100,6 @@ pub enum Step {
 impl Step {
     /// True if nothing is changed by asking etcd again.
     pub fn is_read(&self) -> bool {
-        matches!(self, Step::LookUp(_) | Step::Read | Step::Get | Step::List(_) | Step::Collect(_))
+        matches!(self, Step::LookUp(_) | Step::Read | Step::Get | Step::List(_) | Step::Budgets(_) | Step::Collect(_))
     }
 }

@@ -9,12 +9,14 @@ use std::hash::Hasher;
 
 use hashbrown::HashTable;
 
+use super::by_label::ByLabel;
 use super::pod_counts::{Counters, PodCounts};
 use super::view::View;
 use crate::api::kind::{Kind, REGISTRY};
 use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
+use crate::api::selector::Selector;
 use crate::engine::hash::{FixedHasher, Map};
 use crate::engine::order::Order;
 
@@ -29,7 +31,10 @@ pub struct Cache {
     by_owner: Map<Uid, Order>,
     pods_by_node: Map<Name, Order>,
     orphans: Map<(Kind, Name), Order>,
+    /// The pods of each Job that it still has to do with: not both ended and counted.
+    unsettled: Map<Uid, Order>,
     pod_counts: Counters,
+    by_label: ByLabel,
     synced: [bool; REGISTRY.len()],
 }
 
@@ -38,6 +43,9 @@ impl Cache {
     pub fn insert(&mut self, object: Object) -> Option<Object> {
         let meta = object.meta();
         let hash = hash(object.kind(), &meta.namespace, &meta.name);
+        if let Object::PodDisruptionBudget(budget) = &object {
+            self.index_for(&budget.selector);
+        }
         match self.find_hashed(hash, object.kind(), &meta.namespace, &meta.name) {
             Some(slot) => self.replace(slot, object),
             None => {
@@ -109,6 +117,32 @@ impl Cache {
     /// All pods, ReplicaSets or ControllerRevisions of a namespace without controller, by name.
     pub(super) fn orphans<'a>(&'a self, kind: Kind, namespace: &Name) -> impl Iterator<Item = &'a Object> + use<'a> {
         self.objects(self.orphans.get(&(kind, namespace.clone())))
+    }
+
+    /// All pods of a namespace among which those of a selector are, by name.
+    pub(super) fn selectable<'a>(
+        &'a self,
+        namespace: &Name,
+        selector: &Selector,
+    ) -> Option<impl Iterator<Item = &'a Object> + use<'a>> {
+        Some(self.objects(self.by_label.candidates(namespace, selector)?))
+    }
+
+    /// Sees to it that the pods of a selector are found.
+    fn index_for(&mut self, selector: &Selector) {
+        let Some(key) = self.by_label.wanted(selector) else { return };
+        self.by_label.add_key(key.clone());
+        let slots = &self.slots;
+        for slot in self.kinds[Kind::Pod as usize].iter(|left, right| compare(slots, left, right)) {
+            if let Some(object) = &slots[slot as usize] {
+                self.by_label.add_under(&key, object.meta(), slot);
+            }
+        }
+    }
+
+    /// All pods of a Job but those that have ended and lost its finalizer, by namespace and name.
+    pub(super) fn unsettled(&self, job: Uid) -> impl Iterator<Item = &Object> {
+        self.objects(self.unsettled.get(&job))
     }
 
     /// How many pods a ReplicaSet has, by labels; none if they wear too many different ones.
@@ -212,6 +246,14 @@ impl Cache {
             let place = (object.kind(), object.meta().namespace.clone());
             self.orphans.entry(place).or_default().insert(slot);
         }
+        if places.labels && object.kind() == Kind::Pod {
+            self.by_label.add(object.meta(), slot);
+        }
+        if places.job
+            && let Some(job) = unsettled_job(object)
+        {
+            self.unsettled.entry(job).or_default().insert(slot);
+        }
     }
 
     fn unindex(&mut self, slot: u32, places: Places) {
@@ -237,6 +279,15 @@ impl Cache {
                 self.orphans.remove(&place);
             }
         }
+        if places.labels && object.kind() == Kind::Pod {
+            self.by_label.remove(object.meta(), slot, in_order);
+        }
+        if places.job
+            && let Some(job) = unsettled_job(object)
+            && take_from(self.unsettled.get_mut(&job), slot, in_order)
+        {
+            self.unsettled.remove(&job);
+        }
     }
 }
 
@@ -248,16 +299,25 @@ struct Places {
     owners: bool,
     /// By node.
     node: bool,
+    /// By label.
+    labels: bool,
+    /// By Job.
+    job: bool,
 }
 
 impl Places {
-    const ALL: Places = Places { owners: true, node: true };
+    const ALL: Places = Places { owners: true, node: true, labels: true, job: true };
 
     /// Those in which the two versions of an object stand at different places.
     fn differing(old: Option<&Object>, new: &Object) -> Places {
         match old {
             None => Places::ALL,
-            Some(old) => Places { owners: old.meta().owners != new.meta().owners, node: node(old) != node(new) },
+            Some(old) => Places {
+                owners: old.meta().owners != new.meta().owners,
+                node: node(old) != node(new),
+                labels: old.meta().labels != new.meta().labels,
+                job: unsettled_job(old) != unsettled_job(new),
+            },
         }
     }
 }
@@ -310,6 +370,13 @@ fn node(object: &Object) -> Option<&Name> {
         Object::Pod(pod) => pod.node.as_ref(),
         _ => None,
     }
+}
+
+/// The Job that still has to do with a pod: it is its controller, and the pod has not both ended and lost the finalizer.
+fn unsettled_job(object: &Object) -> Option<Uid> {
+    let Object::Pod(pod) = object else { return None };
+    let job = pod.meta.controller().filter(|owner| owner.kind == "Job")?;
+    (!pod.is_terminal() || pod.is_tracked()).then_some(job.uid)
 }
 
 /// True if the object is of a kind that controllers adopt and has no controller.
@@ -370,7 +437,8 @@ mod tests {
             ..Meta::default()
         };
         let node = NAMES.get(chance.below(4) as usize).map(|node| Name::of(node));
-        Pod { meta, spec: spec.clone(), node, token_volume: None, status: PodStatus::default() }.boxed()
+        Pod { meta, spec: spec.clone(), node, only_node: None, token_volume: None, status: PodStatus::default() }
+            .boxed()
     }
 
     fn names<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<(Kind, &'a str, &'a str)> {

@@ -58,12 +58,22 @@ pub enum Event {
         /// What the runtime wrote on it.
         token: Token,
     },
+    /// A machine that is being rebooted has power again.
+    PowerOn {
+        /// The node's place in the list of nodes.
+        node: u32,
+        /// How often the machine had lost power when it was asked for.
+        epoch: u32,
+    },
     /// Something that the scenario waits for is due.
     Alarm {
         /// What the scenario wrote on it.
         token: Token,
     },
 }
+
+/// The number of [`Event::PowerOn`]; those between it and the others are kinds of messages.
+const POWER_ON: u16 = 19;
 
 impl Event {
     /// A number for the kind of event, and what it is about: for the trace and the digest.
@@ -77,6 +87,7 @@ impl Event {
             Event::NetworkCheck => (5, [0, 0]),
             Event::Runtime { node, token, .. } => (6, [u64::from(node), token]),
             Event::Alarm { token } => (7, [0, token]),
+            Event::PowerOn { node, .. } => (POWER_ON, [u64::from(node), 0]),
         }
     }
 }

@@ -5,10 +5,11 @@ use std::fmt;
 use crate::engine::network::{Directions, MachineId, PartitionId};
 use crate::engine::process::{Cause, ProcessId};
 use crate::engine::queue::EventQueue;
-use crate::kubelet::{Command, KubeletInput};
+use crate::engine::time::SimDuration;
+use crate::kubelet::{Command, KubeletInput, clock};
 
 use super::bootstrap::schedule_start;
-use super::event::Scheduled;
+use super::event::{Event, Scheduled};
 use super::fabric::Wiring;
 use super::options::NodeOptions;
 use super::topology::Role;
@@ -59,7 +60,7 @@ pub(super) struct Moment<'a> {
 
 impl World {
     fn node_place(&self, name: &str) -> Result<usize, FaultError> {
-        self.nodes.iter().position(|node| node.name().as_str() == name).ok_or_else(|| FaultError::Unknown {
+        self.places.get(name).map(|place| *place as usize).ok_or_else(|| FaultError::Unknown {
             what: "node",
             name: name.to_owned(),
             known: self.nodes.iter().map(|node| node.name().to_string()).collect(),
@@ -94,6 +95,7 @@ impl World {
             self.fabric.crash_disk(now, process);
             if let Role::Kubelet(place) = self.topology.role(process) {
                 self.nodes[place as usize].crash();
+                self.look_at_lives(place, moment.cause);
             }
         }
         self.disturbed(moment.queue.now());
@@ -161,6 +163,50 @@ impl World {
         self.disturbed(moment.queue.now());
         self.fabric.settle(moment.queue, moment.cause);
         Ok(())
+    }
+
+    /// Stops a node's kubelet as `SIGSTOP` does, or lets it go on: what happens to it meanwhile waits for it.
+    pub(super) fn hang(&mut self, node: &str, hangs: bool, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        let machine = &mut self.nodes[place];
+        let process = machine.process();
+        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+        if hangs {
+            machine.hang();
+        } else {
+            machine.go_on(&mut wiring);
+        }
+        self.look_at_lives(place as u32, moment.cause);
+        self.disturbed(moment.queue.now());
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Makes the clock of a node's machine wrong, or right again.
+    pub(super) fn set_clock(&mut self, node: &str, fault: clock::Fault, moment: &Moment<'_>) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        self.nodes[place].clock().set(clock::Fault { since: moment.queue.now(), ..fault });
+        self.disturbed(moment.queue.now());
+        Ok(())
+    }
+
+    /// Reboots a node's machine: it has no power for a while.
+    pub(super) fn reboot(&mut self, node: &str, down: SimDuration, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        self.crash_machine(node, moment)?;
+        let event = Event::PowerOn { node: place as u32, epoch: self.nodes[place].power_losses() };
+        moment.queue.schedule(moment.queue.now() + down, Scheduled { cause: moment.cause, event });
+        Ok(())
+    }
+
+    /// The end of a reboot, unless the machine has lost power or got it back meanwhile.
+    pub(super) fn power_on(&mut self, node: u32, epoch: u32, moment: &mut Moment<'_>) {
+        let machine = &self.nodes[node as usize];
+        if machine.power_losses() == epoch && !machine.is_on() {
+            let name = machine.name().clone();
+            // The machine is one of this cluster's.
+            let _ = self.restart_machine(&name, moment);
+        }
     }
 
     /// Adds a machine whose kubelet registers itself as a node.

@@ -7,13 +7,16 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use crate::api::meta::{Epoch, Labels};
+use k8s_openapi::api::core::v1 as core;
+
+use crate::api::meta::{Epoch, Labels, Uid};
 use crate::api::name::Name;
 use crate::apiserver::heartbeats::Heartbeats;
 use crate::apiserver::protocol::ApiMessage;
 use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
 use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
+use crate::kubelet::clock::NodeClock;
 use crate::kubelet::settings::{KubeletProfile, KubeletSettings, KubeletTimings, NodeSettings};
 use crate::kubelet::{Kubelet, KubeletInput, NodeContext};
 use crate::runtime::interface::{Action, Event as RuntimeEvent};
@@ -38,6 +41,11 @@ pub struct NodeMachine {
     runtime: SimulatedRuntime,
     /// How often the machine has lost power: what the runtime waited for before is void.
     power_losses: u32,
+    is_on: bool,
+    /// What has happened to the kubelet since it hangs, if it does.
+    held: Option<VecDeque<KubeletInput>>,
+    /// Containers have begun or ended since somebody asked.
+    stirred: bool,
 }
 
 /// What a machine is to do next.
@@ -79,6 +87,7 @@ impl NodeMachine {
             allocatable: options.capacity.clone(),
             labels: labels.collect::<Labels>(),
             taints: options.taints.clone().into(),
+            info: Some(Rc::new(system_info(&name, commons.seed, 0))),
             ..NodeSettings::new(name.clone(), address)
         };
         let settings = KubeletSettings {
@@ -89,6 +98,7 @@ impl NodeMachine {
             timings,
             profile,
             heartbeats: Rc::clone(&commons.heartbeats),
+            clock: Rc::default(),
         };
         let mut runtime = RuntimeSettings {
             address: Some(address),
@@ -110,6 +120,9 @@ impl NodeMachine {
             kubelet: None,
             runtime: SimulatedRuntime::new(Rc::new(runtime), Rc::clone(&commons.images)),
             power_losses: 0,
+            is_on: true,
+            held: None,
+            stirred: false,
         }
     }
 
@@ -138,6 +151,40 @@ impl NodeMachine {
         self.power_losses
     }
 
+    /// Whether it has power.
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &NodeClock {
+        &self.settings.clock
+    }
+
+    /// Whether containers of a pod run on it.
+    pub fn runs(&self, pod: Uid) -> bool {
+        self.is_on && self.runtime.runs(pod)
+    }
+
+    /// Whether containers have begun or ended since this was asked last.
+    pub fn take_stirred(&mut self) -> bool {
+        std::mem::take(&mut self.stirred)
+    }
+
+    /// The kubelet does nothing any more, though its process is there.
+    pub fn hang(&mut self) {
+        if self.kubelet.is_some() && self.held.is_none() {
+            self.held = Some(VecDeque::new());
+        }
+    }
+
+    /// A kubelet that hangs goes on, with all that has happened to it meanwhile.
+    pub fn go_on(&mut self, wiring: &mut Wiring<'_>) {
+        for input in self.held.take().into_iter().flatten() {
+            self.drive(Work::Kubelet(input), wiring);
+        }
+    }
+
     /// Sets the kubelet up; it begins with [`crate::engine::process::Input::Start`].
     pub fn create_kubelet(&mut self, now: SimTime) {
         self.kubelet = Some(Kubelet::new(Rc::clone(&self.settings), now));
@@ -146,11 +193,14 @@ impl NodeMachine {
     /// The kubelet dies; containers run on.
     pub fn crash_kubelet(&mut self) {
         self.kubelet = None;
+        self.held = None;
     }
 
     /// The machine loses power.
     pub fn crash(&mut self) {
-        self.kubelet = None;
+        self.crash_kubelet();
+        self.is_on = false;
+        self.stirred = true;
         self.power_losses += 1;
     }
 
@@ -163,6 +213,13 @@ impl NodeMachine {
 
     /// The machine has power again: no container runs any more.
     pub fn restart(&mut self, wiring: &mut Wiring<'_>) {
+        if !self.is_on {
+            self.is_on = true;
+            let seed = self.settings.seed;
+            let info = Some(Rc::new(system_info(&self.name, seed, self.power_losses)));
+            let node = NodeSettings { info, ..self.settings.node.clone() };
+            self.settings = Rc::new(KubeletSettings { node, ..KubeletSettings::clone(&self.settings) });
+        }
         self.drive(Work::Runtime(RuntimeInput::MachineRestarted), wiring);
     }
 
@@ -184,14 +241,37 @@ impl NodeMachine {
         let mut next = Some(first);
         while let Some(item) = next {
             let (node, epoch) = (self.place, self.power_losses);
-            let mut wiring = NodeWiring { wiring, node, epoch, work: &mut work };
-            match (item, &mut self.kubelet) {
-                (Work::Kubelet(input), Some(kubelet)) => kubelet.handle(input, &mut wiring),
-                (Work::Kubelet(_), None) => {}
-                (Work::Runtime(input), _) => self.runtime.handle(input, &mut wiring),
+            let stirred = &mut self.stirred;
+            let mut wiring = NodeWiring { wiring, node, epoch, work: &mut work, stirred };
+            match (item, &mut self.kubelet, &mut self.held) {
+                (Work::Kubelet(input), Some(_), Some(held)) => held.push_back(input),
+                (Work::Kubelet(input), Some(kubelet), None) => kubelet.handle(input, &mut wiring),
+                (Work::Kubelet(_), None, _) => {}
+                (Work::Runtime(input), ..) => self.runtime.handle(input, &mut wiring),
             }
             next = work.pop_front();
         }
+    }
+}
+
+/// What a node tells of its machine. Each boot has another id; the rest is what the recorded kubelets told.
+fn system_info(name: &str, seed: Seed, boot: u32) -> core::NodeSystemInfo {
+    let id = |purpose: &str| {
+        let mut stream = seed.stream(name, purpose);
+        Uid::from_random(stream.below(u64::MAX), stream.below(u64::MAX)).to_string()
+    };
+    let machine = id("machine");
+    core::NodeSystemInfo {
+        architecture: "amd64".to_owned(),
+        boot_id: id(&format!("boot {boot}")),
+        container_runtime_version: "containerd://1.7.24".to_owned(),
+        kernel_version: "6.1.0".to_owned(),
+        kubelet_version: "v1.36.2".to_owned(),
+        machine_id: machine.replace('-', ""),
+        operating_system: "linux".to_owned(),
+        os_image: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+        system_uuid: machine,
+        ..core::NodeSystemInfo::default()
     }
 }
 
@@ -211,6 +291,7 @@ struct NodeWiring<'a, 'w> {
     node: u32,
     epoch: u32,
     work: &'a mut VecDeque<Work>,
+    stirred: &'a mut bool,
 }
 
 impl Context<ApiMessage> for NodeWiring<'_, '_> {
@@ -265,6 +346,7 @@ impl RuntimeContext for NodeWiring<'_, '_> {
     }
 
     fn emit(&mut self, event: RuntimeEvent) {
+        *self.stirred |= matches!(event, RuntimeEvent::Started { .. } | RuntimeEvent::Exited { .. });
         self.work.push_back(Work::Kubelet(KubeletInput::Runtime(event)));
     }
 }

@@ -4,7 +4,13 @@
 //! They know the API and never one another, never send anything themselves and never read a clock.
 //!
 //! - `deployment`: Deployments by way of ReplicaSets
-//! - `replica_set`: ReplicaSets by way of pods
+//! - `daemon_set`: one pod on each node
+//! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
+//! - `disruption`: how many pods of each disruption budget may go by choice
+//! - `stateful_set`: StatefulSets by way of pods, claims and revisions
+//! - `job`: Jobs by way of pods
+//! - `cron_job`: CronJobs by way of Jobs
+//! - `ttl_after_finished`: Jobs that ended some time ago
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
@@ -12,6 +18,8 @@
 //! - `garbage_collector`: what its owners left behind
 //! - `namespace`: namespaces that are being deleted
 //! - `service_account`: the default account of each namespace
+//! - `resource_quota`: what the objects of a namespace use of its quotas
+//! - `horizontal`: HorizontalPodAutoscalers
 //! - `node_ipam`: the range of pod addresses of each node
 //!
 //! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), the publisher of the cluster's
@@ -27,24 +35,32 @@
 //! - `time`: spans from whole-second dates to the exact present
 
 pub mod config;
+pub mod cron_job;
+pub mod daemon_set;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod history;
+pub mod horizontal;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 mod owner;
 pub mod pod_gc;
 pub mod replica_set;
+pub mod resource_quota;
 mod script;
 pub mod service_account;
 mod service_pods;
+pub mod stateful_set;
 pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
 mod time;
+pub mod ttl_after_finished;
 
 use crate::client::controller::Controller;
 use config::Config;
@@ -54,6 +70,10 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::DeploymentController::new(config)),
         Box::new(replica_set::ReplicaSetController::new(config)),
+        Box::new(replica_set::ReplicaSetController::of_replication_controllers(config)),
+        Box::new(daemon_set::DaemonSetController::new(config)),
+        Box::new(disruption::DisruptionController),
+        Box::new(stateful_set::StatefulSetController::new(config)),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),
@@ -62,6 +82,11 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(garbage_collector::GarbageCollector::new(config)),
         Box::new(namespace::NamespaceController::new(config)),
         Box::new(service_account::ServiceAccountController::new(config)),
+        Box::new(horizontal::HorizontalController::new(config)),
+        Box::new(resource_quota::ResourceQuotaController::new(config)),
         Box::new(node_ipam::NodeIpamController::new(config)),
+        Box::new(job::JobController::new(config)),
+        Box::new(cron_job::CronJobController::new(config)),
+        Box::new(ttl_after_finished::TtlAfterFinishedController::new(config)),
     ]
 }

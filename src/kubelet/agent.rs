@@ -405,6 +405,10 @@ impl Kubelet {
 
     /// Hands the events that the handling of the input noted to the recorder.
     fn record_notes(&mut self, ctx: &mut dyn NodeContext) {
+        let settings = &self.shared.settings;
+        if !self.shared.notes.is_empty() {
+            self.recorder.set_epoch(settings.local_epoch(ctx.now()));
+        }
         for (cause, note) in std::mem::take(&mut self.shared.notes) {
             ctx.set_cause(cause);
             self.recorder.record(note, &mut self.shared.client, ctx);

@@ -6,12 +6,14 @@
 //! - `agent`: the process: its inputs, and which part of it each one concerns
 //! - `settings`: what a kubelet is made of: node, timings, profile
 //! - `tokens`: its timers
+//! - `clock`: the clock of its machine, which may be wrong
 //! - `shared`: what all its pods share: client, recorder, clocks, queues
 //! - `node`: registration, lease and status of the node
 //! - `admission`: whether a pod that was bound here may run here
 //! - `worker`: one pod: what is wanted, what was seen, what is being done
 //! - `relist`: how changes in the runtime come to be seen (the generic PLEG)
 //! - `sync`: one pass over a pod that runs or is to run
+//! - `stand_in`: what the stand-in of the recordings reads from annotations
 //! - `start`: starting one container: back-off, image, create, start, hook
 //! - `actions`: what a pass has to do: compares a pod with its containers
 //! - `terminate`: one pass over a pod that must end, and what follows
@@ -28,6 +30,7 @@ pub mod actions;
 pub mod admission;
 pub mod agent;
 pub mod back_off;
+pub mod clock;
 pub mod conditions;
 pub mod killing;
 pub mod node;
@@ -37,7 +40,8 @@ pub mod relist;
 pub mod restore;
 pub mod settings;
 pub mod shared;
-pub mod start;
+mod stand_in;
+mod start;
 pub mod status;
 pub mod sync;
 pub mod terminate;

@@ -68,6 +68,8 @@ pub struct NodeAgent {
     /// The node as the API has it, as far as the watch has told.
     in_api: Option<Rc<Node>>,
     status_timer: Option<(SimTime, TimerId)>,
+    /// The node was there already and the machine has been booted since.
+    rebooted: bool,
     features: Rc<[Name]>,
 }
 
@@ -97,6 +99,7 @@ impl NodeAgent {
             report_due: SimTime::ZERO,
             in_api: None,
             status_timer: None,
+            rebooted: false,
             features: FEATURES.map(Name::of).into(),
         }
     }
@@ -209,10 +212,11 @@ impl NodeAgent {
     /// The node that was there already was read: its Ready condition may go on.
     pub fn found(&mut self, result: &Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if let Ok(Answer::Object(object)) = result
-            && let Some(ready) = Node::of(object).and_then(|node| node.condition("Ready"))
-            && ready.status == ConditionStatus::True
+            && let Some(node) = Node::of(object)
         {
-            self.ready_since = Some(ready.last_transition);
+            let ready = node.condition("Ready").filter(|ready| ready.status == ConditionStatus::True);
+            self.ready_since = ready.map(|ready| ready.last_transition);
+            self.rebooted = node.status.info.as_ref().is_some_and(|info| info.boot_id != boot_id(shared));
         }
         self.look_at(ctx.now() + shared.settings.timings.ready, ctx);
     }
@@ -269,6 +273,11 @@ impl NodeAgent {
         if unchanged && !self.is_contradicted() && ctx.now() < self.report_due {
             self.look_at(self.report_due, ctx);
             return;
+        }
+        if std::mem::take(&mut self.rebooted) {
+            // kubelet, nodestatus.MachineInfo.
+            let message = format!("Node {} has been rebooted, boot id: {}", shared.settings.node.name, boot_id(shared));
+            shared.record_node(EventType::Warning, "Rebooted", message);
         }
         if self.ready_since.is_none() {
             self.ready_since = Some(shared.date(ctx.now()));
@@ -332,12 +341,12 @@ impl NodeAgent {
         let timings = &shared.settings.timings;
         // component-helpers, lease controller: the period and up to 4 percent more.
         let jitter = self.lease_stream.between(0, timings.lease.as_nanos() / 25);
-        let period = timings.lease + SimDuration::from_nanos(jitter);
+        let period = shared.settings.clock.span(timings.lease + SimDuration::from_nanos(jitter));
         self.renew_after(period, ctx);
         if self.silent {
             return;
         }
-        let date = shared.settings.epoch.micro_time(ctx.now());
+        let date = shared.settings.local_epoch(ctx.now()).micro_time(ctx.now());
         if self.lease_is_prompt
             && let Some(lease) = &self.lease
             && shared.settings.heartbeats.note(&shared.settings.node.name, lease.meta.revision(), date, ctx.now())
@@ -387,6 +396,11 @@ impl NodeAgent {
             Ok(_) => {}
         }
     }
+}
+
+/// Which boot of the machine this is.
+fn boot_id(shared: &Shared) -> &str {
+    shared.settings.node.info.as_ref().map_or("", |info| &info.boot_id)
 }
 
 /// The largest images, as the status names them.

@@ -13,7 +13,9 @@ use crate::apiserver::heartbeats::Heartbeats;
 use crate::apiserver::protocol::User;
 use crate::engine::process::ProcessId;
 use crate::engine::random::Seed;
-use crate::engine::time::SimDuration;
+use crate::engine::time::{SimDuration, SimTime};
+
+use super::clock::NodeClock;
 
 /// Everything that is fixed for a kubelet.
 #[derive(Clone, Debug)]
@@ -32,6 +34,15 @@ pub struct KubeletSettings {
     pub profile: KubeletProfile,
     /// Where renewals of the lease may be noted while nobody needs to see them travel.
     pub heartbeats: Rc<Heartbeats>,
+    /// The machine's clock.
+    pub clock: Rc<NodeClock>,
+}
+
+impl KubeletSettings {
+    /// The date at which virtual time was zero, by the machine's clock.
+    pub fn local_epoch(&self, now: SimTime) -> Epoch {
+        self.clock.epoch(self.epoch, now)
+    }
 }
 
 /// The node as a kubelet registers it.
@@ -163,6 +174,8 @@ pub struct KubeletProfile {
     pub images_present: bool,
     /// A container whose image is named so never becomes ready, probe or not: the stand-in has no probes.
     pub never_ready: Option<&'static str>,
+    /// Reads from a pod's annotations whether its containers are ready, and how long they take to be.
+    pub annotations: bool,
     /// How many pulls go on at a time (`serializeImagePulls`, `maxParallelImagePulls`); zero for any number.
     pub parallel_pulls: u32,
 }
@@ -175,6 +188,7 @@ impl Default for KubeletProfile {
             deletion_write: true,
             images_present: false,
             never_ready: None,
+            annotations: false,
             parallel_pulls: 1,
         }
     }
@@ -191,6 +205,7 @@ impl KubeletProfile {
             deletion_write: false,
             images_present: true,
             never_ready: Some("never-ready"),
+            annotations: true,
             parallel_pulls: 0,
         }
     }

@@ -9,16 +9,22 @@ use crate::api::meta::ObjectKey;
 use crate::api::validation::format;
 use crate::apiserver::protocol::{Part, Propagation};
 use crate::engine::network::Directions;
+use crate::engine::time::SimDuration;
+use crate::kubelet::clock;
+use crate::runtime::span::Span;
 
 use super::build;
 use super::check::Checker;
 use super::file::cluster::PoolFile;
 use super::file::step::{
-    ApplyFile, CascadeFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, PartitionFile, PatchFile,
-    PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StepFile, TaintStepFile,
+    ApplyFile, CascadeFile, ClockFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, PartitionFile,
+    PatchFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StepFile, TaintStepFile,
 };
 use super::manifests::Manifest;
-use super::plan::{Action, Command, Fault, Mark, Rollout, object_key};
+use super::plan::{Action, Command, Drain, Fault, Mark, Rollout, object_key};
+
+/// How long a reboot takes if nothing is said.
+const REBOOT: SimDuration = SimDuration::from_secs(30);
 
 /// The one action of a step; none if there is not exactly one, or something is wrong with it.
 pub(super) fn action(checker: &mut Checker<'_>, step: &StepFile, path: &str) -> Option<Action> {
@@ -56,12 +62,15 @@ pub(super) fn action(checker: &mut Checker<'_>, step: &StepFile, path: &str) -> 
         cordon "cordon" cordon(true);
         uncordon "uncordon" cordon(false);
         drain "drain" |_: &mut Checker<'_>, file: &super::file::step::DrainFile, _: &str| {
-            Some(Action::Command(Command::Drain {
-                node: file.node.clone(),
+            let options = Drain {
                 force: file.force,
+                ignore_daemon_sets: file.ignore_daemonsets,
+                delete_empty_dir_data: file.delete_emptydir_data,
+                disable_eviction: file.disable_eviction,
                 grace_seconds: file.grace_period_seconds.map(i64::from),
                 timeout: file.timeout.map(|span| span.0),
-            }))
+            };
+            Some(Action::Command(Command::Drain { node: file.node.clone(), options }))
         };
         taint "taint" taint;
         node "node" node;
@@ -143,7 +152,15 @@ fn scale(checker: &mut Checker<'_>, file: &ScaleFile, path: &str) -> Option<Acti
 
 fn set_image(checker: &mut Checker<'_>, file: &SetImageFile, path: &str) -> Option<Action> {
     let key = key(checker, &file.object, &file.namespace, &format!("{path}.object"))?;
-    if !matches!(key.kind, Kind::Deployment | Kind::ReplicaSet | Kind::Pod) {
+    if !matches!(
+        key.kind,
+        Kind::Deployment
+            | Kind::ReplicaSet
+            | Kind::ReplicationController
+            | Kind::DaemonSet
+            | Kind::StatefulSet
+            | Kind::Pod
+    ) {
         checker.wrong(&format!("{path}.object"), format!("a {} has no containers", key.kind.row().name));
         return None;
     }
@@ -197,8 +214,9 @@ fn rollout(checker: &mut Checker<'_>, file: &RolloutFile, path: &str) -> Option<
     let word = if name.contains('/') { name.clone() } else { format!("deployment/{name}") };
     let path = format!("{path}.{field}");
     let key = key(checker, &word, &file.namespace, &path)?;
-    if key.kind != Kind::Deployment {
-        checker.expected(&path, format!("a {} has no rollout", key.kind.row().name), "expected a Deployment");
+    if !matches!(key.kind, Kind::Deployment | Kind::StatefulSet) {
+        let message = format!("a {} has no rollout", key.kind.row().name);
+        checker.expected(&path, message, "expected a Deployment or a StatefulSet");
         return None;
     }
     Some(Action::Command(Command::Rollout { key, verb: *verb }))
@@ -247,10 +265,33 @@ fn node(checker: &mut Checker<'_>, file: &NodeFile, path: &str) -> Option<Action
         of(&file.stop_heartbeats, Fault::StopHeartbeats),
         of(&file.resume_heartbeats, Fault::ResumeHeartbeats),
         of(&file.remove, Fault::RemoveNode),
+        of(&file.hang, Fault::Hang),
+        of(&file.resume, Fault::Resume),
+        file.reboot.clone().map(|node| Fault::Reboot(node, file.down.map_or(REBOOT, |down| down.0))),
+        file.clock.as_ref().map(|clock| wrong_clock(checker, clock, &format!("{path}.clock"))),
         added,
     ];
-    let expected = "expected one of crash, restart, stopHeartbeats, resumeHeartbeats, add and remove";
+    if file.down.is_some() && file.reboot.is_none() {
+        checker.wrong(&format!("{path}.down"), "this is for reboot");
+    }
+    let expected =
+        "expected one of crash, restart, reboot, hang, resume, clock, stopHeartbeats, resumeHeartbeats, add and remove";
     one_fault(checker, faults.into_iter().flatten(), path, expected)
+}
+
+fn wrong_clock(checker: &mut Checker<'_>, file: &ClockFile, path: &str) -> Fault {
+    let nanos = |span: Option<Span>| span.map_or(0, |span| i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX));
+    let (ahead, behind, gains, loses) = (nanos(file.ahead), nanos(file.behind), nanos(file.gains), nanos(file.loses));
+    if file.ahead.is_some() && file.behind.is_some() || file.gains.is_some() && file.loses.is_some() {
+        checker.expected(path, "a clock cannot do both", "expected ahead or behind, gains or loses");
+    }
+    if loses >= 1_000_000_000 {
+        checker.wrong(&format!("{path}.loses"), "a clock that loses a second in every second stands still");
+    }
+    Fault::Clock(
+        file.node.clone(),
+        clock::Fault { ahead_ns: ahead - behind, gain_ns: gains - loses, ..Default::default() },
+    )
 }
 
 fn add_nodes(checker: &mut Checker<'_>, pool: &PoolFile, path: &str) -> Fault {
@@ -365,13 +406,30 @@ fn describe_command(command: &Command) -> String {
             format!("{verb} {} {}", object(key), set.iter().map(pair).collect::<Vec<_>>().join(" "))
         }
         Command::Cordon { node, on } => format!("{} {node}", if *on { "cordon" } else { "uncordon" }),
-        Command::Drain { node, .. } => format!("drain {node}"),
+        Command::Drain { node, options } => format!("drain {node}{}", describe_drain(options)),
         Command::Taint { node, key, value, effect, remove } => {
             let effect = effect.map_or_else(String::new, |effect| format!(":{effect:?}"));
             let value = if value.is_empty() || *remove { String::new() } else { format!("={value}") };
             format!("taint node {node} {key}{value}{effect}{}", if *remove { "-" } else { "" })
         }
     }
+}
+
+fn describe_drain(options: &Drain) -> String {
+    let flags = [
+        (options.ignore_daemon_sets, " --ignore-daemonsets"),
+        (options.delete_empty_dir_data, " --delete-emptydir-data"),
+        (options.force, " --force"),
+        (options.disable_eviction, " --disable-eviction"),
+    ];
+    let mut text: String = flags.iter().filter(|(given, _)| *given).map(|(_, flag)| *flag).collect();
+    if let Some(seconds) = options.grace_seconds {
+        text.push_str(&format!(" --grace-period={seconds}"));
+    }
+    if let Some(timeout) = options.timeout {
+        text.push_str(&format!(" --timeout={}s", timeout.as_secs()));
+    }
+    text
 }
 
 fn describe_fault(fault: &Fault) -> String {
@@ -382,6 +440,10 @@ fn describe_fault(fault: &Fault) -> String {
         Fault::ProcessRestart(name) => format!("process {name} begins anew"),
         Fault::StopHeartbeats(node) => format!("node {node} falls silent"),
         Fault::ResumeHeartbeats(node) => format!("node {node} is heard again"),
+        Fault::Reboot(node, _) => format!("node {node} is rebooted"),
+        Fault::Hang(node) => format!("the kubelet of node {node} hangs"),
+        Fault::Resume(node) => format!("the kubelet of node {node} goes on"),
+        Fault::Clock(node, _) => format!("the clock of node {node} is set"),
         Fault::AddNodes(nodes) => {
             format!("added: {}", nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", "))
         }

@@ -12,6 +12,7 @@
 //! - `runner`: drives a cluster through the plan
 //! - `timeline`: which step stands where
 //! - `kubectl`, `fault`: what steps do
+//! - `pattern`: which object or machine a name with a `*` means
 //! - `settle`: whether anything is still in transition
 //! - `expectation`: expectations while a run goes on
 //! - `outcome`: what a run came to
@@ -27,6 +28,7 @@ pub mod kubectl;
 mod load;
 pub mod manifests;
 pub mod outcome;
+mod pattern;
 pub mod plan;
 pub mod runner;
 mod settle;

@@ -13,6 +13,7 @@ use crate::apiserver::protocol::{Part, Propagation};
 use crate::cluster::options::NodeOptions;
 use crate::engine::network::Directions;
 use crate::engine::time::{SimDuration, SimTime};
+use crate::kubelet::clock;
 
 use super::condition::Expression;
 use super::file::step::PatchKindFile;
@@ -116,7 +117,7 @@ pub enum Command {
     },
     /// `kubectl rollout`.
     Rollout {
-        /// The Deployment.
+        /// The Deployment or StatefulSet.
         key: ObjectKey,
         /// What is done.
         verb: Rollout,
@@ -141,12 +142,8 @@ pub enum Command {
     Drain {
         /// The node.
         node: String,
-        /// Whether pods go that no controller would replace.
-        force: bool,
-        /// Seconds of grace.
-        grace_seconds: Option<i64>,
-        /// How long at most.
-        timeout: Option<SimDuration>,
+        /// How.
+        options: Drain,
     },
     /// `kubectl taint`.
     Taint {
@@ -161,6 +158,23 @@ pub enum Command {
         /// Whether it is removed.
         remove: bool,
     },
+}
+
+/// How a node is drained: the options of `kubectl drain`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Drain {
+    /// `--force`: pods go, too, that no controller would replace.
+    pub force: bool,
+    /// `--ignore-daemonsets`: pods of DaemonSets are no obstacle; they stay.
+    pub ignore_daemon_sets: bool,
+    /// `--delete-emptydir-data`: pods go, too, whose data goes with them.
+    pub delete_empty_dir_data: bool,
+    /// `--disable-eviction`: pods are deleted, and no disruption budget is asked.
+    pub disable_eviction: bool,
+    /// `--grace-period`: seconds of grace.
+    pub grace_seconds: Option<i64>,
+    /// `--timeout`: how long at most.
+    pub timeout: Option<SimDuration>,
 }
 
 /// What is done about a rollout.
@@ -202,6 +216,14 @@ pub enum Fault {
     StopHeartbeats(String),
     /// A node's kubelet speaks again.
     ResumeHeartbeats(String),
+    /// A node's machine is rebooted and is down for so long.
+    Reboot(String, SimDuration),
+    /// A node's kubelet hangs.
+    Hang(String),
+    /// A node's kubelet that hangs goes on.
+    Resume(String),
+    /// The clock of a node's machine is wrong.
+    Clock(String, clock::Fault),
     /// Nodes are added.
     AddNodes(Vec<NodeOptions>),
     /// A node's machine goes for good; its node is deleted by a command that follows.
@@ -223,6 +245,48 @@ pub enum Fault {
     },
     /// A partition ends.
     Heal(String),
+}
+
+impl Fault {
+    /// How the scenario names the node that this happens to, if it happens to one.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Fault::StopHeartbeats(node)
+            | Fault::ResumeHeartbeats(node)
+            | Fault::Reboot(node, _)
+            | Fault::Hang(node)
+            | Fault::Resume(node)
+            | Fault::Clock(node, _)
+            | Fault::RemoveNode(node)
+            | Fault::MachineCrash(node)
+            | Fault::MachineRestart(node) => Some(node),
+            Fault::ProcessCrash(_)
+            | Fault::ProcessRestart(_)
+            | Fault::AddNodes(_)
+            | Fault::EtcdCrash(_)
+            | Fault::EtcdRestart(_)
+            | Fault::Partition { .. }
+            | Fault::Heal(_) => None,
+        }
+    }
+
+    /// The same for a node of this name; of a process, for its kubelet.
+    pub fn at(&self, node: String) -> Fault {
+        match self {
+            Fault::StopHeartbeats(_) => Fault::StopHeartbeats(node),
+            Fault::ResumeHeartbeats(_) => Fault::ResumeHeartbeats(node),
+            Fault::Reboot(_, down) => Fault::Reboot(node, *down),
+            Fault::Hang(_) => Fault::Hang(node),
+            Fault::Resume(_) => Fault::Resume(node),
+            Fault::Clock(_, fault) => Fault::Clock(node, *fault),
+            Fault::RemoveNode(_) => Fault::RemoveNode(node),
+            Fault::MachineCrash(_) => Fault::MachineCrash(node),
+            Fault::MachineRestart(_) => Fault::MachineRestart(node),
+            Fault::ProcessCrash(_) => Fault::ProcessCrash(format!("kubelet/{node}")),
+            Fault::ProcessRestart(_) => Fault::ProcessRestart(format!("kubelet/{node}")),
+            other => other.clone(),
+        }
+    }
 }
 
 /// When a run ends.

@@ -1,16 +1,19 @@
 //! Between the compact objects and those of the Kubernetes API: `k8s_openapi` types and JSON, for the edges of the
 //! program (manifests, patches, reports).
 
+mod batch;
 mod event;
 mod meta;
 mod network;
 mod node;
 mod plain;
 mod pod;
+mod quota;
 mod resize;
 mod revision;
 mod selected;
 mod spec;
+mod stateful;
 mod workload;
 
 use std::fmt;

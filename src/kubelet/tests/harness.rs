@@ -132,6 +132,7 @@ impl World {
             timings: Default::default(),
             profile: Default::default(),
             heartbeats: Default::default(),
+            clock: Default::default(),
         };
         let mut runtime = RuntimeSettings::new(Seed(7), Name::of("kn1"));
         runtime.pod_range = Some(Name::of("10.244.0.0/24"));
@@ -255,7 +256,8 @@ impl World {
             created: now,
             ..Meta::default()
         };
-        let pod = Pod { meta, spec: Rc::new(spec), node: Some(Name::of("kn1")), token_volume: None, status };
+        let pod =
+            Pod { meta, spec: Rc::new(spec), node: Some(Name::of("kn1")), only_node: None, token_volume: None, status };
         let object = self.api.store(pod);
         self.push(WatchEvent::Added(object));
     }

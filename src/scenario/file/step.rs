@@ -18,7 +18,8 @@ use super::cluster::{EffectFile, PoolFile};
 pub struct StepFile {
     /// The step's name, its own.
     pub name: String,
-    /// What the step is called in the list of writes, as a recording of a real cluster would: the command itself.
+    /// What the step is called in the list of writes, as a recording of a real cluster would: the command itself. `{node}` in it
+    /// stands for the node to which the step does something.
     #[serde(default)]
     pub label: Option<String>,
     /// It is expected to fail: it counts as done if it does, and as failed if it does not.
@@ -90,7 +91,8 @@ pub struct StepFile {
     /// Something that happens to etcd members.
     #[serde(default)]
     pub etcd: Option<EtcdStepFile>,
-    /// Something that happens to a process, such as `kube-scheduler` or `kubelet/node-3`.
+    /// Something that happens to a process, such as `kube-scheduler` or `kubelet/node-3` (or `kubelet/pod/db-0` and so on, as nodes are
+    /// meant in `node`).
     #[serde(default)]
     pub process: Option<PowerFile>,
     /// Something that happens to a machine, such as `control-plane-0`.
@@ -118,7 +120,8 @@ pub struct ApplyFile {
     pub namespace: Option<String>,
 }
 
-/// An object: `deployment/web`, in the namespace `default` unless another one is given.
+/// An object: `deployment/web`, in the namespace `default` unless another one is given. A `*` in the name stands for any text: the
+/// first object, by name, that there is at that moment.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeleteFile {
@@ -213,10 +216,10 @@ pub enum PatchKindFile {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RolloutFile {
-    /// The namespace of the Deployment.
+    /// The namespace of the object.
     #[serde(default)]
     pub namespace: Option<String>,
-    /// Goes back to an earlier revision of this Deployment.
+    /// Goes back to an earlier revision of this Deployment, or of another object such as `statefulset/db`.
     #[serde(default)]
     pub undo: Option<String>,
     /// With `undo`: the revision; the one before the present one if not given.
@@ -228,10 +231,10 @@ pub struct RolloutFile {
     /// Lets the rollout of this Deployment go on.
     #[serde(default)]
     pub resume: Option<String>,
-    /// Replaces all pods of this Deployment.
+    /// Replaces all pods of this Deployment or other object.
     #[serde(default)]
     pub restart: Option<String>,
-    /// Waits until the rollout of this Deployment is complete; fails if it has failed.
+    /// Waits until the rollout of this Deployment or other object is complete; fails if it has failed.
     #[serde(default)]
     pub status: Option<String>,
     /// With `status`: how long at most.
@@ -252,7 +255,7 @@ pub struct MarkFile {
     pub set: BTreeMap<String, Option<String>>,
 }
 
-/// A node to be emptied.
+/// A node to be emptied, with the options of `kubectl drain`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DrainFile {
@@ -261,6 +264,15 @@ pub struct DrainFile {
     /// Whether pods go that no controller would replace (`--force`).
     #[serde(default)]
     pub force: bool,
+    /// Whether pods of DaemonSets, which stay, are no obstacle (`--ignore-daemonsets`).
+    #[serde(default)]
+    pub ignore_daemonsets: bool,
+    /// Whether pods go whose data goes with them (`--delete-emptydir-data`).
+    #[serde(default)]
+    pub delete_emptydir_data: bool,
+    /// Whether pods are deleted and no disruption budget is asked (`--disable-eviction`).
+    #[serde(default)]
+    pub disable_eviction: bool,
     /// Seconds of grace for each pod; its own if not given.
     #[serde(default)]
     pub grace_period_seconds: Option<u32>,
@@ -288,7 +300,9 @@ pub struct TaintStepFile {
     pub remove: bool,
 }
 
-/// Something that happens to nodes; exactly one of the fields is given.
+/// Something that happens to nodes; exactly one of the fields is given, besides `down` with `reboot`. A node is meant by its name,
+/// by its zone (`zone/a` for all nodes there), as the one on which a pod runs at that moment (`pod/db-0`, `pod/shop/db-0`, `pod/shop/web-*` for the first of that name), or as
+/// the one to which an earlier step did something (`step/power loss`).
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeFile {
@@ -298,6 +312,21 @@ pub struct NodeFile {
     /// The machine has power again.
     #[serde(default)]
     pub restart: Option<String>,
+    /// The machine is rebooted: containers die, and its pods are started again in place.
+    #[serde(default)]
+    pub reboot: Option<String>,
+    /// With `reboot`: how long it is down. 30s if not given.
+    #[serde(default)]
+    pub down: Option<Span>,
+    /// The kubelet hangs: its process is there and does nothing; no heartbeat, no pod begun or ended. Containers run on.
+    #[serde(default)]
+    pub hang: Option<String>,
+    /// A kubelet that hangs goes on.
+    #[serde(default)]
+    pub resume: Option<String>,
+    /// The machine's clock is wrong from now on.
+    #[serde(default)]
+    pub clock: Option<ClockFile>,
     /// The kubelet neither renews the node's lease nor writes its status; pods run on.
     #[serde(default)]
     pub stop_heartbeats: Option<String>,
@@ -310,6 +339,26 @@ pub struct NodeFile {
     /// The machine goes for good, and its node with it.
     #[serde(default)]
     pub remove: Option<String>,
+}
+
+/// How the clock of a node's machine is wrong. Without any of the times it is right again.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClockFile {
+    /// The node.
+    pub node: String,
+    /// It is ahead by so much.
+    #[serde(default)]
+    pub ahead: Option<Span>,
+    /// It is behind by so much.
+    #[serde(default)]
+    pub behind: Option<Span>,
+    /// It gains so much in every second.
+    #[serde(default)]
+    pub gains: Option<Span>,
+    /// It loses so much in every second; less than a second.
+    #[serde(default)]
+    pub loses: Option<Span>,
 }
 
 /// Something that happens to etcd members; exactly one of the fields is given. A member is named by `etcd-0`, ..., or as
