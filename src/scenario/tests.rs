@@ -204,3 +204,31 @@ proptest! {
         }
     }
 }
+
+/// Counts renewals of leases.
+#[derive(Default)]
+struct Renewals(usize);
+
+impl Observer for Renewals {
+    fn news(&mut self, _cluster: &crate::cluster::Cluster, news: &crate::cluster::news::News) {
+        if let crate::cluster::news::News::Write(write) = news {
+            self.0 += usize::from(write.key.kind == crate::api::kind::Kind::Lease);
+        }
+    }
+}
+
+#[test]
+fn each_renewal_of_a_lease_is_sent_where_a_scenario_asks_for_it_or_looks_at_leases() {
+    let renewals = |more: &str| {
+        let scenario = read(&format!("{HEAD}until: {{time: 300s}}\n{more}")).expect("a valid scenario");
+        let mut renewals = Renewals::default();
+        Run::new(scenario.into(), 7, false).finish(&mut renewals);
+        renewals.0
+    };
+    let asked = renewals("");
+    let each = renewals("cluster: {leaseRenewals: each}\n");
+    let looked_at = renewals("expect:\n- {name: e, always: 'leases.size() < 9'}\n");
+    assert!((80..=92).contains(&each), "three nodes renew every ten seconds: {each}");
+    assert_eq!(looked_at, each);
+    assert!(asked * 2 < each, "{asked} of {each} were sent");
+}
