@@ -33,8 +33,12 @@ const LIFETIME: SimDuration = SimDuration::from_secs(300);
 const TAIL: SimDuration = SimDuration::from_secs(300 * 15);
 
 fn cluster(nodes: usize) -> Cluster {
-    let exit =
-        ExitModel { after: Spread(Distribution::Exponential { mean: LIFETIME }), codes: vec![0], out_of_memory: false };
+    let exit = ExitModel {
+        after: Spread(Distribution::Exponential { mean: LIFETIME }),
+        codes: vec![0],
+        out_of_memory: false,
+        cpu_bound: false,
+    };
     let image = ImageModel { exit: Some(exit), ..ImageModel::default() };
     let node = |place: usize| NodeOptions {
         name: format!("node-{place}"),

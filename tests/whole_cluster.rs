@@ -609,7 +609,7 @@ fn what_went_while_its_kubelet_was_down_ends_with_the_least_grace() {
 #[test]
 fn what_ended_while_its_kubelet_was_down_is_started_again_and_counted() {
     repeatable(|seed| {
-        let exit = ExitModel { after: Spread::millis(40_000), codes: vec![1], out_of_memory: false };
+        let exit = ExitModel { after: Spread::millis(40_000), codes: vec![1], out_of_memory: false, cpu_bound: false };
         let short = ImageModel { exit: Some(exit), ..ImageModel::default() };
         let mut options = options(1, KubeletKind::Real);
         options.images = ImageModels::default().with_default(short);

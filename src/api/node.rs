@@ -89,6 +89,27 @@ pub struct NodeCondition {
     pub last_transition: Timestamp,
 }
 
+impl Taint {
+    /// True if one of the tolerations is for this taint (core/v1: `ToleratesTaint`).
+    pub fn is_tolerated_by(&self, tolerations: &[core::Toleration]) -> bool {
+        let effect = match self.effect {
+            TaintEffect::NoSchedule => "NoSchedule",
+            TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+            TaintEffect::NoExecute => "NoExecute",
+        };
+        tolerations.iter().any(|toleration| {
+            let wanted = toleration.effect.as_deref().unwrap_or_default();
+            let key = toleration.key.as_deref().unwrap_or_default();
+            let fits = (wanted.is_empty() || wanted == effect) && (key.is_empty() || self.key == *key);
+            fits && match toleration.operator.as_deref().unwrap_or_default() {
+                "" | "Equal" => self.value == *toleration.value.as_deref().unwrap_or_default(),
+                "Exists" => true,
+                _ => false,
+            }
+        })
+    }
+}
+
 impl Node {
     /// The condition of a type.
     pub fn condition(&self, kind: &str) -> Option<&NodeCondition> {

@@ -64,6 +64,7 @@ impl<'a> Attributes<'a> {
                 Part::Main => "",
                 Part::Status => "status",
                 Part::Finalize => "finalize",
+                Part::Resize => "resize",
             },
             Operation::GetScale { .. } | Operation::SetScale { .. } => "scale",
             Operation::Bind { .. } => "binding",

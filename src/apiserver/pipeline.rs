@@ -384,7 +384,13 @@ impl ApiServer {
             claims = allocator.update(object, &present, services)?;
             Ok(())
         };
-        let decided = change::decide(&task.operation, &present, &labels, &mut allocate, now);
+        let mut decided = change::decide(&task.operation, &present, &labels, &mut allocate, now);
+        if let Ok(Change::Replace { object, .. }) = &decided
+            && is_resize(&task.operation)
+            && let Err(status) = self.chain.check_resize(object, facts)
+        {
+            decided = Err(status);
+        }
         task.claims = claims;
         if !newest && matches!(decided, Err(_) | Ok(Change::Nothing)) {
             let key = present.key();
@@ -656,6 +662,11 @@ fn spec_of(object: &Object) -> Option<Rc<PodSpec>> {
         Object::Pod(pod) => Some(Rc::clone(&pod.spec)),
         _ => None,
     }
+}
+
+/// True if a request is for the resize subresource.
+fn is_resize(operation: &Operation) -> bool {
+    matches!(operation, Operation::Update { part: Part::Resize, .. } | Operation::Patch { part: Part::Resize, .. })
 }
 
 fn is_subresource(operation: &Operation) -> bool {

@@ -187,6 +187,8 @@ pub enum Part {
     Status,
     /// The finalize subresource of namespaces: `spec.finalizers`.
     Finalize,
+    /// The resize subresource of pods: CPU and memory of containers.
+    Resize,
 }
 
 /// A selection of objects of one kind.

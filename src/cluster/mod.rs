@@ -27,7 +27,10 @@ pub mod topology;
 pub mod truth;
 pub mod world;
 
+use std::rc::Rc;
+
 use crate::api::meta::{Epoch, Timestamp};
+use crate::api::pod::Pod;
 use crate::apiserver::protocol::Operation;
 use crate::engine::digest::Digest;
 use crate::engine::driver::{Halt, Simulation};
@@ -235,9 +238,30 @@ impl Cluster {
         self.at_this_moment(|world, moment| world.set_clock(node, fault, moment))
     }
 
-    /// Reboots a node's machine, which is without power for a while. Its containers die; its pods are started again in place.
+    /// Reboots a node's machine, which is without power for a while. Its containers die; its pods are started again in place, but for
+    /// those that a kubelet with a `shutdownGracePeriod` has ended.
     pub fn reboot(&mut self, node: &str, down: SimDuration) -> Result<(), FaultError> {
-        self.at_this_moment(|world, moment| world.reboot(node, down, moment))
+        self.at_this_moment(|world, moment| world.shut_down(node, Some(down), moment))
+    }
+
+    /// Switches a node's machine off in good order: a kubelet with a `shutdownGracePeriod` ends its pods first.
+    pub fn shut_down(&mut self, node: &str) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.shut_down(node, None, moment))
+    }
+
+    /// Puts the file of a static pod on a node, in place of one of the same name.
+    pub fn add_static_pod(&mut self, node: &str, pod: Rc<Pod>) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.add_static_pod(node, pod, moment))
+    }
+
+    /// Takes the file of a static pod from a node.
+    pub fn remove_static_pod(&mut self, node: &str, name: &str) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.remove_static_pod(node, name, moment))
+    }
+
+    /// Puts an image into a node's store by other means than a pull, or takes it out.
+    pub fn set_image(&mut self, node: &str, image: &str, present: bool) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.set_image(node, image, present, moment))
     }
 
     /// Adds a machine whose kubelet registers itself as a node.

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use crate::api::meta::{Epoch, Labels, Uid};
 use crate::api::name::Name;
+use crate::api::pod::Pod;
 use crate::apiserver::heartbeats::Heartbeats;
 use crate::apiserver::protocol::ApiMessage;
 use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
@@ -18,7 +19,7 @@ use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::kubelet::clock::NodeClock;
 use crate::kubelet::settings::{KubeletProfile, KubeletSettings, KubeletTimings, NodeSettings};
-use crate::kubelet::{Kubelet, KubeletInput, NodeContext};
+use crate::kubelet::{Command, Configuration, Kubelet, KubeletInput, NodeContext};
 use crate::runtime::interface::{Action, Event as RuntimeEvent};
 use crate::runtime::model::ImageModels;
 use crate::runtime::simulated::{RuntimeContext, RuntimeInput, RuntimeSettings, SimulatedRuntime};
@@ -26,6 +27,7 @@ use crate::runtime::span::Spread;
 
 use super::event::{Event, Scheduled};
 use super::fabric::Wiring;
+use super::faults::SERVICES_END;
 use super::options::{KubeletKind, NodeOptions};
 
 /// A machine that runs pods.
@@ -46,6 +48,10 @@ pub struct NodeMachine {
     held: Option<VecDeque<KubeletInput>>,
     /// Containers have begun or ended since somebody asked.
     stirred: bool,
+    /// How long after it is switched off it comes back, if it is being rebooted.
+    back_after: Option<SimDuration>,
+    /// The files of static pods.
+    static_pods: Vec<Rc<Pod>>,
 }
 
 /// What a machine is to do next.
@@ -80,11 +86,20 @@ impl NodeMachine {
         } else {
             (KubeletTimings::default(), KubeletProfile::default())
         };
+        let configuration = if stand_in {
+            Configuration { parallel_pulls: 0, thresholds: Vec::new(), ..Configuration::default() }
+        } else {
+            options.configuration.clone()
+        };
         let labels = options.labels.iter().map(|(key, value)| (Name::from(key), Name::from(value)));
         let node = NodeSettings {
             pod_range: Some(pod_range.clone()),
             capacity: options.capacity.clone(),
-            allocatable: options.capacity.clone(),
+            allocatable: if stand_in {
+                options.capacity.clone()
+            } else {
+                options.configuration.allocatable(&options.capacity)
+            },
             labels: labels.collect::<Labels>(),
             taints: options.taints.clone().into(),
             info: Some(Rc::new(system_info(&name, commons.seed, 0))),
@@ -97,6 +112,7 @@ impl NodeMachine {
             node,
             timings,
             profile,
+            configuration,
             heartbeats: Rc::clone(&commons.heartbeats),
             clock: Rc::default(),
         };
@@ -105,6 +121,7 @@ impl NodeMachine {
             pod_range: Some(pod_range),
             bytes_per_second: options.pull_bytes_per_second,
             all_images_present: stand_in,
+            memory: if stand_in { 0 } else { u64::try_from(options.capacity.memory).unwrap_or(0) },
             ..RuntimeSettings::new(commons.seed, name.clone())
         };
         if stand_in {
@@ -123,6 +140,8 @@ impl NodeMachine {
             is_on: true,
             held: None,
             stirred: false,
+            back_after: None,
+            static_pods: Vec::new(),
         }
     }
 
@@ -156,6 +175,17 @@ impl NodeMachine {
         self.is_on
     }
 
+    /// Says whether it comes back when it is switched off next; what was said before.
+    pub fn comes_back_after(&mut self, down: Option<SimDuration>) -> Option<SimDuration> {
+        std::mem::replace(&mut self.back_after, down)
+    }
+
+    /// How long its kubelet may hold a shutdown up; none if it does not.
+    pub fn shutdown_grace(&self) -> Option<SimDuration> {
+        let grace = self.settings.configuration.shutdown;
+        (!grace.is_off()).then_some(grace.total)
+    }
+
     /// Its clock.
     pub fn clock(&self) -> &NodeClock {
         &self.settings.clock
@@ -187,7 +217,30 @@ impl NodeMachine {
 
     /// Sets the kubelet up; it begins with [`crate::engine::process::Input::Start`].
     pub fn create_kubelet(&mut self, now: SimTime) {
-        self.kubelet = Some(Kubelet::new(Rc::clone(&self.settings), now));
+        self.kubelet = Some(Kubelet::new(Rc::clone(&self.settings), now, &self.static_pods));
+    }
+
+    /// A file of a static pod appears, in place of one of the same name.
+    pub fn add_static_pod(&mut self, pod: Rc<Pod>, wiring: &mut Wiring<'_>) {
+        self.remove_static_pod(&pod.meta.name.clone(), wiring);
+        self.static_pods.push(Rc::clone(&pod));
+        self.kubelet_input(KubeletInput::Command(Command::AddStaticPod(pod)), wiring);
+    }
+
+    /// The pods of the files that are there.
+    pub fn static_pods(&self) -> impl Iterator<Item = &Rc<Pod>> {
+        self.static_pods.iter()
+    }
+
+    /// The file of the static pod of this name goes. True if there was one.
+    pub fn remove_static_pod(&mut self, name: &Name, wiring: &mut Wiring<'_>) -> bool {
+        let before = self.static_pods.len();
+        self.static_pods.retain(|pod| pod.meta.name != *name);
+        if self.static_pods.len() == before {
+            return false;
+        }
+        self.kubelet_input(KubeletInput::Command(Command::RemoveStaticPod(name.clone())), wiring);
+        true
     }
 
     /// The kubelet dies; containers run on.
@@ -206,9 +259,14 @@ impl NodeMachine {
 
     /// Puts images on the node by other means than pulls.
     pub fn preload(&mut self, images: &[String], wiring: &mut Wiring<'_>) {
-        for image in images {
-            self.drive(Work::Runtime(RuntimeInput::AddImage(Name::from(image))), wiring);
-        }
+        images.iter().for_each(|image| self.set_image(image, true, wiring));
+    }
+
+    /// Puts an image on the node by other means than a pull, or takes it away.
+    pub fn set_image(&mut self, image: &str, present: bool, wiring: &mut Wiring<'_>) {
+        let image = Name::from(image);
+        let input = if present { RuntimeInput::AddImage(image) } else { RuntimeInput::RemoveImage(image) };
+        self.drive(Work::Runtime(input), wiring);
     }
 
     /// The machine has power again: no container runs any more.
@@ -325,6 +383,12 @@ impl Context<ApiMessage> for NodeWiring<'_, '_> {
 }
 
 impl NodeContext for NodeWiring<'_, '_> {
+    fn power_off(&mut self) {
+        let event = Event::Power { node: self.node, epoch: self.epoch, on: false };
+        let at = self.wiring.queue.now() + SERVICES_END;
+        self.wiring.queue.schedule(at, Scheduled { cause: self.wiring.cause, event });
+    }
+
     fn act(&mut self, action: Action) {
         self.work.push_back(Work::Runtime(RuntimeInput::Act(action)));
     }

@@ -9,8 +9,9 @@ use crate::controllers;
 use crate::engine::disk::DiskProfile;
 use crate::engine::network::NetworkOptions;
 use crate::engine::time::SimDuration;
+use crate::kubelet::Configuration;
 use crate::runtime::model::ImageModels;
-use crate::scheduler::configuration::Configuration;
+use crate::scheduler;
 use crate::scheduler::registry::Registry;
 
 /// A cluster to be simulated.
@@ -41,7 +42,7 @@ pub struct ClusterOptions {
     /// Client-side limits of the scheduler.
     pub scheduler_limits: Limits,
     /// The scheduler's configuration.
-    pub scheduler: Rc<Configuration>,
+    pub scheduler: Rc<scheduler::configuration::Configuration>,
     /// The plugins that the scheduler's profiles may name.
     pub scheduler_plugins: Registry,
 }
@@ -83,6 +84,8 @@ pub struct NodeOptions {
     pub pull_bytes_per_second: u64,
     /// Which kubelet runs on it.
     pub kubelet: KubeletKind,
+    /// What that kubelet's administrator says.
+    pub configuration: Configuration,
 }
 
 /// Which kubelet runs on a node.
@@ -135,6 +138,7 @@ impl Default for NodeOptions {
             images: Vec::new(),
             pull_bytes_per_second: 100_000_000,
             kubelet: KubeletKind::Real,
+            configuration: Configuration::default(),
         }
     }
 }

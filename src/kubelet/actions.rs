@@ -43,7 +43,7 @@ pub fn plan(worker: &Worker) -> VecDeque<Step> {
             match reason_to_kill(worker, index, "Container") {
                 None => kept += 1,
                 Some((message, probe, always)) => {
-                    let restart = always || worker.pod.spec.restart_policy != RestartPolicy::Never;
+                    let restart = always || worker.restart_policy(index) != RestartPolicy::Never;
                     let message = if restart { format!("{message}, will be restarted") } else { message };
                     if restart {
                         starts.push(index);
@@ -73,7 +73,8 @@ fn plan_sandbox(worker: &Worker) -> VecDeque<Step> {
         return steps;
     }
     let done = |index: u16| {
-        policy == RestartPolicy::OnFailure && worker.record(index).instance.exit().is_some_and(|exit| exit.code == 0)
+        worker.restart_policy(index) == RestartPolicy::OnFailure
+            && worker.record(index).instance.exit().is_some_and(|exit| exit.code == 0)
     };
     let starts: Vec<u16> = worker.main_indexes().filter(|index| !done(*index)).collect();
     if starts.is_empty() && worker.main_indexes().any(|index| worker.record(index).instance != Instance::None) {
@@ -158,6 +159,9 @@ fn reason_to_kill(worker: &Worker, index: u16, what: &str) -> Option<(String, Op
     let name = &worker.spec(index).name;
     if worker.record(index).image != worker.spec(index).image {
         return Some((format!("{what} {name} definition changed"), None, true));
+    }
+    if worker.must_restart_for_resize(index) {
+        return Some((format!("{what} {name} resize requires restart"), None, true));
     }
     if worker.probe_failed(index, ProbeKind::Liveness) {
         return Some((format!("{what} {name} failed liveness probe"), Some(ProbeKind::Liveness), false));

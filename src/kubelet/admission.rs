@@ -1,14 +1,19 @@
-//! Whether a pod that was bound to this node may run here (kubelet, `canAdmitPod`): room, node selector, host ports.
+//! Whether a pod that was bound to this node may run here (kubelet, `canAdmitPod`): pressure, room, node selector, host ports,
+//! taints.
 
 use crate::api::event::EventType;
 use crate::api::meta::Labels;
 use crate::api::name::Name;
-use crate::api::pod::{Pod, PodPhase, PodStatus};
+use crate::api::node::{Taint, TaintEffect};
+use crate::api::pod::{Pod, PodPhase, PodSpec, PodStatus, QosClass};
 use crate::api::resources::Resources;
 
+use super::affinity;
 use super::agent::NodeContext;
+use super::qos;
 use super::settings::NodeSettings;
 use super::shared::Shared;
+use super::thresholds::Pressure;
 use super::worker::{Stage, Worker};
 
 /// Why a pod may not run here.
@@ -20,49 +25,95 @@ pub struct Rejection {
     pub message: String,
 }
 
-/// Decides about a pod beside those that are here, on a node with these labels.
-pub fn admit<'a>(
-    pod: &Pod,
-    others: impl Iterator<Item = &'a Pod>,
-    node: &NodeSettings,
-    labels: &Labels,
-) -> Result<(), Rejection> {
+/// The node as an admission sees it.
+pub struct Here<'a> {
+    /// The node's name and what it has.
+    pub settings: &'a NodeSettings,
+    /// Its labels.
+    pub labels: &'a Labels,
+    /// Its taints.
+    pub taints: &'a [Taint],
+    /// What it runs short of.
+    pub under: &'a [Pressure],
+}
+
+/// Decides about a pod beside those that are here. A system-critical pod is not refused for want of room: what the real
+/// kubelet would evict for it stays here, for the scheduler has preempted already.
+pub fn admit<'a>(pod: &Pod, others: impl Iterator<Item = &'a PodSpec>, here: &Here<'_>) -> Result<(), Rejection> {
+    admit_under_pressure(pod, here)?;
     let mut used = Resources::default();
     let mut ports_taken = false;
     let mut count = 0;
     for other in others {
-        used += &other.spec.requests;
+        used += &other.requests;
         count += 1;
-        ports_taken |=
-            pod.spec.host_ports.iter().any(|port| other.spec.host_ports.iter().any(|taken| clash(port, taken)));
+        ports_taken |= pod.spec.host_ports.iter().any(|port| other.host_ports.iter().any(|taken| clash(port, taken)));
     }
-    let wanted = &pod.spec.requests;
-    let capacity = &node.allocatable;
+    let reject = |name: &'static str, why: &str| {
+        Err(Rejection { reason: Name::of(name), message: format!("Predicate {name} failed: {why}") })
+    };
+    let shortage = shortage(&pod.spec.requests, &used, count, &here.settings.allocatable);
+    if let Some(shortage) = shortage.filter(|_| !qos::is_critical(pod)) {
+        return Err(shortage);
+    }
+    if !affinity::matches(&pod.spec, &here.settings.name, here.labels) {
+        return reject("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
+    }
+    if ports_taken {
+        return reject("NodePorts", "node(s) didn't have free ports for the requested pod ports");
+    }
+    let tolerations = pod.spec.full.tolerations.as_deref().unwrap_or_default();
+    let evicting = |taint: &&Taint| taint.effect == TaintEffect::NoExecute;
+    let untolerated = here.taints.iter().filter(evicting).any(|taint| !taint.is_tolerated_by(tolerations));
+    if untolerated && !qos::is_static(pod) {
+        return reject("TaintToleration", "node(s) had taints that the pod didn't tolerate");
+    }
+    Ok(())
+}
+
+/// A node that runs short takes no more pods but critical ones, and those that requested memory if it is only memory that runs
+/// short (eviction manager, `Admit`).
+fn admit_under_pressure(pod: &Pod, here: &Here<'_>) -> Result<(), Rejection> {
+    if here.under.is_empty() || qos::is_critical(pod) {
+        return Ok(());
+    }
+    if here.under == [Pressure::Memory] {
+        let taint = Taint {
+            key: Name::of("node.kubernetes.io/memory-pressure"),
+            value: Name::EMPTY,
+            effect: TaintEffect::NoSchedule,
+            time_added: None,
+        };
+        let tolerations = pod.spec.full.tolerations.as_deref().unwrap_or_default();
+        if pod.spec.qos != QosClass::BestEffort || taint.is_tolerated_by(tolerations) {
+            return Ok(());
+        }
+    }
+    let conditions: Vec<String> = here.under.iter().map(|pressure| pressure.condition().to_string()).collect();
+    let message = format!("The node had condition: [{}]. ", conditions.join(" "));
+    Err(Rejection { reason: Name::of("Evicted"), message })
+}
+
+/// The first resource that there is too little of (noderesources, `Fits`). Extended resources that the node does not have are not
+/// asked for (`removeMissingExtendedResources`).
+fn shortage(wanted: &Resources, used: &Resources, count: i64, capacity: &Resources) -> Option<Rejection> {
     let rows = [
         ("pods", 1, count, capacity.pods),
         ("cpu", wanted.milli_cpu, used.milli_cpu, capacity.milli_cpu),
         ("memory", wanted.memory, used.memory, capacity.memory),
         ("ephemeral-storage", wanted.ephemeral_storage, used.ephemeral_storage, capacity.ephemeral_storage),
     ];
-    for (resource, wanted, used, capacity) in rows {
-        if wanted > 0 && wanted.saturating_add(used) > capacity {
-            let message = format!(
+    let scalars = wanted.scalars.iter().filter(|(name, _)| capacity.scalars.iter().any(|(known, _)| known == name));
+    let scalars = scalars.map(|(name, wanted)| (name.as_str(), *wanted, used.scalar(name), capacity.scalar(name)));
+    rows.into_iter()
+        .chain(scalars)
+        .find(|(_, wanted, used, capacity)| *wanted > 0 && wanted.saturating_add(*used) > *capacity)
+        .map(|(resource, wanted, used, capacity)| Rejection {
+            reason: Name::from(format!("OutOf{resource}")),
+            message: format!(
                 "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
-            );
-            return Err(Rejection { reason: Name::from(format!("OutOf{resource}")), message });
-        }
-    }
-    let predicate = |name: &'static str, why: &str| {
-        Err(Rejection { reason: Name::of(name), message: format!("Predicate {name} failed: {why}") })
-    };
-    let selector = pod.spec.full.node_selector.iter().flatten();
-    if selector.into_iter().any(|(key, value)| labels.get(key).is_none_or(|label| label.as_str() != value)) {
-        return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
-    }
-    if ports_taken {
-        return predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports");
-    }
-    Ok(())
+            ),
+        })
 }
 
 /// True if two pods cannot both have their port.
@@ -77,15 +128,7 @@ impl Worker {
     /// Ends a pod that may not run here: phase, reason, message and start time, nothing else.
     pub fn reject(&mut self, rejection: Rejection, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let Rejection { reason, message } = rejection;
-        let static_reason = match reason.as_str() {
-            "OutOfcpu" => "OutOfcpu",
-            "OutOfmemory" => "OutOfmemory",
-            "OutOfpods" => "OutOfpods",
-            "NodePorts" => "NodePorts",
-            "NodeAffinity" => "NodeAffinity",
-            _ => "OutOfephemeral-storage",
-        };
-        shared.record(self, None, EventType::Warning, static_reason, message.clone());
+        shared.record_reason(self, None, EventType::Warning, reason.clone(), message.clone());
         self.stage = Stage::Finished;
         let status = PodStatus {
             phase: PodPhase::Failed,

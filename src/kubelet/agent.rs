@@ -1,6 +1,6 @@
 //! The kubelet as a process: its inputs, and which part of it each one concerns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
@@ -21,10 +21,14 @@ use crate::engine::process::{Context, Input, Token};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{Action, Event, PodNumber, State};
 
-use super::admission;
+use super::admission::{self, Here, Rejection};
+use super::eviction::Evictions;
+use super::image_gc::ImageGc;
+use super::mirror::is_mirror;
 use super::node::NodeAgent;
 use super::restore::Remains;
 use super::settings::KubeletSettings;
+use super::shutdown::Shutdown;
 use super::shared::{Purpose, Shared};
 use super::tokens::Timer;
 use super::worker::{Held, Stage, Worker};
@@ -34,6 +38,9 @@ use super::writer::same;
 pub trait NodeContext: Context<ApiMessage> {
     /// Asks the node's container runtime for something. Events that follow come as [`KubeletInput::Runtime`].
     fn act(&mut self, action: Action);
+
+    /// Lets the machine be switched off: nothing holds that up any more. A machine that nobody can switch off stays on.
+    fn power_off(&mut self) {}
 }
 
 /// How often a kubelet looks for pods of which something is left that should not be (kubelet, `housekeepingPeriod`).
@@ -50,34 +57,51 @@ pub enum KubeletInput {
     Command(Command),
 }
 
-/// Faults of a kubelet that is otherwise well.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Faults of a kubelet that is otherwise well, and what happens to the files of its node.
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Renews no lease and writes no node status from now on.
     StopHeartbeats,
     /// Does so again.
     ResumeHeartbeats,
+    /// The machine is to be switched off, as soon as the kubelet allows.
+    ShutDown,
+    /// A file of a static pod appears.
+    AddStaticPod(Rc<Pod>),
+    /// The file of the static pod of this name is gone.
+    RemoveStaticPod(Name),
 }
 
 /// The kubelet of one node. All its state is volatile: after a crash a new one begins, lists the runtime and the API, and
 /// finds the containers that ran on.
 pub struct Kubelet {
-    shared: Shared,
-    node: NodeAgent,
+    pub(super) shared: Shared,
+    pub(super) node: NodeAgent,
     recorder: Recorder,
     informers: Informers,
     cache: Cache,
-    workers: BTreeMap<PodNumber, Worker>,
+    pub(super) workers: BTreeMap<PodNumber, Worker>,
     numbers: BTreeMap<Uid, PodNumber>,
     remains: Remains,
     next_number: u32,
     synced: bool,
+    /// The runtime was listed: what there is is known.
+    listed: bool,
+    /// Static pods that wait for that.
+    static_pods: Vec<Rc<Pod>>,
+    /// There were static pods.
+    pub(super) has_static: bool,
+    /// Pods whose resize waits for room.
+    deferred: BTreeSet<PodNumber>,
     begun: SimTime,
+    pub(super) evictions: Evictions,
+    pub(super) image_gc: ImageGc,
+    pub(super) shutdown: Option<Shutdown>,
 }
 
 impl Kubelet {
     /// A kubelet that begins now. It does nothing before [`Input::Start`].
-    pub fn new(settings: Rc<KubeletSettings>, now: SimTime) -> Self {
+    pub fn new(settings: Rc<KubeletSettings>, now: SimTime, static_pods: &[Rc<Pod>]) -> Self {
         let name = settings.node.name.clone();
         let user = Rc::new(settings.node.user());
         let agent = Name::from(format!("kubelet/{name}"));
@@ -109,7 +133,14 @@ impl Kubelet {
             remains: Remains::default(),
             next_number: 0,
             synced: false,
+            listed: false,
+            has_static: false,
+            deferred: BTreeSet::new(),
+            static_pods: static_pods.to_vec(),
             begun: now,
+            evictions: Evictions::new(now),
+            image_gc: ImageGc::default(),
+            shutdown: None,
         }
     }
 
@@ -128,9 +159,30 @@ impl Kubelet {
                 self.deliver_all(ctx);
             }
             KubeletInput::Runtime(event) => self.runtime_event(event, ctx),
-            KubeletInput::Command(command) => self.node.silent = command == Command::StopHeartbeats,
+            KubeletInput::Command(command) => self.command(command, ctx),
         }
+        self.follow_shutdown(ctx);
         self.record_notes(ctx);
+    }
+
+    fn command(&mut self, command: Command, ctx: &mut dyn NodeContext) {
+        match command {
+            Command::StopHeartbeats => self.node.silent = true,
+            Command::ResumeHeartbeats => self.node.silent = false,
+            Command::ShutDown => self.shut_down(ctx),
+            // Before the runtime was listed nothing can be begun.
+            Command::AddStaticPod(pod) if self.listed => self.static_added(&pod, ctx),
+            Command::AddStaticPod(pod) => self.static_pods.push(pod),
+            Command::RemoveStaticPod(name) => {
+                self.static_pods.retain(|pod| pod.meta.name != name);
+                self.static_removed(&name, ctx);
+            }
+        }
+    }
+
+    /// The number of a pod.
+    pub(super) fn number_of(&self, uid: Uid) -> Option<PodNumber> {
+        self.numbers.get(&uid).copied()
     }
 
     /// The pods of which the kubelet knows, and how far each has come.
@@ -173,6 +225,7 @@ impl Kubelet {
         });
         if let Some(node) = node {
             self.node.changed(&node, &self.shared, ctx);
+            self.reconcile_mirrors(ctx);
         }
         if !self.synced {
             // Pods that were there before are taken in the order of their creation (kubelet, HandlePodAdditions).
@@ -191,17 +244,22 @@ impl Kubelet {
     }
 
     fn pod_changed(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
+        if is_mirror(&pod) {
+            return self.mirror_changed(pod, ctx);
+        }
         match self.numbers.get(&pod.meta.uid) {
             Some(number) => {
-                if let Some(worker) = self.workers.get_mut(number) {
-                    worker.pod_changed(pod, &mut self.shared, ctx);
+                let number = *number;
+                let worker = self.workers.get_mut(&number);
+                if worker.is_some_and(|worker| worker.pod_changed(pod, &mut self.shared, ctx)) {
+                    self.try_resize(number, ctx);
                 }
             }
             None => self.pod_added(pod, ctx),
         }
     }
 
-    fn pod_added(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
+    pub(super) fn pod_added(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
         let known = self.remains.number(pod.meta.uid);
         let number = known.unwrap_or(PodNumber(self.next_number));
         self.next_number = self.next_number.max(number.0 + 1);
@@ -210,11 +268,7 @@ impl Kubelet {
         self.numbers.insert(worker.pod.meta.uid, number);
         let ends = worker.pod.meta.is_deleting() || worker.pod.is_terminal();
         if !ends && known.is_none() {
-            let active = self.workers.values().filter(|other| other.could_have_running_containers());
-            let others = active.map(|other| other.pod.as_ref());
-            let settings = &self.shared.settings.node;
-            let labels = self.node.labels().cloned().unwrap_or_else(|| settings.all_labels());
-            if let Err(rejection) = admission::admit(&worker.pod, others, settings, &labels) {
+            if let Err(rejection) = self.admits(number, &worker.pod) {
                 worker.reject(rejection, &mut self.shared, ctx);
                 self.workers.insert(number, worker);
                 return;
@@ -227,7 +281,53 @@ impl Kubelet {
         self.workers.insert(number, worker);
     }
 
+    /// Whether there is room for a pod beside all others.
+    fn admits(&self, number: PodNumber, pod: &Pod) -> Result<(), Rejection> {
+        if let Some(rejection) = self.shutdown_rejection() {
+            return Err(rejection);
+        }
+        let active =
+            self.workers.values().filter(|other| other.could_have_running_containers() && other.number != number);
+        let others = active.map(|other| other.allocated().as_ref());
+        let settings = &self.shared.settings.node;
+        let in_api = self.node.in_api();
+        let own = in_api.is_none().then(|| settings.all_labels());
+        let here = Here {
+            settings,
+            labels: own.as_ref().or(in_api.map(|node| &node.meta.labels)).unwrap_or(&settings.labels),
+            taints: in_api.map_or(&[][..], |node| &node.taints),
+            under: &self.evictions.under,
+        };
+        admission::admit(pod, others, &here)
+    }
+
+    /// Tries to set aside what a pod asks for now.
+    fn try_resize(&mut self, number: PodNumber, ctx: &mut dyn NodeContext) {
+        let Some(worker) = self.workers.get(&number).filter(|worker| worker.wants_resize()) else { return };
+        let decision = self.admits(number, &worker.pod);
+        let deferred = decision.is_err();
+        if deferred {
+            self.deferred.insert(number);
+        } else {
+            self.deferred.remove(&number);
+        }
+        self.with(number, ctx, |worker, shared, ctx| {
+            worker.decide_resize(decision, shared);
+            worker.want_sync(shared, ctx);
+        });
+    }
+
+    /// Room may have become free: what waits for it is tried again (`RetryPendingResizes`).
+    fn retry_resizes(&mut self, ctx: &mut dyn NodeContext) {
+        for number in std::mem::take(&mut self.deferred) {
+            self.try_resize(number, ctx);
+        }
+    }
+
     fn pod_gone(&mut self, pod: &Rc<Pod>, ctx: &mut dyn NodeContext) {
+        if is_mirror(pod) {
+            return self.mirror_gone(pod, ctx);
+        }
         let Some(number) = self.numbers.get(&pod.meta.uid).copied() else { return };
         let Some(worker) = self.workers.get_mut(&number) else { return };
         worker.pod = with_containers_of(pod.clone(), &worker.pod);
@@ -245,6 +345,8 @@ impl Kubelet {
         if let Some(worker) = self.workers.remove(&number) {
             self.numbers.remove(&worker.pod.meta.uid);
             self.shared.forget(&worker, ctx);
+            self.deferred.remove(&number);
+            self.retry_resizes(ctx);
         }
     }
 
@@ -277,6 +379,7 @@ impl Kubelet {
             }
             Timer::StatusRead => self.write_status(ctx),
             Timer::StatusRecheck => {
+                self.reconcile_mirrors(ctx);
                 for number in self.shared.take_rechecked() {
                     self.with(number, ctx, |worker, shared, ctx| {
                         if worker.must_write() {
@@ -286,9 +389,17 @@ impl Kubelet {
                 }
             }
             Timer::Housekeeping => {
-                let seconds = self.shared.settings.timings.minimum_grace_seconds.max(0).unsigned_abs();
-                self.remains.end_strays(SimDuration::from_secs(seconds), ctx);
+                self.remains.end_strays(self.shared.minimum_grace(), ctx);
             }
+            Timer::StrayGrace(pod, index) => {
+                self.remains.stop_stray(pod, index, self.shared.minimum_grace(), ctx);
+            }
+            Timer::Volume(number, volume) => {
+                self.with(number, ctx, |worker, shared, ctx| worker.mount_again(volume, shared, ctx));
+            }
+            Timer::Monitor => self.monitor(ctx),
+            Timer::ImageGc => self.collect_images(ctx),
+            Timer::Shutdown => self.group_is_over(ctx),
             Timer::Register => self.node.register(&mut self.shared, ctx),
             Timer::NodeStatus => self.node.look(&mut self.shared, ctx),
             Timer::Lease => self.node.lease_due(&mut self.shared, ctx),
@@ -305,7 +416,7 @@ impl Kubelet {
     }
 
     /// Lets a pod's worker do something, if the pod is still here.
-    fn with(
+    pub(super) fn with(
         &mut self,
         number: PodNumber,
         ctx: &mut dyn NodeContext,
@@ -357,6 +468,20 @@ impl Kubelet {
                     self.status_done(ctx);
                 }
             }
+            Purpose::CreateMirror(number) => {
+                if result.is_err() {
+                    self.mirror_failed(number, ctx);
+                }
+            }
+            Purpose::DeleteMirror => {}
+            Purpose::Volume { pod, volume, source } => {
+                self.with(pod, ctx, |worker, shared, ctx| worker.source_read(volume, source, &result, shared, ctx));
+            }
+            Purpose::Environment { pod, container, source } => {
+                self.with(pod, ctx, |worker, shared, ctx| {
+                    worker.environment_read(container, source, &result, shared, ctx);
+                });
+            }
             Purpose::DeletePod(number) => {
                 if let (Some(worker), Err(failure)) = (self.workers.get_mut(&number), result) {
                     worker.write_failed(&failure, shared, ctx);
@@ -370,8 +495,16 @@ impl Kubelet {
         let number = match &event {
             Event::State(state) => return self.begin(state, ctx),
             Event::ImageAdded { image } => {
-                self.shared.puller.add(image.clone());
+                self.shared.puller.add(image.clone(), ctx.now());
                 return self.node.images_changed(&self.shared, ctx);
+            }
+            Event::UsageChanged => return self.evictions.usage_changed(ctx),
+            Event::Usage(usage) => {
+                if !self.collected(usage, ctx) {
+                    self.disk_filled(usage.disk, ctx);
+                    self.usage_read(usage, ctx);
+                }
+                return;
             }
             Event::ImageRemoved { name } => {
                 self.shared.puller.remove(name);
@@ -391,15 +524,39 @@ impl Kubelet {
             | Event::Exited { container, .. } => container.pod,
         };
         self.remains.hear(&event, ctx);
+        if let Event::HookDone { ticket, .. } = &event {
+            self.remains.stop_stray(ticket.pod, ticket.index, self.shared.minimum_grace(), ctx);
+        }
+        let pulled = matches!(event, Event::Pulled { .. });
         self.with(number, ctx, |worker, shared, ctx| worker.runtime_event(event, shared, ctx));
         self.node.images_changed(&self.shared, ctx);
+        if pulled {
+            self.images_pulled(ctx);
+        }
+    }
+
+    /// An image more is there: the disk may be too full now.
+    fn images_pulled(&mut self, ctx: &mut dyn NodeContext) {
+        let bytes = self.shared.puller.bytes();
+        self.disk_filled(bytes, ctx);
+        let settings = &self.shared.settings;
+        let capacity = u64::try_from(settings.node.capacity.ephemeral_storage).unwrap_or(0);
+        // Thresholds of the disk lie above half of it; what containers write is looked at when it changes.
+        if bytes.saturating_mul(2) > capacity && !settings.profile.images_present {
+            self.evictions.usage_changed(ctx);
+        }
     }
 
     /// The runtime was listed for the first time: what there is is known, the pods of the node can be read.
     fn begin(&mut self, state: &State, ctx: &mut dyn NodeContext) {
-        state.images.iter().for_each(|image| self.shared.puller.add(image.clone()));
+        let now = ctx.now();
+        state.images.iter().for_each(|image| self.shared.puller.add(image.clone(), now));
         self.next_number = self.next_number.max(state.next_pod);
         self.remains = Remains::of(state);
+        self.listed = true;
+        for pod in std::mem::take(&mut self.static_pods) {
+            self.static_added(&pod, ctx);
+        }
         self.informers.start(&mut self.shared.client, ctx);
     }
 
@@ -417,8 +574,8 @@ impl Kubelet {
 }
 
 impl Worker {
-    /// The watch brought a version of the pod.
-    fn pod_changed(&mut self, pod: Rc<Pod>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+    /// The watch brought a version of the pod; true if it asks for other resources.
+    fn pod_changed(&mut self, pod: Rc<Pod>, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
         let stale = pod.meta.revision() < self.in_api().meta.revision();
         let known = self.in_api().clone();
         let pod = with_containers_of(pod, &self.pod);
@@ -431,18 +588,20 @@ impl Worker {
                 shared.recheck(self.number, ctx);
             }
             self.begin_to_end(shared, ctx);
-            return;
+            return false;
         }
+        let resized = !Rc::ptr_eq(&old.spec, &self.pod.spec) && self.note_resize(&old);
         let gates = self.pod.spec.full.readiness_gates.is_some() && self.pod.status.conditions != old.status.conditions;
         let changed = self.pod.meta.generation != old.meta.generation
             || self.pod.meta.labels != old.meta.labels
             || self.pod.meta.annotations != old.meta.annotations;
-        if changed || gates {
+        if (changed || gates) && !resized {
             self.want_sync(shared, ctx);
         }
         if !stale {
             self.disagree(&known, shared, ctx);
         }
+        resized
     }
 
     /// Somebody else may have changed what the kubelet says of the pod: then it says it again at the next recheck.

@@ -4,7 +4,7 @@
 //! stopped side by side inside one grace; sidecars wait for the main containers and for the sidecars after them.
 
 use crate::api::event::EventType;
-use crate::api::pod::ContainerRole;
+use crate::api::pod::{ContainerRole, Handler};
 use crate::engine::process::TimerId;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{Action, ContainerId, HookKind, ProbeKind, SandboxId, Ticket};
@@ -38,6 +38,8 @@ struct Victim {
     since: SimTime,
     /// Ends the present wait at the end of the grace.
     timer: Option<TimerId>,
+    /// Its preStop hook has not ended, though its time is over: it fails when the container ends.
+    hook_goes_on: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,9 +87,15 @@ impl Killing {
     /// A container has stopped.
     pub fn stopped(&mut self, id: ContainerId, worker: &Worker, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if let Some(victim) = self.victims.iter_mut().find(|victim| victim.id == id) {
+            let hook = victim.state == State::Hook || victim.hook_goes_on;
             victim.state = State::Stopped;
             if let Some(timer) = victim.timer.take() {
                 ctx.cancel_timer(timer);
+            }
+            let sleeps = matches!(worker.spec(id.index).pre_stop, Some(Handler::Sleep { .. }));
+            if hook && !sleeps {
+                let message = "PreStopHook failed".to_owned();
+                shared.record(worker, Some(id.index), EventType::Warning, "FailedPreStopHook", message);
             }
         }
         self.go_on(worker, shared, ctx);
@@ -109,8 +117,16 @@ impl Killing {
         shared: &mut Shared,
         ctx: &mut dyn NodeContext,
     ) {
-        let waiting = self.victims.iter_mut().find(|victim| victim.id.index == index && victim.state == State::Hook);
-        let Some(victim) = waiting else { return };
+        let of_hook =
+            |victim: &&mut Victim| victim.id.index == index && (victim.state == State::Hook || victim.hook_goes_on);
+        let Some(victim) = self.victims.iter_mut().find(of_hook) else { return };
+        if std::mem::take(&mut victim.hook_goes_on) {
+            if failed {
+                let message = "PreStopHook failed".to_owned();
+                shared.record(worker, Some(index), EventType::Warning, "FailedPreStopHook", message);
+            }
+            return;
+        }
         if failed {
             let message = "PreStopHook failed".to_owned();
             shared.record(worker, Some(index), EventType::Warning, "FailedPreStopHook", message);
@@ -125,6 +141,7 @@ impl Killing {
         let waiting = self.victims.iter_mut().find(|victim| victim.id.index == index);
         let Some(victim) = waiting.filter(|victim| matches!(victim.state, State::Hook | State::Turn)) else { return };
         victim.timer = None;
+        victim.hook_goes_on = victim.state == State::Hook;
         victim.waited(ctx);
         stop(victim, shared, ctx);
         self.go_on(worker, shared, ctx);
@@ -243,7 +260,8 @@ impl Worker {
         let message = message.map_or_else(|| format!("Stopping container {}", spec.name), str::to_owned);
         shared.record(self, Some(id.index), EventType::Normal, "Killing", message);
         let (role, pre_stop) = (spec.role, spec.pre_stop.clone());
-        let mut victim = Victim { id, role, grace, state: State::Turn, since: ctx.now(), timer: None };
+        let mut victim =
+            Victim { id, role, grace, state: State::Turn, since: ctx.now(), timer: None, hook_goes_on: false };
         match pre_stop.filter(|_| grace > 0) {
             Some(handler) => {
                 victim.wait(State::Hook, ctx);

@@ -3,16 +3,26 @@
 //! A process of its own on every node. It knows the API through its client and containers through the runtime's actions
 //! and events; it never sees another component.
 //!
+//! - `mirror`: static pods and their mirrors in the API
 //! - `agent`: the process: its inputs, and which part of it each one concerns
 //! - `settings`: what a kubelet is made of: node, timings, profile
 //! - `tokens`: its timers
 //! - `clock`: the clock of its machine, which may be wrong
 //! - `shared`: what all its pods share: client, recorder, clocks, queues
 //! - `node`: registration, lease and status of the node
+//! - `configuration`: what an administrator may say to a kubelet
 //! - `admission`: whether a pod that was bound here may run here
+//! - `affinity`: whether a pod is for the node at all
+//! - `qos`: what a pod's class of service means on its node
+//! - `thresholds`: how much of the node's resources must be left
+//! - `eviction`: ends pods when something runs short, or when they write more than they may
+//! - `image_gc`: takes images away that no container uses
 //! - `worker`: one pod: what is wanted, what was seen, what is being done
 //! - `relist`: how changes in the runtime come to be seen (the generic PLEG)
+//! - `resize`: pods that get more or less while they run
+//! - `sources`: ConfigMaps and Secrets that a pod needs before it can run
 //! - `sync`: one pass over a pod that runs or is to run
+//! - `shutdown`: ends the pods in order before the machine is switched off
 //! - `stand_in`: what the stand-in of the recordings reads from annotations
 //! - `start`: starting one container: back-off, image, create, start, hook
 //! - `actions`: what a pass has to do: compares a pod with its containers
@@ -28,23 +38,33 @@
 
 pub mod actions;
 pub mod admission;
+pub mod affinity;
 pub mod agent;
 pub mod back_off;
 pub mod clock;
 pub mod conditions;
+pub mod configuration;
+pub mod eviction;
+pub mod image_gc;
 pub mod killing;
+pub mod mirror;
 pub mod node;
 pub mod probes;
 pub mod puller;
+pub mod qos;
 pub mod relist;
+pub mod resize;
 pub mod restore;
 pub mod settings;
 pub mod shared;
+pub mod sources;
+pub mod shutdown;
 mod stand_in;
-mod start;
+pub mod start;
 pub mod status;
 pub mod sync;
 pub mod terminate;
+pub mod thresholds;
 pub mod tokens;
 pub mod worker;
 pub mod writer;
@@ -53,4 +73,5 @@ pub mod writer;
 mod tests;
 
 pub use agent::{Command, Kubelet, KubeletInput, NodeContext};
+pub use configuration::Configuration;
 pub use settings::{KubeletProfile, KubeletSettings, KubeletTimings};

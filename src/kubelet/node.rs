@@ -24,6 +24,7 @@ use crate::engine::time::{SimDuration, SimTime};
 use super::agent::NodeContext;
 use super::settings::NodeSettings;
 use super::shared::{Purpose, Shared};
+use super::thresholds::Pressure;
 use super::tokens::Timer;
 
 /// The namespace of leases of nodes.
@@ -70,7 +71,13 @@ pub struct NodeAgent {
     status_timer: Option<(SimTime, TimerId)>,
     /// The node was there already and the machine has been booted since.
     rebooted: bool,
+    /// Since when the machine is about to be switched off, if it is.
+    shutting_down: Option<crate::api::meta::Timestamp>,
     features: Rc<[Name]>,
+    /// What runs short, and since when it has or has not.
+    pressures: [(bool, crate::api::meta::Timestamp); 3],
+    /// What runs short as the kubelet knows now; told at the next look.
+    under: [bool; 3],
 }
 
 /// What a kubelet 1.36 declares that it can do (component-helpers, nodedeclaredfeatures: those that are on by default).
@@ -100,8 +107,71 @@ impl NodeAgent {
             in_api: None,
             status_timer: None,
             rebooted: false,
+            shutting_down: None,
             features: FEATURES.map(Name::of).into(),
+            pressures: [(false, shared.date(shared.began)); 3],
+            under: [false; 3],
         }
+    }
+
+    /// What runs short has been looked at: a change is told at the next look at the node's status.
+    pub fn pressures_changed(&mut self, under: &[Pressure], shared: &Shared, ctx: &mut dyn NodeContext) {
+        self.under = Pressure::ALL.map(|pressure| under.contains(&pressure));
+        if self.differs_in_pressure() {
+            let after = ctx.now() + SimDuration::from_nanos(1);
+            self.look_at(after.next_tick(shared.began, shared.settings.timings.node_status), ctx);
+        }
+    }
+
+    fn differs_in_pressure(&self) -> bool {
+        self.pressures.map(|(holds, _)| holds) != self.under
+    }
+
+    /// Takes the pressures over into the status, with an event for each that changed.
+    fn tell_pressures(&mut self, shared: &mut Shared, now: SimTime) {
+        const WORDS: [(&str, &str); 3] = [
+            ("NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
+            ("NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+            ("NodeHasInsufficientPID", "NodeHasSufficientPID"),
+        ];
+        for (place, (bad, good)) in WORDS.into_iter().enumerate() {
+            if self.pressures[place].0 != self.under[place] {
+                self.pressures[place] = (self.under[place], shared.date(now));
+                let reason = if self.under[place] { bad } else { good };
+                let message = format!("Node {} status is now: {reason}", shared.settings.node.name);
+                shared.record_node(EventType::Normal, reason, message);
+            }
+        }
+    }
+
+    /// The conditions that say what runs short.
+    fn pressure_conditions(&self, date: crate::api::meta::Timestamp) -> [NodeCondition; 3] {
+        const WORDS: [[(&str, &str); 2]; 3] = [
+            [
+                ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+                ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+            ],
+            [
+                ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+                ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            ],
+            [
+                ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+                ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            ],
+        ];
+        [0, 1, 2].map(|place| {
+            let (holds, since) = self.pressures[place];
+            let (reason, message) = WORDS[place][usize::from(!holds)];
+            NodeCondition {
+                kind: Pressure::ALL[place].condition(),
+                status: if holds { ConditionStatus::True } else { ConditionStatus::False },
+                reason: Name::of(reason),
+                message: Name::of(message),
+                last_heartbeat: date,
+                last_transition: since,
+            }
+        })
     }
 
     /// Begins to register, and looks for a lease of an earlier kubelet.
@@ -151,34 +221,18 @@ impl NodeAgent {
                 last_transition: since,
             };
         let no = ConditionStatus::False;
-        let ready = match self.ready_since {
-            Some(since) => {
+        let ready = match (self.shutting_down, self.ready_since) {
+            (Some(since), _) => condition("Ready", no, "KubeletNotReady", "node is shutting down", since),
+            (None, Some(since)) => {
                 condition("Ready", ConditionStatus::True, "KubeletReady", "kubelet is posting ready status", since)
             }
-            None => condition("Ready", no, "KubeletNotReady", "[CSINode is not yet initialized]", self.began),
+            (None, None) => condition("Ready", no, "KubeletNotReady", "[CSINode is not yet initialized]", self.began),
         };
         let settings = &shared.settings.node;
         NodeStatus {
             capacity: settings.capacity.clone(),
             allocatable: settings.allocatable.clone(),
-            conditions: vec![
-                condition(
-                    "MemoryPressure",
-                    no,
-                    "KubeletHasSufficientMemory",
-                    "kubelet has sufficient memory available",
-                    self.began,
-                ),
-                condition("DiskPressure", no, "KubeletHasNoDiskPressure", "kubelet has no disk pressure", self.began),
-                condition(
-                    "PIDPressure",
-                    no,
-                    "KubeletHasSufficientPID",
-                    "kubelet has sufficient PID available",
-                    self.began,
-                ),
-                ready,
-            ],
+            conditions: self.pressure_conditions(date).into_iter().chain([ready]).collect(),
             address: Some(settings.address),
             images: images(shared),
             declared_features: self.features.clone(),
@@ -249,14 +303,24 @@ impl NodeAgent {
         }
     }
 
-    /// The labels of the node as the API has it.
-    pub fn labels(&self) -> Option<&Labels> {
-        self.in_api.as_ref().map(|node| &node.meta.labels)
+    /// The node as the API has it.
+    pub fn in_api(&self) -> Option<&Rc<Node>> {
+        self.in_api.as_ref()
+    }
+
+    /// The machine is about to be switched off: the node says at once that it is not ready.
+    pub fn shut_down(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.shutting_down = Some(shared.date(ctx.now()));
+        let message = format!("Node {} status is now: NodeNotReady", shared.settings.node.name);
+        shared.record_node(EventType::Normal, "NodeNotReady", message);
+        self.reported = None;
+        self.look_at(ctx.now(), ctx);
     }
 
     /// True if the API does not say what was last written.
     fn is_contradicted(&self) -> bool {
-        self.reported.is_some() && self.in_api.as_ref().is_some_and(|node| !node.is_ready())
+        let ready = self.shutting_down.is_none();
+        self.reported.is_some() && self.in_api.as_ref().is_some_and(|node| node.is_ready() != ready)
     }
 
     /// Looks at the node's status and writes it if there is a reason to.
@@ -270,7 +334,7 @@ impl NodeAgent {
             return;
         }
         let unchanged = self.reported.is_some_and(|(changes, _)| changes == shared.puller.changes);
-        if unchanged && !self.is_contradicted() && ctx.now() < self.report_due {
+        if unchanged && !self.is_contradicted() && !self.differs_in_pressure() && ctx.now() < self.report_due {
             self.look_at(self.report_due, ctx);
             return;
         }
@@ -279,11 +343,12 @@ impl NodeAgent {
             let message = format!("Node {} has been rebooted, boot id: {}", shared.settings.node.name, boot_id(shared));
             shared.record_node(EventType::Warning, "Rebooted", message);
         }
-        if self.ready_since.is_none() {
+        if self.ready_since.is_none() && self.shutting_down.is_none() {
             self.ready_since = Some(shared.date(ctx.now()));
             let message = format!("Node {} status is now: NodeReady", shared.settings.node.name);
             shared.record_node(EventType::Normal, "NodeReady", message);
         }
+        self.tell_pressures(shared, ctx.now());
         let patch = TypedPatch::NodeStatus { status: self.status(shared, ctx.now()) };
         let operation = Operation::Patch {
             key: shared.node_key(),
@@ -310,6 +375,10 @@ impl NodeAgent {
         self.report_due = (ctx.now() + delay).next_tick(shared.began, timings.node_status);
         self.look_at(self.report_due, ctx);
         self.images_changed(shared, ctx);
+        if self.differs_in_pressure() {
+            let after = ctx.now() + SimDuration::from_nanos(1);
+            self.look_at(after.next_tick(shared.began, shared.settings.timings.node_status), ctx);
+        }
     }
 
     /// The search for a lease was answered: one of an earlier kubelet is renewed at once, a new one is made after a period.

@@ -11,7 +11,7 @@ use super::agent::NodeContext;
 /// The images of the node as far as the kubelet knows, and the pulls that it wants.
 #[derive(Debug, Default)]
 pub struct Puller {
-    images: BTreeMap<Name, ImageRecord>,
+    images: BTreeMap<Name, Entry>,
     /// Pulls that wait for their turn, and when each was asked for.
     waiting: VecDeque<(Ticket, Name)>,
     under_way: Vec<(Ticket, SimTime)>,
@@ -19,6 +19,17 @@ pub struct Puller {
     limit: u32,
     /// Counts changes of the list of images.
     pub changes: u64,
+}
+
+/// An image of the node.
+#[derive(Debug)]
+pub struct Entry {
+    /// The image.
+    pub image: ImageRecord,
+    /// Since when the kubelet has known of it.
+    pub since: SimTime,
+    /// When a container was last made of it.
+    pub used: SimTime,
 }
 
 impl Puller {
@@ -29,19 +40,36 @@ impl Puller {
 
     /// The image of a name, if it is there.
     pub fn image(&self, name: &str) -> Option<&ImageRecord> {
-        self.images.get(name)
+        self.images.get(name).map(|entry| &entry.image)
     }
 
     /// All images, by name.
     pub fn images(&self) -> impl Iterator<Item = &ImageRecord> {
+        self.images.values().map(|entry| &entry.image)
+    }
+
+    /// All images with what is known of their use.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.images.values()
     }
 
+    /// How much all images take together.
+    pub fn bytes(&self) -> u64 {
+        self.images().fold(0, |sum, image| sum.saturating_add(image.size))
+    }
+
     /// Takes in that an image is there.
-    pub fn add(&mut self, image: ImageRecord) {
-        if self.images.get(&image.name) != Some(&image) {
+    pub fn add(&mut self, image: ImageRecord, now: SimTime) {
+        if self.image(&image.name) != Some(&image) {
             self.changes += 1;
-            self.images.insert(image.name.clone(), image);
+            self.images.insert(image.name.clone(), Entry { image, since: now, used: now });
+        }
+    }
+
+    /// Takes in that a container is made of an image.
+    pub fn used(&mut self, name: &str, now: SimTime) {
+        if let Some(entry) = self.images.get_mut(name) {
+            entry.used = now;
         }
     }
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::api::meta::Uid;
+use crate::engine::process::TimerId;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{
-    Action, ContainerId, ContainerRecord, Event, PodNumber, SandboxId, SandboxRecord, State,
+    Action, ContainerId, ContainerRecord, Event, HookKind, PodNumber, SandboxId, SandboxRecord, State, Ticket,
 };
 
 use super::agent::NodeContext;
+use super::killing::HOOK_TICKET;
 use super::relist::container_id;
+use super::tokens::Timer;
 use super::worker::{Instance, Sandbox, Worker};
 
 /// What the runtime had when the kubelet began, by pod; pods that the API has take theirs out.
@@ -24,7 +27,12 @@ pub struct Remains {
 struct Stray {
     running: Vec<ContainerId>,
     sandboxes: Vec<SandboxId>,
+    /// Containers whose preStop hooks run, and what ends the wait for each.
+    in_hook: Vec<(ContainerId, TimerId)>,
 }
+
+/// The grace of strays (kubelet, `HandlePodCleanups`).
+const STRAY_GRACE: SimDuration = SimDuration::from_secs(1);
 
 #[derive(Debug)]
 struct Remain {
@@ -96,23 +104,45 @@ impl Remains {
         !self.pods.is_empty()
     }
 
-    /// Begins to end what is left of pods that the API does not have: their containers with a grace, then their sandboxes
-    /// (kubelet, `HandlePodCleanups`: orphaned pods not seen before). Their preStop hooks are not run: what is known of these
-    /// pods is what the runtime lists.
-    pub fn end_strays(&mut self, grace: SimDuration, ctx: &mut dyn NodeContext) {
+    /// Begins to end what is left of pods that the API does not have: their containers with a grace of a second, preStop hooks
+    /// first, then their sandboxes (kubelet, `HandlePodCleanups`: orphaned pods not seen before; hooks are found in the
+    /// containers' labels).
+    pub fn end_strays(&mut self, minimum: SimDuration, ctx: &mut dyn NodeContext) {
         for remain in std::mem::take(&mut self.pods).into_values() {
             let runs = |record: &&ContainerRecord| record.started.is_some() && record.exit.is_none();
             let running: Vec<ContainerId> =
                 remain.containers.iter().filter(runs).map(|record| record.container).collect();
-            for container in &running {
-                ctx.act(Action::StopContainer { container: *container, grace });
-            }
             let sandboxes: Vec<SandboxId> = remain.sandboxes.iter().map(|record| record.sandbox).collect();
-            let stray = Stray { running, sandboxes };
+            let spec = remain.sandboxes.last().map(|record| record.pod.spec.clone());
+            let mut stray = Stray { running, sandboxes, in_hook: Vec::new() };
+            for container in stray.running.clone() {
+                let known = spec.as_ref().and_then(|spec| spec.containers.get(usize::from(container.index)));
+                match known.and_then(|known| known.pre_stop.clone()) {
+                    Some(handler) => {
+                        let ticket = Ticket { pod: container.pod, index: container.index, number: HOOK_TICKET };
+                        ctx.act(Action::RunHook { ticket, container, kind: HookKind::PreStop, handler });
+                        let at = ctx.now() + STRAY_GRACE;
+                        let timer = Timer::StrayGrace(container.pod, container.index);
+                        stray.in_hook.push((container, ctx.set_timer(at, timer.token())));
+                    }
+                    None => ctx.act(Action::StopContainer { container, grace: minimum }),
+                }
+            }
             if stray.running.is_empty() {
                 stray.stop_sandboxes(ctx);
             }
             self.strays.push(stray);
+        }
+    }
+
+    /// A stray's preStop hook has ended, or its time is over: the container is stopped.
+    pub fn stop_stray(&mut self, pod: PodNumber, index: u16, minimum: SimDuration, ctx: &mut dyn NodeContext) {
+        let is_it = |(container, _): &(ContainerId, TimerId)| container.pod == pod && container.index == index;
+        for stray in &mut self.strays {
+            let Some(place) = stray.in_hook.iter().position(is_it) else { continue };
+            let (container, timer) = stray.in_hook.remove(place);
+            ctx.cancel_timer(timer);
+            ctx.act(Action::StopContainer { container, grace: minimum });
         }
     }
 

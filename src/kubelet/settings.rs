@@ -17,6 +17,8 @@ use crate::engine::time::{SimDuration, SimTime};
 
 use super::clock::NodeClock;
 
+use super::configuration::Configuration;
+
 /// Everything that is fixed for a kubelet.
 #[derive(Clone, Debug)]
 pub struct KubeletSettings {
@@ -32,6 +34,8 @@ pub struct KubeletSettings {
     pub timings: KubeletTimings,
     /// How much of a real kubelet it is.
     pub profile: KubeletProfile,
+    /// What its administrator says.
+    pub configuration: Configuration,
     /// Where renewals of the lease may be noted while nobody needs to see them travel.
     pub heartbeats: Rc<Heartbeats>,
     /// The machine's clock.
@@ -176,8 +180,6 @@ pub struct KubeletProfile {
     pub never_ready: Option<&'static str>,
     /// Reads from a pod's annotations whether its containers are ready, and how long they take to be.
     pub annotations: bool,
-    /// How many pulls go on at a time (`serializeImagePulls`, `maxParallelImagePulls`); zero for any number.
-    pub parallel_pulls: u32,
 }
 
 impl Default for KubeletProfile {
@@ -189,7 +191,6 @@ impl Default for KubeletProfile {
             images_present: false,
             never_ready: None,
             annotations: false,
-            parallel_pulls: 1,
         }
     }
 }
@@ -206,7 +207,6 @@ impl KubeletProfile {
             images_present: true,
             never_ready: Some("never-ready"),
             annotations: true,
-            parallel_pulls: 0,
         }
     }
 

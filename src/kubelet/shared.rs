@@ -40,6 +40,28 @@ pub enum Purpose {
     PodStatus(PodNumber),
     /// A pod's deletion.
     DeletePod(PodNumber),
+    /// The creation of a static pod's mirror.
+    CreateMirror(PodNumber),
+    /// The deletion of a mirror.
+    DeleteMirror,
+    /// Something that a volume's content comes from.
+    Volume {
+        /// The pod.
+        pod: PodNumber,
+        /// The volume's place among those of the pod that come from the API.
+        volume: u16,
+        /// The place among what it comes from.
+        source: u16,
+    },
+    /// Something that a container's environment comes from.
+    Environment {
+        /// The pod.
+        pod: PodNumber,
+        /// The container.
+        container: u16,
+        /// The place among what it comes from.
+        source: u16,
+    },
 }
 
 /// What all pods of a kubelet share.
@@ -94,7 +116,7 @@ impl Shared {
         let mut phase = || SimTime::from_nanos(now.as_nanos() + jitter.below(1_000_000_000));
         let (relist_phase, sync_phase) = (phase(), phase());
         Shared {
-            puller: Puller::new(settings.profile.parallel_pulls),
+            puller: Puller::new(settings.configuration.parallel_pulls),
             settings,
             client,
             clientset,
@@ -119,6 +141,11 @@ impl Shared {
     /// Makes a request in the kubelet's own name.
     pub fn request(&mut self, purpose: Purpose, operation: Operation, ctx: &mut dyn NodeContext) {
         self.client.request(self.clientset, Caller::Process(purpose), operation, ctx);
+    }
+
+    /// What a container gets at least between SIGTERM and SIGKILL.
+    pub fn minimum_grace(&self) -> SimDuration {
+        SimDuration::from_secs(self.settings.timings.minimum_grace_seconds.max(0).unsigned_abs())
     }
 
     /// The date in whole seconds.
@@ -228,6 +255,18 @@ impl Shared {
         reason: &'static str,
         message: String,
     ) {
+        self.record_reason(worker, container, kind, Name::of(reason), message);
+    }
+
+    /// The same for a reason that is made up of words.
+    pub fn record_reason(
+        &mut self,
+        worker: &Worker,
+        container: Option<u16>,
+        kind: EventType,
+        reason: Name,
+        message: String,
+    ) {
         if !self.settings.profile.events {
             return;
         }
@@ -245,7 +284,7 @@ impl Shared {
             resource_version: meta.revision(),
             field_path,
         };
-        self.notes.push((self.cause, EventNote { regarding, kind, reason: Name::of(reason), message }));
+        self.notes.push((self.cause, EventNote { regarding, kind, reason, message }));
     }
 
     /// Notes a Kubernetes event about the node. The kubelet refers to its node by name in place of the uid.

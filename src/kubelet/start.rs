@@ -6,11 +6,12 @@ use crate::api::event::EventType;
 use crate::api::name::Name;
 use crate::api::pod::{ContainerRole, PullPolicy};
 use crate::engine::time::{SimDuration, SimTime};
-use crate::runtime::interface::{Action, ContainerConfig, ContainerId, HookKind, ImageRecord, Ticket};
+use crate::runtime::interface::{Action, ContainerConfig, ContainerId, HookKind, ImageRecord, Limits, Ticket};
 
 use super::agent::NodeContext;
 use super::back_off::BackOff;
 use super::killing::HOOK_TICKET;
+use super::qos;
 use super::shared::Shared;
 use super::worker::{Doing, ImageBackOff, Job, Worker};
 
@@ -74,7 +75,7 @@ impl Worker {
     }
 
     /// A start failed after the image was dealt with: the event says why.
-    fn failed(&mut self, index: u16, reason: &'static str, message: String, shared: &mut Shared) {
+    pub fn failed(&mut self, index: u16, reason: &'static str, message: String, shared: &mut Shared) {
         shared.record(self, Some(index), Warning, "Failed", format!("Error: {message}"));
         self.trouble(index, reason, message, None);
     }
@@ -144,7 +145,7 @@ impl Worker {
                     "Successfully pulled image {:?} in {took} ({waited} including waiting). Image size: {} bytes.",
                     image.name, image.size
                 );
-                shared.puller.add(image);
+                shared.puller.add(image, now);
                 if let Some(past) = &mut self.record_mut(index).past {
                     past.pulls = None;
                 }
@@ -166,16 +167,30 @@ impl Worker {
         self.trouble(index, "ErrImagePull", error, None);
     }
 
+    /// Makes a container, once what its environment comes from has been read.
     fn create(&mut self, index: u16, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if !self.read_environment(index, shared, ctx) {
+            self.create_now(index, shared, ctx);
+        }
+    }
+
+    /// Makes a container.
+    pub fn create_now(&mut self, index: u16, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let attempt = self.next_attempt(index);
         let spec = self.spec(index);
-        let config =
-            ContainerConfig { name: spec.name.clone(), image: spec.image.clone(), memory_limit: spec.limits.memory };
+        let config = ContainerConfig {
+            name: spec.name.clone(),
+            image: spec.image.clone(),
+            limits: self.allocated().containers.get(usize::from(index)).map_or_else(Limits::default, |allocated| {
+                Limits { milli_cpu: allocated.limits.milli_cpu, memory: allocated.limits.memory }
+            }),
+            oom_score_adjustment: qos::oom_score_adjustment(&self.pod, index, shared.settings.node.capacity.memory),
+        };
+        shared.puller.used(&config.image, ctx.now());
         let container = ContainerId { pod: self.number, index, attempt };
         self.remove_oldest(index, attempt, ctx);
         self.doing(Doing::Creating(container));
         ctx.act(Action::CreateContainer { container, config: Box::new(config) });
-        let _ = shared;
     }
 
     /// The number of the next instance: one more than the newest one that was seen, or than the API remembers.

@@ -5,8 +5,11 @@
 
 use std::rc::Rc;
 
+use crate::api::event::EventType;
 use crate::api::name::Name;
-use crate::api::pod::{ContainerRole, ContainerState, ContainerStatus, PodPhase, PodStatus, Terminated};
+use crate::api::pod::{
+    ContainerRole, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, PodStatus, Terminated,
+};
 use crate::engine::time::SimTime;
 
 use super::conditions::{self, Previous};
@@ -25,7 +28,19 @@ fn lost(message: &'static str) -> Box<Terminated> {
     })
 }
 
+/// What the kubelet says of a pod that has been active for too long (kubelet, active_deadline.go).
+const DEADLINE_EXCEEDED: &str = "Pod was active on the node longer than the specified deadline";
+
 impl Worker {
+    /// The status that follows from what was seen, and an event each time if it is that of a pod whose deadline has passed
+    /// (`ShouldEvict`). `ended` says that no container will run any more.
+    pub fn make_status(&self, shared: &mut Shared, ended: bool, now: SimTime) -> PodStatus {
+        if self.deadline_passed(shared, now) {
+            shared.record(self, None, EventType::Normal, "DeadlineExceeded", DEADLINE_EXCEEDED.to_owned());
+        }
+        self.generate_status(shared, ended, now)
+    }
+
     /// The status that follows from what was seen. `ended` says that no container will run any more.
     pub fn generate_status(&self, shared: &Shared, ended: bool, now: SimTime) -> PodStatus {
         let old = self.status();
@@ -49,12 +64,23 @@ impl Worker {
             status.reason = old.reason.clone();
             status.message = old.message.clone();
         }
-        if let Some(message) = self.deadline_passed(shared, old, now) {
+        if self.deadline_passed(shared, now) {
             status.phase = PodPhase::Failed;
             status.reason = Some(Name::of("DeadlineExceeded"));
-            status.message = Some(message);
+            status.message = Some(Name::of(DEADLINE_EXCEEDED));
         }
-        self.with_conditions(status, shared, now)
+        let status = self.with_conditions(status, shared, now);
+        let mut status = self.with_resize(status, ended, shared, now);
+        if let Some(disruption) = self.disruption() {
+            status.conditions.insert(0, disruption.clone());
+        }
+        status
+    }
+
+    /// What this kubelet has said about why it ends the pod.
+    fn disruption(&self) -> Option<&PodCondition> {
+        let condition = self.status().condition(&PodConditionType::DisruptionTarget);
+        condition.filter(|condition| condition.reason.as_deref() == Some("TerminationByKubelet"))
     }
 
     /// The status with the conditions that follow from the rest of it.
@@ -83,11 +109,8 @@ impl Worker {
         Some(shared.settings.local_epoch(now).sim_time(end))
     }
 
-    fn deadline_passed(&self, shared: &Shared, old: &PodStatus, now: SimTime) -> Option<Name> {
-        let passed =
-            self.stage == super::worker::Stage::Running && self.deadline(shared, now).is_some_and(|end| now >= end);
-        let failed = old.reason.as_deref() == Some("DeadlineExceeded");
-        (passed || failed).then_some(Name::of("Pod was active on the node longer than the specified deadline"))
+    fn deadline_passed(&self, shared: &Shared, now: SimTime) -> bool {
+        self.deadline(shared, now).is_some_and(|end| now >= end)
     }
 
     fn container_statuses(

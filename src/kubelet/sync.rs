@@ -16,6 +16,9 @@ use super::shared::Shared;
 use super::tokens::Timer;
 use super::worker::{Doing, Instance, Job, Stage, Step, Syncing, Worker};
 
+/// How long a pass waits for volumes (volumemanager, `podAttachAndMountTimeout`).
+const MOUNT_TIMEOUT: SimDuration = SimDuration::from_secs(123);
+
 impl Worker {
     /// Asks for a pass over the pod.
     pub fn want_sync(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
@@ -43,11 +46,8 @@ impl Worker {
     }
 
     fn sync(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        let status = self.generate_status(shared, false, ctx.now());
-        if status.reason.as_deref() == Some("DeadlineExceeded") && status.phase == PodPhase::Failed {
-            let message = status.message.as_deref().unwrap_or_default().to_owned();
-            shared.record(self, None, EventType::Normal, "DeadlineExceeded", message);
-        }
+        self.look_at_resize(shared);
+        let status = self.make_status(shared, false, ctx.now());
         let terminal = matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed);
         self.set_status(status, shared, ctx);
         if terminal {
@@ -57,13 +57,29 @@ impl Worker {
             return;
         }
         self.follow_probes(shared, ctx);
-        if self.mounted || shared.settings.timings.volumes == SimDuration::ZERO {
+        if !self.mounted {
+            self.begin_to_mount(shared, ctx);
+        }
+        let at_once =
+            self.mounted || shared.settings.timings.volumes == SimDuration::ZERO || self.api_volumes().is_some();
+        if at_once && self.all_mounted() {
             self.job = Job::Syncing(Box::default());
             self.mounted(shared, ctx);
         } else {
-            let at = ctx.now() + shared.settings.timings.volumes;
-            self.job = Job::Mounting(ctx.set_timer(at, Timer::Job(self.number).token()));
+            let wait = if self.all_mounted() { shared.settings.timings.volumes } else { MOUNT_TIMEOUT };
+            let timer = ctx.set_timer(ctx.now() + wait, Timer::Job(self.number).token());
+            self.job = Job::Mounting { begun: ctx.now(), timer };
         }
+    }
+
+    /// All volumes that come from the API are mounted: a pass that waits sees it when it next looks.
+    pub fn volumes_mounted(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let Job::Mounting { begun, timer } = self.job else { return };
+        ctx.cancel_timer(timer);
+        let period = shared.settings.timings.volumes.max(SimDuration::from_millis(1));
+        let at = Worker::next_poll(begun, ctx.now(), period);
+        let timer = ctx.set_timer(at, Timer::Job(self.number).token());
+        self.job = Job::Mounting { begun, timer };
     }
 
     /// The volumes are there: compares and begins with the first step.
@@ -71,7 +87,11 @@ impl Worker {
         self.mounted = true;
         self.watch_probes(ctx.now());
         let steps = actions::plan(self);
-        self.job = Job::Syncing(Box::new(Syncing { acted: !steps.is_empty(), steps, ..Syncing::default() }));
+        let resized = self.apply_resize(ctx);
+        // Whether it has been done is seen by the next pass (`doPodResizeAction` sets a watch condition for that).
+        self.wants_sync |= resized;
+        let acted = resized || !steps.is_empty();
+        self.job = Job::Syncing(Box::new(Syncing { acted, steps, ..Syncing::default() }));
         self.advance(shared, ctx);
     }
 
@@ -116,7 +136,8 @@ impl Worker {
         }
         let sandbox = SandboxId { pod: self.number, attempt };
         let meta = &self.pod.meta;
-        let pod = PodIdentity { uid: meta.uid, namespace: meta.namespace.clone(), name: meta.name.clone() };
+        let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
+        let pod = PodIdentity { uid: meta.uid, namespace, name, spec: self.pod.spec.clone() };
         ctx.act(Action::CreateSandbox { sandbox, pod: pod.into(), host_network: self.host_network() });
         self.doing(Doing::Sandbox(sandbox));
     }
@@ -190,9 +211,15 @@ impl Worker {
     /// The pod's wait is over: for its volumes, or for their end.
     pub fn job_timer(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         match self.job {
-            Job::Mounting(_) => {
+            Job::Mounting { .. } if self.all_mounted() => {
                 self.job = Job::Syncing(Box::default());
                 self.mounted(shared, ctx);
+            }
+            // The volumes have taken too long: the pass has failed, without an event.
+            Job::Mounting { .. } => {
+                let failed = Syncing { failed: true, failed_otherwise: true, ..Syncing::default() };
+                self.job = Job::Syncing(Box::new(failed));
+                self.finish_pass(shared, ctx);
             }
             Job::Unmounting => self.finish(shared, ctx),
             _ => {}
@@ -206,7 +233,7 @@ impl Worker {
         }
         self.stage = Stage::Terminating;
         self.wants_sync = true;
-        if let Job::Mounting(timer) = self.job {
+        if let Job::Mounting { timer, .. } = self.job {
             ctx.cancel_timer(timer);
             self.end_pass(shared, ctx);
         } else {
@@ -250,7 +277,11 @@ impl Worker {
             }
             Event::ProbeDone { ticket, outcome } => self.probe_done(ticket, &outcome, shared, ctx),
             Event::HookDone { ticket, outcome } => self.hook_done(ticket, outcome, shared, ctx),
-            Event::ImageAdded { .. } | Event::ImageRemoved { .. } | Event::State(_) => {}
+            Event::ImageAdded { .. }
+            | Event::ImageRemoved { .. }
+            | Event::State(_)
+            | Event::UsageChanged
+            | Event::Usage(_) => {}
         }
     }
 

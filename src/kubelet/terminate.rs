@@ -16,12 +16,14 @@ const UNMOUNT_POLL: SimDuration = SimDuration::from_millis(300);
 impl Worker {
     /// Says in the API that the pod is about to end, and begins to stop its containers.
     pub fn terminate(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        if shared.settings.profile.deletion_write {
-            let status = self.generate_status(shared, false, ctx.now());
+        if shared.settings.profile.deletion_write || self.eviction().is_some() {
+            let status = self.make_status(shared, false, ctx.now());
+            let status = self.with_eviction(status, shared, ctx.now());
             self.set_status(status, shared, ctx);
         }
         self.follow_probes(shared, ctx);
-        match self.kill_pod(None, shared, ctx) {
+        let grace = self.eviction().and_then(|eviction| eviction.grace);
+        match self.kill_pod(grace, shared, ctx) {
             Some(killing) => self.job = Job::Stopping(Box::new(killing)),
             None => self.all_stopped(shared, ctx),
         }
@@ -34,7 +36,7 @@ impl Worker {
         shared.no_relist(self.number, ctx);
         self.stage = Stage::Terminated;
         self.stopped = ctx.now();
-        let status = self.generate_status(shared, true, ctx.now());
+        let status = self.make_status(shared, true, ctx.now());
         self.set_status(status, shared, ctx);
         self.wants_sync = true;
         self.end_pass(shared, ctx);
@@ -42,7 +44,7 @@ impl Worker {
 
     /// Waits until the volumes are gone.
     pub fn clean_up(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        let status = self.generate_status(shared, true, ctx.now());
+        let status = self.make_status(shared, true, ctx.now());
         self.set_status(status, shared, ctx);
         let gone = self.stopped + shared.settings.timings.unmount;
         self.job = Job::Unmounting;
@@ -57,6 +59,7 @@ impl Worker {
     /// Nothing of the pod is left on the node: it may be deleted from the API.
     pub fn finish(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.job = Job::Idle;
+        self.forget_volumes(ctx);
         self.stage = Stage::Finished;
         self.wants_sync = false;
         shared.sync_at(self, None, ctx);

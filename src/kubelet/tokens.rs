@@ -28,6 +28,16 @@ pub enum Timer {
     Probe(PodNumber, u16, ProbeKind),
     /// What the runtime has of pods that are not known is ended.
     Housekeeping,
+    /// What is used of the node is looked at.
+    Monitor,
+    /// Images that nobody uses are collected.
+    ImageGc,
+    /// A volume that could not be mounted is tried again.
+    Volume(PodNumber, u16),
+    /// The grace of a stray container's preStop hook is over.
+    StrayGrace(PodNumber, u16),
+    /// The time that a group of pods has for a shutdown is over.
+    Shutdown,
 }
 
 impl Timer {
@@ -46,6 +56,11 @@ impl Timer {
             Timer::Grace(pod, index) => of(9, u64::from(index), pod.0),
             Timer::Probe(pod, index, kind) => of(10 + kind as u64, u64::from(index), pod.0),
             Timer::Housekeeping => of(13, 0, 0),
+            Timer::Monitor => of(14, 0, 0),
+            Timer::ImageGc => of(15, 0, 0),
+            Timer::Volume(pod, index) => of(16, u64::from(index), pod.0),
+            Timer::StrayGrace(pod, index) => of(17, u64::from(index), pod.0),
+            Timer::Shutdown => of(18, 0, 0),
         }
     }
 
@@ -66,6 +81,11 @@ impl Timer {
             11 => Timer::Probe(pod, index, ProbeKind::Liveness),
             12 => Timer::Probe(pod, index, ProbeKind::Startup),
             13 => Timer::Housekeeping,
+            14 => Timer::Monitor,
+            15 => Timer::ImageGc,
+            16 => Timer::Volume(pod, index),
+            17 => Timer::StrayGrace(pod, index),
+            18 => Timer::Shutdown,
             _ => return None,
         })
     }
@@ -84,6 +104,7 @@ mod tests {
             Timer::Housekeeping,
             Timer::Job(pod),
             Timer::Grace(pod, 7),
+            Timer::Volume(pod, 3),
             Timer::Probe(pod, u16::MAX, ProbeKind::Startup),
         ] {
             assert_eq!(Timer::of(timer.token()), Some(timer));

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use crate::api::meta::ObjectKey;
+use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::api::pod::{Container, ContainerRole, Pod, PodStatus, RestartPolicy, Terminated};
@@ -16,8 +16,13 @@ use crate::engine::time::SimTime;
 use crate::runtime::interface::{ContainerId, Event, Exit, PodNumber, SandboxId};
 
 use super::back_off::BackOff;
+use super::eviction::Eviction;
 use super::killing::Killing;
+use super::mirror::Mirror;
 use super::probes::Probe;
+use super::qos;
+use super::resize::Resize;
+use super::sources::{ApiVolumes, Reading};
 
 /// A pod's worker.
 #[derive(Debug)]
@@ -58,6 +63,21 @@ pub struct Worker {
     pub containers: Box<[Record]>,
     /// Changes that no relist has shown yet.
     pub unseen: Vec<Event>,
+    /// What only few pods have.
+    pub rare: Option<Box<Rare>>,
+}
+
+/// What only few pods have.
+#[derive(Debug, Default)]
+pub struct Rare {
+    /// Why the kubelet ends the pod, if it does so by itself.
+    pub eviction: Option<Eviction>,
+    /// Its volumes whose content comes from the API, if it has any.
+    pub api_volumes: Option<ApiVolumes>,
+    /// What is known of its mirror, if it is a static pod.
+    pub mirror: Option<Mirror>,
+    /// How it was resized, if it was.
+    pub resize: Option<Resize>,
 }
 
 /// A status on its way to the API.
@@ -92,7 +112,12 @@ pub enum Job {
     /// Nothing.
     Idle,
     /// Waits for the volumes.
-    Mounting(TimerId),
+    Mounting {
+        /// Since when.
+        begun: SimTime,
+        /// Ends the wait: volumes were seen mounted, or have not been for too long.
+        timer: TimerId,
+    },
     /// Brings the containers to what is wanted.
     Syncing(Box<Syncing>),
     /// Stops everything.
@@ -155,6 +180,8 @@ pub enum Doing {
         /// Since when.
         since: SimTime,
     },
+    /// Waiting for what a container's environment comes from.
+    Reading(Reading),
     /// Waiting for a container to be made.
     Creating(ContainerId),
     /// Waiting for a container to run.
@@ -304,6 +331,7 @@ impl Worker {
     /// A pod that is new to this kubelet.
     pub fn new(number: PodNumber, pod: Rc<Pod>) -> Self {
         let containers = pod.spec.containers.iter().map(|_| Record::default()).collect();
+        let rare = qos::is_static(&pod).then(|| Box::new(Rare { mirror: Some(Mirror::default()), ..Rare::default() }));
         Worker {
             number,
             pod,
@@ -323,12 +351,62 @@ impl Worker {
             sandbox: None,
             containers,
             unseen: Vec::new(),
+            rare,
         }
     }
 
     /// The pod as the API has it, as far as is known here.
     pub fn in_api(&self) -> &Rc<Pod> {
-        self.written.as_ref().unwrap_or(&self.pod)
+        let mirror = self.mirror().and_then(|mirror| mirror.pod.as_ref());
+        self.written.as_ref().or(mirror).unwrap_or(&self.pod)
+    }
+
+    /// The incarnation of the pod in the API; none of a static pod without a mirror.
+    pub fn api_uid(&self) -> Option<Uid> {
+        match self.mirror() {
+            None => Some(self.pod.meta.uid),
+            Some(mirror) => mirror.pod.as_ref().map(|pod| pod.meta.uid),
+        }
+    }
+
+    /// What only few pods have, to change it.
+    pub fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Why the kubelet ends the pod, if it does so by itself.
+    pub fn eviction(&self) -> Option<&Eviction> {
+        self.rare.as_ref()?.eviction.as_ref()
+    }
+
+    /// Its volumes whose content comes from the API, if it has any.
+    pub fn api_volumes(&self) -> Option<&ApiVolumes> {
+        self.rare.as_ref()?.api_volumes.as_ref()
+    }
+
+    /// The same, to change them.
+    pub fn api_volumes_mut(&mut self) -> Option<&mut ApiVolumes> {
+        self.rare.as_mut()?.api_volumes.as_mut()
+    }
+
+    /// How it was resized, if it was.
+    pub fn resize(&self) -> Option<&Resize> {
+        self.rare.as_ref()?.resize.as_ref()
+    }
+
+    /// The same, to change it.
+    pub fn resize_mut(&mut self) -> Option<&mut Resize> {
+        self.rare.as_mut()?.resize.as_mut()
+    }
+
+    /// What is known of its mirror, if it is a static pod.
+    pub fn mirror(&self) -> Option<&Mirror> {
+        self.rare.as_ref()?.mirror.as_ref()
+    }
+
+    /// The same, to change it.
+    pub fn mirror_mut(&mut self) -> Option<&mut Mirror> {
+        self.rare.as_mut()?.mirror.as_mut()
     }
 
     /// The status that this kubelet last made: on its way, or in the API.
@@ -382,12 +460,35 @@ impl Worker {
         self.pod.spec.full.host_network == Some(true)
     }
 
-    /// True if a container that ended with this code is started again (podutil, `ContainerShouldRestart`).
+    /// True if a container that ended with this code is started again (podutil, `ContainerShouldRestart`): by the first of its
+    /// own rules that is for the code, else by its own policy, else by the pod's.
     pub fn restarts(&self, index: u16, code: i32) -> bool {
-        match (self.spec(index).role, self.pod.spec.restart_policy) {
-            (ContainerRole::Sidecar, _) | (_, RestartPolicy::Always) => true,
-            (_, RestartPolicy::OnFailure) => code != 0,
-            (_, RestartPolicy::Never) => false,
+        let own = self.own_container(index);
+        let rules = own.into_iter().filter(|own| own.restart_policy.is_some());
+        let mut rules = rules.flat_map(|own| own.restart_policy_rules.iter().flatten());
+        let rule = rules.find(|rule| {
+            rule.exit_codes.as_ref().is_some_and(|codes| {
+                let among = codes.values.iter().flatten().any(|value| *value == code);
+                among == (codes.operator == "In")
+            })
+        });
+        rule.is_some()
+            || match self.restart_policy(index) {
+                RestartPolicy::Always => true,
+                RestartPolicy::OnFailure => code != 0,
+                RestartPolicy::Never => false,
+            }
+    }
+
+    /// The restart policy of a container: its own, else the pod's.
+    pub fn restart_policy(&self, index: u16) -> RestartPolicy {
+        let own = self.own_container(index).and_then(|own| own.restart_policy.as_deref());
+        match own {
+            _ if self.spec(index).role == ContainerRole::Sidecar => RestartPolicy::Always,
+            Some("Always") => RestartPolicy::Always,
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            Some("Never") => RestartPolicy::Never,
+            _ => self.pod.spec.restart_policy,
         }
     }
 
@@ -400,6 +501,16 @@ impl Worker {
             Instance::None | Instance::Created { .. } => true,
             Instance::Running { .. } => false,
             Instance::Exited { exit, .. } => self.restarts(index, exit.code),
+        }
+    }
+
+    /// True if the pass under way waits for the image of a container or makes a container of it.
+    pub fn awaits_image(&self, place: u16) -> bool {
+        let Job::Syncing(job) = &self.job else { return false };
+        match &job.doing {
+            Doing::Pulling { index, .. } | Doing::Reading(Reading { index, .. }) => *index == place,
+            Doing::Creating(id) | Doing::Starting(id) | Doing::Hook(id) => id.index == place,
+            _ => job.steps.contains(&Step::Start(place)),
         }
     }
 

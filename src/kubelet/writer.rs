@@ -11,6 +11,7 @@ use crate::apiserver::status::Reason;
 use crate::client::delivery::Failure;
 
 use super::agent::NodeContext;
+use super::resize::same_resize;
 use super::shared::{Purpose, Shared};
 use super::tokens::Timer;
 use super::worker::{Held, Worker};
@@ -32,6 +33,11 @@ impl Worker {
         self.enqueue_write(shared, ctx);
     }
 
+    /// Keeps a status for an API that does not know the pod yet.
+    pub fn hold_back(&mut self, status: PodStatus, ctx: &mut dyn NodeContext) {
+        self.held = Some(Box::new(Held { status, dirty: true, finished: false, cause: ctx.cause() }));
+    }
+
     /// Puts the pod into the queue of those whose status is to be written, and begins if no other is being written.
     pub fn enqueue_write(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if shared.writing.is_none() {
@@ -50,7 +56,8 @@ impl Worker {
     /// True if the pod is to be deleted from the API now.
     fn may_delete(&self) -> bool {
         let pod = self.in_api();
-        let deleting = pod.meta.is_deleting() || self.pod.meta.is_deleting();
+        let removed = self.mirror().is_some_and(|mirror| mirror.removed);
+        let deleting = pod.meta.is_deleting() || self.pod.meta.is_deleting() || removed;
         self.held.as_ref().is_some_and(|held| held.finished) && deleting && pod.is_terminal() && !self.missing
     }
 
@@ -58,7 +65,13 @@ impl Worker {
     pub fn to_send(&self, mut status: PodStatus) -> PodStatus {
         let api = &self.in_api().status;
         let terminal = |phase| matches!(phase, PodPhase::Succeeded | PodPhase::Failed);
-        if terminal(status.phase) && !terminal(api.phase) && self.could_have_running_containers() {
+        let ends = terminal(status.phase) && !terminal(api.phase);
+        let running = self.could_have_running_containers();
+        if !ends || running {
+            // Why the kubelet ends a pod is said only together with the terminal phase.
+            status.conditions.retain(|condition| condition.kind != PodConditionType::DisruptionTarget);
+        }
+        if ends && running {
             status.phase = api.phase;
             status.reason = api.reason.clone();
             status.message = api.message.clone();
@@ -68,7 +81,8 @@ impl Worker {
 
     /// Begins to write the status: the real one reads the pod first. False if there is nothing to write.
     pub fn begin_write(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
-        let Some(held) = self.held.as_mut().filter(|_| !self.missing) else { return false };
+        let known = self.api_uid().is_some() && !self.missing;
+        let Some(held) = self.held.as_mut().filter(|_| known) else { return false };
         held.dirty = false;
         shared.writing = Some((self.number, held.status.clone()));
         ctx.set_cause(held.cause);
@@ -82,7 +96,8 @@ impl Worker {
         if same(&status, &self.in_api().status) {
             return self.delete(shared, ctx);
         }
-        let patch = TypedPatch::PodStatus { uid: self.pod.meta.uid, status };
+        let Some(uid) = self.api_uid() else { return false };
+        let patch = TypedPatch::PodStatus { uid, status };
         let operation = Operation::Patch {
             key: self.key(),
             patch: Patch::Typed(Box::new(patch)),
@@ -99,8 +114,7 @@ impl Worker {
             self.settle();
             return false;
         }
-        let options =
-            DeleteOptions { grace_seconds: Some(0), uid: Some(self.pod.meta.uid), ..DeleteOptions::default() };
+        let options = DeleteOptions { grace_seconds: Some(0), uid: self.api_uid(), ..DeleteOptions::default() };
         shared.request(Purpose::DeletePod(self.number), Operation::Delete { key: self.key(), options }, ctx);
         true
     }
@@ -109,7 +123,7 @@ impl Worker {
     pub fn written(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
         match result {
             Ok(Answer::Object(object)) => {
-                let pod = Pod::of(&object).filter(|pod| pod.meta.uid == self.pod.meta.uid);
+                let pod = Pod::of(&object).filter(|pod| Some(pod.meta.uid) == self.api_uid());
                 if let Some(pod) = pod
                     && pod.meta.revision() > self.in_api().meta.revision()
                 {
@@ -161,6 +175,10 @@ pub fn same(left: &PodStatus, right: &PodStatus) -> bool {
         && left.containers == right.containers
         && left.init_containers == right.init_containers
         && KUBELET_CONDITIONS.iter().all(|kind| left.condition(kind) == right.condition(kind))
+        && same_resize(left, right)
+        && left
+            .condition(&PodConditionType::DisruptionTarget)
+            .is_none_or(|said| right.condition(&PodConditionType::DisruptionTarget).is_some_and(|known| known == said))
 }
 
 /// The conditions that the kubelet writes, in its order.

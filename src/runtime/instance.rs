@@ -9,8 +9,8 @@ use crate::engine::process::TimerId;
 use crate::engine::random::Stream;
 use crate::engine::time::{SimDuration, SimTime};
 
-use super::interface::{ContainerConfig, Exit, ExitReason, ProbeKind, ProbeOutcome};
-use super::model::{ExitModel, Health, ImageModel, ProbeFailure};
+use super::interface::{ContainerConfig, Exit, ExitReason, Limits, ProbeKind, ProbeOutcome};
+use super::model::{ExitModel, Health, ImageModel, ProbeFailure, Usage};
 
 /// One instance of a container.
 #[derive(Debug)]
@@ -19,8 +19,10 @@ pub struct Instance {
     pub image: Name,
     /// What the image does.
     pub model: Rc<ImageModel>,
-    /// The memory limit in bytes; zero for none.
-    pub memory_limit: i64,
+    /// What it may use.
+    pub limits: Limits,
+    /// How readily it is killed when the node has no memory left.
+    pub oom_score_adjustment: i32,
     /// When it was started; none before.
     pub started: Option<SimTime>,
     /// How it ended; none before.
@@ -39,7 +41,8 @@ impl Instance {
         Instance {
             image: config.image.clone(),
             model: model.clone(),
-            memory_limit: config.memory_limit,
+            limits: config.limits,
+            oom_score_adjustment: config.oom_score_adjustment,
             started: None,
             exit: None,
             due: None,
@@ -61,7 +64,7 @@ impl Instance {
         if healths.iter().any(|health| !health.turns.is_empty()) {
             self.turns = Some(Box::new(healths.map(|health| turns(health, stream, now))));
         }
-        let exit = model.exit.as_ref().map(|exit| own_exit(exit, attempt, stream, now));
+        let exit = model.exit.as_ref().map(|exit| self.own_exit(exit, attempt, stream, now));
         let crash = model.crash.as_ref().filter(|crash| crash.chances > 0 && crash.out_of > 0).and_then(|crash| {
             let at = now + crash.after.0.sample(stream);
             let crashes = stream.ratio(crash.out_of, crash.chances);
@@ -70,11 +73,74 @@ impl Instance {
         [exit, crash, self.out_of_memory(now)].into_iter().flatten().min_by_key(|exit| exit.at)
     }
 
-    /// The end that the kernel brings when the memory in use first exceeds the limit.
-    fn out_of_memory(&self, now: SimTime) -> Option<Exit> {
-        let limit = u64::try_from(self.memory_limit).ok().filter(|limit| *limit > 0)?;
-        let above = self.model.memory.iter().filter(|usage| usage.amount.0 > limit).map(|usage| usage.from.0).min()?;
-        Some(Exit { code: 137, reason: ExitReason::OomKilled, at: now + above })
+    /// The end that the kernel brings when the memory in use first exceeds the limit from now on.
+    pub fn out_of_memory(&self, now: SimTime) -> Option<Exit> {
+        let limit = u64::try_from(self.limits.memory).ok().filter(|limit| *limit > 0)?;
+        let started = self.started?;
+        if self.memory(now) > limit {
+            return Some(Exit { code: 137, reason: ExitReason::OomKilled, at: now });
+        }
+        let above = self.model.memory.iter().filter(|usage| usage.amount.0 > limit);
+        let at = above.map(|usage| started + usage.from.0).filter(|at| *at > now).min()?;
+        Some(Exit { code: 137, reason: ExitReason::OomKilled, at })
+    }
+
+    /// How it ends by itself.
+    fn own_exit(&self, exit: &ExitModel, attempt: u32, stream: &mut Stream, now: SimTime) -> Exit {
+        let after = exit.after.0.sample(stream);
+        let at = now + if exit.cpu_bound { self.held_back(after) } else { after };
+        let code = exit.codes.get(attempt as usize).or(exit.codes.last()).copied().unwrap_or(0);
+        if exit.out_of_memory {
+            return Exit { code: 137, reason: ExitReason::OomKilled, at };
+        }
+        Exit { code, reason: reason_of(code), at }
+    }
+
+    /// How long work takes that would take so long with all the CPU that it can use (CFS quota: `limits.cpu`).
+    fn held_back(&self, work: SimDuration) -> SimDuration {
+        let Some(limit) = u64::try_from(self.limits.milli_cpu).ok().filter(|limit| *limit > 0) else { return work };
+        let (mut left, mut passed) = (u128::from(work.as_nanos()), 0u128);
+        for (place, usage) in self.model.cpu.iter().enumerate() {
+            let wanted = u128::from(usage.amount.max(limit));
+            let begin = u128::from(usage.from.0.as_nanos()).max(passed);
+            // Before the model says anything the CPU is not what holds the work up.
+            let free = left.min(begin - passed);
+            (left, passed) = (left - free, passed + free);
+            let takes = left * wanted / u128::from(limit);
+            let end = self.model.cpu.get(place + 1).map(|next| u128::from(next.from.0.as_nanos()));
+            match end.filter(|end| passed + takes > *end) {
+                Some(end) if end > passed => {
+                    left -= (end - passed) * u128::from(limit) / wanted;
+                    passed = end;
+                }
+                Some(_) => {}
+                None => (left, passed) = (0, passed + takes),
+            }
+        }
+        SimDuration::from_nanos(u64::try_from(passed + left).unwrap_or(u64::MAX))
+    }
+
+    /// The CPU that it gets, in thousandths of a core: what it wants, but not more than its limit.
+    pub fn milli_cpu(&self, now: SimTime) -> u64 {
+        let wanted = self.amount(&self.model.cpu, now).copied().unwrap_or(0);
+        u64::try_from(self.limits.milli_cpu).ok().filter(|limit| *limit > 0).map_or(wanted, |limit| limit.min(wanted))
+    }
+
+    /// The memory that it uses.
+    pub fn memory(&self, now: SimTime) -> u64 {
+        self.amount(&self.model.memory, now).map_or(0, |size| size.0)
+    }
+
+    /// What a model says for a time; none if it does not run.
+    pub fn amount<'a, T>(&self, usages: &'a [Usage<T>], now: SimTime) -> Option<&'a T> {
+        let started = self.started.filter(|_| self.exit.is_none())?;
+        amount_at(usages, started, now)
+    }
+
+    /// Changes of what it uses from now on that a model says.
+    pub fn next_change<T>(&self, usages: &[Usage<T>], now: SimTime) -> Option<SimTime> {
+        let started = self.started.filter(|_| self.exit.is_none())?;
+        usages.iter().map(|usage| started + usage.from.0).filter(|at| *at > now).min()
     }
 
     /// How it ends after SIGTERM now and SIGKILL at the end of the grace.
@@ -98,12 +164,13 @@ impl Instance {
         let turned = self.turns.as_ref().map_or(0, |all| all[turns].iter().filter(|turn| **turn <= now).count());
         let passing = health.passing ^ (turned % 2 == 1);
         let latency = health.latency.0.sample(stream);
-        let hangs = !passing && health.failure == ProbeFailure::Hangs;
+        let times_failing = (turned + usize::from(!health.passing)).div_ceil(2).max(1);
+        let looks = health.failures.get(times_failing - 1).or(health.failures.last()).unwrap_or(&health.failure);
+        let hangs = !passing && *looks == ProbeFailure::Hangs;
         if hangs || latency > question.timeout {
             return (question.timeout, ProbeOutcome::Failure(timed_out(question)));
         }
-        let outcome =
-            if passing { ProbeOutcome::Success } else { ProbeOutcome::Failure(failure(&health.failure, question)) };
+        let outcome = if passing { ProbeOutcome::Success } else { ProbeOutcome::Failure(failure(looks, question)) };
         (latency, outcome)
     }
 }
@@ -138,14 +205,10 @@ fn turns(health: &Health, stream: &mut Stream, now: SimTime) -> Vec<SimTime> {
     turns
 }
 
-/// How an instance ends by itself.
-fn own_exit(exit: &ExitModel, attempt: u32, stream: &mut Stream, now: SimTime) -> Exit {
-    let at = now + exit.after.0.sample(stream);
-    let code = exit.codes.get(attempt as usize).or(exit.codes.last()).copied().unwrap_or(0);
-    if exit.out_of_memory {
-        return Exit { code: 137, reason: ExitReason::OomKilled, at };
-    }
-    Exit { code, reason: reason_of(code), at }
+/// What a model says for a time, of an instance that was started at another.
+pub fn amount_at<T>(usages: &[Usage<T>], started: SimTime, time: SimTime) -> Option<&T> {
+    let age = (time >= started).then(|| time.since(started))?;
+    usages.iter().rfind(|usage| usage.from.0 <= age).map(|usage| &usage.amount)
 }
 
 /// containerd calls an exit with code 0 Completed and any other Error.

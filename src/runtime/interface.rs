@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::api::meta::Uid;
 use crate::api::name::Name;
-use crate::api::pod::Handler;
+use crate::api::pod::{Handler, PodSpec};
 use crate::engine::time::{SimDuration, SimTime};
 
 /// Names a pod of one node in its runtime: a number that the kubelet gives out once and never again.
@@ -125,6 +125,23 @@ pub enum Action {
     },
     /// Asks for everything there is; answered by [`Event::State`].
     ListState,
+    /// Takes an image out of the store. Not answered.
+    RemoveImage {
+        /// The image as the containers name it.
+        image: Name,
+    },
+    /// Asks what is used of the node; answered by [`Event::Usage`] at once.
+    ReadUsage {
+        /// Of volumes what was used at this time: they are measured less often than the rest.
+        volumes_at: SimTime,
+    },
+    /// Lets a running container have other limits from now on. Not answered.
+    UpdateLimits {
+        /// Which.
+        container: ContainerId,
+        /// The new ones.
+        limits: Limits,
+    },
 }
 
 /// What a runtime tells the kubelet.
@@ -224,10 +241,14 @@ pub enum Event {
     },
     /// Everything there is.
     State(Box<State>),
+    /// What containers use may differ from what was last read: one began that uses something of its node.
+    UsageChanged,
+    /// What is used of the node.
+    Usage(Box<NodeUsage>),
 }
 
 /// Who a sandbox is for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct PodIdentity {
     /// The pod's incarnation.
     pub uid: Uid,
@@ -235,6 +256,9 @@ pub struct PodIdentity {
     pub namespace: Name,
     /// The pod's name.
     pub name: Name,
+    /// What was asked for: of a pod that is gone from the API a new kubelet finds grace and hooks here, as the real one does in
+    /// the labels of containers.
+    pub spec: Rc<PodSpec>,
 }
 
 /// What a container is.
@@ -244,8 +268,80 @@ pub struct ContainerConfig {
     pub name: Name,
     /// The image.
     pub image: Name,
-    /// The memory limit in bytes; zero for none.
-    pub memory_limit: i64,
+    /// What it may use.
+    pub limits: Limits,
+    /// Who is killed first when the node has no memory left: from -1000 (never) to 1000 (`oom_score_adj`).
+    pub oom_score_adjustment: i32,
+}
+
+/// What a container may use; zero for any amount.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// CPU in thousandths of a core: more is held back.
+    pub milli_cpu: i64,
+    /// Memory in bytes: a container that exceeds it is killed.
+    pub memory: i64,
+}
+
+/// What is used of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodeUsage {
+    /// Memory in bytes, by containers.
+    pub memory: u64,
+    /// Disk in bytes: images, containers, volumes.
+    pub disk: u64,
+    /// How much of that are images.
+    pub images: u64,
+    /// Processes of containers.
+    pub processes: u64,
+    /// Pods that use something, by number.
+    pub pods: Vec<PodUsage>,
+    /// When any of this changes next without a container beginning or ending; none if never, or if nobody can say.
+    pub next_change: Option<SimTime>,
+    /// The same of volumes: the first change that is later than the time for which they were asked.
+    pub next_volume_change: Option<SimTime>,
+}
+
+/// What a pod uses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PodUsage {
+    /// Which.
+    pub pod: PodNumber,
+    /// Its containers, by place.
+    pub containers: Vec<ContainerUsage>,
+    /// Its emptyDir volumes, by name: bytes.
+    pub volumes: Vec<(Name, u64)>,
+}
+
+/// What a container uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ContainerUsage {
+    /// Its place in the pod.
+    pub index: u16,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Writable layer and logs in bytes.
+    pub disk: u64,
+    /// Processes.
+    pub processes: u64,
+}
+
+impl PodUsage {
+    /// Memory of all containers.
+    pub fn memory(&self) -> u64 {
+        self.containers.iter().fold(0, |sum, container| sum.saturating_add(container.memory))
+    }
+
+    /// Disk of all containers and volumes.
+    pub fn disk(&self) -> u64 {
+        let volumes = self.volumes.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        self.containers.iter().fold(volumes, |sum, container| sum.saturating_add(container.disk))
+    }
+
+    /// Processes of all containers.
+    pub fn processes(&self) -> u64 {
+        self.containers.iter().fold(0, |sum, container| sum.saturating_add(container.processes))
+    }
 }
 
 /// How a container ended.

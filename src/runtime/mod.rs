@@ -9,6 +9,7 @@
 //! - `images`: the node's image store and pulls at the node's bandwidth
 //! - `addresses`: pod addresses out of the node's range
 //! - `instance`: the life of one simulated container, drawn when it starts
+//! - `usage`: what the containers of a node use together, and what the kernel does when memory runs out
 //! - `simulated`: the runtime that answers from models
 
 pub mod addresses;
@@ -19,3 +20,4 @@ pub mod model;
 pub mod simulated;
 pub mod size;
 pub mod span;
+pub mod usage;

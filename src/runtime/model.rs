@@ -2,6 +2,7 @@
 //!
 //! Plain data. Everything is drawn when a container starts, from a stream of its own.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use schemars::JsonSchema;
@@ -51,6 +52,13 @@ pub struct ImageModel {
     pub cpu: Vec<Usage<u64>>,
     /// The memory that an instance uses from a time after its start on. Above the container's limit it is killed (OOMKilled).
     pub memory: Vec<Usage<Size>>,
+    /// The disk that an instance uses from a time after its start on, for its writable layer and its logs. It stays used until
+    /// the container is removed.
+    pub disk: Vec<Usage<Size>>,
+    /// The processes of an instance from a time after its start on.
+    pub processes: Vec<Usage<u64>>,
+    /// What an instance has written into emptyDir volumes, by the volume's name, from a time after its start on.
+    pub volumes: BTreeMap<String, Vec<Usage<Size>>>,
 }
 
 /// A layer of an image.
@@ -85,6 +93,9 @@ pub struct Health {
     pub turns: Vec<Spread>,
     /// What a failing probe looks like.
     pub failure: ProbeFailure,
+    /// What it looks like the first time that probes fail, the second time, ...; the last one counts for all that follow.
+    /// As `failure` says if not given.
+    pub failures: Vec<ProbeFailure>,
     /// How long an answer takes.
     pub latency: Spread,
 }
@@ -116,6 +127,10 @@ pub struct ExitModel {
     /// Killed by the kernel for want of memory.
     #[serde(default)]
     pub out_of_memory: bool,
+    /// It ends when its work is done: `after` counts the time in which it gets the CPU that it uses, and where a limit holds it
+    /// back the work takes longer.
+    #[serde(default)]
+    pub cpu_bound: bool,
 }
 
 fn zero_code() -> Vec<i32> {
@@ -197,7 +212,17 @@ impl Default for ImageModel {
             pre_stop: HookModel::default(),
             cpu: Vec::new(),
             memory: Vec::new(),
+            disk: Vec::new(),
+            processes: Vec::new(),
+            volumes: BTreeMap::new(),
         }
+    }
+}
+
+impl ImageModel {
+    /// True if an instance uses something of its node that the node can run out of.
+    pub fn uses_node(&self) -> bool {
+        !(self.memory.is_empty() && self.disk.is_empty() && self.processes.is_empty() && self.volumes.is_empty())
     }
 }
 
@@ -213,6 +238,7 @@ impl Default for Health {
             passing: true,
             turns: Vec::new(),
             failure: ProbeFailure::Refused,
+            failures: Vec::new(),
             latency: Spread::log_normal_millis(2, 20),
         }
     }
@@ -245,16 +271,32 @@ impl Health {
 /// The models of a scenario, each for the images whose names match a pattern; the first that matches counts.
 #[derive(Clone, Debug, Default)]
 pub struct ImageModels {
-    models: Vec<(String, Rc<ImageModel>)>,
+    models: Vec<Matching>,
     default: Rc<ImageModel>,
+}
+
+/// A model and what it is for.
+#[derive(Clone, Debug)]
+struct Matching {
+    image: String,
+    /// A pattern of `pod/container`; none if the model is for all containers of the image.
+    container: Option<String>,
+    model: Rc<ImageModel>,
 }
 
 impl ImageModels {
     /// Models by pattern, in the order in which they are tried. A `*` stands for any text; a pattern without tag
     /// matches every tag.
     pub fn new(models: Vec<(String, ImageModel)>) -> Self {
-        let models = models.into_iter().map(|(pattern, model)| (pattern, model.into())).collect();
-        ImageModels { models, default: Rc::default() }
+        let mut all = ImageModels::default();
+        models.into_iter().for_each(|(pattern, model)| all.add(pattern, None, model));
+        all
+    }
+
+    /// Adds a model, tried after those that are there. With `container`, a pattern of `pod/container`, it is only for
+    /// the containers that are called so: what is a script in a real manifest is a model here, also where one image runs all scripts.
+    pub fn add(&mut self, image: String, container: Option<String>, model: ImageModel) {
+        self.models.push(Matching { image, container, model: model.into() });
     }
 
     /// These models, with another one for images that no pattern matches.
@@ -263,10 +305,18 @@ impl ImageModels {
         self
     }
 
-    /// The model of an image.
+    /// The model of an image, for what concerns the image and no single container: its size, its pull.
     pub fn of(&self, image: &str) -> &Rc<ImageModel> {
-        let named = self.models.iter().find(|(pattern, _)| names(pattern, image));
-        named.map_or(&self.default, |(_, model)| model)
+        let named = self.models.iter().find(|one| one.container.is_none() && names(&one.image, image));
+        named.map_or(&self.default, |one| &one.model)
+    }
+
+    /// The model of a container of an image.
+    pub fn of_container(&self, image: &str, pod: &str, container: &str) -> &Rc<ImageModel> {
+        let called = |pattern: &str| matches(pattern.as_bytes(), format!("{pod}/{container}").as_bytes());
+        let named =
+            self.models.iter().find(|one| names(&one.image, image) && one.container.as_deref().is_none_or(called));
+        named.map_or(&self.default, |one| &one.model)
     }
 }
 
@@ -314,6 +364,17 @@ mod tests {
         assert_eq!(found("registry:5000/app:1.0"), 2);
         assert_eq!(found("registry:5000/application"), 3);
         assert_eq!(ImageModels::default().of("nginx"), &Rc::new(ImageModel::default()));
+    }
+
+    #[test]
+    fn a_model_may_be_for_some_containers_of_an_image_only() {
+        let sized = |size| ImageModel { size: Size(size), ..ImageModel::default() };
+        let mut models = ImageModels::default();
+        models.add("busybox".to_owned(), Some("crash*/c".to_owned()), sized(1));
+        models.add("busybox".to_owned(), None, sized(2));
+        assert_eq!(models.of_container("busybox:3", "crash5", "c").size.0, 1);
+        assert_eq!(models.of_container("busybox:3", "crash5", "d").size.0, 2);
+        assert_eq!(models.of("busybox:3").size.0, 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A running container costs no event until something is due for it. A crash of the machine ends all containers; the
 //! image store and the records of what there was survive, as containerd's do on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -18,10 +18,10 @@ use super::addresses::Addresses;
 use super::images::ImageStore;
 use super::instance::{Instance, Question};
 use super::interface::{
-    Action, ContainerConfig, ContainerId, ContainerRecord, Event, Exit, ExitReason, HookKind, ImageRecord, PodIdentity,
-    PodNumber, ProbeOutcome, SandboxId, SandboxRecord, State, Ticket,
+    Action, ContainerConfig, ContainerId, ContainerRecord, Event, Exit, ExitReason, HookKind, ImageRecord, Limits,
+    PodIdentity, PodNumber, ProbeOutcome, SandboxId, SandboxRecord, State, Ticket,
 };
-use super::model::{HookModel, ImageModels};
+use super::model::{HookModel, ImageModel, ImageModels};
 use super::span::Spread;
 
 /// What a simulated runtime may ask for while it handles an input.
@@ -72,6 +72,8 @@ pub struct RuntimeSettings {
     pub bytes_per_second: u64,
     /// True if every image is there from the beginning.
     pub all_images_present: bool,
+    /// The node's memory in bytes; when containers use more, the kernel kills some. Zero: it never does.
+    pub memory: u64,
     /// How long a sandbox takes. Default: median 160 ms (containerd 1.7 with CNI bridge, 90 ms idle to 160 ms loaded).
     pub create_sandbox: Spread,
     /// How long taking a sandbox down takes. Default: median 60 ms (containerd 1.7, 27 to 107 ms).
@@ -90,6 +92,7 @@ impl RuntimeSettings {
             pod_range: None,
             bytes_per_second: 125_000_000,
             all_images_present: false,
+            memory: 0,
             create_sandbox: Spread::log_normal_millis(160, 400),
             stop_sandbox: Spread::log_normal_millis(60, 200),
             list: Spread::millis(20),
@@ -110,6 +113,10 @@ pub struct SimulatedRuntime {
     next_token: u64,
     next_pod: u32,
     image_timer: Option<TimerId>,
+    /// Containers whose models say that they use something of the node.
+    users: BTreeSet<ContainerId>,
+    /// When the kernel has to kill for want of memory.
+    memory_timer: Option<(u64, TimerId)>,
     failed_pulls: BTreeMap<Name, u32>,
     pulls: u64,
 }
@@ -132,6 +139,7 @@ enum Due {
     Tell(Event),
     Images,
     List,
+    OutOfMemory,
 }
 
 impl SimulatedRuntime {
@@ -148,6 +156,8 @@ impl SimulatedRuntime {
             next_token: 0,
             next_pod: 0,
             image_timer: None,
+            users: BTreeSet::new(),
+            memory_timer: None,
             failed_pulls: BTreeMap::new(),
             pulls: 0,
         }
@@ -205,12 +215,71 @@ impl SimulatedRuntime {
         let instances = self.containers.range(first_of(pod)..).take_while(|(id, _)| id.pod == pod);
         let running =
             instances.filter_map(|(_, instance)| Some((instance, instance.started?))).filter(|(i, _)| i.exit.is_none());
-        running.fold((0, 0), |(cpu, memory), (instance, started)| {
-            let age = now.since(started);
-            let cpu_now = instance.model.cpu.iter().rfind(|usage| usage.from.0 <= age).map_or(0, |usage| usage.amount);
-            let memory_now = instance.model.memory.iter().rfind(|usage| usage.from.0 <= age);
-            (cpu.saturating_add(cpu_now), memory.saturating_add(memory_now.map_or(0, |usage| usage.amount.0)))
+        running.fold((0, 0), |(cpu, memory), (instance, _)| {
+            (cpu.saturating_add(instance.milli_cpu(now)), memory.saturating_add(instance.memory(now)))
         })
+    }
+
+    /// A container.
+    pub(super) fn instance(&self, id: ContainerId) -> Option<&Instance> {
+        self.containers.get(&id)
+    }
+
+    /// Containers that use something of the node, by id.
+    pub(super) fn users(&self) -> impl Iterator<Item = (ContainerId, &Instance)> {
+        self.users.iter().filter_map(|id| Some((*id, self.containers.get(id)?)))
+    }
+
+    /// The images in the store.
+    pub(super) fn images(&self) -> Vec<&ImageRecord> {
+        self.images.all().collect()
+    }
+
+    /// The node's memory; none if it is without limit.
+    pub(super) fn memory_capacity(&self) -> Option<u64> {
+        Some(self.settings.memory).filter(|memory| *memory > 0)
+    }
+
+    /// Lets the kernel run out of memory at a time.
+    pub(super) fn memory_timer(&mut self, at: SimTime, ctx: &mut dyn RuntimeContext) {
+        self.no_memory_timer(ctx);
+        self.memory_timer = Some(self.at(at, Due::OutOfMemory, ctx));
+    }
+
+    /// The kernel does not run out of memory.
+    pub(super) fn no_memory_timer(&mut self, ctx: &mut dyn RuntimeContext) {
+        if let Some((token, timer)) = self.memory_timer.take() {
+            ctx.cancel_timer(timer);
+            self.due.remove(&token);
+        }
+    }
+
+    /// Ends a running container now.
+    pub(super) fn kill(&mut self, id: ContainerId, exit: Exit, ctx: &mut dyn RuntimeContext) {
+        let Some(instance) = self.containers.get_mut(&id).filter(|instance| instance.is_running()) else { return };
+        instance.exit = Some(exit);
+        if let Some((_, token, timer)) = instance.due.take() {
+            ctx.cancel_timer(timer);
+            self.due.remove(&token);
+        }
+        ctx.emit(Event::Exited { container: id, exit });
+    }
+
+    /// Takes a container out of the records.
+    fn forget(&mut self, id: ContainerId) {
+        self.containers.remove(&id);
+        self.users.remove(&id);
+    }
+
+    /// Lets a container have other limits; with less memory than it uses it is killed.
+    fn update_limits(&mut self, id: ContainerId, limits: Limits, ctx: &mut dyn RuntimeContext) {
+        let now = ctx.now();
+        let Some(instance) = self.containers.get_mut(&id) else { return };
+        instance.limits = limits;
+        let killed = instance.out_of_memory(now).filter(|_| instance.is_running());
+        if let Some(exit) = killed.filter(|exit| instance.due.is_none_or(|(due, ..)| exit.at < due.at)) {
+            self.exit_later(id, exit, ctx);
+        }
     }
 
     fn act(&mut self, action: Action, ctx: &mut dyn RuntimeContext) {
@@ -233,14 +302,14 @@ impl SimulatedRuntime {
             Action::StopContainer { container, grace } => self.stop(container, grace, ctx),
             Action::RemoveContainer { container } => {
                 if self.containers.get(&container).is_some_and(|instance| !instance.is_running()) {
-                    self.containers.remove(&container);
+                    self.forget(container);
                 }
             }
             Action::StopSandbox { sandbox } => self.stop_sandbox(sandbox, ctx),
             Action::RemoveSandbox { sandbox } => {
                 self.kill_all(sandbox.pod, ctx);
                 let ids: Vec<ContainerId> = self.ids_of(sandbox.pod);
-                ids.iter().for_each(|id| drop(self.containers.remove(id)));
+                ids.into_iter().for_each(|id| self.forget(id));
                 self.disconnect(sandbox);
                 self.sandboxes.remove(&sandbox);
             }
@@ -259,6 +328,15 @@ impl SimulatedRuntime {
                 self.images.abandon_pulls();
                 self.later(takes, Due::List, ctx);
             }
+            Action::RemoveImage { image } => {
+                if self.images.remove(&image) {
+                    ctx.emit(Event::ImageRemoved { name: image });
+                }
+            }
+            Action::ReadUsage { volumes_at } => {
+                ctx.emit(Event::Usage(Box::new(self.node_usage(ctx.now(), volumes_at))));
+            }
+            Action::UpdateLimits { container, limits } => self.update_limits(container, limits, ctx),
         }
     }
 
@@ -274,7 +352,7 @@ impl SimulatedRuntime {
                 ctx.emit(Event::CreateFailed { container, message });
             }
             Due::Created(container, config) => {
-                let model = self.models.of(&config.image).clone();
+                let model = self.model_of(container, &config);
                 self.containers.insert(container, Instance::new(&config, &model));
                 ctx.emit(Event::Created { container });
             }
@@ -284,6 +362,13 @@ impl SimulatedRuntime {
                 let Some((exit, ..)) = instance.due.take() else { return };
                 instance.exit = Some(exit);
                 ctx.emit(Event::Exited { container, exit });
+                if self.users.contains(&container) {
+                    self.watch_memory(ctx);
+                }
+            }
+            Due::OutOfMemory => {
+                self.memory_timer = None;
+                self.out_of_memory(ctx);
             }
             Due::Tell(event) => ctx.emit(event),
             Due::Images => {
@@ -349,15 +434,28 @@ impl SimulatedRuntime {
         ctx.emit(Event::SandboxReady { sandbox: id, address: sandbox.address });
     }
 
+    /// What a container of an image does.
+    fn model_of(&self, container: ContainerId, config: &ContainerConfig) -> Rc<ImageModel> {
+        let pod = self.pod_of(container.pod).map_or("", |pod| pod.name.as_str());
+        self.models.of_container(&config.image, pod, &config.name).clone()
+    }
+
+    /// Who a pod number stands for.
+    fn pod_of(&self, pod: PodNumber) -> Option<&Rc<PodIdentity>> {
+        let first = SandboxId { pod, attempt: 0 };
+        let sandbox = self.sandboxes.range(first..).next().filter(|(sandbox, _)| sandbox.pod == pod);
+        sandbox.map(|(_, sandbox)| &sandbox.pod)
+    }
+
     fn create(&mut self, container: ContainerId, config: Box<ContainerConfig>, ctx: &mut dyn RuntimeContext) {
-        let model = self.models.of(&config.image).clone();
+        let model = self.model_of(container, &config);
         if self.images.get(&config.image).is_none() {
             if !self.settings.all_images_present {
                 let message = format!("failed to create container: image \"{}\": not found", config.image);
                 ctx.emit(Event::CreateFailed { container, message });
                 return;
             }
-            self.images.add(&config.image, &model);
+            self.images.add(&config.image, &self.models.of(&config.image).clone());
         }
         if !self.has_sandbox(container.pod) {
             let message = "failed to create container: failed to find sandbox: not found".to_owned();
@@ -379,9 +477,15 @@ impl SimulatedRuntime {
             return;
         }
         let exit = instance.start(id.attempt, &mut stream, now);
+        let uses_node = instance.model.uses_node();
         ctx.emit(Event::Started { container: id, at: now });
         if let Some(exit) = exit {
             self.exit_later(id, exit, ctx);
+        }
+        if uses_node {
+            self.users.insert(id);
+            ctx.emit(Event::UsageChanged);
+            self.watch_memory(ctx);
         }
     }
 
@@ -426,18 +530,8 @@ impl SimulatedRuntime {
 
     /// Ends all containers of a pod at once, as the removal of their sandbox does.
     fn kill_all(&mut self, pod: PodNumber, ctx: &mut dyn RuntimeContext) {
-        for id in self.ids_of(pod) {
-            let Some(instance) = self.containers.get_mut(&id).filter(|instance| instance.is_running()) else {
-                continue;
-            };
-            let exit = Exit { code: 137, reason: ExitReason::Error, at: ctx.now() };
-            instance.exit = Some(exit);
-            if let Some((_, token, timer)) = instance.due.take() {
-                ctx.cancel_timer(timer);
-                self.due.remove(&token);
-            }
-            ctx.emit(Event::Exited { container: id, exit });
-        }
+        let exit = Exit { code: 137, reason: ExitReason::Error, at: ctx.now() };
+        self.ids_of(pod).into_iter().for_each(|id| self.kill(id, exit, ctx));
     }
 
     /// Takes a sandbox from the network.
@@ -494,6 +588,7 @@ impl SimulatedRuntime {
         let now = ctx.now();
         self.due.clear();
         self.image_timer = None;
+        self.memory_timer = None;
         self.images.abandon_pulls();
         for instance in self.containers.values_mut() {
             instance.due = None;
@@ -561,10 +656,8 @@ impl SimulatedRuntime {
 
     /// The stream of one instance of a container for a purpose: named by pod and place, so that it is the same on any node.
     fn container_stream(&self, id: ContainerId, purpose: &str) -> Stream {
-        let first = SandboxId { pod: id.pod, attempt: 0 };
-        let sandbox = self.sandboxes.range(first..).next().filter(|(sandbox, _)| sandbox.pod == id.pod);
-        let (namespace, name) = match sandbox {
-            Some((_, sandbox)) => (sandbox.pod.namespace.as_str(), sandbox.pod.name.as_str()),
+        let (namespace, name) = match self.pod_of(id.pod) {
+            Some(pod) => (pod.namespace.as_str(), pod.name.as_str()),
             None => ("", self.settings.node.as_str()),
         };
         let entity = format!("{namespace}/{name}/{}", id.index);

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
+use crate::api::pod::Pod;
 use crate::api::validation::format;
 use crate::apiserver::protocol::{Part, Propagation};
 use crate::engine::network::Directions;
@@ -17,11 +18,12 @@ use super::build;
 use super::check::Checker;
 use super::file::cluster::PoolFile;
 use super::file::step::{
-    ApplyFile, CascadeFile, ClockFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, PartitionFile,
-    PatchFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StepFile, TaintStepFile,
+    ApplyFile, CascadeFile, ClockFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, NodeImageFile, PartitionFile,
+    PatchFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StaticPodFile, StaticPodsFile, StepFile,
+    TaintStepFile,
 };
 use super::manifests::Manifest;
-use super::plan::{Action, Command, Drain, Fault, Mark, Rollout, object_key};
+use super::plan::{Action, Command, Drain, Fault, Mark, Rollout, StaticPod, object_key};
 
 /// How long a reboot takes if nothing is said.
 const REBOOT: SimDuration = SimDuration::from_secs(30);
@@ -184,7 +186,14 @@ fn patch(checker: &mut Checker<'_>, file: &PatchFile, path: &str) -> Option<Acti
     if !fits {
         checker.expected(&format!("{path}.patch"), "this is no such patch", expected);
     }
-    let part = if file.status { Part::Status } else { Part::Main };
+    if file.resize && (file.status || key.kind != Kind::Pod) {
+        checker.wrong(&format!("{path}.resize"), "only a pod can be resized, and not its status");
+    }
+    let part = match (file.status, file.resize) {
+        (true, _) => Part::Status,
+        (_, true) => Part::Resize,
+        _ => Part::Main,
+    };
     Some(Action::Command(Command::Patch { key, kind: file.kind, patch: Rc::new(file.patch.clone()), part }))
 }
 
@@ -259,23 +268,32 @@ fn taint(checker: &mut Checker<'_>, file: &TaintStepFile, path: &str) -> Option<
 fn node(checker: &mut Checker<'_>, file: &NodeFile, path: &str) -> Option<Action> {
     let added = file.add.as_ref().map(|pool| add_nodes(checker, pool, &format!("{path}.add")));
     let of = |name: &Option<String>, fault: fn(String) -> Fault| name.clone().map(fault);
+    let image = |file: &Option<NodeImageFile>, present: bool| {
+        file.clone().map(|NodeImageFile { node, image }| Fault::Image { node, image, present })
+    };
     let faults = [
         of(&file.crash, Fault::MachineCrash),
         of(&file.restart, Fault::MachineRestart),
         of(&file.stop_heartbeats, Fault::StopHeartbeats),
         of(&file.resume_heartbeats, Fault::ResumeHeartbeats),
         of(&file.remove, Fault::RemoveNode),
+        of(&file.shutdown, Fault::Shutdown),
         of(&file.hang, Fault::Hang),
         of(&file.resume, Fault::Resume),
         file.reboot.clone().map(|node| Fault::Reboot(node, file.down.map_or(REBOOT, |down| down.0))),
         file.clock.as_ref().map(|clock| wrong_clock(checker, clock, &format!("{path}.clock"))),
         added,
+        image(&file.add_image, true),
+        image(&file.remove_image, false),
+        file.add_static_pods.as_ref().map(|pods| static_pods(checker, pods, &format!("{path}.addStaticPods"))),
+        file.remove_static_pod.clone().map(|StaticPodFile { node, name }| Fault::RemoveStaticPod { node, name }),
     ];
     if file.down.is_some() && file.reboot.is_none() {
         checker.wrong(&format!("{path}.down"), "this is for reboot");
     }
     let expected =
-        "expected one of crash, restart, reboot, hang, resume, clock, stopHeartbeats, resumeHeartbeats, add and remove";
+        "expected one of crash, restart, reboot, hang, resume, clock, shutdown, stopHeartbeats, \
+         resumeHeartbeats, add, remove, addImage, removeImage, addStaticPods and removeStaticPod";
     one_fault(checker, faults.into_iter().flatten(), path, expected)
 }
 
@@ -292,6 +310,18 @@ fn wrong_clock(checker: &mut Checker<'_>, file: &ClockFile, path: &str) -> Fault
         file.node.clone(),
         clock::Fault { ahead_ns: ahead - behind, gain_ns: gains - loses, ..Default::default() },
     )
+}
+
+fn static_pods(checker: &mut Checker<'_>, file: &StaticPodsFile, path: &str) -> Fault {
+    let read = checker.manifests(&file.manifests, &format!("{path}.manifests"), "default");
+    let mut pods = Vec::new();
+    for manifest in &read {
+        match manifest.object.get::<Pod>() {
+            Some(pod) => pods.push(StaticPod(pod.clone())),
+            None => checker.wrong(&format!("{path}.manifests"), "a static pod is a Pod".to_owned()),
+        }
+    }
+    Fault::AddStaticPods { node: file.node.clone(), pods }
 }
 
 fn add_nodes(checker: &mut Checker<'_>, pool: &PoolFile, path: &str) -> Fault {
@@ -441,6 +471,7 @@ fn describe_fault(fault: &Fault) -> String {
         Fault::StopHeartbeats(node) => format!("node {node} falls silent"),
         Fault::ResumeHeartbeats(node) => format!("node {node} is heard again"),
         Fault::Reboot(node, _) => format!("node {node} is rebooted"),
+        Fault::Shutdown(node) => format!("node {node} is shut down"),
         Fault::Hang(node) => format!("the kubelet of node {node} hangs"),
         Fault::Resume(node) => format!("the kubelet of node {node} goes on"),
         Fault::Clock(node, _) => format!("the clock of node {node} is set"),
@@ -448,6 +479,13 @@ fn describe_fault(fault: &Fault) -> String {
             format!("added: {}", nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", "))
         }
         Fault::RemoveNode(node) => format!("node {node} goes for good"),
+        Fault::AddStaticPods { node, pods } => {
+            let names: Vec<&str> = pods.iter().map(|pod| pod.0.meta.name.as_str()).collect();
+            format!("static pods on node {node}: {}", names.join(", "))
+        }
+        Fault::RemoveStaticPod { node, name } => format!("static pod {name} is taken from node {node}"),
+        Fault::Image { node, image, present: true } => format!("image {image} is put on node {node}"),
+        Fault::Image { node, image, present: false } => format!("image {image} is taken from node {node}"),
         Fault::EtcdCrash(member) => format!("etcd member {member} loses power"),
         Fault::EtcdRestart(member) => format!("etcd member {member} begins anew"),
         Fault::Partition { name, between, and, directions } => {

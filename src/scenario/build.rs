@@ -6,6 +6,7 @@ use crate::api::resources::Resources;
 use crate::api::validation::format;
 use crate::cluster::options::{ClusterOptions, KubeletKind, LeaseRenewals, Limits, NodeOptions};
 use crate::engine::time::SimDuration;
+use crate::kubelet::Configuration;
 use crate::runtime::model::ImageModels;
 use crate::runtime::span::Span;
 
@@ -14,6 +15,7 @@ use super::file::cluster::{
     ClusterFile, ControllersFile, EffectFile, KubeletFile, LeaseRenewalsFile, NetworkFile, PoolFile, TaintFile,
 };
 use super::file::{ImageFile, ScenarioFile};
+use super::kubelet;
 
 /// The most nodes that one pool may have.
 const LARGEST_POOL: u32 = 100_000;
@@ -137,10 +139,11 @@ pub fn pool_nodes(pool: &PoolFile, first: u32, path: &str, complaints: &mut Vec<
     if complaints.len() > before {
         return Vec::new();
     }
-    (first..first.saturating_add(count)).map(|number| node(pool, number)).collect()
+    let configuration = kubelet::configuration(&pool.kubelet_config, &format!("{path}.kubeletConfig"), complaints);
+    (first..first.saturating_add(count)).map(|number| node(pool, number, &configuration)).collect()
 }
 
-fn node(pool: &PoolFile, number: u32) -> NodeOptions {
+fn node(pool: &PoolFile, number: u32, configuration: &Configuration) -> NodeOptions {
     let default = NodeOptions::default();
     let capacity = Resources {
         milli_cpu: pool.cpu.map_or(default.capacity.milli_cpu, |amount| amount.0.milli_value()),
@@ -165,6 +168,7 @@ fn node(pool: &PoolFile, number: u32) -> NodeOptions {
             KubeletFile::Real => KubeletKind::Real,
             KubeletFile::StandIn => KubeletKind::StandIn,
         },
+        configuration: configuration.clone(),
     }
 }
 
@@ -195,7 +199,11 @@ fn network(
 }
 
 fn images(files: &[ImageFile]) -> ImageModels {
-    ImageModels::new(files.iter().map(|image| (image.pattern.clone(), image.model.clone())).collect())
+    let mut models = ImageModels::default();
+    for image in files {
+        models.add(image.pattern.clone(), image.container.clone(), image.model.clone());
+    }
+    models
 }
 
 fn controllers(

@@ -80,9 +80,15 @@ impl Faults {
             Fault::StopHeartbeats(node) => cluster.stop_heartbeats(node),
             Fault::ResumeHeartbeats(node) => cluster.resume_heartbeats(node),
             Fault::Reboot(node, down) => cluster.reboot(node, *down),
+            Fault::Shutdown(node) => cluster.shut_down(node),
             Fault::Hang(node) => cluster.hang_kubelet(node),
             Fault::Resume(node) => cluster.resume_kubelet(node),
             Fault::Clock(node, fault) => cluster.set_clock(node, *fault),
+            Fault::AddStaticPods { node, pods } => {
+                pods.iter().try_for_each(|pod| cluster.add_static_pod(node, pod.0.clone()))
+            }
+            Fault::RemoveStaticPod { node, name } => cluster.remove_static_pod(node, name),
+            Fault::Image { node, image, present } => cluster.set_image(node, image, *present),
             Fault::EtcdCrash(member) => {
                 let member = etcd_member(member, cluster)?;
                 cluster.crash_machine(&member)

@@ -6,6 +6,7 @@
 //! - this file: a scenario, reading it and running it
 //! - `file`: the scenario file as it is written
 //! - `check`, `actions`, `build`: from the file to the plan: names resolved, everything wrong reported with its place
+//! - `kubelet`: what a file says to kubelets
 //! - `plan`: what will be done and when, and what is expected
 //! - `manifests`: objects of files, checked as the API server would
 //! - `condition`: questions in CEL about the cluster
@@ -25,6 +26,7 @@ mod expectation;
 mod fault;
 pub mod file;
 pub mod kubectl;
+mod kubelet;
 mod load;
 pub mod manifests;
 pub mod outcome;

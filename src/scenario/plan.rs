@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::node::TaintEffect;
+use crate::api::pod::Pod;
 use crate::apiserver::protocol::{Part, Propagation};
 use crate::cluster::options::NodeOptions;
 use crate::engine::network::Directions;
@@ -218,6 +219,8 @@ pub enum Fault {
     ResumeHeartbeats(String),
     /// A node's machine is rebooted and is down for so long.
     Reboot(String, SimDuration),
+    /// A node's machine is switched off in good order.
+    Shutdown(String),
     /// A node's kubelet hangs.
     Hang(String),
     /// A node's kubelet that hangs goes on.
@@ -228,6 +231,29 @@ pub enum Fault {
     AddNodes(Vec<NodeOptions>),
     /// A node's machine goes for good; its node is deleted by a command that follows.
     RemoveNode(String),
+    /// The files of static pods appear on a node.
+    AddStaticPods {
+        /// The node.
+        node: String,
+        /// The pods.
+        pods: Vec<StaticPod>,
+    },
+    /// The file of a static pod goes.
+    RemoveStaticPod {
+        /// The node.
+        node: String,
+        /// The pod's name in the file.
+        name: String,
+    },
+    /// An image appears in a node's store, or goes, by other means than the kubelet's.
+    Image {
+        /// The node.
+        node: String,
+        /// The image.
+        image: String,
+        /// It appears.
+        present: bool,
+    },
     /// An etcd member's machine loses power.
     EtcdCrash(String),
     /// An etcd member begins anew.
@@ -254,12 +280,14 @@ impl Fault {
             Fault::StopHeartbeats(node)
             | Fault::ResumeHeartbeats(node)
             | Fault::Reboot(node, _)
+            | Fault::Shutdown(node)
             | Fault::Hang(node)
             | Fault::Resume(node)
             | Fault::Clock(node, _)
             | Fault::RemoveNode(node)
             | Fault::MachineCrash(node)
             | Fault::MachineRestart(node) => Some(node),
+            Fault::AddStaticPods { node, .. } | Fault::RemoveStaticPod { node, .. } | Fault::Image { node, .. } => Some(node),
             Fault::ProcessCrash(_)
             | Fault::ProcessRestart(_)
             | Fault::AddNodes(_)
@@ -276,6 +304,7 @@ impl Fault {
             Fault::StopHeartbeats(_) => Fault::StopHeartbeats(node),
             Fault::ResumeHeartbeats(_) => Fault::ResumeHeartbeats(node),
             Fault::Reboot(_, down) => Fault::Reboot(node, *down),
+            Fault::Shutdown(_) => Fault::Shutdown(node),
             Fault::Hang(_) => Fault::Hang(node),
             Fault::Resume(_) => Fault::Resume(node),
             Fault::Clock(_, fault) => Fault::Clock(node, *fault),
@@ -284,8 +313,22 @@ impl Fault {
             Fault::MachineRestart(_) => Fault::MachineRestart(node),
             Fault::ProcessCrash(_) => Fault::ProcessCrash(format!("kubelet/{node}")),
             Fault::ProcessRestart(_) => Fault::ProcessRestart(format!("kubelet/{node}")),
+            Fault::AddStaticPods { pods, .. } => Fault::AddStaticPods { node, pods: pods.clone() },
+            Fault::RemoveStaticPod { name, .. } => Fault::RemoveStaticPod { node, name: name.clone() },
+            Fault::Image { image, present, .. } => Fault::Image { node, image: image.clone(), present: *present },
             other => other.clone(),
         }
+    }
+}
+
+/// The file of a static pod.
+#[derive(Clone, Debug)]
+pub struct StaticPod(pub Rc<Pod>);
+
+/// Two files are the same if they were read from one place.
+impl PartialEq for StaticPod {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
     }
 }
 

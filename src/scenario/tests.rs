@@ -37,7 +37,7 @@ until: {time: 10}
         &[
             "s.yml:4:8: epoch: \"yesterday\" is not a date (expected one such as 2026-11-20T18:32:16Z)",
             "s.yml:7:12: cluster.nodes[0].name: \"Big_Node\" cannot begin the name of a node: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-            "s.yml:8:18: unknown field \"cluster.nodes[1].cpus\" (expected one of name, count, cpu, memory, pods, ephemeralStorage, zones, labels, taints, images, kubelet, pullBandwidth)",
+            "s.yml:8:18: unknown field \"cluster.nodes[1].cpus\" (expected one of name, count, cpu, memory, pods, ephemeralStorage, zones, labels, taints, images, kubelet, pullBandwidth, kubeletConfig)",
             "s.yml:8:35: cluster.nodes[1].memory: \"lots\" is not an amount (expected a quantity such as 500m, 4 or 16Gi)",
             "s.yml:9:19: cluster.etcd.members: there cannot be 2 etcd members (expected 1, 3 or 5)",
             "s.yml:11:17: steps[0].at: \"soon\" is not a duration (expected numbers with units, such as 1.5s, 200ms or 1h30m)",

@@ -1,5 +1,4 @@
-//! Writes as the recordings of a real kubelet show them, one line each; those recordings read and cleaned; and whether
-//! the ones are the others. Shared by the tests of the kubelet alone and of the whole cluster.
+//! Writes as the recordings of a real kubelet show them, one line each; those recordings cleaned. Shared by the tests of the kubelet alone and of the whole cluster.
 
 use kubesim::api::pod::{ConditionStatus, ContainerState, ContainerStatus, PodCondition, PodStatus, Terminated};
 use kubesim::engine::time::SimTime;
@@ -93,18 +92,8 @@ fn container(status: &ContainerStatus) -> String {
     format!("{name}[{state} rc={restarts} rdy={ready} st={started}{last}]")
 }
 
-/// What a real kubelet wrote about a pod: lines of a recording without times, and without what its machine put in.
-pub fn recorded(recording: &str, pod: &str) -> Vec<String> {
-    let lines = recording.lines().filter_map(|line| {
-        let (_, rest) = line.trim_start().split_once(' ')?;
-        let (name, text) = rest.trim_start().split_once(' ')?;
-        (name == pod).then(|| clean(text.trim_start()))
-    });
-    lines.filter(|line| line != "PATCH").collect()
-}
-
 /// A line without addresses, dates and the limits that cgroup v1 made up. Refused events (403) count as written.
-fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let mut text = text.strip_prefix("403 ").unwrap_or(text).trim_end().to_owned();
     if text.starts_with("DELETE") {
         return "DELETE".to_owned();
@@ -157,57 +146,8 @@ pub fn any_image(text: &str) -> String {
     }
 }
 
-/// Compares writes and events about a pod with a recording, each in their own order: between the two there is a race.
-/// Returns how many writes were one with the next in the recording: a real status manager that is slow writes only the
-/// newest status, so a recorded PATCH may be several of ours in one.
-pub fn check(lines: &[Line], recording: &str, pod: &str) -> usize {
-    check_first(lines, recording, pod, usize::MAX, usize::MAX)
-}
-
-/// The same for the first writes and the first events of a recording only.
-pub fn check_first(lines: &[Line], recording: &str, pod: &str, writes: usize, events: usize) -> usize {
-    let recorded = recorded(recording, pod);
-    assert!(!recorded.is_empty(), "{pod} is in the recording");
-    let is_event = |text: &String| text.starts_with("EVENT");
-    let expected = sorted_kills(recorded.iter().filter(|text| is_event(text)).map(|text| any_image(text)));
-    let ours = sorted_kills(
-        lines.iter().filter(|line| line.pod == pod && is_event(&line.text)).map(|line| any_image(&line.text)),
-    );
-    let (expected, ours) = (expected.get(..events).unwrap_or(&expected), ours.get(..events).unwrap_or(&ours));
-    // Long lines are cut off in the recording.
-    let alike = |ours: &String, expected: &String| {
-        ours.trim_end() == expected || (expected.len() > 180 && ours.starts_with(expected.as_str()))
-    };
-    let all_alike = ours.len() == expected.len() && ours.iter().zip(expected).all(|(ours, theirs)| alike(ours, theirs));
-    assert!(all_alike, "events of {pod}: ours\n  {}\nrecorded\n  {}", ours.join("\n  "), expected.join("\n  "));
-
-    let expected: Vec<&String> = recorded.iter().filter(|text| !is_event(text)).take(writes).collect();
-    let ours: Vec<&Line> = lines.iter().filter(|line| line.pod == pod && !line.text.starts_with("EVENT")).collect();
-    let (mut place, mut merged) = (0, 0);
-    for (number, wanted) in expected.iter().enumerate() {
-        let length = (1..=4).find(|length| {
-            let some = ours.get(place..place + length).unwrap_or_default();
-            !some.is_empty() && as_one(some).is_some_and(|text| text == **wanted)
-        });
-        let Some(length) = length else {
-            let rest: Vec<&str> = ours.iter().skip(place).take(4).map(|line| line.text.as_str()).collect();
-            panic!(
-                "{pod}: write {number} of the recording is\n  {wanted}\nbut ours go on with\n  {}",
-                rest.join("\n  ")
-            );
-        };
-        place += length;
-        merged += length - 1;
-    }
-    if writes == usize::MAX {
-        let rest: Vec<&str> = ours.iter().skip(place).map(|line| line.text.as_str()).collect();
-        assert!(rest.is_empty(), "{pod}: nothing more is recorded than\n  {}", rest.join("\n  "));
-    }
-    merged
-}
-
 /// Several writes as the one that would have been made in their place.
-fn as_one(lines: &[&Line]) -> Option<String> {
+pub fn as_one(lines: &[&Line]) -> Option<String> {
     let (first, last) = (lines.first()?, lines.last()?);
     if lines.len() == 1 {
         return Some(first.text.clone());
@@ -217,7 +157,7 @@ fn as_one(lines: &[&Line]) -> Option<String> {
 }
 
 /// Containers of one pod are stopped in no order.
-fn sorted_kills(texts: impl Iterator<Item = String>) -> Vec<String> {
+pub fn sorted_kills(texts: impl Iterator<Item = String>) -> Vec<String> {
     let mut texts: Vec<String> = texts.collect();
     let is_kill = |text: &String| text.contains("Killing: Stopping");
     for run in texts.chunk_by_mut(|left, right| is_kill(left) && is_kill(right)) {

@@ -6,6 +6,7 @@
 //! - `priority`: priority classes become numbers
 //! - `default_tolerations`: pods stay five minutes on a node that is lost
 //! - `pod_topology_labels`: a bound pod carries the zone and region of its node
+//! - `pod_resize`: no pod is resized beyond its node
 //! - `specs`: a pod template's specification is admitted once for all its pods
 //! - `offline`: what admission makes of pods where no cluster runs
 //!
@@ -15,6 +16,7 @@
 mod default_tolerations;
 mod namespace_lifecycle;
 mod offline;
+mod pod_resize;
 mod pod_topology_labels;
 mod priority;
 mod service_account;
@@ -151,6 +153,11 @@ impl Chain {
         }
         let Chain { plugins, tokens, .. } = self;
         plugins.iter().try_for_each(|plugin| plugin.admit(attributes, facts, object, tokens))
+    }
+
+    /// Lets a resized pod pass, or refuses it.
+    pub fn check_resize(&self, object: &Object, facts: Facts<'_>) -> Result<(), Box<Status>> {
+        object.get::<Pod>().map_or(Ok(()), |pod| pod_resize::check(pod, facts))
     }
 
     /// Labels that a pod gets when it is bound.

@@ -51,6 +51,17 @@ pub fn update(new: &mut Pod, old: &Pod, part: Part) -> Result<(), Box<Status>> {
                 new.meta.generation += 1;
             }
         }
+        Part::Resize => {
+            new.status = old.status.clone();
+            new.token_volume = old.token_volume;
+            new.node.clone_from(&old.node);
+            new.meta.labels = old.meta.labels.clone();
+            new.meta.annotations = old.meta.annotations.clone();
+            if !equality::same_spec(&old.spec, &new.spec) {
+                check_resize(new, old)?;
+                new.meta.generation += 1;
+            }
+        }
         Part::Status => {
             new.spec = old.spec.clone();
             new.node.clone_from(&old.node);
@@ -73,6 +84,36 @@ fn check_node(new: &mut Pod, old: &Pod) -> Result<(), Box<Status>> {
         return Ok(());
     }
     refuse(new, FieldError::forbidden(&Path::Root.child("spec"), IMMUTABLE))
+}
+
+/// A resize may change CPU and memory of containers, as long as the pod's class of service stays the same (core/validation,
+/// `ValidatePodResize`).
+fn check_resize(new: &Pod, old: &Pod) -> Result<(), Box<Status>> {
+    let spec = Path::Root.child("spec");
+    if new.spec.qos != old.spec.qos {
+        let detail = "Pod QOS Class may not change as a result of resizing";
+        return refuse(new, FieldError::invalid(&spec, new.spec.qos.as_str(), detail));
+    }
+    let without = |spec: &PodSpec| {
+        let mut full = spec.full.clone();
+        for container in full.containers.iter_mut().chain(full.init_containers.iter_mut().flatten()) {
+            let resources = container.resources.iter_mut();
+            for amounts in resources.flat_map(|resources| [&mut resources.requests, &mut resources.limits]) {
+                amounts.iter_mut().for_each(|amounts| amounts.retain(|name, _| name != "cpu" && name != "memory"));
+                if amounts.as_ref().is_some_and(|amounts| amounts.is_empty()) {
+                    *amounts = None;
+                }
+            }
+            if container.resources == Some(Default::default()) {
+                container.resources = None;
+            }
+        }
+        full
+    };
+    if without(&new.spec) == without(&old.spec) {
+        return Ok(());
+    }
+    refuse(new, FieldError::forbidden(&spec, "only cpu and memory resources are mutable"))
 }
 
 /// A specification may change in images, in more tolerations, in a deadline that comes nearer, and lose scheduling gates.

@@ -305,7 +305,7 @@ impl Server {
                         merged.spec = old.spec.clone();
                         merged.meta.labels = old.meta.labels.clone();
                     }
-                    Part::Main | Part::Finalize => merged.status = old.status.clone(),
+                    Part::Main | Part::Finalize | Part::Resize => merged.status = old.status.clone(),
                 }
                 merged.boxed()
             }
@@ -316,7 +316,7 @@ impl Server {
                         merged = (**old).clone();
                         merged.status = new.status.clone();
                     }
-                    Part::Main | Part::Finalize => {
+                    Part::Main | Part::Finalize | Part::Resize => {
                         merged.status = old.status.clone();
                         merged.meta.generation = old.meta.generation + i64::from(new.replicas != old.replicas);
                     }

@@ -37,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn models() -> Vec<(&'static str, ImageModel)> {
     let ends = |after: u64, codes: Vec<i32>| ImageModel {
-        exit: Some(ExitModel { after: Spread::millis(after), codes, out_of_memory: false }),
+        exit: Some(ExitModel { after: Spread::millis(after), codes, out_of_memory: false, cpu_bound: false }),
         ..ImageModel::default()
     };
     let hook = |millis: u64| HookModel { takes: Spread::millis(millis), error: None };

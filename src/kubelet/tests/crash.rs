@@ -11,7 +11,7 @@ use super::harness::{World, container, spec};
 const K3: &str = include_str!("../../../tests/golden/kubelet/k3/kubelet-writes.txt");
 
 fn ends(millis: u64, code: i32) -> ImageModel {
-    let exit = ExitModel { after: Spread::millis(millis), codes: vec![code], out_of_memory: false };
+    let exit = ExitModel { after: Spread::millis(millis), codes: vec![code], out_of_memory: false, cpu_bound: false };
     ImageModel { exit: Some(exit), ..ImageModel::default() }
 }
 

@@ -131,6 +131,7 @@ impl World {
             node,
             timings: Default::default(),
             profile: Default::default(),
+            configuration: Default::default(),
             heartbeats: Default::default(),
             clock: Default::default(),
         };
@@ -141,7 +142,7 @@ impl World {
         let settings = Rc::new(settings);
         let mut world = World {
             queue: EventQueue::new(),
-            kubelet: Some(Kubelet::new(settings.clone(), SimTime::ZERO)),
+            kubelet: Some(Kubelet::new(settings.clone(), SimTime::ZERO, &[])),
             incarnation: 0,
             runtime: SimulatedRuntime::new(Rc::new(runtime), Rc::new(ImageModels::new(models))),
             settings,
@@ -218,7 +219,7 @@ impl World {
     /// Begins a new kubelet.
     pub fn start_kubelet(&mut self) {
         let now = self.queue.now();
-        self.kubelet = Some(Kubelet::new(self.settings.clone(), now));
+        self.kubelet = Some(Kubelet::new(self.settings.clone(), now, &[]));
         self.queue.schedule(now, Happens::Kubelet(KubeletInput::Process(Input::Start), self.incarnation));
     }
 

@@ -38,7 +38,7 @@ fn world(parallel: u32) -> World {
         ("localhost:5999/nosuch:4", missing(4)),
     ];
     let world = World::new(models, |settings, runtime| {
-        settings.profile.parallel_pulls = parallel;
+        settings.configuration.parallel_pulls = parallel;
         runtime.bytes_per_second = 700_000;
     });
     world.with_images(&["localhost/ks/busybox:3"])

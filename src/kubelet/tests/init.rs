@@ -14,7 +14,12 @@ use super::harness::{World, container, init, probe, sidecar, spec};
 const K2Q: &str = include_str!("../../../tests/golden/kubelet/k2q/kubelet-writes.txt");
 
 fn ends(seconds: u64, codes: &[i32]) -> ImageModel {
-    let exit = ExitModel { after: Spread::millis(seconds * 1000), codes: codes.to_vec(), out_of_memory: false };
+    let exit = ExitModel {
+        after: Spread::millis(seconds * 1000),
+        codes: codes.to_vec(),
+        out_of_memory: false,
+        cpu_bound: false,
+    };
     ImageModel { exit: Some(exit), ..ImageModel::default() }
 }
 

@@ -18,7 +18,7 @@ const K1Q: &str = include_str!("../../../tests/golden/kubelet/k1q/kubelet-writes
 
 fn world() -> World {
     let ends = |after: u64| ImageModel {
-        exit: Some(ExitModel { after: Spread::millis(after), codes: vec![3], out_of_memory: false }),
+        exit: Some(ExitModel { after: Spread::millis(after), codes: vec![3], out_of_memory: false, cpu_bound: false }),
         ..ImageModel::default()
     };
     let quick =
@@ -160,7 +160,7 @@ fn a_machine_that_crashed_gets_new_sandboxes_and_counts_restarts() {
 #[test]
 fn init_containers_run_again_in_a_new_sandbox() {
     let done = ImageModel {
-        exit: Some(ExitModel { after: Spread::millis(500), codes: vec![0], out_of_memory: false }),
+        exit: Some(ExitModel { after: Spread::millis(500), codes: vec![0], out_of_memory: false, cpu_bound: false }),
         ..ImageModel::default()
     };
     let mut world = World::new(vec![("done", done)], |_, _| {}).with_images(&["done", "quick"]);

@@ -78,6 +78,52 @@ pub struct PoolFile {
     /// How many bytes of images each pulls in a second. 100M if not given.
     #[serde(default)]
     pub pull_bandwidth: Option<Size>,
+    /// The configuration of each one's kubelet, with the names of a `KubeletConfiguration`.
+    #[serde(default)]
+    pub kubelet_config: KubeletConfigFile,
+}
+
+/// What an administrator says to a kubelet. Defaults are those of Kubernetes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct KubeletConfigFile {
+    /// How much must be left lest pods are evicted at once: `memory.available`, `nodefs.available`, `imagefs.available`,
+    /// `pid.available`, each a quantity or a percentage. `memory.available: 100Mi`, `nodefs.available: 10%` and
+    /// `imagefs.available: 15%` if not given; if any is given, only those that are count.
+    pub eviction_hard: Option<BTreeMap<String, String>>,
+    /// How much must be left lest pods are evicted after a while.
+    pub eviction_soft: BTreeMap<String, String>,
+    /// How long that while is, for each of them.
+    pub eviction_soft_grace_period: BTreeMap<String, Span>,
+    /// How much more than a threshold must be left before eviction stops.
+    pub eviction_minimum_reclaim: BTreeMap<String, String>,
+    /// How long the node says that something runs short after it last did. 5m if not given.
+    pub eviction_pressure_transition_period: Option<Span>,
+    /// The longest grace of pods that a soft threshold evicts, in seconds. 0 if not given.
+    pub eviction_max_pod_grace_period: Option<u32>,
+    /// What is kept for the system: `cpu`, `memory`, `ephemeral-storage`.
+    pub system_reserved: BTreeMap<String, Amount>,
+    /// What is kept for Kubernetes itself.
+    pub kube_reserved: BTreeMap<String, Amount>,
+    /// Images are collected when more of the disk is used than this. 85 if not given.
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    pub image_gc_high_threshold_percent: Option<u32>,
+    /// Down to this. 80 if not given.
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    pub image_gc_low_threshold_percent: Option<u32>,
+    /// Images that have not been on the node for so long are not collected. 2m if not given.
+    #[serde(rename = "imageMinimumGCAge")]
+    pub image_minimum_gc_age: Option<Span>,
+    /// Whether images are pulled one after the other. True if not given.
+    pub serialize_image_pulls: Option<bool>,
+    /// How many are pulled at a time if not one after the other. Any number if not given.
+    pub max_parallel_image_pulls: Option<u32>,
+    /// How long a shutdown is held up until pods have ended. Not at all if not given.
+    pub shutdown_grace_period: Option<Span>,
+    /// Of that, for critical pods, which end last.
+    pub shutdown_grace_period_critical_pods: Option<Span>,
+    /// How many processes the node can have (`fs.pid_max` of the machine). 4194304 if not given.
+    pub pid_max: Option<u32>,
 }
 
 /// Which kubelet runs on a node.

@@ -197,6 +197,9 @@ pub struct PatchFile {
     /// Whether the patch is for the object's status.
     #[serde(default)]
     pub status: bool,
+    /// Whether the patch is for the resources of a running pod's containers (`--subresource=resize`).
+    #[serde(default)]
+    pub resize: bool,
 }
 
 /// How a patch is meant.
@@ -312,7 +315,10 @@ pub struct NodeFile {
     /// The machine has power again.
     #[serde(default)]
     pub restart: Option<String>,
-    /// The machine is rebooted: containers die, and its pods are started again in place.
+    /// The machine is switched off in good order: with a `shutdownGracePeriod` its kubelet ends the pods first.
+    #[serde(default)]
+    pub shutdown: Option<String>,
+    /// The machine is rebooted in good order: containers die, and pods that the kubelet did not end before are started again in place.
     #[serde(default)]
     pub reboot: Option<String>,
     /// With `reboot`: how long it is down. 30s if not given.
@@ -339,6 +345,48 @@ pub struct NodeFile {
     /// The machine goes for good, and its node with it.
     #[serde(default)]
     pub remove: Option<String>,
+    /// The files of static pods appear on a node; its kubelet runs them without being asked by the API.
+    #[serde(default)]
+    pub add_static_pods: Option<StaticPodsFile>,
+    /// The file of a static pod goes.
+    #[serde(default)]
+    pub remove_static_pod: Option<StaticPodFile>,
+    /// An image is put into a node's store by other means than a pull (`ctr image import`).
+    #[serde(default)]
+    pub add_image: Option<NodeImageFile>,
+    /// An image is taken out of a node's store.
+    #[serde(default)]
+    pub remove_image: Option<NodeImageFile>,
+}
+
+/// Files of static pods on a node.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StaticPodsFile {
+    /// The node.
+    pub node: String,
+    /// The pods.
+    pub manifests: Vec<ManifestFile>,
+}
+
+/// The file of a static pod on a node.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StaticPodFile {
+    /// The node.
+    pub node: String,
+    /// The pod's name in the file.
+    pub name: String,
+}
+
+/// An image on a node.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeImageFile {
+    /// The node.
+    pub node: String,
+    /// The image.
+    pub image: String,
 }
 
 /// How the clock of a node's machine is wrong. Without any of the times it is right again.
