@@ -77,7 +77,7 @@ fn phase(cluster: &mut Cluster, operation: Operation, kind: Kind, done: impl Fn(
                 News::Write(write) => wrote |= write.key.kind == kind,
                 News::Answer { result, .. } => assert!(result.is_ok(), "{result:?}"),
                 News::Violation(violation) => panic!("{violation}"),
-                News::Alarm { .. } | News::EtcdLeader { .. } | News::Decided(_) => {}
+                News::Alarm { .. } | News::EtcdLeader { .. } | News::Decided(_) | News::Twins(_) => {}
             }
         }
         if wrote && done(cluster) {
