@@ -18,6 +18,9 @@ use super::options::NodeOptions;
 use super::topology::Role;
 use super::world::World;
 
+/// How long the other services of a machine take to end once the kubelet no longer holds the shutdown up.
+pub(super) const SERVICES_END: SimDuration = SimDuration::from_secs(1);
+
 /// Something was named that is not there, or is there already.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FaultError {
@@ -168,50 +171,6 @@ impl World {
         Ok(())
     }
 
-    /// Stops a node's kubelet as `SIGSTOP` does, or lets it go on: what happens to it meanwhile waits for it.
-    pub(super) fn hang(&mut self, node: &str, hangs: bool, moment: &mut Moment<'_>) -> Result<(), FaultError> {
-        let place = self.node_place(node)?;
-        let machine = &mut self.nodes[place];
-        let process = machine.process();
-        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
-        if hangs {
-            machine.hang();
-        } else {
-            machine.go_on(&mut wiring);
-        }
-        self.look_at_lives(place as u32, moment.cause);
-        self.disturbed(moment.queue.now());
-        self.fabric.settle(moment.queue, moment.cause);
-        Ok(())
-    }
-
-    /// Makes the clock of a node's machine wrong, or right again.
-    pub(super) fn set_clock(&mut self, node: &str, fault: clock::Fault, moment: &Moment<'_>) -> Result<(), FaultError> {
-        let place = self.node_place(node)?;
-        self.nodes[place].clock().set(clock::Fault { since: moment.queue.now(), ..fault });
-        self.disturbed(moment.queue.now());
-        Ok(())
-    }
-
-    /// Reboots a node's machine: it has no power for a while.
-    pub(super) fn reboot(&mut self, node: &str, down: SimDuration, moment: &mut Moment<'_>) -> Result<(), FaultError> {
-        let place = self.node_place(node)?;
-        self.crash_machine(node, moment)?;
-        let event = Event::PowerOn { node: place as u32, epoch: self.nodes[place].power_losses() };
-        moment.queue.schedule(moment.queue.now() + down, Scheduled { cause: moment.cause, event });
-        Ok(())
-    }
-
-    /// The end of a reboot, unless the machine has lost power or got it back meanwhile.
-    pub(super) fn power_on(&mut self, node: u32, epoch: u32, moment: &mut Moment<'_>) {
-        let machine = &self.nodes[node as usize];
-        if machine.power_losses() == epoch && !machine.is_on() {
-            let name = machine.name().clone();
-            // The machine is one of this cluster's.
-            let _ = self.restart_machine(&name, moment);
-        }
-    }
-
     /// Puts the file of a static pod on a node.
     pub(super) fn add_static_pod(
         &mut self,
@@ -260,6 +219,81 @@ impl World {
         machine.set_image(image, present, &mut wiring);
         self.fabric.settle(moment.queue, moment.cause);
         Ok(())
+    }
+
+    /// Stops a node's kubelet as `SIGSTOP` does, or lets it go on: what happens to it meanwhile waits for it.
+    pub(super) fn hang(&mut self, node: &str, hangs: bool, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        let machine = &mut self.nodes[place];
+        let process = machine.process();
+        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+        if hangs {
+            machine.hang();
+        } else {
+            machine.go_on(&mut wiring);
+        }
+        self.look_at_lives(place as u32, moment.cause);
+        self.disturbed(moment.queue.now());
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Makes the clock of a node's machine wrong, or right again.
+    pub(super) fn set_clock(&mut self, node: &str, fault: clock::Fault, moment: &Moment<'_>) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        self.nodes[place].clock().set(clock::Fault { since: moment.queue.now(), ..fault });
+        self.disturbed(moment.queue.now());
+        Ok(())
+    }
+
+    /// Switches a node's machine off in good order, and on again after a while if it is a reboot. The kubelet may hold that up for
+    /// as long as its configuration says (logind, `InhibitDelayMaxSec`, which the kubelet sets to that).
+    pub(super) fn shut_down(
+        &mut self,
+        node: &str,
+        reboot: Option<SimDuration>,
+        moment: &mut Moment<'_>,
+    ) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        let now = moment.queue.now();
+        let machine = &mut self.nodes[place];
+        if !machine.is_on() {
+            return Ok(());
+        }
+        machine.comes_back_after(reboot);
+        let held_up = machine.shutdown_grace().filter(|_| machine.kubelet().is_some());
+        let (process, epoch) = (machine.process(), machine.power_losses());
+        let Some(longest) = held_up else {
+            self.power(place as u32, epoch, false, moment);
+            return Ok(());
+        };
+        let event = Event::Power { node: place as u32, epoch, on: false };
+        moment.queue.schedule(now + longest + SERVICES_END, Scheduled { cause: moment.cause, event });
+        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+        machine.kubelet_input(KubeletInput::Command(Command::ShutDown), &mut wiring);
+        self.disturbed(now);
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Switches a machine off or on, unless it has lost power or got it back since that was decided.
+    pub(super) fn power(&mut self, node: u32, epoch: u32, on: bool, moment: &mut Moment<'_>) {
+        let machine = &mut self.nodes[node as usize];
+        if machine.power_losses() != epoch || machine.is_on() == on {
+            return;
+        }
+        let name = machine.name().clone();
+        // The machine is one of this cluster's: neither can fail.
+        if on {
+            let _ = self.restart_machine(&name, moment);
+            return;
+        }
+        let back = machine.comes_back_after(None);
+        let _ = self.crash_machine(&name, moment);
+        if let Some(down) = back {
+            let event = Event::Power { node, epoch: self.nodes[node as usize].power_losses(), on: true };
+            moment.queue.schedule(moment.queue.now() + down, Scheduled { cause: moment.cause, event });
+        }
     }
 
     /// Adds a machine whose kubelet registers itself as a node.

@@ -238,9 +238,15 @@ impl Cluster {
         self.at_this_moment(|world, moment| world.set_clock(node, fault, moment))
     }
 
-    /// Reboots a node's machine, which is without power for a while. Its containers die; its pods are started again in place.
+    /// Reboots a node's machine, which is without power for a while. Its containers die; its pods are started again in place, but for
+    /// those that a kubelet with a `shutdownGracePeriod` has ended.
     pub fn reboot(&mut self, node: &str, down: SimDuration) -> Result<(), FaultError> {
-        self.at_this_moment(|world, moment| world.reboot(node, down, moment))
+        self.at_this_moment(|world, moment| world.shut_down(node, Some(down), moment))
+    }
+
+    /// Switches a node's machine off in good order: a kubelet with a `shutdownGracePeriod` ends its pods first.
+    pub fn shut_down(&mut self, node: &str) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.shut_down(node, None, moment))
     }
 
     /// Puts the file of a static pod on a node, in place of one of the same name.

@@ -27,6 +27,7 @@ use crate::runtime::span::Spread;
 
 use super::event::{Event, Scheduled};
 use super::fabric::Wiring;
+use super::faults::SERVICES_END;
 use super::options::{KubeletKind, NodeOptions};
 
 /// A machine that runs pods.
@@ -47,6 +48,8 @@ pub struct NodeMachine {
     held: Option<VecDeque<KubeletInput>>,
     /// Containers have begun or ended since somebody asked.
     stirred: bool,
+    /// How long after it is switched off it comes back, if it is being rebooted.
+    back_after: Option<SimDuration>,
     /// The files of static pods.
     static_pods: Vec<Rc<Pod>>,
 }
@@ -137,6 +140,7 @@ impl NodeMachine {
             is_on: true,
             held: None,
             stirred: false,
+            back_after: None,
             static_pods: Vec::new(),
         }
     }
@@ -169,6 +173,17 @@ impl NodeMachine {
     /// Whether it has power.
     pub fn is_on(&self) -> bool {
         self.is_on
+    }
+
+    /// Says whether it comes back when it is switched off next; what was said before.
+    pub fn comes_back_after(&mut self, down: Option<SimDuration>) -> Option<SimDuration> {
+        std::mem::replace(&mut self.back_after, down)
+    }
+
+    /// How long its kubelet may hold a shutdown up; none if it does not.
+    pub fn shutdown_grace(&self) -> Option<SimDuration> {
+        let grace = self.settings.configuration.shutdown;
+        (!grace.is_off()).then_some(grace.total)
     }
 
     /// Its clock.
@@ -368,6 +383,12 @@ impl Context<ApiMessage> for NodeWiring<'_, '_> {
 }
 
 impl NodeContext for NodeWiring<'_, '_> {
+    fn power_off(&mut self) {
+        let event = Event::Power { node: self.node, epoch: self.epoch, on: false };
+        let at = self.wiring.queue.now() + SERVICES_END;
+        self.wiring.queue.schedule(at, Scheduled { cause: self.wiring.cause, event });
+    }
+
     fn act(&mut self, action: Action) {
         self.work.push_back(Work::Runtime(RuntimeInput::Act(action)));
     }

@@ -105,7 +105,7 @@ impl driver::World for World {
                 machine.runtime_timer(epoch, token, &mut wiring);
                 self.look_at_lives(node, cause);
             }
-            Event::PowerOn { node, epoch } => self.power_on(node, epoch, &mut Moment { queue, cause }),
+            Event::Power { node, epoch, on } => self.power(node, epoch, on, &mut Moment { queue, cause }),
             Event::Alarm { token } => self.news.push_back(News::Alarm { token }),
         }
         self.fabric.settle(queue, cause);
@@ -272,7 +272,7 @@ impl World {
                 let (kind, _) = scheduled.event.words();
                 (kind, [u64::from(node), token], self.nodes[node as usize].process())
             }
-            Event::PowerOn { node, .. } => {
+            Event::Power { node, .. } => {
                 let (kind, operands) = scheduled.event.words();
                 (kind, operands, self.nodes[node as usize].process())
             }

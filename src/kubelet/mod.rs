@@ -22,6 +22,7 @@
 //! - `resize`: pods that get more or less while they run
 //! - `sources`: ConfigMaps and Secrets that a pod needs before it can run
 //! - `sync`: one pass over a pod that runs or is to run
+//! - `shutdown`: ends the pods in order before the machine is switched off
 //! - `stand_in`: what the stand-in of the recordings reads from annotations
 //! - `start`: starting one container: back-off, image, create, start, hook
 //! - `actions`: what a pass has to do: compares a pod with its containers
@@ -56,6 +57,7 @@ pub mod resize;
 pub mod restore;
 pub mod settings;
 pub mod shared;
+pub mod shutdown;
 pub mod sources;
 mod stand_in;
 pub mod start;

@@ -71,6 +71,8 @@ pub struct NodeAgent {
     status_timer: Option<(SimTime, TimerId)>,
     /// The node was there already and the machine has been booted since.
     rebooted: bool,
+    /// Since when the machine is about to be switched off, if it is.
+    shutting_down: Option<crate::api::meta::Timestamp>,
     features: Rc<[Name]>,
     /// What runs short, and since when it has or has not.
     pressures: [(bool, crate::api::meta::Timestamp); 3],
@@ -105,6 +107,7 @@ impl NodeAgent {
             in_api: None,
             status_timer: None,
             rebooted: false,
+            shutting_down: None,
             features: FEATURES.map(Name::of).into(),
             pressures: [(false, shared.date(shared.began)); 3],
             under: [false; 3],
@@ -218,11 +221,12 @@ impl NodeAgent {
                 last_transition: since,
             };
         let no = ConditionStatus::False;
-        let ready = match self.ready_since {
-            Some(since) => {
+        let ready = match (self.shutting_down, self.ready_since) {
+            (Some(since), _) => condition("Ready", no, "KubeletNotReady", "node is shutting down", since),
+            (None, Some(since)) => {
                 condition("Ready", ConditionStatus::True, "KubeletReady", "kubelet is posting ready status", since)
             }
-            None => condition("Ready", no, "KubeletNotReady", "[CSINode is not yet initialized]", self.began),
+            (None, None) => condition("Ready", no, "KubeletNotReady", "[CSINode is not yet initialized]", self.began),
         };
         let settings = &shared.settings.node;
         NodeStatus {
@@ -304,9 +308,19 @@ impl NodeAgent {
         self.in_api.as_ref()
     }
 
+    /// The machine is about to be switched off: the node says at once that it is not ready.
+    pub fn shut_down(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.shutting_down = Some(shared.date(ctx.now()));
+        let message = format!("Node {} status is now: NodeNotReady", shared.settings.node.name);
+        shared.record_node(EventType::Normal, "NodeNotReady", message);
+        self.reported = None;
+        self.look_at(ctx.now(), ctx);
+    }
+
     /// True if the API does not say what was last written.
     fn is_contradicted(&self) -> bool {
-        self.reported.is_some() && self.in_api.as_ref().is_some_and(|node| !node.is_ready())
+        let ready = self.shutting_down.is_none();
+        self.reported.is_some() && self.in_api.as_ref().is_some_and(|node| node.is_ready() != ready)
     }
 
     /// Looks at the node's status and writes it if there is a reason to.
@@ -329,7 +343,7 @@ impl NodeAgent {
             let message = format!("Node {} has been rebooted, boot id: {}", shared.settings.node.name, boot_id(shared));
             shared.record_node(EventType::Warning, "Rebooted", message);
         }
-        if self.ready_since.is_none() {
+        if self.ready_since.is_none() && self.shutting_down.is_none() {
             self.ready_since = Some(shared.date(ctx.now()));
             let message = format!("Node {} status is now: NodeReady", shared.settings.node.name);
             shared.record_node(EventType::Normal, "NodeReady", message);

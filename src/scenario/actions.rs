@@ -223,9 +223,9 @@ fn rollout(checker: &mut Checker<'_>, file: &RolloutFile, path: &str) -> Option<
     let word = if name.contains('/') { name.clone() } else { format!("deployment/{name}") };
     let path = format!("{path}.{field}");
     let key = key(checker, &word, &file.namespace, &path)?;
-    if !matches!(key.kind, Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet) {
+    if !matches!(key.kind, Kind::Deployment | Kind::StatefulSet) {
         let message = format!("a {} has no rollout", key.kind.row().name);
-        checker.expected(&path, message, "expected a Deployment, a StatefulSet or a DaemonSet");
+        checker.expected(&path, message, "expected a Deployment or a StatefulSet");
         return None;
     }
     Some(Action::Command(Command::Rollout { key, verb: *verb }))
@@ -277,6 +277,7 @@ fn node(checker: &mut Checker<'_>, file: &NodeFile, path: &str) -> Option<Action
         of(&file.stop_heartbeats, Fault::StopHeartbeats),
         of(&file.resume_heartbeats, Fault::ResumeHeartbeats),
         of(&file.remove, Fault::RemoveNode),
+        of(&file.shutdown, Fault::Shutdown),
         of(&file.hang, Fault::Hang),
         of(&file.resume, Fault::Resume),
         file.reboot.clone().map(|node| Fault::Reboot(node, file.down.map_or(REBOOT, |down| down.0))),
@@ -290,8 +291,8 @@ fn node(checker: &mut Checker<'_>, file: &NodeFile, path: &str) -> Option<Action
     if file.down.is_some() && file.reboot.is_none() {
         checker.wrong(&format!("{path}.down"), "this is for reboot");
     }
-    let expected = "expected one of crash, restart, reboot, hang, resume, clock, stopHeartbeats, resumeHeartbeats, add, remove, addImage, \
-                    removeImage, addStaticPods and removeStaticPod";
+    let expected = "expected one of crash, restart, reboot, hang, resume, clock, shutdown, stopHeartbeats, \
+         resumeHeartbeats, add, remove, addImage, removeImage, addStaticPods and removeStaticPod";
     one_fault(checker, faults.into_iter().flatten(), path, expected)
 }
 
@@ -469,6 +470,7 @@ fn describe_fault(fault: &Fault) -> String {
         Fault::StopHeartbeats(node) => format!("node {node} falls silent"),
         Fault::ResumeHeartbeats(node) => format!("node {node} is heard again"),
         Fault::Reboot(node, _) => format!("node {node} is rebooted"),
+        Fault::Shutdown(node) => format!("node {node} is shut down"),
         Fault::Hang(node) => format!("the kubelet of node {node} hangs"),
         Fault::Resume(node) => format!("the kubelet of node {node} goes on"),
         Fault::Clock(node, _) => format!("the clock of node {node} is set"),

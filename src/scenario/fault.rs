@@ -80,6 +80,7 @@ impl Faults {
             Fault::StopHeartbeats(node) => cluster.stop_heartbeats(node),
             Fault::ResumeHeartbeats(node) => cluster.resume_heartbeats(node),
             Fault::Reboot(node, down) => cluster.reboot(node, *down),
+            Fault::Shutdown(node) => cluster.shut_down(node),
             Fault::Hang(node) => cluster.hang_kubelet(node),
             Fault::Resume(node) => cluster.resume_kubelet(node),
             Fault::Clock(node, fault) => cluster.set_clock(node, *fault),

@@ -219,6 +219,8 @@ pub enum Fault {
     ResumeHeartbeats(String),
     /// A node's machine is rebooted and is down for so long.
     Reboot(String, SimDuration),
+    /// A node's machine is switched off in good order.
+    Shutdown(String),
     /// A node's kubelet hangs.
     Hang(String),
     /// A node's kubelet that hangs goes on.
@@ -278,15 +280,16 @@ impl Fault {
             Fault::StopHeartbeats(node)
             | Fault::ResumeHeartbeats(node)
             | Fault::Reboot(node, _)
+            | Fault::Shutdown(node)
             | Fault::Hang(node)
             | Fault::Resume(node)
             | Fault::Clock(node, _)
             | Fault::RemoveNode(node)
             | Fault::MachineCrash(node)
-            | Fault::MachineRestart(node)
-            | Fault::AddStaticPods { node, .. }
-            | Fault::RemoveStaticPod { node, .. }
-            | Fault::Image { node, .. } => Some(node),
+            | Fault::MachineRestart(node) => Some(node),
+            Fault::AddStaticPods { node, .. } | Fault::RemoveStaticPod { node, .. } | Fault::Image { node, .. } => {
+                Some(node)
+            }
             Fault::ProcessCrash(_)
             | Fault::ProcessRestart(_)
             | Fault::AddNodes(_)
@@ -303,6 +306,7 @@ impl Fault {
             Fault::StopHeartbeats(_) => Fault::StopHeartbeats(node),
             Fault::ResumeHeartbeats(_) => Fault::ResumeHeartbeats(node),
             Fault::Reboot(_, down) => Fault::Reboot(node, *down),
+            Fault::Shutdown(_) => Fault::Shutdown(node),
             Fault::Hang(_) => Fault::Hang(node),
             Fault::Resume(_) => Fault::Resume(node),
             Fault::Clock(_, fault) => Fault::Clock(node, *fault),

@@ -118,6 +118,10 @@ pub struct KubeletConfigFile {
     pub serialize_image_pulls: Option<bool>,
     /// How many are pulled at a time if not one after the other. Any number if not given.
     pub max_parallel_image_pulls: Option<u32>,
+    /// How long a shutdown is held up until pods have ended. Not at all if not given.
+    pub shutdown_grace_period: Option<Span>,
+    /// Of that, for critical pods, which end last.
+    pub shutdown_grace_period_critical_pods: Option<Span>,
     /// How many processes the node can have (`fs.pid_max` of the machine). 4194304 if not given.
     pub pid_max: Option<u32>,
 }

@@ -315,7 +315,10 @@ pub struct NodeFile {
     /// The machine has power again.
     #[serde(default)]
     pub restart: Option<String>,
-    /// The machine is rebooted: containers die, and its pods are started again in place.
+    /// The machine is switched off in good order: with a `shutdownGracePeriod` its kubelet ends the pods first.
+    #[serde(default)]
+    pub shutdown: Option<String>,
+    /// The machine is rebooted in good order: containers die, and pods that the kubelet did not end before are started again in place.
     #[serde(default)]
     pub reboot: Option<String>,
     /// With `reboot`: how long it is down. 30s if not given.
