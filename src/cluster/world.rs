@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use crate::apiserver::metrics::Metrics;
 use crate::apiserver::{ApiServer, CommittedWrite};
 use crate::client::harness::ControllerManager;
 use crate::engine::driver;
@@ -34,6 +35,8 @@ pub struct World {
     pub(super) seed: Seed,
     pub(super) options: ClusterOptions,
     pub(super) commons: NodeCommons,
+    /// What the metrics APIs answer from.
+    pub(super) metrics: Rc<Metrics>,
     pub(super) topology: Topology,
     pub(super) fabric: Fabric,
     pub(super) etcd: Members,
@@ -246,6 +249,7 @@ impl World {
                 cause,
             };
             self.truth.apply(&write);
+            self.metrics.note(write.old.as_ref(), write.new.as_ref(), at);
             self.news.push_back(News::Write(Rc::new(write)));
         }
     }

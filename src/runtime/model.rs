@@ -7,6 +7,7 @@ use std::rc::Rc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::apiserver::metrics::{ContainerUse, Uses};
 use super::size::Size;
 use super::span::{Span, Spread};
 
@@ -51,6 +52,19 @@ pub struct ImageModel {
     pub cpu: Vec<Usage<u64>>,
     /// The memory that an instance uses from a time after its start on. Above the container's limit it is killed (OOMKilled).
     pub memory: Vec<Usage<Size>>,
+    /// What an instance uses besides for each unit of load that its pod bears (the scenario's `signals` of pods). Metrics tell of
+    /// it; it kills nothing.
+    pub load: LoadModel,
+}
+
+/// What a unit of load costs.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LoadModel {
+    /// CPU in thousandths of a core.
+    pub cpu: u64,
+    /// Memory.
+    pub memory: Size,
 }
 
 /// A layer of an image.
@@ -197,6 +211,7 @@ impl Default for ImageModel {
             pre_stop: HookModel::default(),
             cpu: Vec::new(),
             memory: Vec::new(),
+            load: LoadModel::default(),
         }
     }
 }
@@ -267,6 +282,18 @@ impl ImageModels {
     pub fn of(&self, image: &str) -> &Rc<ImageModel> {
         let named = self.models.iter().find(|(pattern, _)| names(pattern, image));
         named.map_or(&self.default, |(_, model)| model)
+    }
+}
+
+impl Uses for ImageModels {
+    fn of(&self, image: &str, _pod: &str, _container: &str) -> ContainerUse {
+        let model = self.of(image);
+        ContainerUse {
+            milli_cpu: model.cpu.iter().map(|usage| (usage.from.0, usage.amount)).collect(),
+            memory: model.memory.iter().map(|usage| (usage.from.0, usage.amount.0)).collect(),
+            milli_cpu_per_unit: model.load.cpu,
+            memory_per_unit: model.load.memory.0,
+        }
     }
 }
 

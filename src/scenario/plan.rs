@@ -223,6 +223,13 @@ pub enum Fault {
     },
     /// A partition ends.
     Heal(String),
+    /// A signal changes.
+    Signal {
+        /// Which.
+        name: String,
+        /// How much it is from now on, in thousandths.
+        amount: i64,
+    },
 }
 
 /// When a run ends.

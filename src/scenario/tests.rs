@@ -45,7 +45,7 @@ until: {time: 10}
             "s.yml:13:3: steps[2]: the step \"b\" does several things: uncordon, heal (expected one action; use several steps)",
             "s.yml:13:10: steps[2].name: there are two steps called \"b\"",
             "s.yml:13:19: steps[2].when: the condition names an unknown variable \"podz\" (expected one of: namespaces, nodes, leases, pods, replicaSets, deployments, services, endpointSlices, endpoints, events, configMaps, secrets, serviceAccounts, priorityClasses, controllerRevisions, persistentVolumes, persistentVolumeClaims, storageClasses, csiNodes, csiDrivers, csiStorageCapacities, volumeAttachments, podDisruptionBudgets, statefulSets, replicationControllers, resourceQuotas, limitRanges, runtimeClasses, horizontalPodAutoscalers, now)",
-            "s.yml:14:21: unknown field \"steps[3].setImages\" (expected one of name, label, expectFailure, at, after, delay, when, timeout, clientDelay, create, apply, delete, scale, setImage, patch, rollout, labelObject, annotate, cordon, uncordon, drain, taint, node, etcd, process, machine, partition, heal, note)",
+            "s.yml:14:21: unknown field \"steps[3].setImages\" (expected one of name, label, expectFailure, at, after, delay, when, timeout, clientDelay, create, apply, delete, scale, setImage, patch, rollout, labelObject, annotate, cordon, uncordon, drain, taint, node, etcd, process, machine, partition, heal, signal, note)",
             "s.yml:15:15: until.time: invalid type: integer \"10\" (expected a string)",
         ],
     );
