@@ -11,8 +11,9 @@ macro_rules! each_kind {
             Event in event, ConfigMap in plain, Secret in plain, ServiceAccount in plain, PriorityClass in plain,
             ControllerRevision in revision, PersistentVolume in storage, PersistentVolumeClaim in storage,
             StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
-            VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in workload,
-            ReplicationController in workload, ResourceQuota in quota, LimitRange in quota, RuntimeClass in plain,
+            VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in stateful,
+            ReplicationController in workload, DaemonSet in workload, Job in batch, CronJob in batch,
+            ResourceQuota in quota, LimitRange in quota, RuntimeClass in plain,
             HorizontalPodAutoscaler in autoscaling,
         }
     };
@@ -334,9 +335,9 @@ pub static REGISTRY: &[Row] = &[
         singular: "statefulset",
         short_names: &["sts"],
         has_status: true,
+        has_scale: true,
         counts_generation: true,
         storage: "statefulsets",
-        is_simulated: false,
         ..PLAIN
     },
     Row {
@@ -346,9 +347,44 @@ pub static REGISTRY: &[Row] = &[
         singular: "replicationcontroller",
         short_names: &["rc"],
         has_status: true,
+        has_scale: true,
         counts_generation: true,
         storage: "controllers",
-        is_simulated: false,
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::DaemonSet,
+        name: "DaemonSet",
+        group: "apps",
+        plural: "daemonsets",
+        singular: "daemonset",
+        short_names: &["ds"],
+        has_status: true,
+        counts_generation: true,
+        storage: "daemonsets",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::Job,
+        name: "Job",
+        group: "batch",
+        plural: "jobs",
+        singular: "job",
+        has_status: true,
+        counts_generation: true,
+        storage: "jobs",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::CronJob,
+        name: "CronJob",
+        group: "batch",
+        plural: "cronjobs",
+        singular: "cronjob",
+        short_names: &["cj"],
+        has_status: true,
+        counts_generation: true,
+        storage: "cronjobs",
         ..PLAIN
     },
     Row {

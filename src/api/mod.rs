@@ -4,10 +4,13 @@
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `resize`: what pods hold while they are resized
-//! - `pod`, `workload`, `node`, `network`, `storage`, `policy`, `autoscaling`, `event`, `revision`, `plain`: the kinds,
-//!   compact
+//! - `pod`, `workload`, `stateful`, `batch`, `node`, `network`, `storage`, `policy`, `autoscaling`, `event`, `revision`,
+//!   `plain`: the kinds, compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
+//! - `cron`: schedules and time zones
 //! - `defaults`: what the API server adds to objects
+//! - `node_selector`, `tolerations`: which nodes and taints a pod means
+//! - `duration`: lengths of time as configurations write them
 //! - `int_or_string`: numbers that may be percentages
 //! - `label_keys`: a new pod's own labels merged into its selectors
 //! - `manifest`: files of objects, and what is wrong with them
@@ -21,8 +24,11 @@
 //! - `yaml`: text to values that know their places
 
 pub mod autoscaling;
+pub mod batch;
 pub mod convert;
+pub mod cron;
 pub mod defaults;
+pub mod duration;
 pub mod event;
 pub mod int_or_string;
 pub mod kind;
@@ -32,6 +38,7 @@ pub mod meta;
 pub mod name;
 pub mod network;
 pub mod node;
+pub mod node_selector;
 pub mod object;
 pub mod patch;
 pub mod plain;
@@ -43,9 +50,11 @@ pub mod resize;
 pub mod resources;
 pub mod revision;
 pub mod selector;
+pub mod stateful;
 pub mod storage;
 pub mod strict;
 pub mod time;
+pub mod tolerations;
 pub mod validation;
 pub mod workload;
 pub mod yaml;

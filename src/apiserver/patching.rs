@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use crate::api::batch::JobSpec;
 use crate::api::kind::Kind;
 use crate::api::meta::{Labels, Meta, Timestamp};
 use crate::api::name::Name;
@@ -81,8 +82,27 @@ fn share_specifications(new: &mut Object, old: &Object) {
         (Object::Deployment(new), Object::Deployment(old)) => {
             share(&mut Rc::make_mut(new).spec.template, &old.spec.template);
         }
+        (Object::Job(new), Object::Job(old)) if new.spec == old.spec => Rc::make_mut(new).spec = Rc::clone(&old.spec),
+        (Object::CronJob(new), Object::CronJob(old)) if new.spec == old.spec => {
+            Rc::make_mut(new).spec = Rc::clone(&old.spec);
+        }
+        (Object::Job(new), Object::Job(old)) => share_job(&mut Rc::make_mut(new).spec, &old.spec),
         (Object::ReplicaSet(new), Object::ReplicaSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
+        (Object::DaemonSet(new), Object::DaemonSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
+        (Object::ReplicationController(new), Object::ReplicationController(old)) => {
+            share(&mut Rc::make_mut(new).template, &old.template);
+        }
+        (Object::StatefulSet(new), Object::StatefulSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
         _ => {}
+    }
+}
+
+/// Shares the template again if it is the same, and what the Job's pods are made of with it.
+fn share_job(new: &mut Rc<JobSpec>, old: &Rc<JobSpec>) {
+    if new.template.spec.full == old.template.spec.full && new.is_indexed() == old.is_indexed() {
+        let spec = Rc::make_mut(new);
+        spec.pod_spec = Rc::clone(&old.pod_spec);
+        Rc::make_mut(&mut spec.template).spec = Rc::clone(&old.template.spec);
     }
 }
 
@@ -94,10 +114,10 @@ fn apply_typed(object: &Object, patch: &TypedPatch, now: Timestamp) -> Result<Ob
             check_uid(Kind::Pod, &pod.meta, *uid)?;
             let same = |left: &PodCondition, right: &PodCondition| left.kind == right.kind;
             let conditions = merge_conditions(&pod.status.conditions, &status.conditions, same);
-            let nominated_node = pod.status.nominated_node.take();
+            let (nominated_node, claims) = (pod.status.nominated_node.take(), pod.status.resource_claims.take());
             pod.status = status.clone();
             pod.status.conditions = conditions;
-            pod.status.nominated_node = nominated_node;
+            (pod.status.nominated_node, pod.status.resource_claims) = (nominated_node, claims);
         }
         TypedPatch::PodConditions { uid, conditions, nominated_node } => {
             let pod = pod_of(&mut new)?;

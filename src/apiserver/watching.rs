@@ -11,7 +11,7 @@ use super::task::{Reply, Task};
 use super::watchers::Watcher;
 
 /// The lane of watches.
-const WATCHES: Lane = 1;
+pub(super) const WATCHES: Lane = 1;
 
 impl ApiServer {
     /// Begins a client's watch.
@@ -33,8 +33,6 @@ impl ApiServer {
             let status = Status::new(Reason::TooManyRequests, message);
             return Err(Box::new(Status { details: Some(Box::new(details)), ..status }));
         }
-        // Revision zero asks for any present state, just as no revision does.
-        let after = after.filter(|revision| *revision > 0);
         let mut watcher = Watcher::new(client, watch, selection.clone(), after.unwrap_or(cache.revision()), bookmarks);
         let started = ApiMessage::Response { id, result: Ok(Answer::WatchStarted) };
         match after {

@@ -17,6 +17,11 @@ pub trait Controller {
     /// The name by which the controller's requests and events are known, as `deployment-controller`.
     fn name(&self) -> &'static str;
 
+    /// The component that the controller's events name.
+    fn event_source(&self) -> &'static str {
+        self.name()
+    }
+
     /// How many keys may be worked on at the same time.
     fn workers(&self) -> usize;
 
@@ -49,6 +54,13 @@ pub trait Controller {
     /// After how many tries in a row a failing key is left alone until something changes; none for never.
     fn max_retries(&self) -> Option<u32> {
         None
+    }
+
+    /// The kinds of which the cache must show what the controller wrote about a key before it looks at that key again.
+    /// A look that comes too early counts as failed and is tried again with back-off
+    /// (kube-controller-manager, util/consistency; on for most workload controllers from 1.36 on).
+    fn reads_its_writes(&self) -> &'static [Kind] {
+        &[]
     }
 
     /// Decides what to do about a key. Pure: the same view, key and time give the same plan.

@@ -158,7 +158,7 @@ pub fn adopt_orphans<O: Resource>(
     for revision in revisions.iter_mut().filter(|it| it.meta.controller().is_none()) {
         let mut owners = revision.meta.owners().to_vec();
         owners.push(owner::controller_reference(owner));
-        let adopted = script.write(owner::set_owners(revision.as_ref(), owners))?;
+        let adopted = script.write(owner::set_owners(revision.as_ref(), owners, None))?;
         if let Some(adopted) = adopted.as_ref().and_then(ControllerRevision::of) {
             *revision = adopted.clone();
         }

@@ -4,7 +4,13 @@
 //! They know the API and never one another, never send anything themselves and never read a clock.
 //!
 //! - `deployment`: Deployments by way of ReplicaSets
-//! - `replica_set`: ReplicaSets by way of pods
+//! - `daemon_set`: one pod on each node
+//! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
+//! - `disruption`: how many pods of each disruption budget may go by choice
+//! - `stateful_set`: StatefulSets by way of pods, claims and revisions
+//! - `job`: Jobs by way of pods
+//! - `cron_job`: CronJobs by way of Jobs
+//! - `ttl_after_finished`: Jobs that ended some time ago
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
@@ -29,12 +35,16 @@
 //! - `time`: spans from whole-second dates to the exact present
 
 pub mod config;
+pub mod cron_job;
+pub mod daemon_set;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod history;
 pub mod horizontal;
+pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
@@ -45,10 +55,12 @@ pub mod resource_quota;
 mod script;
 pub mod service_account;
 mod service_pods;
+pub mod stateful_set;
 pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
 mod time;
+pub mod ttl_after_finished;
 
 use crate::client::controller::Controller;
 use config::Config;
@@ -58,6 +70,10 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::DeploymentController::new(config)),
         Box::new(replica_set::ReplicaSetController::new(config)),
+        Box::new(replica_set::ReplicaSetController::of_replication_controllers(config)),
+        Box::new(daemon_set::DaemonSetController::new(config)),
+        Box::new(disruption::DisruptionController),
+        Box::new(stateful_set::StatefulSetController::new(config)),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),
@@ -69,5 +85,8 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(horizontal::HorizontalController::new(config)),
         Box::new(resource_quota::ResourceQuotaController::new(config)),
         Box::new(node_ipam::NodeIpamController::new(config)),
+        Box::new(job::JobController::new(config)),
+        Box::new(cron_job::CronJobController::new(config)),
+        Box::new(ttl_after_finished::TtlAfterFinishedController::new(config)),
     ]
 }

@@ -19,6 +19,7 @@ pub fn api_version(kind: Kind) -> Name {
     match kind.row().group {
         "" => Name::of(kind.row().version),
         "apps" => Name::of("apps/v1"),
+        "batch" => Name::of("batch/v1"),
         _ => Name::from(kind.row().api_version()),
     }
 }
@@ -73,12 +74,17 @@ pub enum Claim {
 
 /// Decides who owns an object (kube-controller-manager, `ClaimObject`).
 pub fn claim(owner: &Meta, selector: &Selector, object: &Meta) -> Claim {
+    claim_if(owner, |object| selector.matches(&object.labels), object)
+}
+
+/// The same where more than a selector says what could be the owner's.
+pub fn claim_if(owner: &Meta, matches: impl Fn(&Meta) -> bool, object: &Meta) -> Claim {
     match object.controller() {
         Some(controller) if controller.uid != owner.uid => Claim::Foreign,
-        Some(_) if selector.matches(&object.labels) => Claim::Owned,
+        Some(_) if matches(object) => Claim::Owned,
         Some(_) if owner.is_deleting() => Claim::Foreign,
         Some(_) => Claim::Release,
-        None if owner.is_deleting() || object.is_deleting() || !selector.matches(&object.labels) => Claim::Foreign,
+        None if owner.is_deleting() || object.is_deleting() || !matches(object) => Claim::Foreign,
         None => Claim::Adopt,
     }
 }
@@ -91,21 +97,52 @@ pub fn claim_all<O: Resource, R: Resource>(
     selector: &Selector,
     objects: &[Rc<R>],
 ) -> Result<Vec<Rc<R>>, Halt> {
+    claim_with(script, owner, |object| selector.matches(&object.labels), objects, None)
+}
+
+/// The same where more than a selector says what could be the owner's.
+pub fn claim_all_if<O: Resource, R: Resource>(
+    script: &mut Script<'_>,
+    owner: &O,
+    matches: impl Fn(&Meta) -> bool,
+    objects: &[Rc<R>],
+) -> Result<Vec<Rc<R>>, Halt> {
+    claim_with(script, owner, matches, objects, None)
+}
+
+/// The same, and what is adopted gets a finalizer, which goes when it is released.
+pub fn claim_tracked<O: Resource, R: Resource>(
+    script: &mut Script<'_>,
+    owner: &O,
+    selector: &Selector,
+    objects: &[Rc<R>],
+    finalizer: &Name,
+) -> Result<Vec<Rc<R>>, Halt> {
+    claim_with(script, owner, |object| selector.matches(&object.labels), objects, Some(finalizer))
+}
+
+fn claim_with<O: Resource, R: Resource>(
+    script: &mut Script<'_>,
+    owner: &O,
+    matches: impl Fn(&Meta) -> bool,
+    objects: &[Rc<R>],
+    finalizer: Option<&Name>,
+) -> Result<Vec<Rc<R>>, Halt> {
     let mut owned = Vec::with_capacity(objects.len());
     let mut may_adopt: Option<Result<(), String>> = None;
     let mut failure = None;
     for object in objects {
-        let result = match claim(owner.meta(), selector, object.meta()) {
+        let result = match claim_if(owner.meta(), &matches, object.meta()) {
             Claim::Owned => Ok(true),
             Claim::Foreign => Ok(false),
-            Claim::Release => release(script, owner, object.as_ref())?,
+            Claim::Release => release(script, owner, object.as_ref(), finalizer)?,
             Claim::Adopt => {
                 if may_adopt.is_none() {
                     may_adopt = Some(recheck(script, owner)?);
                 }
                 match &may_adopt {
                     Some(Err(why)) => Err(cannot_adopt(object.as_ref(), why)),
-                    _ => adopt(script, owner, object.as_ref())?,
+                    _ => adopt(script, owner, object.as_ref(), finalizer)?,
                 }
             }
         };
@@ -124,13 +161,13 @@ pub fn key_of<R: Resource>(object: &R) -> ObjectKey {
     ObjectKey { kind: R::KIND, namespace: meta.namespace.clone(), name: meta.name.clone() }
 }
 
-/// The request that gives an object other owners.
-pub fn set_owners<R: Resource>(object: &R, owners: Vec<OwnerReference>) -> Operation {
+/// The request that gives an object other owners, and finalizers.
+pub fn set_owners<R: Resource>(object: &R, owners: Vec<OwnerReference>, finalizers: Option<Vec<Name>>) -> Operation {
     let patch = TypedPatch::Metadata {
         uid: Some(object.meta().uid),
         resource_version: 0,
         owners: Some(owners),
-        finalizers: None,
+        finalizers,
         labels: Vec::new(),
         annotations: Vec::new(),
     };
@@ -163,14 +200,22 @@ pub fn recheck<O: Resource>(script: &mut Script<'_>, owner: &O) -> Result<Result
     })
 }
 
+/// All finalizers of an object but one.
+fn other_finalizers<'a, R: Resource>(object: &'a R, finalizer: &Name) -> impl Iterator<Item = Name> + use<'a, R> {
+    let finalizer = finalizer.clone();
+    object.meta().finalizers().iter().filter(move |it| **it != finalizer).cloned()
+}
+
 fn adopt<O: Resource, R: Resource>(
     script: &mut Script<'_>,
     owner: &O,
     object: &R,
+    finalizer: Option<&Name>,
 ) -> Result<Result<bool, String>, Halt> {
     let mut owners: Vec<_> = object.meta().owners().iter().filter(|it| it.uid != owner.meta().uid).cloned().collect();
     owners.push(controller_reference(owner));
-    Ok(match script.ask(set_owners(object, owners))? {
+    let finalizers = finalizer.map(|it| other_finalizers(object, it).chain([it.clone()]).collect());
+    Ok(match script.ask(set_owners(object, owners, finalizers))? {
         Ok(_) => Ok(true),
         Err(status) if status.reason == Reason::NotFound => Ok(false),
         Err(status) => Err(status.message),
@@ -181,9 +226,11 @@ fn release<O: Resource, R: Resource>(
     script: &mut Script<'_>,
     owner: &O,
     object: &R,
+    finalizer: Option<&Name>,
 ) -> Result<Result<bool, String>, Halt> {
     let owners = object.meta().owners().iter().filter(|it| it.uid != owner.meta().uid).cloned().collect();
-    Ok(match script.ask(set_owners(object, owners))? {
+    let finalizers = finalizer.map(|it| other_finalizers(object, it).collect());
+    Ok(match script.ask(set_owners(object, owners, finalizers))? {
         Ok(_) => Ok(false),
         Err(status) if matches!(status.reason, Reason::NotFound | Reason::Invalid) => Ok(false),
         Err(status) => Err(status.message),

@@ -4,6 +4,7 @@
 //! is given to it at once. It must therefore decide from its arguments, from the answers and from [`Script::look`] alone.
 //! It never touches the cluster.
 
+use std::any::Any;
 use std::rc::Rc;
 
 use crate::api::event::{EventType, ObjectReference};
@@ -43,6 +44,7 @@ pub struct Script<'a> {
 enum Moment {
     Answered(Vec<Outcome>, Now),
     Seen(Option<Object>),
+    Found(Rc<dyn Any>),
     Noted(bool),
 }
 
@@ -138,6 +140,20 @@ impl Script<'_> {
         found
     }
 
+    /// Finds something out from the cache as it is now, once: later runs of the code get the same.
+    pub fn see<T: 'static>(&mut self, find: impl FnOnce(&View<'_>) -> Rc<T>) -> Rc<T> {
+        if let Some(Moment::Found(found)) = self.past.get(self.read)
+            && let Ok(found) = Rc::clone(found).downcast::<T>()
+        {
+            self.read += 1;
+            return found;
+        }
+        let found = find(&self.view);
+        self.past.push(Moment::Found(found.clone()));
+        self.read += 1;
+        found
+    }
+
     /// Does something that is not a request exactly once, however often the code runs; its result is kept.
     pub fn once(&mut self, effect: impl FnOnce() -> bool) -> bool {
         if let Some(Moment::Noted(result)) = self.past.get(self.read) {
@@ -152,8 +168,12 @@ impl Script<'_> {
 
     /// Records a Kubernetes event about an object.
     pub fn record(&mut self, regarding: &ObjectReference, kind: EventType, reason: &'static str, message: String) {
-        let note = EventNote { regarding: regarding.clone(), kind, reason: Name::of(reason), message };
-        self.steps.push(Step::Record(note));
+        self.note(regarding, kind, Name::of(reason), message);
+    }
+
+    /// Records a Kubernetes event whose reason is not known beforehand.
+    pub fn note(&mut self, regarding: &ObjectReference, kind: EventType, reason: Name, message: String) {
+        self.steps.push(Step::Record(EventNote { regarding: regarding.clone(), kind, reason, message }));
     }
 }
 

@@ -77,7 +77,7 @@ fn concerns(service: &Service, labels: &Labels, former: Option<(&Labels, bool)>)
 
 /// True if a change of a pod changes its endpoint (endpointslice/util, `podEndpointsChanged`).
 fn endpoint_changed(old: &Pod, new: &Pod) -> bool {
-    let names = |pod: &Pod| (pod.spec.full.hostname.clone(), pod.spec.full.subdomain.clone());
+    let names = |pod: &Pod| (pod.hostname(), pod.spec.full.subdomain.clone());
     new.meta.is_deleting() && old.meta.deletion != new.meta.deletion
         || old.status.is_ready() != new.status.is_ready()
         || old.is_terminal() != new.is_terminal()
@@ -123,7 +123,7 @@ pub fn target(pod: &Pod) -> Target {
 
 /// The pod's host name, if the Service is the one that its subdomain names (`ShouldSetHostname`).
 pub fn hostname(pod: &Pod, service: &Service) -> Option<Name> {
-    let hostname = pod.spec.full.hostname.as_ref().filter(|hostname| !hostname.is_empty())?;
+    let hostname = pod.hostname()?;
     let subdomain = pod.spec.full.subdomain.as_deref();
     (subdomain == Some(service.meta.name.as_str())).then(|| Name::from(hostname))
 }

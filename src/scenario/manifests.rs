@@ -102,7 +102,7 @@ where
 {
     let mut full: K::Full = part.decode()?;
     full.set_defaults();
-    let errors = full.validate();
+    let errors = full.validate_manifest();
     if !errors.is_empty() {
         return Err(part.refused(&errors));
     }

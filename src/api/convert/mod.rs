@@ -1,6 +1,7 @@
 //! Between the compact objects and those of the Kubernetes API: `k8s_openapi` types and JSON, for the edges of the
 //! program (manifests, patches, reports).
 
+mod batch;
 mod event;
 mod meta;
 mod network;
@@ -12,6 +13,7 @@ mod resize;
 mod revision;
 mod selected;
 mod spec;
+mod stateful;
 mod workload;
 
 use std::fmt;

@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{apps, core, policy};
+use k8s_openapi::api::policy;
 
 use super::meta::{from_meta, to_meta};
 use super::{Convert, ConvertError};
 use crate::api::policy::PodDisruptionBudget;
 use crate::api::selector::Selector;
-use crate::api::workload::{ReplicationController, StatefulSet};
 
 macro_rules! kept_with_selector {
     ($($kind:ident: $full:ty, $selector:expr);* $(;)?) => {$(
@@ -34,11 +33,4 @@ macro_rules! kept_with_selector {
 kept_with_selector!(
     PodDisruptionBudget: policy::v1::PodDisruptionBudget,
         |full| Selector::compile(full.spec.as_ref().and_then(|spec| spec.selector.as_ref()));
-    StatefulSet: apps::v1::StatefulSet,
-        |full| Selector::compile(full.spec.as_ref().map(|spec| &spec.selector));
-    ReplicationController: core::v1::ReplicationController,
-        |full| Ok(match full.spec.as_ref().and_then(|spec| spec.selector.as_ref()) {
-            Some(labels) => Selector::from_set(labels),
-            None => Selector::nothing(),
-        });
 );

@@ -8,12 +8,14 @@
 //! - `volume`: volumes of pods
 //! - `storage`: volumes, claims, storage classes and CSI drivers as objects
 //! - `workload`: Deployments, ReplicaSets, StatefulSets and ReplicationControllers
+//! - `batch`: Jobs and CronJobs
 //! - `network`: Services and their endpoints
 //! - `autoscaling`: autoscalers
 //! - `quota`: quotas and limits of namespaces
 //! - `other`: the remaining kinds
 
 mod autoscaling;
+mod batch;
 mod container;
 mod network;
 mod other;

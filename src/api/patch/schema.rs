@@ -8,6 +8,8 @@ pub(super) enum Type {
     ObjectMeta,
     WorkloadSpec,
     DeploymentStrategy,
+    CronJobSpec,
+    JobTemplate,
     PodTemplate,
     PodSpec,
     PodStatus,
@@ -49,6 +51,10 @@ pub(super) fn field(parent: Type, name: &str) -> Field {
     let set = Field { inside: Type::Other, list: ListMerge::Set, retain_keys: false };
     match (parent, name) {
         (Type::Object(_) | Type::PodTemplate, "metadata") => plain(Type::ObjectMeta),
+        (Type::Object("CronJob"), "spec") => plain(Type::CronJobSpec),
+        (Type::CronJobSpec, "jobTemplate") => plain(Type::JobTemplate),
+        (Type::JobTemplate, "metadata") => plain(Type::ObjectMeta),
+        (Type::JobTemplate, "spec") => plain(Type::WorkloadSpec),
         (Type::ObjectMeta, "ownerReferences") => by_key(Type::Other, "uid"),
         (Type::ObjectMeta, "finalizers") => set,
         (Type::Object("Pod") | Type::PodTemplate, "spec") => plain(Type::PodSpec),
@@ -87,7 +93,17 @@ fn has_template(kind: &str) -> bool {
 
 /// The type of an object of a kind.
 pub(super) fn root(kind: &str) -> Type {
-    let known =
-        ["Pod", "Service", "Node", "ServiceAccount", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job"];
+    let known = [
+        "Pod",
+        "Service",
+        "Node",
+        "ServiceAccount",
+        "Deployment",
+        "ReplicaSet",
+        "StatefulSet",
+        "DaemonSet",
+        "Job",
+        "CronJob",
+    ];
     Type::Object(known.into_iter().find(|name| *name == kind).unwrap_or_default())
 }

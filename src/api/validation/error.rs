@@ -189,6 +189,11 @@ impl FieldError {
         Self::new(FieldErrorKind::Invalid, path, Some(value.into()), detail)
     }
 
+    /// A value that is not shown is malformed.
+    pub fn invalid_unseen(path: &Path<'_>, detail: impl Into<String>) -> FieldError {
+        Self::new(FieldErrorKind::Invalid, path, None, detail)
+    }
+
     /// A value has the wrong type.
     pub fn type_invalid(path: &Path<'_>, value: impl Into<BadValue>, detail: impl Into<String>) -> FieldError {
         Self::new(FieldErrorKind::TypeInvalid, path, Some(value.into()), detail)

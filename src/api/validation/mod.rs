@@ -20,15 +20,23 @@
 //! - `quota`: quotas and limits of namespaces, runtime classes
 //! - `workload`: Deployments, ReplicaSets and their statuses
 //! - `stateful`: StatefulSets and ReplicationControllers
+//! - `daemon`: DaemonSets
+//! - `job`, `job_policy`, `job_status`: Jobs, their failure and success policies, what their controller writes
+//! - `cron_job`: CronJobs
 //! - `service`: Services
 //! - `endpoints`: Endpoints and EndpointSlices
 //! - `other`: the remaining kinds
 
 mod autoscaling;
 mod container;
+mod cron_job;
+mod daemon;
 mod endpoints;
 pub mod error;
 pub mod format;
+mod job;
+mod job_policy;
+mod job_status;
 pub mod metadata;
 mod other;
 mod persistent;
@@ -46,6 +54,7 @@ mod volume;
 mod workload;
 
 pub use error::{ErrorList, FieldError, FieldErrorKind};
+pub use job_status::job_status;
 pub use pod::pod_template;
 pub use quota::quota_status;
 pub use workload::{deployment_status, replica_set_status};
@@ -54,6 +63,11 @@ pub use workload::{deployment_status, replica_set_status};
 pub trait Validate {
     /// What is wrong with a new object. Metadata that the server sets itself must already be there, the defaults too.
     fn validate(&self) -> ErrorList;
+
+    /// What is wrong with a manifest, to which the server still adds what only it knows.
+    fn validate_manifest(&self) -> ErrorList {
+        self.validate()
+    }
 
     /// What is wrong with an object that is to replace `old`.
     fn validate_update(&self, old: &Self) -> ErrorList;

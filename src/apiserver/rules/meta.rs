@@ -18,6 +18,8 @@ const FOREGROUND: &str = "foregroundDeletion";
 pub enum PropagationDefault {
     /// The garbage collector deletes them once their owner is gone.
     Background,
+    /// They stay, without their owner (batch/v1, for compatibility with what its Jobs once did).
+    Orphan,
     /// The kind takes no part in garbage collection.
     Unsupported,
 }
@@ -99,12 +101,10 @@ pub fn new_finalizers(meta: &Meta, asked: Option<Propagation>, default: Propagat
         (PropagationDefault::Unsupported, _) | (_, Some(Propagation::Background)) => (false, false),
         (_, Some(Propagation::Orphan)) => (true, false),
         (_, Some(Propagation::Foreground)) => (false, true),
-        (PropagationDefault::Background, None) => {
+        (default, None) => {
             let first = had.iter().find(|finalizer| *finalizer == ORPHAN || *finalizer == FOREGROUND);
-            (
-                first.is_some_and(|finalizer| *finalizer == ORPHAN),
-                first.is_some_and(|finalizer| *finalizer == FOREGROUND),
-            )
+            let orphan = first.map_or(default == PropagationDefault::Orphan, |finalizer| *finalizer == ORPHAN);
+            (orphan, first.is_some_and(|finalizer| *finalizer == FOREGROUND))
         }
     };
     if orphan == has(ORPHAN) && foreground == has(FOREGROUND) {

@@ -21,6 +21,7 @@ use crate::api::pod::{
 };
 use crate::api::resources::Resources;
 use crate::api::selector::Selector;
+use crate::api::stateful::{StatefulSet, StatefulSetSpec, UpdateStrategy};
 use crate::api::workload::{
     Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSet, ReplicaSetStatus,
 };
@@ -87,6 +88,24 @@ pub fn deployment(name: &str, replicas: i32) -> Deployment {
     }
 }
 
+/// A StatefulSet in the namespace `default` that is updated one pod after the other.
+pub fn stateful_set(name: &str, replicas: i32) -> StatefulSet {
+    let spec = StatefulSetSpec {
+        replicas,
+        strategy: UpdateStrategy::RollingUpdate(Some(Default::default())),
+        revision_history_limit: 10,
+        service_name: name.into(),
+        ..StatefulSetSpec::default()
+    };
+    StatefulSet {
+        meta: meta(name, 1),
+        selector: Rc::new(selector("app", name)),
+        template: Rc::new(template(name, "img:v1")),
+        spec: Rc::new(spec),
+        status: Default::default(),
+    }
+}
+
 /// Sets surge and unavailability.
 pub fn set_budget(deployment: &mut Deployment, surge: i32, unavailable: i32) {
     let (max_surge, max_unavailable) = (IntOrString::Int(surge), IntOrString::Int(unavailable));
@@ -120,7 +139,7 @@ pub fn ready_pod(name: &str, since: i64) -> Pod {
     let mut meta = meta(name, 1000);
     meta.labels = Labels::NONE.with("app", name);
     let status = PodStatus { phase: PodPhase::Running, conditions: vec![condition], ..PodStatus::default() };
-    Pod { meta, spec: Rc::new(pod_spec("img:v1")), node: None, token_volume: None, status }
+    Pod { meta, spec: Rc::new(pod_spec("img:v1")), node: None, only_node: None, token_volume: None, status }
 }
 
 /// The status of a running container.

@@ -227,10 +227,10 @@ pub enum PatchKindFile {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RolloutFile {
-    /// The namespace of the Deployment.
+    /// The namespace of the object.
     #[serde(default)]
     pub namespace: Option<String>,
-    /// Goes back to an earlier revision of this Deployment.
+    /// Goes back to an earlier revision of this Deployment, or of another object such as `statefulset/db`.
     #[serde(default)]
     pub undo: Option<String>,
     /// With `undo`: the revision; the one before the present one if not given.
@@ -242,10 +242,10 @@ pub struct RolloutFile {
     /// Lets the rollout of this Deployment go on.
     #[serde(default)]
     pub resume: Option<String>,
-    /// Replaces all pods of this Deployment.
+    /// Replaces all pods of this Deployment or other object.
     #[serde(default)]
     pub restart: Option<String>,
-    /// Waits until the rollout of this Deployment is complete; fails if it has failed.
+    /// Waits until the rollout of this Deployment or other object is complete; fails if it has failed.
     #[serde(default)]
     pub status: Option<String>,
     /// With `status`: how long at most.
@@ -266,7 +266,7 @@ pub struct MarkFile {
     pub set: BTreeMap<String, Option<String>>,
 }
 
-/// A node to be emptied.
+/// A node to be emptied, with the options of `kubectl drain`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DrainFile {
@@ -275,6 +275,15 @@ pub struct DrainFile {
     /// Whether pods go that no controller would replace (`--force`).
     #[serde(default)]
     pub force: bool,
+    /// Whether pods of DaemonSets, which stay, are no obstacle (`--ignore-daemonsets`).
+    #[serde(default)]
+    pub ignore_daemonsets: bool,
+    /// Whether pods go whose data goes with them (`--delete-emptydir-data`).
+    #[serde(default)]
+    pub delete_emptydir_data: bool,
+    /// Whether pods are deleted and no disruption budget is asked (`--disable-eviction`).
+    #[serde(default)]
+    pub disable_eviction: bool,
     /// Seconds of grace for each pod; its own if not given.
     #[serde(default)]
     pub grace_period_seconds: Option<u32>,

@@ -5,10 +5,10 @@ use serde::Deserialize;
 
 use super::reading::{long_number, number};
 use super::{PluginArguments, UtilizationShapePoint};
+use crate::api::duration::Duration;
 use crate::api::selector::{Operator, Requirement};
 use crate::api::validation::error::{BadValue, ErrorList, FieldError, Path};
 use crate::api::validation::format;
-use crate::scheduler::configuration::duration::Duration;
 
 /// What DefaultPreemption takes.
 #[derive(Clone, PartialEq, Debug, Deserialize)]

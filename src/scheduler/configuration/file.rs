@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::duration::Duration;
+use crate::api::duration::Duration;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]

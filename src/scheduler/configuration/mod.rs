@@ -1,13 +1,12 @@
 //! A scheduler's configuration as its users write it: a `KubeSchedulerConfiguration` file (kube-scheduler, `apis/config`).
 //!
 //! - this file: [`Configuration`], read, defaulted and checked
-//! - `file`: what the file says; `duration`: how it writes durations
+//! - `file`: what the file says
 //! - `plugins`: which plugins are asked where
 //! - `validation`: what can be wrong with it
 //!
 //! Everything wrong is reported at once, each with its place in the file. Nothing here looks at a file system.
 
-pub mod duration;
 pub mod file;
 pub mod plugins;
 mod validation;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::duration::Duration;
 use super::file::{Extender, KubeSchedulerConfiguration, KubeSchedulerProfile, LeaderElectionConfiguration, PluginSet};
 use super::plugins::ExtensionPoint;
 use super::{API_VERSION, ProfileConfiguration};
+use crate::api::duration::Duration;
 use crate::api::validation::error::{BadValue, ErrorList, FieldError, Path};
 use crate::api::validation::{format, resources};
 
