@@ -751,7 +751,7 @@ fn answer_of(operation: &Operation, object: Object) -> Answer {
                 Object::ReplicationController(controller) => {
                     (controller.replicas, controller.status.replicas, controller.selector.to_string())
                 }
-                Object::StatefulSet(set) => (set.spec.replicas, set.status.replicas, set.spec.selector.to_string()),
+                Object::StatefulSet(set) => (set.spec.replicas, set.status.replicas, set.selector.to_string()),
                 _ => (0, 0, String::new()),
             };
             Answer::Scale { desired, current, resource_version: object.meta().revision(), selector }
