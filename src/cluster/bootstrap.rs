@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use crate::apiserver::metrics::Metrics;
 use crate::apiserver::{self, ApiServer};
 use crate::client::harness::{self, ControllerManager};
 use crate::controllers;
@@ -94,10 +95,12 @@ pub(super) fn build(options: ClusterOptions, seed: Seed, trace: bool) -> (World,
         heartbeats: Rc::default(),
         images: Rc::new(options.images.clone()),
     };
+    let metrics = Rc::new(Metrics::new(commons.images.clone(), options.signals.clone()));
     let node_options = options.nodes.clone();
     let mut world = World {
         seed,
         commons,
+        metrics,
         etcd: Members::new(&members, &names, seed),
         servers: servers.iter().map(|_| None).collect(),
         manager: None,
@@ -168,7 +171,13 @@ impl World {
         let name = self.process_name(Role::ApiServer(place));
         let config = apiserver::Config::new(name, members.collect(), self.options.epoch, self.seed);
         let heartbeats = Rc::clone(&self.commons.heartbeats);
-        ApiServer::new(apiserver::Config { heartbeats, request_timeout: self.options.request_timeout, ..config })
+        let metrics = Rc::clone(&self.metrics);
+        ApiServer::new(apiserver::Config {
+            heartbeats,
+            metrics,
+            request_timeout: self.options.request_timeout,
+            ..config
+        })
     }
 
     /// A controller manager without any state.

@@ -264,6 +264,14 @@ impl Cluster {
         self.at_this_moment(|world, moment| world.set_image(node, image, present, moment))
     }
 
+    /// Gives a signal another amount, in thousandths; an error if there is none of this name.
+    pub fn set_signal(&mut self, name: &str, amount: i64) -> Result<(), String> {
+        let now = self.now();
+        self.at_this_moment(|world, _| world.metrics.set(name, amount, now))
+            .then_some(())
+            .ok_or_else(|| format!("there is no signal \"{name}\""))
+    }
+
     /// Adds a machine whose kubelet registers itself as a node.
     pub fn add_node(&mut self, options: &NodeOptions) -> Result<(), FaultError> {
         self.at_this_moment(|world, moment| world.add_node(options, moment))

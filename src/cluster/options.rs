@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::api::meta::Epoch;
 use crate::api::node::Taint;
 use crate::api::resources::Resources;
+use crate::apiserver::metrics::Signal;
 use crate::controllers;
 use crate::engine::disk::DiskProfile;
 use crate::engine::network::NetworkOptions;
@@ -35,6 +36,8 @@ pub struct ClusterOptions {
     pub network: NetworkOptions,
     /// What images do once they run.
     pub images: ImageModels,
+    /// Measures that change over time: the load of pods, and what autoscalers look at besides.
+    pub signals: Vec<Signal>,
     /// The controllers' settings.
     pub controllers: controllers::config::Config,
     /// Client-side limits of each controller: requests a second, and how many at once.
@@ -112,6 +115,7 @@ impl Default for ClusterOptions {
             lease_renewals: LeaseRenewals::default(),
             network: NetworkOptions::default(),
             images: ImageModels::default(),
+            signals: Vec::new(),
             controllers: controllers::config::Config::default(),
             controller_limits: Limits { per_second: 20, burst: 30 },
             scheduler_limits: Limits { per_second: 50, burst: 100 },

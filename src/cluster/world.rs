@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::api::name::Name;
+use crate::apiserver::metrics::Metrics;
 use crate::apiserver::{ApiServer, CommittedWrite};
 use crate::client::harness::ControllerManager;
 use crate::engine::driver;
@@ -38,6 +39,8 @@ pub struct World {
     pub(super) seed: Seed,
     pub(super) options: ClusterOptions,
     pub(super) commons: NodeCommons,
+    /// What the metrics APIs answer from.
+    pub(super) metrics: Rc<Metrics>,
     pub(super) topology: Topology,
     pub(super) fabric: Fabric,
     pub(super) etcd: Members,
@@ -257,6 +260,7 @@ impl World {
             };
             self.truth.apply(&write);
             self.follow_identity(&write);
+            self.metrics.note(write.old.as_ref(), write.new.as_ref(), at);
             self.news.push_back(News::Write(Rc::new(write)));
         }
     }

@@ -66,8 +66,10 @@ impl Kubelet {
         let active = || self.workers.values().filter(|worker| worker.could_have_running_containers());
         let of = |critical: bool| active().filter(move |worker| (worker.pod.spec.priority >= CRITICAL) == critical);
         let numbers = |critical: bool| of(critical).map(|worker| worker.number).collect::<Vec<_>>();
-        let groups =
-            [((grace.total - grace.critical).as_secs(), numbers(false)), (grace.critical.as_secs(), numbers(true))];
+        let groups = [
+            (grace.total.saturating_sub(grace.critical).as_secs(), numbers(false)),
+            (grace.critical.as_secs(), numbers(true)),
+        ];
         self.shutdown = Some(Shutdown { groups: groups.into(), waiting: Vec::new(), timer: None, done: false });
         self.next_group(ctx);
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::size::Size;
 use super::span::{Span, Spread};
+use crate::apiserver::metrics::{ContainerUse, Uses};
 
 /// How the containers of an image behave.
 ///
@@ -59,6 +60,19 @@ pub struct ImageModel {
     pub processes: Vec<Usage<u64>>,
     /// What an instance has written into emptyDir volumes, by the volume's name, from a time after its start on.
     pub volumes: BTreeMap<String, Vec<Usage<Size>>>,
+    /// What an instance uses besides for each unit of load that its pod bears (the scenario's `signals` of pods). Metrics tell of
+    /// it; it kills nothing.
+    pub load: LoadModel,
+}
+
+/// What a unit of load costs.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LoadModel {
+    /// CPU in thousandths of a core.
+    pub cpu: u64,
+    /// Memory.
+    pub memory: Size,
 }
 
 /// A layer of an image.
@@ -215,6 +229,7 @@ impl Default for ImageModel {
             disk: Vec::new(),
             processes: Vec::new(),
             volumes: BTreeMap::new(),
+            load: LoadModel::default(),
         }
     }
 }
@@ -317,6 +332,18 @@ impl ImageModels {
         let named =
             self.models.iter().find(|one| names(&one.image, image) && one.container.as_deref().is_none_or(called));
         named.map_or(&self.default, |one| &one.model)
+    }
+}
+
+impl Uses for ImageModels {
+    fn of(&self, image: &str, _pod: &str, _container: &str) -> ContainerUse {
+        let model = self.of(image);
+        ContainerUse {
+            milli_cpu: model.cpu.iter().map(|usage| (usage.from.0, usage.amount)).collect(),
+            memory: model.memory.iter().map(|usage| (usage.from.0, usage.amount.0)).collect(),
+            milli_cpu_per_unit: model.load.cpu,
+            memory_per_unit: model.load.memory.0,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::pod::Pod;
+use crate::api::quantity::{Format, Quantity};
 use crate::api::validation::format;
 use crate::apiserver::protocol::{Part, Propagation};
 use crate::engine::network::Directions;
@@ -19,8 +20,8 @@ use super::check::Checker;
 use super::file::cluster::PoolFile;
 use super::file::step::{
     ApplyFile, CascadeFile, ClockFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, NodeImageFile,
-    PartitionFile, PatchFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StaticPodFile,
-    StaticPodsFile, StepFile, TaintStepFile,
+    PartitionFile, PatchFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, SignalStepFile,
+    StaticPodFile, StaticPodsFile, StepFile, TaintStepFile,
 };
 use super::manifests::Manifest;
 use super::plan::{Action, Command, Drain, Fault, Mark, Rollout, StaticPod, object_key};
@@ -87,6 +88,10 @@ pub(super) fn action(checker: &mut Checker<'_>, step: &StepFile, path: &str) -> 
             partition(checker, file, path, &step.name)
         };
         heal "heal" |_: &mut Checker<'_>, name: &String, _: &str| Some(Action::Fault(Fault::Heal(name.clone())));
+        signal "signal" |checker: &mut Checker<'_>, file: &SignalStepFile, path: &str| {
+            checker.signal(&file.name, &format!("{path}.name"));
+            Some(Action::Fault(Fault::Signal { name: file.name.clone(), amount: file.amount.0.milli_value() }))
+        };
         note "note" |_: &mut Checker<'_>, text: &String, _: &str| Some(Action::Note(text.clone()));
     }
     match given.as_mut_slice() {
@@ -493,5 +498,8 @@ fn describe_fault(fault: &Fault) -> String {
             format!("partition {name}: {} {sign} {and}", between.join(", "))
         }
         Fault::Heal(name) => format!("partition {name} ends"),
+        Fault::Signal { name, amount } => {
+            format!("signal {name} is now {}", Quantity::from_milli(*amount, Format::DecimalSi))
+        }
     }
 }

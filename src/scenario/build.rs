@@ -1,11 +1,14 @@
 //! From the cluster section of a scenario file to the options of a cluster.
 
+use crate::api::meta::Labels;
 use crate::api::name::Name;
 use crate::api::node::{Taint, TaintEffect};
 use crate::api::resources::Resources;
+use crate::api::selector::Selector;
 use crate::api::validation::format;
+use crate::apiserver::metrics::{Measured, Signal};
 use crate::cluster::options::{ClusterOptions, KubeletKind, LeaseRenewals, Limits, NodeOptions};
-use crate::engine::time::SimDuration;
+use crate::engine::time::{SimDuration, SimTime};
 use crate::kubelet::Configuration;
 use crate::runtime::model::ImageModels;
 use crate::runtime::span::Span;
@@ -14,7 +17,7 @@ use super::file::amount::Amount;
 use super::file::cluster::{
     ClusterFile, ControllersFile, EffectFile, KubeletFile, LeaseRenewalsFile, NetworkFile, PoolFile, TaintFile,
 };
-use super::file::{ImageFile, ScenarioFile};
+use super::file::{ImageFile, ScenarioFile, SignalFile};
 use super::kubelet;
 
 /// The most nodes that one pool may have.
@@ -60,6 +63,7 @@ pub fn cluster_options(file: &ScenarioFile, complaints: &mut Vec<Complaint>) -> 
         },
         network: network(&cluster.network, default.network),
         images: images(&file.images),
+        signals: signals(&file.signals, complaints),
         controllers: controllers(&cluster.controllers, default.controllers),
         controller_limits: limits(
             (cluster.controllers.qps, cluster.controllers.burst),
@@ -196,6 +200,50 @@ fn network(
     replace(&mut options.remote.loss, file.loss.map(|share| share.ratio()));
     replace(&mut options.keepalive_timeout, file.keepalive_timeout.map(|span| span.0));
     options
+}
+
+fn signals(files: &[SignalFile], complaints: &mut Vec<Complaint>) -> Vec<Signal> {
+    let mut signals: Vec<Signal> = Vec::new();
+    for (place, file) in files.iter().enumerate() {
+        let path = format!("signals[{place}]");
+        let mut complain = |field: &str, message: String, expected: &str| {
+            complaints.push((format!("{path}{field}"), message, Some(expected.to_owned())));
+        };
+        if signals.iter().any(|signal| signal.name == file.name.as_str()) {
+            complain(".name", format!("there are two signals called \"{}\"", file.name), "expected names of their own");
+        }
+        let mut steps: Vec<_> =
+            file.amounts.iter().map(|step| (SimTime::ZERO + step.at.0, step.amount.0.milli_value())).collect();
+        if !steps.is_sorted_by_key(|(at, _)| *at) {
+            complain(
+                ".amounts",
+                "the amounts are not in the order of their times".to_owned(),
+                "expected the earliest first",
+            );
+            steps.sort_by_key(|(at, _)| *at);
+        }
+        let of = match (&file.pods, &file.object, &file.labels) {
+            (Some(labels), None, None) => Measured::Pods(Selector::from_set(labels)),
+            (None, Some(object), None) => {
+                Measured::Object { kind: Name::from(&object.kind), name: Name::from(&object.name) }
+            }
+            (None, None, labels) => {
+                let pairs = labels.iter().flatten().map(|(key, value)| (Name::from(key), Name::from(value)));
+                Measured::External(pairs.collect())
+            }
+            _ => {
+                complain(
+                    "",
+                    "the signal measures several things".to_owned(),
+                    "expected one of pods, object and labels",
+                );
+                Measured::External(Labels::NONE)
+            }
+        };
+        let namespace = Name::from(file.namespace.as_deref().unwrap_or("default"));
+        signals.push(Signal { name: Name::from(&file.name), namespace, of, steps });
+    }
+    signals
 }
 
 fn images(files: &[ImageFile]) -> ImageModels {

@@ -36,7 +36,8 @@ pub type ReadFile<'r> = &'r mut dyn FnMut(&str) -> Result<String, String>;
 /// Checks a file and makes a scenario of it. What decoding found to be wrong is reported with what is found here.
 pub fn check(decoded: Decoded<ScenarioFile>, part: &Part, read: ReadFile<'_>) -> Result<Scenario, Vec<Problem>> {
     let Decoded { value, problems, replaced } = decoded;
-    let mut checker = Checker { part, read, problems, replaced, warnings: Vec::new(), places: BTreeMap::new() };
+    let (places, signals) = (BTreeMap::new(), Vec::new());
+    let mut checker = Checker { part, read, problems, replaced, warnings: Vec::new(), places, signals };
     let scenario = value.map(|file| checker.scenario(&file));
     let Checker { mut problems, warnings, .. } = checker;
     if let Some(scenario) = scenario
@@ -59,6 +60,8 @@ pub(super) struct Checker<'c> {
     warnings: Vec<Problem>,
     /// Where the step of a name stands in the plan.
     places: BTreeMap<String, usize>,
+    /// The names of the signals.
+    signals: Vec<String>,
 }
 
 impl Checker<'_> {
@@ -70,6 +73,7 @@ impl Checker<'_> {
         let mut options = build::cluster_options(file, &mut complaints);
         self.complain(complaints);
         self.scheduler(&file.cluster, &mut options);
+        self.signals = file.signals.iter().map(|signal| signal.name.clone()).collect();
         let setup = self.manifests(&file.manifests, "manifests", "default");
         let mut steps: Vec<Step> = Vec::new();
         if !setup.is_empty() {
@@ -219,6 +223,17 @@ impl Checker<'_> {
             } else if self.places.insert(step.name.clone(), first + place).is_some() {
                 self.wrong(&path, format!("there are two steps called \"{}\"", step.name));
             }
+        }
+    }
+
+    /// Refuses a signal that the scenario does not have.
+    pub(super) fn signal(&mut self, name: &str, path: &str) {
+        if !self.signals.iter().any(|known| known == name) {
+            let expected = match self.signals.is_empty() {
+                true => "the scenario has no signals".to_owned(),
+                false => format!("expected one of: {}", self.signals.join(", ")),
+            };
+            self.expected(path, format!("there is no signal \"{name}\""), expected);
         }
     }
 

@@ -113,6 +113,7 @@ impl Faults {
                 })
             }
             Fault::Heal(name) => return self.heal(name, cluster),
+            Fault::Signal { name, amount } => return cluster.set_signal(name, *amount),
         };
         done.map_err(|error| error.to_string())
     }

@@ -271,6 +271,13 @@ pub enum Fault {
     },
     /// A partition ends.
     Heal(String),
+    /// A signal changes.
+    Signal {
+        /// Which.
+        name: String,
+        /// How much it is from now on, in thousandths.
+        amount: i64,
+    },
 }
 
 impl Fault {
@@ -293,6 +300,7 @@ impl Fault {
             Fault::ProcessCrash(_)
             | Fault::ProcessRestart(_)
             | Fault::AddNodes(_)
+            | Fault::Signal { .. }
             | Fault::EtcdCrash(_)
             | Fault::EtcdRestart(_)
             | Fault::Partition { .. }

@@ -6,7 +6,6 @@ use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::plain::PriorityClass;
 use crate::api::pod::{Pod, PodSpec};
-use crate::engine::random::Stream;
 
 use super::{Attributes, Facts, Plugin, Refusal, Verb, forbidden};
 
@@ -27,12 +26,12 @@ impl Plugin for Priority {
         "Priority"
     }
 
-    fn admit(
+    fn validate(
         &self,
         attributes: Attributes<'_>,
         facts: Facts<'_>,
-        object: &mut Object,
-        _: &mut Stream,
+        object: &Object,
+        _old: Option<&Object>,
     ) -> Result<(), Refusal> {
         only_one_default(attributes, facts, object)
     }

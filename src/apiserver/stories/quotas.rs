@@ -165,6 +165,31 @@ fn a_quota_for_a_priority_class_concerns_pods_of_that_class_only() {
 }
 
 #[test]
+fn only_one_priority_class_is_the_default_also_after_a_change() {
+    let mut world = World::new();
+    let class = |name: &str, default: bool| {
+        let value = json!({"metadata": {"name": name}, "value": 10, "globalDefault": default});
+        object(Kind::PriorityClass, value)
+    };
+    world.create(class("usual", true));
+    let refused = "is forbidden: PriorityClass usual is already marked as default. Only one default can exist";
+    assert_eq!(
+        failure(world.ask(create(class("other", true)))),
+        format!("403 priorityclasses.scheduling.k8s.io \"other\" {refused}")
+    );
+    let other = world.create(class("other", false));
+    assert_eq!(
+        failure(world.merge(&other.key(), json!({"globalDefault": true}))),
+        format!("403 priorityclasses.scheduling.k8s.io \"other\" {refused}")
+    );
+    let usual = ObjectKey::new(Kind::PriorityClass, "", "usual");
+    assert!(world.merge(&usual, json!({"metadata": {"labels": {"a": "b"}}})).is_ok());
+    let created = world.create(pod("plain"));
+    let full = &created.get::<Pod>().expect("a pod").spec.full;
+    assert_eq!((full.priority, full.priority_class_name.as_deref()), (Some(10), Some("usual")));
+}
+
+#[test]
 fn a_dry_run_is_refused_by_a_quota_but_not_charged() {
     let mut world = World::new();
     with_quota(&mut world, json!({"hard": {"pods": "1"}}), json!({"pods": "0"}));

@@ -10,8 +10,9 @@ use crate::api::network::EndpointSlice;
 use crate::api::node::NodeStatus;
 use crate::api::object::{Object, Resource};
 use crate::api::stateful::StatefulSet;
+use crate::apiserver::metrics::Measures;
 use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part, Patch, Propagation, TypedPatch};
-use crate::apiserver::status::Status;
+use crate::apiserver::status::{Reason, Status};
 use crate::client::controller::{Change, Controller};
 use crate::client::plan::{Again, Outcome, Plan, Request, Step};
 use crate::client::view::{Cache, Now};
@@ -32,6 +33,8 @@ pub struct Server {
     pub events: Vec<String>,
     /// Creations of this kind fail with this status.
     pub refuse: Option<(Kind, Status)>,
+    /// What the metrics APIs answer.
+    pub metrics: Option<Measures>,
     /// Pods vanish at once when they are deleted.
     pub deletes_pods_at_once: bool,
     changes: Vec<(Option<Object>, Option<Object>)>,
@@ -241,6 +244,21 @@ impl Server {
                 items.retain(|it| scope.namespace.as_ref().is_none_or(|namespace| it.meta().namespace == *namespace));
                 Ok(Answer::List { items, revision: self.revision, continue_token: None, remaining: None })
             }
+            Operation::GetScale { key } => self.scale(key),
+            Operation::SetScale { key, replicas, .. } => {
+                let Object::Deployment(deployment) = self.find(key)? else {
+                    panic!("only Deployments are scaled here")
+                };
+                let mut deployment = (*deployment).clone();
+                deployment.spec.replicas = *replicas;
+                self.writes.push(format!("scale {key} to {replicas}"));
+                self.put(deployment.boxed());
+                self.scale(key)
+            }
+            Operation::Metrics { .. } => match &self.metrics {
+                Some(measures) => Ok(Answer::Metrics(measures.clone())),
+                None => Err(Box::new(Status::new(Reason::NotFound, "the server could not find the metric"))),
+            },
             Operation::Create { object, .. } => self.create(object),
             Operation::Update { object, part, .. } => self.update(object, *part),
             Operation::Patch { key, patch: Patch::Typed(patch), .. } => self.patch(key, patch),
@@ -261,6 +279,16 @@ impl Server {
             }
             other => panic!("the controllers' tests know no {other:?}"),
         }
+    }
+
+    fn scale(&self, key: &ObjectKey) -> Outcome {
+        let Object::Deployment(deployment) = self.find(key)? else { panic!("only Deployments have a scale here") };
+        Ok(Answer::Scale {
+            desired: deployment.spec.replicas,
+            current: deployment.status.replicas,
+            resource_version: deployment.meta.revision(),
+            selector: deployment.spec.selector.to_string(),
+        })
     }
 
     fn create(&mut self, object: &Object) -> Outcome {

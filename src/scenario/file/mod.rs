@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::runtime::model::ImageModel;
 use crate::runtime::span::Span;
 
-use self::amount::Date;
+use self::amount::{Amount, Date};
 use self::cluster::ClusterFile;
 use self::step::StepFile;
 
@@ -49,6 +49,9 @@ pub struct ScenarioFile {
     /// How images behave; the first model whose pattern matches counts. Other images are well-behaved servers of 50 MiB.
     #[serde(default)]
     pub images: Vec<ImageFile>,
+    /// Measures that change over time: work that pods share, and what else autoscalers look at.
+    #[serde(default)]
+    pub signals: Vec<SignalFile>,
     /// Objects that are applied as soon as the cluster is up (3 s after the run began), before any step.
     #[serde(default)]
     pub manifests: Vec<ManifestFile>,
@@ -99,6 +102,51 @@ pub struct ImageFile {
     pub container: Option<String>,
     /// How their containers behave.
     pub model: ImageModel,
+}
+
+/// A measure that changes over time. With `pods` it is work that the ready ones of these pods share: a load of which their
+/// images' models may say what it costs, and a metric of each pod. With `object` it is a metric of that object. With neither it
+/// is a metric of something outside the cluster.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignalFile {
+    /// Its name, its own: that of the metric.
+    pub name: String,
+    /// The namespace in which it is known. `default` if not given.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// The labels of the pods that share it.
+    #[serde(default)]
+    pub pods: Option<BTreeMap<String, String>>,
+    /// The object that it is a measure of.
+    #[serde(default)]
+    pub object: Option<SignalObjectFile>,
+    /// What tells it apart from others, if it is a measure of something outside the cluster.
+    #[serde(default)]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// How much it is, and from when on. Nothing before that.
+    #[serde(default)]
+    pub amounts: Vec<SignalAmountFile>,
+}
+
+/// An object that a metric is about.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignalObjectFile {
+    /// Its kind, as `Service` or `Ingress`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// How much a signal is from a time on.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignalAmountFile {
+    /// The time after the run began.
+    pub at: Span,
+    /// How much.
+    pub amount: Amount,
 }
 
 /// Kubernetes objects: from a file or written in place. Exactly one of the two is given.

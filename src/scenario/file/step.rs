@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::runtime::span::Span;
 
 use super::ManifestFile;
+use super::amount::Amount;
 use super::cluster::{EffectFile, PoolFile};
 
 /// Something that is done at some time. Exactly one of `at`, `after` and `when` says when (`after` and `when` may stand
@@ -104,9 +105,22 @@ pub struct StepFile {
     /// The partition of this name ends; `all` ends all partitions.
     #[serde(default)]
     pub heal: Option<String>,
+    /// A signal changes.
+    #[serde(default)]
+    pub signal: Option<SignalStepFile>,
     /// Nothing is done; for a `label` or for other steps to come `after`.
     #[serde(default)]
     pub note: Option<String>,
+}
+
+/// How much a signal is from now on.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignalStepFile {
+    /// Which of the scenario's signals.
+    pub name: String,
+    /// How much.
+    pub amount: Amount,
 }
 
 /// Objects to be applied.
