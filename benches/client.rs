@@ -119,6 +119,7 @@ fn pod(number: u32, revision: u64, spec: &Rc<PodSpec>, owners: &[Rc<[OwnerRefere
         },
         spec: spec.clone(),
         node: Some(nodes[number as usize % nodes.len()].clone()),
+        only_node: None,
         token_volume: None,
         status,
     }

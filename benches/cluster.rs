@@ -2,11 +2,11 @@
 //! and 10,000 pods on 1000 nodes, real kubelets, the components' default limits.
 //!
 //! Before criterion measures, each size runs once and prints what it did: events, virtual times beside those of a real
-//! cluster where there are any, wall time, memory. With `--figures` that is all; with `--small`, `--large`
-//! or `--calm`, one part of it; with `--memory`, memory alone.
+//! cluster where there are any, wall and processor time, memory. With `--figures` that is all; with `--small`, `--large`
+//! or `--each`, one part of it; with `--memory`, memory alone. `--memory --keep` gives nothing back at the end, so that a heap
+//! profiler sees what is in use then.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod support;
 
 use criterion::{Criterion, criterion_group};
 use kubesim::api::kind::Kind;
@@ -19,48 +19,14 @@ use kubesim::cluster::options::{ClusterOptions, LeaseRenewals, NodeOptions};
 use kubesim::engine::random::Seed;
 use kubesim::engine::time::{SimDuration, SimTime};
 use serde_json::json;
-
-/// Counts the bytes that are in use: what the process has from the kernel also holds what was given back.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn count(more: usize, less: usize) {
-    // One thread runs a cluster, so that a plain load and store do.
-    let sum = IN_USE.load(Ordering::Relaxed).wrapping_add(more).wrapping_sub(less);
-    IN_USE.store(sum, Ordering::Relaxed);
-}
-
-#[expect(unsafe_code, reason = "an allocator that counts must be one; it hands everything to the system's")]
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size(), 0);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(0, layout.size());
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size, layout.size());
-        // SAFETY: as the caller promised.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
+use support::{in_use, memory_status};
 
 /// How large a cluster is.
 #[derive(Clone, Copy)]
 struct Shape {
     nodes: usize,
     pods: usize,
+    /// As ever, or each one sent.
     lease_renewals: LeaseRenewals,
 }
 
@@ -164,22 +130,22 @@ fn life(cluster: &mut Cluster, pods: usize) -> [SimDuration; 3] {
     [create(cluster, pods), roll(cluster, pods), delete(cluster)]
 }
 
-/// A line of /proc/self/status, in MB.
-fn memory_status(line: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let found = status.lines().find_map(|it| it.strip_prefix(line)?.split_whitespace().next()?.parse::<f64>().ok());
-    found.unwrap_or(f64::NAN) * 1024.0 / 1e6
+/// Seconds that the process has spent on a processor: on a machine that others use too, they vary less than the wall clock's.
+fn processor_seconds() -> f64 {
+    let statistics = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    statistics.split_whitespace().next().and_then(|it| it.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1e9
 }
 
 /// Lets a cluster live once and prints what that took.
 #[expect(clippy::disallowed_types, reason = "a bench measures the wall clock")]
 fn print_figures(shape: Shape, real: Option<[f64; 3]>) {
-    let begin = std::time::Instant::now();
+    let (begin, processor_begin) = (std::time::Instant::now(), processor_seconds());
     let mut cluster = booted(shape);
     let (boot_events, boot_wall) = (cluster.events(), begin.elapsed());
     let times = life(&mut cluster, shape.pods);
     let (wall, events) = (begin.elapsed().as_secs_f64(), cluster.events());
-    let renewals = if shape.lease_renewals == LeaseRenewals::Each { "" } else { ", leases renewed when asked for" };
+    let processor = processor_seconds() - processor_begin;
+    let renewals = if shape.lease_renewals == LeaseRenewals::Each { ", each renewal of a lease sent" } else { "" };
     println!("{} pods on {} nodes, created, rolled and deleted{renewals}", shape.pods, shape.nodes);
     println!("  booted: {boot_events} events in {boot_wall:.3?} wall");
     for (place, name) in ["all ready", "all rolled", "all gone"].iter().enumerate() {
@@ -194,26 +160,30 @@ fn print_figures(shape: Shape, real: Option<[f64; 3]>) {
     }
     let (messages, rate) = (cluster.messages_sent(), events as f64 / wall / 1e6);
     println!("  {wall:.3} s wall, {events} events ({messages} messages), {rate:.2} million events/s");
+    println!("  {processor:.3} s on the processor, {:.2} million events/s", events as f64 / processor / 1e6);
     println!("  peak memory {:.1} MB, digest {}", memory_status("VmHWM:"), cluster.digest());
 }
 
 /// Prints how much memory a running pod takes once the history of its making is compacted.
-fn print_memory_per_pod(shape: Shape) {
+fn print_memory_per_pod(shape: Shape, keep: bool) {
     let mut cluster = booted(shape);
     let until = cluster.now() + COMPACTED;
     rest(&mut cluster, until);
-    let without = IN_USE.load(Ordering::Relaxed);
+    let without = in_use();
     create(&mut cluster, shape.pods);
     let until = cluster.now() + COMPACTED;
     rest(&mut cluster, until);
-    let bytes = IN_USE.load(Ordering::Relaxed).saturating_sub(without);
+    let bytes = in_use().saturating_sub(without);
     let (pods, events) = (shape.pods, cluster.truth().count(Kind::Event));
     println!("memory for each of {pods} running pods on {} nodes: {} bytes", shape.nodes, bytes / pods);
     println!("  {events} Kubernetes events are kept besides; {without} bytes without pods");
     let until = cluster.now() + FORGOTTEN;
     rest(&mut cluster, until);
-    let bytes = IN_USE.load(Ordering::Relaxed).saturating_sub(without);
+    let bytes = in_use().saturating_sub(without);
     println!("  {} bytes an hour later, with {} events", bytes / pods, cluster.truth().count(Kind::Event));
+    if keep {
+        std::mem::forget(cluster);
+    }
 }
 
 fn cluster(criterion: &mut Criterion) {
@@ -227,17 +197,17 @@ fn cluster(criterion: &mut Criterion) {
     group.finish();
 }
 
-const SMALL: Shape = Shape { nodes: 100, pods: 1000, lease_renewals: LeaseRenewals::Each };
-const LARGE: Shape = Shape { nodes: 1000, pods: 10_000, lease_renewals: LeaseRenewals::Each };
-/// The large one without the renewals of which nothing comes.
-const CALM: Shape = Shape { lease_renewals: LeaseRenewals::WhenAsked, ..LARGE };
+const SMALL: Shape = Shape { nodes: 100, pods: 1000, lease_renewals: LeaseRenewals::WhenAsked };
+const LARGE: Shape = Shape { nodes: 1000, pods: 10_000, lease_renewals: LeaseRenewals::WhenAsked };
+/// The large one with the renewals of which nothing comes.
+const EACH: Shape = Shape { lease_renewals: LeaseRenewals::Each, ..LARGE };
 
 criterion_group!(benches, cluster);
 
 fn main() {
     let asked = |name: &str| std::env::args().any(|argument| argument == name);
     if asked("--memory") {
-        return print_memory_per_pod(LARGE);
+        return print_memory_per_pod(LARGE, asked("--keep"));
     }
     // The real figures: Kubernetes with stand-in kubelets, containers starting in 1 s, one 2-core machine.
     let real = Some([50.5, 102.0, 49.9]);
@@ -247,13 +217,13 @@ fn main() {
     if asked("--large") {
         return print_figures(LARGE, None);
     }
-    if asked("--calm") {
-        return print_figures(CALM, None);
+    if asked("--each") {
+        return print_figures(EACH, None);
     }
     print_figures(SMALL, real);
     print_figures(LARGE, None);
-    print_figures(CALM, None);
-    print_memory_per_pod(LARGE);
+    print_figures(EACH, None);
+    print_memory_per_pod(LARGE, false);
     if asked("--figures") {
         return;
     }

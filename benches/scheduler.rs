@@ -1,12 +1,16 @@
 //! What it costs the scheduler to place pods of one specification, alone and as a process with its informers, queue, bindings and
-//! events; and how that depends on the number of nodes.
+//! events; how that depends on the number of nodes; and how much memory it takes. With `--figures` a table of all that is printed
+//! and nothing else, with `--memory` the memory alone.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use kubesim::api::kind::Kind;
 use kubesim::api::meta::{Epoch, Uid};
 use kubesim::api::object::Object;
@@ -22,6 +26,45 @@ use kubesim::scheduler::{Config, Scheduler};
 use serde_json::json;
 
 const SERVER: ProcessId = ProcessId(1);
+
+/// Clusters of these sizes are measured.
+const SIZES: [usize; 3] = [1_000, 5_000, 20_000];
+
+/// Counts the bytes that are in use.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn count(more: usize, less: usize) {
+    // One thread schedules, so that a plain load and store do.
+    let sum = IN_USE.load(Ordering::Relaxed).wrapping_add(more).wrapping_sub(less);
+    IN_USE.store(sum, Ordering::Relaxed);
+}
+
+#[expect(unsafe_code, reason = "an allocator that counts must be one; it hands everything to the system's")]
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size(), 0);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(0, layout.size());
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size, layout.size());
+        // SAFETY: as the caller promised.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
 
 /// Nodes in four zones of one size: with zones of different sizes pods cannot be spread evenly over both zones and hosts for long.
 fn nodes(count: usize) -> Vec<Object> {
@@ -95,7 +138,7 @@ fn decisions(criterion: &mut Criterion) {
         group.sample_size(10);
         group.throughput(Throughput::Elements(count as u64));
         let pods = pods_with(count, spec);
-        for nodes_there in [1_000, 5_000, 20_000] {
+        for nodes_there in SIZES {
             let nodes = nodes(nodes_there);
             group.bench_function(format!("{nodes_there} nodes"), |bencher| {
                 bencher.iter_batched_ref(|| begin(&nodes), |state| place_all(state, &pods), BatchSize::PerIteration);
@@ -126,74 +169,133 @@ fn place_all((cluster, algorithm, profile): &mut State, pods: &[Rc<Pod>]) {
     black_box(cluster.pod_count());
 }
 
-/// Pods for which others have to go, on nodes that are full: each finds its victims and is nominated.
+/// Replicas of a pod of a priority that takes a quarter of a node.
+fn large_pods(name: &str, priority: i32, count: usize) -> Vec<Rc<Pod>> {
+    let requests = json!({ "requests": { "cpu": "8", "memory": "1Gi" } });
+    let containers = json!([{ "name": "app", "image": "web:1", "resources": requests }]);
+    let value = json!({
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "priority": priority, "containers": containers },
+    });
+    let Object::Pod(first) = Object::from_json(Kind::Pod, value).expect("a pod") else { panic!("not a pod") };
+    let pod = |number: usize| {
+        let mut pod = Pod::clone(&first);
+        (pod.meta.uid, pod.meta.name) =
+            (Uid::from_random(priority as u64, number as u64), format!("{name}-{number}").into());
+        Rc::new(pod)
+    };
+    (0..count).map(pod).collect()
+}
+
+/// A cluster of full nodes, and a scheduler that has looked at all of them for such a pod.
+fn begin_full(nodes: &[Object], there: &[Rc<Pod>], preemptor: &Rc<Pod>) -> State {
+    let (mut cluster, mut algorithm, profile) = begin(nodes);
+    for (number, pod) in there.iter().enumerate() {
+        cluster.see_pod(pod, &format!("node-{}", number / 4).into());
+    }
+    cluster.refresh();
+    algorithm.schedule(&profile, preemptor, &cluster);
+    (cluster, algorithm, profile)
+}
+
+/// Pods for which others have to go: each finds its victims and is nominated.
+fn nominate_all((cluster, algorithm, profile): &mut State, pods: &[Rc<Pod>]) {
+    for pod in pods {
+        cluster.refresh();
+        let Outcome::Unschedulable(diagnosis) = algorithm.schedule(profile, pod, cluster) else {
+            panic!("there is room")
+        };
+        let node = diagnosis.nominated_node.as_ref().expect("a nomination");
+        cluster.nominate(pod, node);
+    }
+    black_box(cluster.pod_count());
+}
+
 fn preemptions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("find victims for 1000 pods");
     group.sample_size(10);
     group.throughput(Throughput::Elements(1_000));
-    let of = |name: &str, priority: i32, number: usize| {
-        let requests = json!({ "requests": { "cpu": "8", "memory": "1Gi" } });
-        let containers = json!([{ "name": "app", "image": "web:1", "resources": requests }]);
-        let value = json!({
-            "metadata": {
-                "name": format!("{name}-{number}"), "namespace": "default",
-                "uid": Uid::from_random(priority as u64, number as u64).to_string(),
-            },
-            "spec": { "priority": priority, "containers": containers },
-        });
-        let Object::Pod(pod) = Object::from_json(Kind::Pod, value).expect("a pod") else { panic!("not a pod") };
-        pod
-    };
-    let replicas = |name: &str, priority: i32, count: usize| {
-        let first = of(name, priority, 0);
-        let pod = |number: usize| {
-            let mut pod = Pod::clone(&first);
-            (pod.meta.uid, pod.meta.name) =
-                (Uid::from_random(priority as u64, number as u64), format!("{name}-{number}").into());
-            Rc::new(pod)
-        };
-        (0..count).map(pod).collect::<Vec<_>>()
-    };
-    let preemptors = replicas("vip", 100, 1_000);
-    for count in [1_000, 5_000, 20_000] {
-        let nodes = nodes(count);
-        let there = replicas("low", 10, count * 4);
-        let begin = || {
-            let mut cluster = Cluster::default();
-            for node in &nodes {
-                if let Object::Node(node) = node {
-                    cluster.set_node(node.clone());
-                }
-            }
-            for (number, pod) in there.iter().enumerate() {
-                cluster.see_pod(pod, &format!("node-{}", number / 4).into());
-            }
-            cluster.refresh();
-            let mut algorithm = Algorithm::new(0, Seed(7).stream("bench", "tie-break"));
-            let profile = Profile::standard();
-            // The first one looks at all nodes.
-            algorithm.schedule(&profile, &preemptors[0], &cluster);
-            (cluster, algorithm, profile)
-        };
+    let preemptors = large_pods("vip", 100, 1_000);
+    for count in SIZES {
+        let (nodes, there) = (nodes(count), large_pods("low", 10, count * 4));
         group.bench_function(format!("{count} nodes"), |bencher| {
             bencher.iter_batched_ref(
-                begin,
-                |(cluster, algorithm, profile)| {
-                    for pod in &preemptors {
-                        cluster.refresh();
-                        let Outcome::Unschedulable(diagnosis) = algorithm.schedule(profile, pod, cluster) else {
-                            panic!("there is room")
-                        };
-                        let node = diagnosis.nominated_node.as_ref().expect("a nomination");
-                        cluster.nominate(pod, node);
-                    }
-                    black_box(cluster.pod_count());
-                },
+                || begin_full(&nodes, &there, &preemptors[0]),
+                |state| nominate_all(state, &preemptors),
                 BatchSize::PerIteration,
             );
         });
     }
     group.finish();
+}
+
+/// Prints pods per second for each kind of pods and size of cluster, the best of some runs.
+fn print_figures() {
+    let begun = |run: &mut dyn FnMut() -> f64| (0..RUNS).map(|_| run()).fold(f64::INFINITY, f64::min);
+    println!("{:<26} {:>12} {:>12} {:>12}", "pods per second", "1000 nodes", "5000 nodes", "20,000 nodes");
+    let print = |name: &str, rates: &[f64]| {
+        let columns: String = rates.iter().map(|rate| format!(" {rate:>12.0}")).collect();
+        println!("{name:<26}{columns}");
+    };
+    let clusters: Vec<Vec<Object>> = SIZES.iter().map(|count| nodes(*count)).collect();
+    for (name, count, spec) in workloads() {
+        let pods = pods_with(count, spec);
+        let rates = clusters.iter().map(|nodes| {
+            let seconds = begun(&mut || {
+                let mut state = begin(nodes);
+                let start = Instant::now();
+                place_all(&mut state, &pods);
+                start.elapsed().as_secs_f64()
+            });
+            count as f64 / seconds
+        });
+        print(name, &rates.collect::<Vec<f64>>());
+    }
+    let preemptors = large_pods("vip", 100, 1_000);
+    let rates = clusters.iter().map(|nodes| {
+        let there = large_pods("low", 10, nodes.len() * 4);
+        let seconds = begun(&mut || {
+            let mut state = begin_full(nodes, &there, &preemptors[0]);
+            let start = Instant::now();
+            nominate_all(&mut state, &preemptors);
+            start.elapsed().as_secs_f64()
+        });
+        preemptors.len() as f64 / seconds
+    });
+    print("preemption", &rates.collect::<Vec<f64>>());
+}
+
+/// So often a figure is measured.
+const RUNS: usize = 5;
+
+/// Prints what the scheduler keeps of nodes and pods beyond these objects.
+fn print_memory() {
+    let nodes = nodes(5_000);
+    let in_use = || IN_USE.load(Ordering::Relaxed);
+    println!("memory beyond the objects, 5000 nodes: bytes per node; bytes per placed pod");
+    for (name, count, spec) in workloads() {
+        let pods = pods_with(count, spec);
+        let before = in_use();
+        let mut state = begin(&nodes);
+        // The first one makes what is kept of each node for pods of its class.
+        place_all(&mut state, &pods[..1]);
+        let begun = in_use();
+        place_all(&mut state, &pods[1..]);
+        let per_pod = in_use().saturating_sub(begun) / (pods.len() - 1);
+        println!("  {name:<26} {:>6} {per_pod:>6}", (begun - before) / nodes.len());
+    }
+    let classes: Vec<Rc<Pod>> = (0..64).flat_map(|_| pods(1)).collect();
+    let before = in_use();
+    let mut state = begin(&nodes);
+    let begun = in_use();
+    place_all(&mut state, &classes);
+    let (per_node, of_classes) = ((in_use() - before) / nodes.len(), (in_use() - begun) / nodes.len());
+    println!("  64 specifications at once  {per_node:>6}, of which {of_classes} for them");
+    let (there, preemptors) = (large_pods("low", 10, nodes.len() * 4), large_pods("vip", 100, 1));
+    let before = in_use();
+    let state = begin_full(&nodes, &there, &preemptors[0]);
+    println!("  preemption                 {:>6}, with 4 pods on each", (in_use() - before) / nodes.len());
+    drop(state);
 }
 
 /// A context that keeps what is sent and the next timers.
@@ -322,4 +424,15 @@ fn process(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, decisions, preemptions, process);
-criterion_main!(benches);
+
+fn main() {
+    let asked = |name: &str| std::env::args().any(|argument| argument == name);
+    if !asked("--memory") && !asked("--figures") {
+        benches();
+        return Criterion::default().configure_from_args().final_summary();
+    }
+    if asked("--figures") {
+        print_figures();
+    }
+    print_memory();
+}

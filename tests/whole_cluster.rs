@@ -461,7 +461,8 @@ struct Course {
     events: u64,
 }
 
-/// A rollout, a long calm, a machine that fails and comes back, another calm, a kubelet that falls silent and speaks again.
+/// A rollout, a long calm, a machine that fails and comes back, another calm, a kubelet that falls silent and speaks again, a
+/// node that is cut off from the API server, etcd without a quorum, an API server and a controller manager that begin anew.
 fn course(lease_renewals: LeaseRenewals) -> Course {
     let at = |length| SimTime::ZERO + seconds(length);
     let mut bed = Bed::ready(ClusterOptions { lease_renewals, ..options(6, KubeletKind::Real) }, 3);
@@ -489,6 +490,37 @@ fn course(lease_renewals: LeaseRenewals) -> Course {
     bed.cluster.resume_heartbeats("node-4").expect("it is there");
     times.push(("speaks", bed.until("the node is heard again", 30, is(ConditionStatus::True))));
     bed.run_to(at(1200));
+
+    let is = |status| move |bed: &Bed| ready_condition(bed, "node-3") == status;
+    let (node, server) = (["node-3".to_owned()], ["control-plane-0".to_owned()]);
+    let partition = bed.cluster.partition(&node, &server, Directions::Both).expect("they are there");
+    times.push(("cut off", bed.until("the node is Unknown", 120, is(ConditionStatus::Unknown))));
+    bed.run(30);
+    bed.cluster.heal(partition);
+    times.push(("heard again", bed.until("the node is back", 60, is(ConditionStatus::True))));
+    bed.run_to(at(1500));
+
+    for (length, end) in [(30, 1700), (120, 2100)] {
+        for member in ["etcd-0", "etcd-1"] {
+            bed.cluster.crash_machine(member).expect("it is there");
+        }
+        bed.run(length);
+        for member in ["etcd-0", "etcd-1"] {
+            bed.cluster.restart_machine(member).expect("it is there");
+        }
+        bed.run(60);
+        bed.until("all nodes are well", 60, |bed| bed.all::<Node>().iter().all(|node| node.is_ready()));
+        bed.run_to(at(end));
+    }
+
+    for process in ["kube-apiserver-0", "kube-controller-manager"] {
+        bed.cluster.crash_process(process).expect("it is there");
+        bed.run(35);
+        bed.cluster.restart_process(process).expect("it is there");
+        bed.run(100);
+        let age = lease_age(&mut bed, "node-5");
+        assert!((0.0..=10.5).contains(&age), "after {process}, the API shows a renewal {age} s old");
+    }
     Course {
         times,
         counts: counts(&bed),

@@ -9,10 +9,10 @@ macro_rules! each_kind {
             Namespace in plain, Node in node, Lease in node, Pod in pod, ReplicaSet in workload,
             Deployment in workload, Service in network, EndpointSlice in network, Endpoints in network,
             Event in event, ConfigMap in plain, Secret in plain, ServiceAccount in plain, PriorityClass in plain,
-            ControllerRevision in plain, PersistentVolume in storage, PersistentVolumeClaim in storage,
+            ControllerRevision in revision, PersistentVolume in storage, PersistentVolumeClaim in storage,
             StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
             VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in workload,
-            ReplicationController in workload, Job in batch, CronJob in batch,
+            ReplicationController in workload, DaemonSet in workload, Job in batch, CronJob in batch,
         }
     };
 }
@@ -345,9 +345,21 @@ pub static REGISTRY: &[Row] = &[
         singular: "replicationcontroller",
         short_names: &["rc"],
         has_status: true,
+        has_scale: true,
         counts_generation: true,
         storage: "controllers",
-        is_simulated: false,
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::DaemonSet,
+        name: "DaemonSet",
+        group: "apps",
+        plural: "daemonsets",
+        singular: "daemonset",
+        short_names: &["ds"],
+        has_status: true,
+        counts_generation: true,
+        storage: "daemonsets",
         ..PLAIN
     },
     Row {

@@ -4,11 +4,12 @@
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `resize`: what pods hold while they are resized
-//! - `pod`, `workload`, `batch`, `node`, `network`, `storage`, `policy`, `event`, `plain`: the kinds, compact
+//! - `pod`, `workload`, `batch`, `node`, `network`, `storage`, `policy`, `event`, `revision`, `plain`: the kinds, compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
 //! - `cron`: schedules and time zones
 //! - `defaults`: what the API server adds to objects
 //! - `duration`: lengths of time as configurations write them
+//! - `node_selector`, `tolerations`: which nodes and taints a pod means
 //! - `int_or_string`: numbers that may be percentages
 //! - `label_keys`: a new pod's own labels merged into its selectors
 //! - `manifest`: files of objects, and what is wrong with them
@@ -34,6 +35,7 @@ pub mod meta;
 pub mod name;
 pub mod network;
 pub mod node;
+pub mod node_selector;
 pub mod object;
 pub mod patch;
 pub mod plain;
@@ -42,10 +44,12 @@ pub mod policy;
 pub mod quantity;
 pub mod resize;
 pub mod resources;
+pub mod revision;
 pub mod selector;
 pub mod storage;
 pub mod strict;
 pub mod time;
+pub mod tolerations;
 pub mod validation;
 pub mod workload;
 pub mod yaml;

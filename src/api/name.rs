@@ -4,41 +4,34 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
-use std::rc::Rc;
 
-/// Immutable text that is cheap to clone: either compiled into the program or shared by reference count.
-/// Compares, orders and hashes as the text it holds.
-#[derive(Clone)]
-pub struct Name(Repr);
+use lean_string::LeanStr;
 
+/// Immutable text that is cheap to clone: compiled into the program, or up to 16 bytes held in place, or shared by
+/// reference count. Takes 16 bytes itself, also in an `Option`. Compares, orders and hashes as the text it holds.
 #[derive(Clone)]
-enum Repr {
-    Static(&'static str),
-    Shared(Rc<str>),
-}
+pub struct Name(LeanStr);
 
 impl Name {
     /// The empty name.
-    pub const EMPTY: Name = Name(Repr::Static(""));
+    pub const EMPTY: Name = Name::of("");
 
     /// A name known at compile time; costs no allocation.
     #[inline]
     pub const fn of(text: &'static str) -> Self {
-        Name(Repr::Static(text))
+        Name(LeanStr::from_static_str(text))
     }
 
     /// A name made while running.
+    #[inline]
     pub fn new(text: &str) -> Self {
-        if text.is_empty() { Name::EMPTY } else { Name(Repr::Shared(text.into())) }
+        Name(LeanStr::from(text))
     }
 
     /// The text.
     #[inline]
     pub fn as_str(&self) -> &str {
-        match &self.0 {
-            Repr::Static(text) => text,
-            Repr::Shared(text) => text,
-        }
+        self.0.as_str()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{apps, core, scheduling};
+use k8s_openapi::api::{core, scheduling};
 
 use super::meta::Meta;
 use super::name::Name;
@@ -50,12 +50,4 @@ pub struct ServiceAccount {
 pub struct PriorityClass {
     pub meta: Meta,
     pub content: Rc<scheduling::v1::PriorityClass>,
-}
-
-/// A ControllerRevision; the content carries no metadata.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, reason = "metadata and content")]
-pub struct ControllerRevision {
-    pub meta: Meta,
-    pub content: Rc<apps::v1::ControllerRevision>,
 }

@@ -16,10 +16,14 @@ use super::resources::Resources;
 pub struct Pod {
     /// Metadata.
     pub meta: Meta,
-    /// The desired state, shared among all pods of one template. Never carries `nodeName` nor the token volume.
+    /// The desired state, shared among all pods of one template. Never carries `nodeName`, the token volume, nor the
+    /// term that names the only node.
     pub spec: Rc<PodSpec>,
     /// `spec.nodeName`: where the pod is bound; none while it is pending.
     pub node: Option<Name>,
+    /// The only node to which the pod may be bound, if it is the pod of a DaemonSet: the one term of its required node
+    /// affinity, which selects by `metadata.name`. Everything else of the specification is shared by all nodes' pods.
+    pub only_node: Option<Name>,
     /// The five random letters of the `kube-api-access-xxxxx` volume that the ServiceAccount admission adds, if it did.
     pub token_volume: Option<[u8; 5]>,
     /// The observed state.
@@ -240,6 +244,9 @@ pub struct PodStatus {
     pub nominated_node: Option<Name>,
     /// What the kubelet reports of resources, if it does (`allocatedResources` and `resources`).
     pub reported: Option<Rc<Reported>>,
+    /// `status.resourceClaimStatuses`: the claims that were made from templates, by their names in the specification; a claim
+    /// that turned out not to be needed has no other name.
+    pub resource_claims: Option<Rc<[(Name, Option<Name>)]>>,
 }
 
 /// A pod condition's type.
@@ -330,6 +337,16 @@ pub struct Terminated {
     pub finished_at: Option<Timestamp>,
     /// The runtime's id of the instance.
     pub container_id: Name,
+}
+
+impl PodTemplate {
+    /// True if both make the same pods.
+    pub fn says_the_same(&self, other: &PodTemplate) -> bool {
+        std::ptr::eq(self, other)
+            || self.labels == other.labels
+                && self.annotations == other.annotations
+                && (Rc::ptr_eq(&self.spec, &other.spec) || self.spec.full == other.spec.full)
+    }
 }
 
 impl PodStatus {

@@ -15,6 +15,7 @@ use crate::api::object::Object;
 use crate::engine::hash::FixedHasher;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::etcd::key::Key;
+use crate::etcd::mvcc::KeyValue;
 use crate::etcd::watch::WatchEvent;
 
 use super::selection::{Selection, Trigger};
@@ -50,6 +51,16 @@ pub struct Change {
     /// The bytes of what is sent about it.
     pub bytes: u64,
     at: SimTime,
+}
+
+impl Change {
+    /// A change as etcd tells of it.
+    pub fn of(event: &WatchEvent<Stored>, at: SimTime) -> Change {
+        let object = |kv: &KeyValue<Stored>| kv.value.as_ref().and_then(Stored::object).cloned();
+        let (old, new) = (event.previous.as_ref().and_then(object), object(&event.kv));
+        let bytes = new.as_ref().or(old.as_ref()).map_or(0, size::of);
+        Change { revision: event.kv.modified, old, new, bytes, at }
+    }
 }
 
 /// The watch cache of one kind.
@@ -214,6 +225,11 @@ impl WatchCache {
     /// The selected objects, by namespace and name.
     pub fn list(&self, selection: &Selection) -> Vec<Object> {
         let mut found: Vec<&Object> = match selection.trigger() {
+            Trigger::Object(name) if selection.single_key().is_some() => {
+                let namespace = selection.single_namespace().cloned().unwrap_or_default();
+                let key = ObjectKey { kind: self.kind, namespace, name };
+                self.get(&key).map(|entry| &entry.object).into_iter().collect()
+            }
             Trigger::Node(node) if !node.is_empty() => {
                 let places = self.by_node.get(&node).into_iter().flatten();
                 places.filter_map(|place| Some(&self.get(place)?.object)).collect()

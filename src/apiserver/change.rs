@@ -49,6 +49,8 @@ pub enum Then {
     Remove,
     /// The deletion that an eviction asks for.
     Delete,
+    /// The eviction that a disruption budget has granted.
+    Evict,
 }
 
 impl Change {
@@ -162,6 +164,7 @@ fn scaled(present: &Object, replicas: i32) -> Result<Object, Box<Status>> {
     match &mut object {
         Object::Deployment(deployment) => Rc::make_mut(deployment).spec.replicas = replicas,
         Object::ReplicaSet(set) => Rc::make_mut(set).replicas = replicas,
+        Object::ReplicationController(controller) => Rc::make_mut(controller).replicas = replicas,
         _ => {
             let message = "the server could not find the requested resource";
             return Err(Box::new(Status::about(Reason::NotFound, present.kind(), &present.meta().name, message)));
@@ -226,8 +229,8 @@ fn bind(
     Ok(Change::Replace { object: Object::Pod(Rc::new(bound)), then: Then::Answer })
 }
 
-/// Evicts a pod: says why in its status, then deletes it, in two writes
-/// (kubernetes, pkg/registry/core/pod/storage/eviction.go: `addConditionAndDeletePod`). There are no budgets yet.
+/// Evicts a pod that no budget keeps: says why in its status, then deletes it, in two writes
+/// (kubernetes, pkg/registry/core/pod/storage/eviction.go: `addConditionAndDeletePod`).
 fn evict(present: &Object, options: &DeleteOptions, now: Timestamp) -> Result<Change, Box<Status>> {
     deletion::check_preconditions(present, options)?;
     let mut marked = present.clone();

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::api::meta::Meta;
 use crate::api::object::Object;
 use crate::api::pod::{PodSpec, PodTemplate};
-use crate::api::workload::{Deployment, DeploymentSpec, ReplicaSet};
+use crate::api::workload::{DaemonSet, Deployment, DeploymentSpec, Replicated};
 
 /// True if both carry the same content.
 pub fn same(old: &Object, new: &Object) -> bool {
@@ -36,12 +36,14 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
             old.status == new.status
                 && old.node == new.node
                 && old.token_volume == new.token_volume
+                && old.only_node == new.only_node
                 && same_spec(&old.spec, &new.spec)
         }
-        (Object::ReplicaSet(old), Object::ReplicaSet(new)) => old.status == new.status && same_set_spec(old, new),
+        (Object::ReplicaSet(old), Object::ReplicaSet(new)) => old.status == new.status && same_set_spec(&**old, &**new),
         (Object::Deployment(old), Object::Deployment(new)) => {
             old.status == new.status && same_deployment_spec(&old.spec, &new.spec)
         }
+        (Object::DaemonSet(old), Object::DaemonSet(new)) => old.status == new.status && same_daemon_spec(old, new),
         (Object::Node(old), Object::Node(new)) => {
             old.status == new.status
                 && old.taints == new.taints
@@ -81,7 +83,9 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         (Object::Secret(old), Object::Secret(new)) => shared(&old.content, &new.content),
         (Object::ServiceAccount(old), Object::ServiceAccount(new)) => shared(&old.content, &new.content),
         (Object::PriorityClass(old), Object::PriorityClass(new)) => shared(&old.content, &new.content),
-        (Object::ControllerRevision(old), Object::ControllerRevision(new)) => shared(&old.content, &new.content),
+        (Object::ControllerRevision(old), Object::ControllerRevision(new)) => {
+            old.revision == new.revision && shared(&old.data, &new.data)
+        }
         (Object::PersistentVolume(old), Object::PersistentVolume(new)) => shared(&old.content, &new.content),
         (Object::PersistentVolumeClaim(old), Object::PersistentVolumeClaim(new)) => shared(&old.content, &new.content),
         (Object::StorageClass(old), Object::StorageClass(new)) => shared(&old.content, &new.content),
@@ -91,7 +95,9 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         (Object::VolumeAttachment(old), Object::VolumeAttachment(new)) => shared(&old.content, &new.content),
         (Object::PodDisruptionBudget(old), Object::PodDisruptionBudget(new)) => shared(&old.content, &new.content),
         (Object::StatefulSet(old), Object::StatefulSet(new)) => shared(&old.content, &new.content),
-        (Object::ReplicationController(old), Object::ReplicationController(new)) => shared(&old.content, &new.content),
+        (Object::ReplicationController(old), Object::ReplicationController(new)) => {
+            old.status == new.status && same_set_spec(&**old, &**new)
+        }
         (Object::Job(old), Object::Job(new)) => old.status == new.status && shared(&old.spec, &new.spec),
         (Object::CronJob(old), Object::CronJob(new)) => old.status == new.status && shared(&old.spec, &new.spec),
         _ => false,
@@ -103,12 +109,12 @@ pub fn same_spec(old: &Rc<PodSpec>, new: &Rc<PodSpec>) -> bool {
     Rc::ptr_eq(old, new) || old.full == new.full
 }
 
-/// True if both ReplicaSets ask for the same.
-pub fn same_set_spec(old: &ReplicaSet, new: &ReplicaSet) -> bool {
-    old.replicas == new.replicas
-        && old.min_ready_seconds == new.min_ready_seconds
-        && shared(&old.selector, &new.selector)
-        && same_template(&old.template, &new.template)
+/// True if both ask for the same replicas.
+pub fn same_set_spec<R: Replicated>(old: &R, new: &R) -> bool {
+    old.replicas() == new.replicas()
+        && old.min_ready_seconds() == new.min_ready_seconds()
+        && shared(old.selector(), new.selector())
+        && same_template(old.template(), new.template())
 }
 
 /// True if both Deployments ask for the same.
@@ -123,12 +129,22 @@ pub fn same_deployment_spec(old: &DeploymentSpec, new: &DeploymentSpec) -> bool 
         && same_template(&old.template, &new.template)
 }
 
+/// True if both DaemonSets ask for the same.
+pub fn same_daemon_spec(old: &DaemonSet, new: &DaemonSet) -> bool {
+    old.strategy == new.strategy
+        && old.min_ready_seconds == new.min_ready_seconds
+        && old.revision_history_limit == new.revision_history_limit
+        && shared(&old.selector, &new.selector)
+        && same_template(&old.template, &new.template)
+}
+
 /// True if a Deployment's annotations or specification differ: what its generation counts.
 pub fn counts_as_new(old: &Deployment, new: &Deployment) -> bool {
     old.meta.annotations != new.meta.annotations || !same_deployment_spec(&old.spec, &new.spec)
 }
 
-fn same_template(old: &Rc<PodTemplate>, new: &Rc<PodTemplate>) -> bool {
+/// True if both make the same pods.
+pub fn same_template(old: &Rc<PodTemplate>, new: &Rc<PodTemplate>) -> bool {
     Rc::ptr_eq(old, new)
         || (old.labels == new.labels && old.annotations == new.annotations && same_spec(&old.spec, &new.spec))
 }

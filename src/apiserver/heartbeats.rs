@@ -6,33 +6,65 @@
 //! whoever asks for the date of a lease is told the newer one of what is stored and what is noted. What is left out is the
 //! load that the renewals put on etcd, their revisions, and the few milliseconds until the monitor could see them.
 //!
-//! The cluster decides when that is allowed: never within a minute of a fault, of its end or of an election, nor while
-//! anything is down or cut off. Then every renewal travels, and can fail or be late, as everything else does.
+//! A renewal travels, and can fail or be late as everything else does,
+//!
+//! - within a minute of a fault, of its end or of an election, and while anything is down or cut off or loses messages: the
+//!   cluster says so;
+//! - after one that took long to be answered, or was not: then the next one might too;
+//! - if the lease is not in the version that the kubelet knows: somebody has changed or deleted it, and the kubelet is to
+//!   meet that;
+//! - while anybody but the node monitor watches leases.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 use crate::api::meta::MicroTime;
 use crate::api::name::Name;
 use crate::api::node::Lease;
 use crate::api::object::Object;
 use crate::engine::hash::Map;
-use crate::engine::time::SimTime;
+use crate::engine::process::ProcessId;
+use crate::engine::time::{SimDuration, SimTime};
+use crate::etcd::mvcc::KeyValue;
 
-use super::protocol::Answer;
+use super::cache::Change;
+use super::protocol::{Answer, WatchId};
+use super::storage::Stored;
 
 /// The namespace of the nodes' leases.
 const NODE_LEASES: &str = "kube-node-lease";
+
+/// A renewal that travelled was prompt if it was answered within this time; a tenth of the time between two.
+pub const PROMPT: SimDuration = SimDuration::from_secs(1);
 
 /// The renewals that were noted instead of sent. Without a word from the cluster none may be.
 #[derive(Debug)]
 pub struct Heartbeats {
     calm_from: Cell<SimTime>,
-    renewals: RefCell<Map<Name, MicroTime>>,
+    /// The process of the node monitor, whose watch is no reason to send renewals.
+    monitor: Cell<Option<ProcessId>>,
+    leases: RefCell<Map<Name, Beat>>,
+    /// Watches of leases by others, on which API server.
+    witnesses: RefCell<BTreeSet<(String, ProcessId, WatchId)>>,
+}
+
+/// What is known of a node's lease.
+#[derive(Clone, Copy, Default, Debug)]
+struct Beat {
+    /// The last renewal that was noted.
+    noted: Option<MicroTime>,
+    /// The revision of the last change of the lease that any API server has seen.
+    changed: u64,
 }
 
 impl Default for Heartbeats {
     fn default() -> Self {
-        Heartbeats { calm_from: Cell::new(SimTime::MAX), renewals: RefCell::default() }
+        Heartbeats {
+            calm_from: Cell::new(SimTime::MAX),
+            monitor: Cell::new(None),
+            leases: RefCell::default(),
+            witnesses: RefCell::default(),
+        }
     }
 }
 
@@ -42,30 +74,83 @@ impl Heartbeats {
         self.calm_from.set(at);
     }
 
-    /// Notes that a node has renewed its lease. False if the renewal has to travel.
-    pub fn note(&self, node: &Name, renewed: MicroTime, now: SimTime) -> bool {
-        let calm = now >= self.calm_from.get();
-        if calm {
-            let mut renewals = self.renewals.borrow_mut();
-            match renewals.get_mut(node) {
-                Some(known) => *known = renewed,
-                None => drop(renewals.insert(node.clone(), renewed)),
-            }
+    /// Says which process asks here for dates rather than wait for the renewals.
+    pub fn set_monitor(&self, process: ProcessId) {
+        self.monitor.set(Some(process));
+    }
+
+    /// Notes that a node has renewed its lease, of which it knows the version of this revision. False if the renewal has to
+    /// travel.
+    pub fn note(&self, node: &Name, revision: u64, renewed: MicroTime, now: SimTime) -> bool {
+        if now < self.calm_from.get() || !self.witnesses.borrow().is_empty() {
+            return false;
         }
-        calm
+        match self.leases.borrow_mut().get_mut(node) {
+            Some(beat) if beat.changed == revision => {
+                beat.noted = Some(renewed);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// When a node's lease was last renewed, as far as that is stored or noted; none if there is no lease.
     pub fn renewed(&self, node: &str, lease: Option<&Lease>) -> Option<MicroTime> {
         let stored = lease?.renew_time;
-        self.renewals.borrow().get(node).copied().max(stored)
+        self.leases.borrow().get(node).and_then(|beat| beat.noted).max(stored)
+    }
+
+    /// An API server has learnt of a change of a lease.
+    pub(super) fn changed(&self, change: &Change) {
+        let Some(Object::Lease(lease)) = change.new.as_ref().or(change.old.as_ref()) else { return };
+        if lease.meta.namespace != *NODE_LEASES {
+            return;
+        }
+        let mut leases = self.leases.borrow_mut();
+        let beat = match leases.get_mut(&lease.meta.name) {
+            Some(beat) => beat,
+            None => leases.entry(lease.meta.name.clone()).or_default(),
+        };
+        if change.revision > beat.changed {
+            beat.changed = change.revision;
+            if change.new.is_none() {
+                beat.noted = None;
+            }
+        }
+    }
+
+    /// An API server has read all leases anew, and may have missed changes before.
+    pub(super) fn filled(&self, present: &[KeyValue<Stored>]) {
+        let mut leases = self.leases.borrow_mut();
+        leases.values_mut().for_each(|beat| beat.changed = 0);
+        for object in present.iter().filter_map(|kv| kv.value.as_ref()?.object()) {
+            if object.meta().namespace == *NODE_LEASES {
+                leases.entry(object.meta().name.clone()).or_default().changed = object.meta().revision();
+            }
+        }
+    }
+
+    /// A client watches leases on an API server.
+    pub(super) fn witness_came(&self, server: &str, client: ProcessId, watch: WatchId) {
+        if self.monitor.get() != Some(client) {
+            self.witnesses.borrow_mut().insert((server.to_owned(), client, watch));
+        }
+    }
+
+    /// A client no longer watches leases.
+    pub(super) fn witness_went(&self, server: &str, client: ProcessId, watch: WatchId) {
+        if !self.witnesses.borrow().is_empty() {
+            self.witnesses.borrow_mut().remove(&(server.to_owned(), client, watch));
+        }
+    }
+
+    /// An API server begins, and nobody watches anything on it.
+    pub(super) fn server_began(&self, server: &str) {
+        self.witnesses.borrow_mut().retain(|(there, ..)| there != server);
     }
 
     /// Puts the dates that were noted into what the API answers.
     pub(super) fn show(&self, answer: &mut Answer) {
-        if self.renewals.borrow().is_empty() {
-            return;
-        }
         match answer {
             Answer::Object(object) => self.show_in(object),
             Answer::List { items, .. } => items.iter_mut().for_each(|object| self.show_in(object)),
@@ -73,7 +158,8 @@ impl Heartbeats {
         }
     }
 
-    fn show_in(&self, object: &mut Object) {
+    /// Puts the date that was noted into an object, if it is a node's lease.
+    pub(super) fn show_in(&self, object: &mut Object) {
         let Object::Lease(lease) = object else { return };
         if lease.meta.namespace != *NODE_LEASES {
             return;

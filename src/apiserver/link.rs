@@ -3,8 +3,8 @@
 //! - A request goes to the next member that is connected (gRPC's policy `round_robin`, from a random member on). While none is, it
 //!   waits (`WaitForReady`).
 //! - A connection that is lost is opened again at once, and if that fails after waits that grow (gRPC's connection back-off).
-//! - The watches of each kind run on a stream of their own, on the member whose turn it was when the stream was opened: the real
-//!   server has a client for each resource.
+//! - The watch cache of each kind has a stream of its own, on the member whose turn it was when the stream was opened: the real
+//!   server has a client for each resource. So have clients' watches of kinds without a watch cache.
 //!
 //! A connection counts as open once the member has answered a question about its state. What may be asked again when a
 //! connection is lost, the server decides.
@@ -44,6 +44,8 @@ pub struct Link {
     /// The watch stream of each kind.
     streams: Vec<Watching>,
     next_stream: u32,
+    /// The members of the streams that belong to single clients.
+    others: Map<u32, usize>,
 }
 
 /// A request that waits for a connection.
@@ -90,6 +92,7 @@ impl Link {
             late: Map::default(),
             streams: vec![Watching::Nothing; REGISTRY.len()],
             next_stream: 0,
+            others: Map::default(),
         }
     }
 
@@ -149,6 +152,7 @@ impl Link {
         for kind in &kinds {
             self.streams[*kind as usize] = Watching::Nothing;
         }
+        self.others.retain(|_, member| *member != place);
         kinds
     }
 
@@ -249,6 +253,30 @@ impl Link {
         request.previous = true;
         let command = WatchCommand::Create { request, require_leader: true };
         self.send(member, SimDuration::ZERO, Message::Watch { stream, command }, ctx);
+    }
+
+    /// Watches a range from a revision on, on a stream of its own, whose number is returned; none while no member is connected.
+    pub fn open(&mut self, range: KeyRange, from: u64, ctx: &mut dyn Context<ServerMessage>) -> Option<u32> {
+        let member = self.next_member()?;
+        self.next_stream += 1;
+        let stream = self.next_stream;
+        self.others.insert(stream, member);
+        let request = WatchRequest { previous: true, ..WatchRequest::new(0, range, from) };
+        let command = WatchCommand::Create { request, require_leader: true };
+        self.send(member, SimDuration::ZERO, Message::Watch { stream, command }, ctx);
+        Some(stream)
+    }
+
+    /// True if a stream that was opened still runs.
+    pub fn is_open(&self, stream: u32) -> bool {
+        self.others.contains_key(&stream)
+    }
+
+    /// Ends a stream that was opened.
+    pub fn close(&mut self, stream: u32, ctx: &mut dyn Context<ServerMessage>) {
+        if let Some(member) = self.others.remove(&stream) {
+            self.send(member, SimDuration::ZERO, Message::Watch { stream, command: WatchCommand::Close }, ctx);
+        }
     }
 
     /// The kind whose watch runs on a stream; what older streams still bring is void.

@@ -10,8 +10,10 @@
 //! - `change`: what a request makes of an object that is there
 //! - `doubt`: writes of which nobody knows what became of them
 //! - `deletion`: graceful deletion, finalizers, propagation
+//! - `eviction`: disruption budgets, asked before a pod goes
 //! - `collection`: the deletion of a whole collection
 //! - `deadline`: when requests are given up
+//! - `direct`: watches of kinds without a watch cache
 //! - `patching`: patches of every kind
 //! - `reading`: lists with pages, watches
 //! - `watching`: watches of clients, from their beginning to their end
@@ -40,8 +42,10 @@ mod complete;
 pub mod costs;
 mod deadline;
 mod deletion;
+mod direct;
 mod doubt;
 mod equality;
+mod eviction;
 mod failure;
 pub mod heartbeats;
 mod link;

@@ -88,6 +88,10 @@ fn share_specifications(new: &mut Object, old: &Object) {
         }
         (Object::Job(new), Object::Job(old)) => share_job(&mut Rc::make_mut(new).spec, &old.spec),
         (Object::ReplicaSet(new), Object::ReplicaSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
+        (Object::DaemonSet(new), Object::DaemonSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
+        (Object::ReplicationController(new), Object::ReplicationController(old)) => {
+            share(&mut Rc::make_mut(new).template, &old.template);
+        }
         _ => {}
     }
 }
@@ -109,10 +113,10 @@ fn apply_typed(object: &Object, patch: &TypedPatch, now: Timestamp) -> Result<Ob
             check_uid(Kind::Pod, &pod.meta, *uid)?;
             let same = |left: &PodCondition, right: &PodCondition| left.kind == right.kind;
             let conditions = merge_conditions(&pod.status.conditions, &status.conditions, same);
-            let nominated_node = pod.status.nominated_node.take();
+            let (nominated_node, claims) = (pod.status.nominated_node.take(), pod.status.resource_claims.take());
             pod.status = status.clone();
             pod.status.conditions = conditions;
-            pod.status.nominated_node = nominated_node;
+            (pod.status.nominated_node, pod.status.resource_claims) = (nominated_node, claims);
         }
         TypedPatch::PodConditions { uid, conditions, nominated_node } => {
             let pod = pod_of(&mut new)?;

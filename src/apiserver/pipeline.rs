@@ -20,6 +20,7 @@ use crate::etcd::mvcc::RangeResult;
 use super::admission::{Attributes, Facts, Refusal, Verb};
 use super::change::{self, Change, Then};
 use super::complete;
+use super::direct::has_cache;
 use super::failure::{failure, leaves_doubt, may_retry};
 use super::names;
 use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
@@ -70,11 +71,12 @@ impl Task {
             attempts: 0,
             deadline: SimTime::MAX,
             claims: Vec::new(),
+            eviction: None,
         }
     }
 
     /// The object that the request is about; of a creation what is known of it.
-    fn key(&self) -> Option<ObjectKey> {
+    pub(super) fn key(&self) -> Option<ObjectKey> {
         match &self.operation {
             Operation::Get { key }
             | Operation::Patch { key, .. }
@@ -88,7 +90,7 @@ impl Task {
         }
     }
 
-    fn is_dry_run(&self) -> bool {
+    pub(super) fn is_dry_run(&self) -> bool {
         match &self.operation {
             Operation::Create { dry_run, .. }
             | Operation::Update { dry_run, .. }
@@ -117,6 +119,11 @@ impl ApiServer {
             Operation::List { .. } => self.list(task, ctx),
             Operation::Watch { watch, scope, after, bookmarks } => {
                 let (scope, after, watch) = (scope.clone(), *after, (*watch, *bookmarks));
+                // Revision zero asks for any present state, just as no revision does.
+                let after = after.filter(|revision| *revision > 0);
+                if !has_cache(scope.kind) {
+                    return self.begin_direct(task, &scope, after, watch, ctx);
+                }
                 if let Err(status) = self.begin_watch(&task, &scope, after, watch, ctx) {
                     self.finish(task, Err(status), ctx);
                 }
@@ -126,6 +133,7 @@ impl ApiServer {
                 self.create(task, object, ctx);
             }
             Operation::DeleteCollection { .. } => self.collect(task, ctx),
+            Operation::Evict { .. } => self.evict(task, ctx),
             _ => self.begin_change(task, ctx),
         }
     }
@@ -328,10 +336,15 @@ impl ApiServer {
     }
 
     /// Begins to change an object that should be there.
-    fn begin_change(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+    pub(super) fn begin_change(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
         let Some(key) = task.key() else { return };
         let attributes = Attributes {
-            verb: if matches!(task.operation, Operation::Delete { .. }) { Verb::Delete } else { Verb::Update },
+            verb: match task.operation {
+                Operation::Delete { .. } => Verb::Delete,
+                // Of the eviction, which is created. No plugin but that of namespaces looks at it.
+                Operation::Evict { .. } => Verb::Create,
+                _ => Verb::Update,
+            },
             key: &key,
             subresource: is_subresource(&task.operation),
         };
@@ -347,14 +360,14 @@ impl ApiServer {
         }
     }
 
-    fn read_present(&mut self, task: Task, key: &ObjectKey, ctx: &mut dyn Context<ServerMessage>) {
+    pub(super) fn read_present(&mut self, task: Task, key: &ObjectKey, ctx: &mut dyn Context<ServerMessage>) {
         let request = storage::get(storage::key_of(key));
         let delay = self.config.costs.of_request(0);
         self.ask(Task { step: Step::Read, ..task }, delay, request, ctx);
     }
 
     /// Decides what a request makes of an object, and stores it. `newest` says that the object was read just now.
-    fn change(&mut self, mut task: Task, present: Object, newest: bool, ctx: &mut dyn Context<ServerMessage>) {
+    pub(super) fn change(&mut self, mut task: Task, present: Object, newest: bool, ctx: &mut dyn Context<ServerMessage>) {
         let now = self.config.epoch.timestamp(ctx.now());
         let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
         let labels = |node: &Name| self.chain.labels_of_node(node, facts);
@@ -372,6 +385,9 @@ impl ApiServer {
             return self.read_present(task, &key, ctx);
         }
         match decided {
+            Err(status) if task.eviction.is_some() && status.reason == Reason::Conflict => {
+                self.eviction_conflict(task, status, ctx);
+            }
             Err(status) => self.finish(task, Err(status), ctx),
             Ok(Change::Nothing) => {
                 let answer = answer_of(&task.operation, present);
@@ -390,7 +406,14 @@ impl ApiServer {
         }
     }
 
-    fn replace(&mut self, task: Task, old: Object, new: Object, then: Then, ctx: &mut dyn Context<ServerMessage>) {
+    pub(super) fn replace(
+        &mut self,
+        task: Task,
+        old: Object,
+        new: Object,
+        then: Then,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
         let key = old.key();
         let etcd_key = match self.caches[key.kind as usize].get(&key) {
             Some(entry) => entry.key.clone(),
@@ -419,6 +442,9 @@ impl ApiServer {
         let step = std::mem::replace(&mut task.step, Step::Begin);
         if matches!(task.reply, Reply::Abandoned) {
             return self.note_late(task, step, result, revision);
+        }
+        if let Step::Sync(client, watch) = step {
+            return self.direct_listed((client, watch), result, revision, ctx);
         }
         let wanted = match task.operation {
             Operation::List { at: ListRevision::NotOlderThan(wanted), .. } => wanted,
@@ -462,6 +488,13 @@ impl ApiServer {
                     self.ask(Task { step: Step::List(page), ..task }, SimDuration::ZERO, range.into(), ctx);
                 }
             },
+            (Step::Budgets(mut page), Ok(EtcdReply::Range(result))) => match page.take(&result, revision) {
+                Next::Done(Answer::List { items, .. }) => self.budgets_listed(task, &items, ctx),
+                Next::Done(_) => {}
+                Next::More(range) => {
+                    self.ask(Task { step: Step::Budgets(page), ..task }, SimDuration::ZERO, range.into(), ctx);
+                }
+            },
             (Step::Collect(page), Ok(EtcdReply::Range(result))) => self.listed(task, page, &result, revision, ctx),
             (Step::Create(object), Ok(EtcdReply::Txn(result))) => {
                 if result.succeeded {
@@ -470,6 +503,10 @@ impl ApiServer {
                 } else {
                     self.name_taken(task, &object, ctx);
                 }
+            }
+            (Step::Replace { old, then: Then::Evict, .. }, Ok(EtcdReply::Txn(result))) if !result.succeeded => {
+                let status = Status::conflict(old.kind(), &old.meta().name, change::MODIFIED);
+                self.eviction_conflict(task, Box::new(status), ctx);
             }
             (Step::Replace { old, new, then }, Ok(EtcdReply::Txn(result))) => {
                 if !result.succeeded {
@@ -520,10 +557,12 @@ impl ApiServer {
             (Then::Remove, _) => self.remove(task, new, ctx),
             (Then::Delete, Operation::Evict { key, options }) => {
                 // The condition has made a new version: the one that was asked for is this one now.
-                let options = DeleteOptions { resource_version: None, ..options.clone() };
+                let resource_version = options.resource_version.map(|_| new.meta().revision());
+                let options = DeleteOptions { resource_version, ..options.clone() };
                 let operation = Operation::Delete { key: key.clone(), options };
                 self.change(Task { operation, ..task }, new, true, ctx);
             }
+            (Then::Evict, _) => self.budget_spent(task, ctx),
             (Then::Answer | Then::Delete, operation) => {
                 let answer = answer_of(operation, new);
                 self.finish(task, Ok(answer), ctx);
@@ -562,6 +601,9 @@ impl ApiServer {
 
     /// The newest version of the object to be changed is known: there is one or there is none.
     fn read(&mut self, task: Task, present: Option<Object>, ctx: &mut dyn Context<ServerMessage>) {
+        if task.eviction.as_ref().is_some_and(|eviction| !eviction.may_go()) {
+            return self.seen_for_eviction(task, present, ctx);
+        }
         match present {
             Some(present) => self.change(task, present, true, ctx),
             None => match &task.operation {
@@ -592,7 +634,10 @@ impl ApiServer {
     fn committed(&mut self, task: &mut Task, old: Option<Object>, new: Option<Object>, revision: u64) {
         let Some(key) = new.as_ref().or(old.as_ref()).map(Object::key) else { return };
         self.allocator.stored(&std::mem::take(&mut task.claims), revision);
-        let (agent, verb) = (task.agent.clone(), task.verb());
+        // What a budget grants, the server writes into it by itself.
+        let is_own = key.kind != task.operation.kind();
+        let (agent, verb) =
+            if is_own { (Name::of("kube-apiserver"), "update") } else { (task.agent.clone(), task.verb()) };
         self.doubts.acknowledged(&key, revision);
         self.writes.push(CommittedWrite { revision, key, old, new, agent, verb });
     }
@@ -603,6 +648,7 @@ fn spec_of(object: &Object) -> Option<Rc<PodSpec>> {
     match object {
         Object::Pod(pod) => Some(Rc::clone(&pod.spec)),
         Object::ReplicaSet(set) => Some(Rc::clone(&set.template.spec)),
+        Object::ReplicationController(controller) => Some(Rc::clone(&controller.template.spec)),
         _ => None,
     }
 }
@@ -628,6 +674,7 @@ fn answer_of(operation: &Operation, object: Object) -> Answer {
             let (desired, current) = match &object {
                 Object::Deployment(deployment) => (deployment.spec.replicas, deployment.status.replicas),
                 Object::ReplicaSet(set) => (set.replicas, set.status.replicas),
+                Object::ReplicationController(controller) => (controller.replicas, controller.status.replicas),
                 _ => (0, 0),
             };
             Answer::Scale { desired, current, resource_version: object.meta().revision() }

@@ -11,7 +11,7 @@ use crate::etcd::mvcc::{Range, RangeResult};
 use super::protocol::{Answer, ListRevision, Scope};
 use super::selection::Selection;
 use super::status::{Reason, Status};
-use super::storage::{self, Stored};
+use super::storage::Stored;
 
 /// A page never holds more, however many objects a selector drops (etcd3 store: `maxLimit`).
 const MOST: u64 = 10_000;
@@ -21,6 +21,8 @@ const MOST: u64 = 10_000;
 pub struct Page {
     selection: Selection,
     prefix: String,
+    /// The one key that is read, if a field names the object.
+    single: Option<Key>,
     /// How many objects are wanted; zero for all.
     limit: u64,
     /// How many keys are read at a time.
@@ -46,11 +48,14 @@ impl Page {
     /// Begins a list.
     pub fn begin(scope: &Scope, limit: u32, token: Option<&str>, at: ListRevision) -> Result<Page, Box<Status>> {
         let selection = Selection::of(scope)?;
-        let prefix = storage::prefix_in(selection.kind, selection.namespace.as_deref());
+        let prefix = selection.prefix();
+        // A list that goes on reads the whole range, as the original does.
+        let single = if token.is_none() { selection.single_key() } else { None };
         let limit = u64::from(limit);
         let mut page = Page {
             selection,
             prefix,
+            single,
             limit,
             batch: limit,
             revision: if let ListRevision::Exact(revision) = at { revision } else { 0 },
@@ -74,9 +79,10 @@ impl Page {
 
     /// The next read.
     pub fn range(&self) -> Range {
-        let range = match &self.after {
-            Some(last) => KeyRange::prefix_after(&self.prefix, last),
-            None => KeyRange::Prefix(Key::new(&self.prefix)),
+        let range = match (&self.single, &self.after) {
+            (Some(key), _) => KeyRange::One(key.clone()),
+            (None, Some(last)) => KeyRange::prefix_after(&self.prefix, last),
+            (None, None) => KeyRange::Prefix(Key::new(&self.prefix)),
         };
         Range { revision: self.revision, limit: self.batch, ..Range::of(range) }
     }

@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
+use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, RestartPolicy};
 use crate::api::selector::{FieldSelector, Selector};
+use crate::etcd::key::{Key, KeyRange};
 
 use super::protocol::{FieldTest, Scope};
 use super::status::{Reason, Status};
+use super::storage;
 
 /// A checked [`Scope`].
 #[derive(Clone, Debug)]
@@ -65,14 +68,46 @@ impl Selection {
         self.labels.is_some() || !self.fields.is_empty()
     }
 
+    /// The one namespace in which all selected objects are, if there is one: that of the request, or one that a field names.
+    pub fn single_namespace(&self) -> Option<&Name> {
+        self.namespace.as_ref().or_else(|| self.exact("metadata.namespace")).filter(|it| !it.is_empty())
+    }
+
+    /// The place of the one object that can be selected, if a field names it (registry/generic: `MatchesSingle`).
+    pub fn single_key(&self) -> Option<Key> {
+        let name = self.exact("metadata.name")?.clone();
+        let namespace = match self.kind.row().namespaced {
+            true => self.single_namespace()?.clone(),
+            false => Name::EMPTY,
+        };
+        (!name.is_empty()).then(|| storage::key_of(&ObjectKey { kind: self.kind, namespace, name }))
+    }
+
+    /// The keys in etcd among which all selected objects are.
+    pub fn range(&self) -> KeyRange {
+        match self.single_key() {
+            Some(key) => KeyRange::One(key),
+            None => KeyRange::Prefix(Key::new(&self.prefix())),
+        }
+    }
+
+    /// What the keys of all selected objects begin with.
+    pub fn prefix(&self) -> String {
+        storage::prefix_in(self.kind, self.single_namespace().map(Name::as_str))
+    }
+
+    /// The value that a field must have.
+    fn exact(&self, field: &str) -> Option<&Name> {
+        self.fields.iter().find(|test| test.equal && test.field == field).map(|test| &test.value)
+    }
+
     /// The narrowest property that all matching objects share.
     pub fn trigger(&self) -> Trigger {
-        let exact = |name: &str| self.fields.iter().find(|test| test.equal && test.field == name);
-        if let Some(test) = exact("metadata.name") {
-            return Trigger::Object(test.value.clone());
+        if let Some(name) = self.exact("metadata.name") {
+            return Trigger::Object(name.clone());
         }
-        if let Some(test) = exact("spec.nodeName").filter(|_| self.kind == Kind::Pod) {
-            return Trigger::Node(test.value.clone());
+        if let Some(node) = self.exact("spec.nodeName").filter(|_| self.kind == Kind::Pod) {
+            return Trigger::Node(node.clone());
         }
         self.namespace.clone().map_or(Trigger::Any, Trigger::Namespace)
     }
@@ -106,6 +141,9 @@ fn field<'a>(object: &'a Object, name: &str) -> Cow<'a, str> {
         }
         ("status.replicas", Object::ReplicaSet(set)) => return set.status.replicas.to_string().into(),
         ("status.successful", Object::Job(job)) => return job.status.succeeded.to_string().into(),
+        ("status.replicas", Object::ReplicationController(controller)) => {
+            return controller.status.replicas.to_string().into();
+        }
         ("type", Object::Secret(secret)) => return secret.content.type_.as_deref().unwrap_or_default().into(),
         ("spec.clusterIP", Object::Service(service)) => {
             return service.spec.cluster_ip.as_deref().unwrap_or_default().into();

@@ -25,6 +25,7 @@ use super::authorization::{AlwaysAllow, Attributes, Authorizer};
 use super::cache::WatchCache;
 use super::collection::Collection;
 use super::costs::Costs;
+use super::direct::{DirectWatches, cached_kinds};
 use super::doubt::Doubts;
 use super::heartbeats::Heartbeats;
 use super::link::Link;
@@ -150,6 +151,7 @@ pub struct ApiServer {
     pub(super) caches: Vec<WatchCache>,
     pub(super) watchers: Vec<Watchers>,
     pub(super) places: BTreeMap<(ProcessId, WatchId), (Kind, Place)>,
+    pub(super) direct: DirectWatches,
     pub(super) chain: Chain,
     /// What waits for etcd's answer, by the request's number.
     pub(super) tasks: Map<u64, Task>,
@@ -172,7 +174,6 @@ pub struct ApiServer {
     pub(super) known_specs: Map<usize, KnownSpec>,
     pub(super) writes: Vec<CommittedWrite>,
     pub(super) doubts: Doubts,
-    expired: Vec<(ObjectKey, u64)>,
     /// The version of the key on which servers agree, and the revision seen at the last round.
     compaction: (u64, u64),
     compaction_request: Option<u64>,
@@ -195,6 +196,7 @@ impl ApiServer {
             caches: Kind::all().map(WatchCache::new).collect(),
             watchers: (0..REGISTRY.len()).map(|_| Watchers::default()).collect(),
             places: BTreeMap::new(),
+            direct: DirectWatches::default(),
             chain: Chain::new(config.accounts, stream("token volumes")),
             tasks: Map::default(),
             fills: Map::default(),
@@ -212,7 +214,6 @@ impl ApiServer {
             known_specs: Map::default(),
             writes: Vec::new(),
             doubts: Doubts::default(),
-            expired: Vec::new(),
             compaction: (0, 0),
             compaction_request: None,
             latest_revision: 0,
@@ -237,31 +238,31 @@ impl ApiServer {
             Input::ConnectionLost { peer } if self.link.knows(peer) => {
                 let had_watches = !self.link.lost(peer, ctx).is_empty();
                 self.connection_lost(peer, ctx);
+                self.resume_direct(ctx);
                 if had_watches {
                     self.reconnect(ctx);
                 } else {
                     self.fill_missing(ctx);
                 }
             }
-            Input::ConnectionLost { peer } => self.client_lost(peer),
+            Input::ConnectionLost { peer } => {
+                self.client_lost(peer);
+                self.forget_all_direct(peer, ctx);
+            }
         }
     }
 
     /// The writes that etcd has acknowledged since the last call, in the order in which this server learnt of them.
     pub fn take_writes(&mut self) -> Vec<CommittedWrite> {
+        self.doubts.resolve_stamped(&mut self.writes);
         std::mem::take(&mut self.writes)
-    }
-
-    /// The objects of kinds that do not live for ever which this server has seen go since the last call, with the revision.
-    /// Their leases may have ended, and then nobody has asked for it.
-    pub fn take_expired(&mut self) -> Vec<(ObjectKey, u64)> {
-        std::mem::take(&mut self.expired)
     }
 
     fn start(&mut self, ctx: &mut dyn Context<ServerMessage>) {
         self.begin_streams(ctx.now());
+        self.config.heartbeats.server_began(&self.config.name);
         self.link.connect(ctx);
-        for kind in Kind::all() {
+        for kind in cached_kinds() {
             self.fill(kind, ctx);
         }
         let now = ctx.now();
@@ -338,9 +339,8 @@ impl ApiServer {
                 }
             }
             ApiMessage::StopWatch { watch } => {
-                if let Some((kind, place)) = self.places.remove(&(from, watch)) {
-                    self.watchers[kind as usize].remove(place);
-                }
+                self.end_watch(from, watch);
+                self.forget_direct((from, watch), ctx);
             }
             ApiMessage::Response { .. } | ApiMessage::Watch { .. } | ApiMessage::WatchClosed { .. } => {}
         }
@@ -349,11 +349,10 @@ impl ApiServer {
     fn etcd_message(&mut self, message: EtcdMessage<Stored>, ctx: &mut dyn Context<ServerMessage>) {
         match message {
             EtcdMessage::Response(response) => self.etcd_response(response, ctx),
-            EtcdMessage::Watched(response) => {
-                if let Some(kind) = self.link.kind_of(response.stream) {
-                    self.watched(kind, response, ctx);
-                }
-            }
+            EtcdMessage::Watched(response) => match self.link.kind_of(response.stream) {
+                Some(kind) => self.watched(kind, response, ctx),
+                None => self.direct_watched(&response, ctx),
+            },
             _ => {}
         }
     }
@@ -362,7 +361,7 @@ impl ApiServer {
         let Response { id, revision, result } = response;
         self.latest_revision = self.latest_revision.max(revision);
         if self.link.is_greeting(id, ctx) {
-            return;
+            return self.resume_direct(ctx);
         }
         self.link.answered(id);
         if let Some(kind) = self.fills.remove(&id) {
@@ -397,6 +396,9 @@ impl ApiServer {
             }
         }
         cache.filled(revision);
+        if kind == Kind::Lease {
+            self.config.heartbeats.filled(&result.kvs);
+        }
         self.link.watch(kind, revision + 1, ctx);
     }
 
@@ -413,13 +415,10 @@ impl ApiServer {
                 let cache = &mut self.caches[kind as usize];
                 for event in events.iter() {
                     if let Some(change) = cache.apply(event, now) {
-                        self.writes.extend(self.doubts.resolve(change));
-                        if change.new.is_none()
-                            && kind.row().seconds_to_live.is_some()
-                            && let Some(old) = &change.old
-                        {
-                            self.expired.push((old.key(), change.revision));
+                        if kind == Kind::Lease {
+                            self.config.heartbeats.changed(change);
                         }
+                        self.writes.extend(self.doubts.resolve(change));
                         self.watchers[kind as usize].dispatch(change, cause);
                     }
                 }
@@ -458,7 +457,7 @@ impl ApiServer {
 
     /// Lists what is not filled and is not being filled.
     fn fill_missing(&mut self, ctx: &mut dyn Context<ServerMessage>) {
-        for kind in Kind::all() {
+        for kind in cached_kinds() {
             if !self.caches[kind as usize].is_ready() && !self.fills.values().any(|filling| *filling == kind) {
                 self.fill(kind, ctx);
             }
@@ -479,6 +478,9 @@ impl ApiServer {
             self.doubts.note(&task.step, &task.agent, task.verb());
             if matches!(task.reply, Reply::Abandoned) {
                 self.allocator.release(&task.claims);
+            } else if let Step::Sync(client, watch) = task.step {
+                let message = "rpc error: code = Unavailable desc = error reading from server: EOF";
+                self.end_direct((client, watch), Box::new(Status::new(Reason::InternalError, message)), ctx);
             } else if task.step.is_read() {
                 task.step = Step::Begin;
                 self.advance(task, ctx);
@@ -497,18 +499,16 @@ impl ApiServer {
 
     fn client_lost(&mut self, client: ProcessId) {
         let range = (client, WatchId::MIN)..=(client, WatchId::MAX);
-        let gone: Vec<(ProcessId, WatchId)> = self.places.range(range).map(|(key, _)| *key).collect();
-        for key in gone {
-            if let Some((kind, place)) = self.places.remove(&key) {
-                self.watchers[kind as usize].remove(place);
-            }
+        let gone: Vec<WatchId> = self.places.range(range).map(|((_, watch), _)| *watch).collect();
+        for watch in gone {
+            self.end_watch(client, watch);
         }
     }
 
     fn timer(&mut self, token: Token, ctx: &mut dyn Context<ServerMessage>) {
         match token {
             token::BOOKMARKS => {
-                for kind in Kind::all() {
+                for kind in cached_kinds() {
                     self.bookmarks_due.insert(kind);
                     self.link.ask_progress(kind, ctx);
                 }

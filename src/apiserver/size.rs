@@ -20,9 +20,13 @@ pub fn of(object: &Object) -> u64 {
     let body = match object {
         Object::Pod(pod) => of_pod(pod),
         Object::ReplicaSet(set) => of_template(&set.template) + 120 + CONDITION * set.status.conditions.len() as u64,
+        Object::ReplicationController(it) => {
+            of_template(&it.template) + 120 + CONDITION * it.status.conditions.len() as u64
+        }
         Object::Deployment(deployment) => {
             of_template(&deployment.spec.template) + 180 + 2 * CONDITION * deployment.status.conditions.len() as u64
         }
+        Object::DaemonSet(set) => of_template(&set.template) + 200,
         Object::Node(node) => {
             let status = &node.status;
             let images: usize = status.images.iter().map(|image| 16 + 90 * image.names.len()).sum();
@@ -54,7 +58,7 @@ pub fn of(object: &Object) -> u64 {
         Object::CSINode(node) => 40 + 90 * node.content.spec.drivers.len() as u64,
         Object::VolumeAttachment(_) => 160,
         Object::PodDisruptionBudget(_) => 260,
-        Object::StatefulSet(_) | Object::ReplicationController(_) => 900,
+        Object::StatefulSet(_) => 900,
         Object::Job(job) => {
             let status = &job.status;
             let uncounted = status.uncounted.as_ref().map_or(0, |it| it.succeeded.len() + it.failed.len());
@@ -78,7 +82,9 @@ fn of_meta(meta: &Meta) -> u64 {
 fn of_pod(pod: &Pod) -> u64 {
     let status = &pod.status;
     let containers = status.containers.len() + status.init_containers.len();
-    of_spec(&pod.spec) + CONDITION * status.conditions.len() as u64 + CONTAINER_STATUS * containers as u64
+    // The term of the node affinity that names the node.
+    let pinned = if pod.only_node.is_some() { 60 } else { 0 };
+    of_spec(&pod.spec) + pinned + CONDITION * status.conditions.len() as u64 + CONTAINER_STATUS * containers as u64
 }
 
 fn of_template(template: &PodTemplate) -> u64 {

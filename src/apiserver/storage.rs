@@ -26,8 +26,8 @@ pub const COMPACT_REVISION_KEY: &str = "compact_rev_key";
 pub enum Stored {
     /// An API object. It never changes once sent, except that the store stamps its revision.
     Object(Object),
-    /// Plain bytes.
-    Bytes(Rc<[u8]>),
+    /// Plain bytes. Behind two pointers, so that a value takes no more room than the object that it nearly always is.
+    Bytes(Rc<Box<[u8]>>),
 }
 
 impl Stored {
@@ -136,8 +136,8 @@ pub fn remove(key: Key, revision: u64) -> EtcdRequest {
 /// Sets the key on which API servers agree if it was put as often as `version` says, or else reads it.
 pub fn agree_on_compaction(version: u64, revision: u64) -> EtcdRequest {
     let key = Key::new(COMPACT_REVISION_KEY);
-    let bytes: Rc<[u8]> = revision.to_string().into_bytes().into();
-    let put = Put::new(key.clone(), Stored::Bytes(bytes));
+    let bytes = revision.to_string().into_bytes().into_boxed_slice();
+    let put = Put::new(key.clone(), Stored::Bytes(Rc::new(bytes)));
     let when = Txn::when(Compare::version_is(key.clone(), version), Operation::Put(put));
     when.otherwise(Operation::Range(Range::key(key))).into()
 }

@@ -8,7 +8,8 @@ use crate::engine::time::SimTime;
 
 use super::allocation::Claim;
 use super::change::Then;
-use super::protocol::{Operation, RequestId};
+use super::eviction::Eviction;
+use super::protocol::{Operation, RequestId, WatchId};
 use super::reading::Page;
 
 /// Who waits for a request's answer.
@@ -49,6 +50,8 @@ pub struct Task {
     pub deadline: SimTime,
     /// What was allocated for the object and is not stored yet.
     pub claims: Vec<Claim>,
+    /// Of an eviction, how far it is.
+    pub eviction: Option<Box<Eviction>>,
 }
 
 /// What a task waits for.
@@ -84,13 +87,17 @@ pub enum Step {
     List(Page),
     /// For its watch cache to show this revision.
     Fresh(u64),
+    /// For the disruption budgets of a pod that is to be evicted.
+    Budgets(Page),
     /// For members of a collection that is to be deleted.
     Collect(Page),
+    /// For the first list of a client's watch that runs on etcd.
+    Sync(ProcessId, WatchId),
 }
 
 impl Step {
     /// True if nothing is changed by asking etcd again.
     pub fn is_read(&self) -> bool {
-        matches!(self, Step::LookUp(_) | Step::Read | Step::Get | Step::List(_) | Step::Collect(_))
+        matches!(self, Step::LookUp(_) | Step::Read | Step::Get | Step::List(_) | Step::Budgets(_) | Step::Collect(_))
     }
 }

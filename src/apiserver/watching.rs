@@ -1,7 +1,7 @@
 //! Watches as clients have them: how they begin, what they are told, and how they end.
 
 use crate::api::kind::Kind;
-use crate::engine::process::{Context, Lane};
+use crate::engine::process::{Context, Lane, ProcessId};
 
 use super::protocol::{Answer, ApiMessage, Scope, WatchEvent, WatchId};
 use super::selection::Selection;
@@ -11,7 +11,7 @@ use super::task::{Reply, Task};
 use super::watchers::Watcher;
 
 /// The lane of watches.
-const WATCHES: Lane = 1;
+pub(super) const WATCHES: Lane = 1;
 
 impl ApiServer {
     /// Begins a client's watch.
@@ -33,8 +33,6 @@ impl ApiServer {
             let status = Status::new(Reason::TooManyRequests, message);
             return Err(Box::new(Status { details: Some(Box::new(details)), ..status }));
         }
-        // Revision zero asks for any present state, just as no revision does.
-        let after = after.filter(|revision| *revision > 0);
         let mut watcher = Watcher::new(client, watch, selection.clone(), after.unwrap_or(cache.revision()), bookmarks);
         let started = ApiMessage::Response { id, result: Ok(Answer::WatchStarted) };
         match after {
@@ -48,18 +46,35 @@ impl ApiServer {
                     return Ok(());
                 }
             },
-            None => cache.list(&selection).iter().for_each(|object| watcher.tell_present(object)),
+            None => {
+                for mut object in cache.list(&selection) {
+                    self.config.heartbeats.show_in(&mut object);
+                    watcher.tell_present(&object);
+                }
+            }
         }
         ctx.send_after(cost, client, WATCHES, ServerMessage::Api(started));
         if let Some((events, bytes, _)) = watcher.take() {
             let cost = cost + self.config.costs.of_watch_event(bytes);
             ctx.send_after(cost, client, WATCHES, ServerMessage::Api(ApiMessage::Watch { watch, events }));
         }
+        self.end_watch(client, watch);
         let place = self.watchers[kind as usize].insert(watcher);
-        if let Some((kind, before)) = self.places.insert((client, watch), (kind, place)) {
-            self.watchers[kind as usize].remove(before);
+        self.places.insert((client, watch), (kind, place));
+        if kind == Kind::Lease {
+            self.config.heartbeats.witness_came(&self.config.name, client, watch);
         }
         Ok(())
+    }
+
+    /// Ends a client's watch without a word to the client.
+    pub(super) fn end_watch(&mut self, client: ProcessId, watch: WatchId) {
+        if let Some((kind, place)) = self.places.remove(&(client, watch)) {
+            self.watchers[kind as usize].remove(place);
+            if kind == Kind::Lease {
+                self.config.heartbeats.witness_went(&self.config.name, client, watch);
+            }
+        }
     }
 
     /// Sends watchers what they were told.
@@ -89,6 +104,9 @@ impl ApiServer {
     pub(super) fn close_watches(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
         for (_, watcher) in std::mem::take(&mut self.watchers[kind as usize]).iter() {
             self.places.remove(&(watcher.client, watcher.id));
+            if kind == Kind::Lease {
+                self.config.heartbeats.witness_went(&self.config.name, watcher.client, watcher.id);
+            }
             let message = ApiMessage::WatchClosed { watch: watcher.id };
             ctx.send(watcher.client, WATCHES, ServerMessage::Api(message));
         }

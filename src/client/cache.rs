@@ -9,12 +9,14 @@ use std::hash::Hasher;
 
 use hashbrown::HashTable;
 
+use super::by_label::ByLabel;
 use super::pod_counts::{Counters, PodCounts};
 use super::view::View;
 use crate::api::kind::{Kind, REGISTRY};
 use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
+use crate::api::selector::Selector;
 use crate::engine::hash::{FixedHasher, Map};
 use crate::engine::order::Order;
 
@@ -32,6 +34,7 @@ pub struct Cache {
     /// The pods of each Job that it still has to do with: not both ended and counted.
     unsettled: Map<Uid, Order>,
     pod_counts: Counters,
+    by_label: ByLabel,
     synced: [bool; REGISTRY.len()],
 }
 
@@ -40,6 +43,9 @@ impl Cache {
     pub fn insert(&mut self, object: Object) -> Option<Object> {
         let meta = object.meta();
         let hash = hash(object.kind(), &meta.namespace, &meta.name);
+        if let Object::PodDisruptionBudget(budget) = &object {
+            self.index_for(&budget.selector);
+        }
         match self.find_hashed(hash, object.kind(), &meta.namespace, &meta.name) {
             Some(slot) => self.replace(slot, object),
             None => {
@@ -87,8 +93,10 @@ impl Cache {
         kind: Kind,
         namespace: &str,
     ) -> impl Iterator<Item = &'a Object> + use<'a> {
-        let compare = |there: u32| self.namespace_of(there).cmp(namespace);
-        self.kinds[kind as usize].iter_from(&compare).filter_map(|slot| self.slots[slot as usize].as_ref())
+        let in_order = |left: u32, right: u32| compare(&self.slots, left, right);
+        let to_namespace = |there: u32| self.namespace_of(there).cmp(namespace);
+        let slots = self.kinds[kind as usize].iter_from(in_order, &to_namespace);
+        slots.filter_map(|slot| self.slots[slot as usize].as_ref())
     }
 
     /// All objects that name an owner, by kind, namespace and name.
@@ -106,7 +114,7 @@ impl Cache {
         self.pods_by_node.keys()
     }
 
-    /// All pods or ReplicaSets of a namespace without controller, by name.
+    /// All pods, ReplicaSets or ControllerRevisions of a namespace without controller, by name.
     pub(super) fn orphans<'a>(&'a self, kind: Kind, namespace: &Name) -> impl Iterator<Item = &'a Object> + use<'a> {
         self.objects(self.orphans.get(&(kind, namespace.clone())))
     }
@@ -114,6 +122,28 @@ impl Cache {
     /// All pods of a Job but those that have ended and lost its finalizer, by namespace and name.
     pub(super) fn unsettled(&self, job: Uid) -> impl Iterator<Item = &Object> {
         self.objects(self.unsettled.get(&job))
+    }
+
+    /// All pods of a namespace among which those of a selector are, by name.
+    pub(super) fn selectable<'a>(
+        &'a self,
+        namespace: &Name,
+        selector: &Selector,
+    ) -> Option<impl Iterator<Item = &'a Object> + use<'a>> {
+        Some(self.objects(self.by_label.candidates(namespace, selector)?))
+    }
+
+    /// Sees to it that the pods of a selector are found.
+    fn index_for(&mut self, selector: &Selector) {
+        let Some(key) = self.by_label.wanted(selector) else { return };
+        self.by_label.add_key(key.clone());
+        let slots = &self.slots;
+        for slot in self.kinds[Kind::Pod as usize].iter() {
+            if let Some(object) = &slots[slot as usize] {
+                let in_order = |there: u32| compare(slots, there, slot);
+                self.by_label.add_under(&key, object.meta(), slot, in_order);
+            }
+        }
     }
 
     /// How many pods a ReplicaSet has, by labels; none if they wear too many different ones.
@@ -132,7 +162,8 @@ impl Cache {
     }
 
     fn objects<'a>(&'a self, order: Option<&'a Order>) -> impl Iterator<Item = &'a Object> + use<'a> {
-        order.into_iter().flat_map(Order::iter).filter_map(|slot| self.slots[slot as usize].as_ref())
+        let slots = order.map(|order| order.iter(|left, right| compare(&self.slots, left, right)));
+        slots.into_iter().flatten().filter_map(|slot| self.slots[slot as usize].as_ref())
     }
 
     fn namespace_of(&self, slot: u32) -> &str {
@@ -175,7 +206,7 @@ impl Cache {
         };
         let slots = &self.slots;
         self.places.insert_unique(hash, slot, |there| slots[*there as usize].as_ref().map_or(0, hash_of));
-        self.kinds[kind as usize].insert(slot, |there| compare(slots, there, slot));
+        self.kinds[kind as usize].insert(slot);
         self.index(slot, Places::ALL);
     }
 
@@ -184,7 +215,7 @@ impl Cache {
         let slot = self.find_hashed(hash, kind, namespace, name)?;
         self.unindex(slot, Places::ALL);
         let slots = &self.slots;
-        self.kinds[kind as usize].remove(|there| compare(slots, there, slot));
+        self.kinds[kind as usize].remove(slot, |left, right| compare(slots, left, right));
         if let Ok(entry) = self.places.find_entry(hash, |there| *there == slot) {
             entry.remove();
         }
@@ -199,56 +230,61 @@ impl Cache {
     fn index(&mut self, slot: u32, places: Places) {
         let slots = &self.slots;
         let Some(object) = &slots[slot as usize] else { return };
-        let in_order = |there: u32| compare(slots, there, slot);
         if places.owners {
             for owner in distinct_owners(object) {
-                self.by_owner.entry(owner).or_default().insert(slot, in_order);
+                self.by_owner.entry(owner).or_default().insert(slot);
             }
         }
         if places.node
             && let Some(node) = node(object)
         {
-            self.pods_by_node.entry(node.clone()).or_default().insert(slot, in_order);
+            self.pods_by_node.entry(node.clone()).or_default().insert(slot);
         }
         if places.owners && is_orphan(object) {
             let place = (object.kind(), object.meta().namespace.clone());
-            self.orphans.entry(place).or_default().insert(slot, in_order);
+            self.orphans.entry(place).or_default().insert(slot);
+        }
+        if places.labels && object.kind() == Kind::Pod {
+            self.by_label.add(object.meta(), slot, in_order);
         }
         if places.job
             && let Some(job) = unsettled_job(object)
         {
-            self.unsettled.entry(job).or_default().insert(slot, in_order);
+            self.unsettled.entry(job).or_default().insert(slot);
         }
     }
 
     fn unindex(&mut self, slot: u32, places: Places) {
         let slots = &self.slots;
         let Some(object) = &slots[slot as usize] else { return };
-        let in_order = |there: u32| compare(slots, there, slot);
+        let in_order = |left: u32, right: u32| compare(slots, left, right);
         if places.owners {
             for owner in distinct_owners(object) {
-                if take_from(self.by_owner.get_mut(&owner), in_order) {
+                if take_from(self.by_owner.get_mut(&owner), slot, in_order) {
                     self.by_owner.remove(&owner);
                 }
             }
         }
         if places.node
             && let Some(node) = node(object)
-            && take_from(self.pods_by_node.get_mut(node), in_order)
+            && take_from(self.pods_by_node.get_mut(node), slot, in_order)
         {
             self.pods_by_node.remove(node);
         }
         if places.owners && is_orphan(object) {
             let place = (object.kind(), object.meta().namespace.clone());
-            if take_from(self.orphans.get_mut(&place), in_order) {
+            if take_from(self.orphans.get_mut(&place), slot, in_order) {
                 self.orphans.remove(&place);
             }
         }
         if places.job
             && let Some(job) = unsettled_job(object)
-            && take_from(self.unsettled.get_mut(&job), in_order)
+            && take_from(self.unsettled.get_mut(&job), slot, in_order)
         {
             self.unsettled.remove(&job);
+        }
+        if places.labels && object.kind() == Kind::Pod {
+            self.by_label.remove(object.meta(), in_order);
         }
     }
 }
@@ -263,10 +299,12 @@ struct Places {
     node: bool,
     /// By Job.
     job: bool,
+    /// By label.
+    labels: bool,
 }
 
 impl Places {
-    const ALL: Places = Places { owners: true, node: true, job: true };
+    const ALL: Places = Places { owners: true, node: true, job: true, labels: true };
 
     /// Those in which the two versions of an object stand at different places.
     fn differing(old: Option<&Object>, new: &Object) -> Places {
@@ -276,15 +314,16 @@ impl Places {
                 owners: old.meta().owners != new.meta().owners,
                 node: node(old) != node(new),
                 job: unsettled_job(old) != unsettled_job(new),
+                labels: old.meta().labels != new.meta().labels,
             },
         }
     }
 }
 
 /// Takes a slot out of an index; true if nothing is left there.
-fn take_from(order: Option<&mut Order>, in_order: impl Fn(u32) -> Ordering) -> bool {
+fn take_from(order: Option<&mut Order>, slot: u32, in_order: impl Fn(u32, u32) -> Ordering) -> bool {
     order.is_some_and(|order| {
-        order.remove(in_order);
+        order.remove(slot, in_order);
         order.is_empty()
     })
 }
@@ -340,7 +379,8 @@ fn unsettled_job(object: &Object) -> Option<Uid> {
 
 /// True if the object is of a kind that controllers adopt and has no controller.
 fn is_orphan(object: &Object) -> bool {
-    matches!(object.kind(), Kind::Pod | Kind::ReplicaSet) && object.meta().controller().is_none()
+    matches!(object.kind(), Kind::Pod | Kind::ReplicaSet | Kind::ControllerRevision)
+        && object.meta().controller().is_none()
 }
 
 #[cfg(test)]
@@ -395,7 +435,7 @@ mod tests {
             ..Meta::default()
         };
         let node = NAMES.get(chance.below(4) as usize).map(|node| Name::of(node));
-        Pod { meta, spec: spec.clone(), node, token_volume: None, status: PodStatus::default() }.boxed()
+        Pod { meta, spec: spec.clone(), node, only_node: None, token_volume: None, status: PodStatus::default() }.boxed()
     }
 
     fn names<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<(Kind, &'a str, &'a str)> {

@@ -17,6 +17,11 @@ pub trait Controller {
     /// The name by which the controller's requests and events are known, as `deployment-controller`.
     fn name(&self) -> &'static str;
 
+    /// The component that the controller's events name.
+    fn event_source(&self) -> &'static str {
+        self.name()
+    }
+
     /// How many keys may be worked on at the same time.
     fn workers(&self) -> usize;
 

@@ -4,8 +4,6 @@
 //! event), which event was seen before (it is counted up), and how many events an object may have of a component
 //! (25 at once, then one in five minutes). Keys are hashes of the fields that client-go joins to a text.
 
-use smallvec::SmallVec;
-
 use super::rate_limit::RateLimit;
 use super::recent::{Recent, digest};
 use super::recorder::{Draft, Stamp};
@@ -27,14 +25,19 @@ const SPAM_REFILL: SimDuration = SimDuration::from_secs(300);
 pub(super) struct Correlator {
     similar: Recent<Similar>,
     seen: Recent<Seen>,
-    spam: Recent<RateLimit>,
+    /// When the bucket of an object would be full again.
+    spam: Recent<SimTime>,
 }
 
-#[derive(Default)]
+/// The different messages of late. Mostly there is one.
 struct Similar {
-    /// Hashes of the different messages, at most ten.
-    messages: SmallVec<[u64; 2]>,
-    last: Option<SimTime>,
+    /// The hash of the message.
+    message: u64,
+    /// Hashes of several messages, the oldest first, at most ten; `message` is then one of them.
+    #[expect(clippy::box_collection, reason = "one word where there is but one message")]
+    messages: Option<Box<Vec<u64>>>,
+    /// When the last one came.
+    last: SimTime,
 }
 
 /// An event that was made: its name's stamp, when it was first, and how often since.
@@ -68,27 +71,45 @@ impl Correlator {
         seen.count = seen.count.saturating_add(1);
         (draft.count, draft.first, draft.name) = (seen.count, seen.first, seen.name);
 
-        self.spam.sweep(|limit| !limit.is_full(now));
-        let allowed = self.spam.entry(spam_key, || RateLimit::every(SPAM_REFILL, SPAM_BURST)).try_take(now);
+        self.spam.sweep(|full_at| *full_at > now);
+        let full_at = self.spam.entry(spam_key, SimTime::default);
+        let mut limit = RateLimit::every(SPAM_REFILL, SPAM_BURST).full_at(*full_at);
+        let allowed = limit.try_take(now);
+        *full_at = limit.is_full_at();
         allowed.then_some(draft)
+    }
+
+    /// Forgets what is as good as forgotten.
+    pub(super) fn tidy(&mut self, now: SimTime) {
+        self.spam.tidy(|full_at| *full_at > now);
+        self.similar.tidy(|similar| similar.is_recent(now));
     }
 
     /// Counts different messages; true if there are too many to write each.
     fn is_one_of_many(&mut self, key: u64, message: u64, now: SimTime) -> bool {
-        let recent = |last: Option<SimTime>| last.is_some_and(|last| now.since(last) <= COMBINE_WITHIN);
-        self.similar.sweep(|similar| recent(similar.last));
-        let similar = self.similar.entry(key, Similar::default);
-        if !recent(similar.last) {
-            similar.messages.clear();
+        self.similar.sweep(|similar| similar.is_recent(now));
+        let similar = self.similar.entry(key, || Similar { message, messages: None, last: now });
+        if !similar.is_recent(now) {
+            (similar.message, similar.messages) = (message, None);
         }
-        similar.last = Some(now);
-        if !similar.messages.contains(&message) {
-            similar.messages.push(message);
-        }
-        if similar.messages.len() < COMBINE_FROM {
+        similar.last = now;
+        if similar.messages.is_none() && similar.message == message {
             return false;
         }
-        similar.messages.remove(0);
+        let messages = similar.messages.get_or_insert_with(|| Box::new(vec![similar.message]));
+        if !messages.contains(&message) {
+            messages.push(message);
+        }
+        if messages.len() < COMBINE_FROM {
+            return false;
+        }
+        messages.remove(0);
         true
+    }
+}
+
+impl Similar {
+    fn is_recent(&self, now: SimTime) -> bool {
+        now.since(self.last) <= COMBINE_WITHIN
     }
 }

@@ -350,7 +350,7 @@ impl Loop {
         let name = controller.name();
         let clientset = client.add_clientset(clientset_config(config, name, controller.limit_factors()));
         let stream = config.seed.stream(&config.name, &format!("{name}-event-retry"));
-        let recorder = Recorder::new(number, clientset, Name::of(name), Name::EMPTY, config.epoch, stream);
+        let recorder = Recorder::new(number, clientset, Name::of(controller.event_source()), Name::EMPTY, config.epoch, stream);
         // kube-controller-manager, `ResyncPeriod`: `--min-resync-period` times a factor between one and two.
         let mut stream = config.seed.stream(&config.name, &format!("{name}-resync"));
         let stretch = |period: SimDuration| period + SimDuration::from_nanos(stream.below(period.as_nanos().max(1)));

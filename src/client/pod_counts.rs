@@ -1,9 +1,9 @@
-//! How many pods each ReplicaSet has, by labels and state, kept up to date with the cache: so that a controller which
+//! How many pods each ReplicaSet and ReplicationController has, by labels and state, kept up to date with the cache: so that a controller which
 //! only counts need not look at ten thousand pods because one of them changed.
 //!
 //! It says nothing about which pods these are, nor whether their labels are those that the owner selects.
 
-use crate::api::meta::{Labels, Uid};
+use crate::api::meta::{Labels, OwnerReference, Uid};
 use crate::api::pod::Pod;
 use crate::engine::hash::Map;
 
@@ -62,9 +62,10 @@ impl State {
     }
 }
 
-/// The ReplicaSet that controls a pod.
+/// The ReplicaSet or ReplicationController that controls a pod.
 fn owner(pod: &Pod) -> Option<Uid> {
-    pod.meta.controller().filter(|owner| owner.kind == "ReplicaSet").map(|owner| owner.uid)
+    let counts = |owner: &&OwnerReference| owner.kind == "ReplicaSet" || owner.kind == "ReplicationController";
+    pod.meta.controller().filter(counts).map(|owner| owner.uid)
 }
 
 impl Counters {
@@ -144,7 +145,7 @@ impl Owned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::meta::{Meta, OwnerReference};
+    use crate::api::meta::Meta;
     use crate::api::name::Name;
     use crate::api::pod::{PodPhase, PodSpec, PodStatus, QosClass, RestartPolicy};
     use crate::api::resources::Resources;
@@ -186,7 +187,7 @@ mod tests {
         };
         let phase = if chance.ratio(1, 4) { PodPhase::Failed } else { PodPhase::Running };
         let status = PodStatus { phase, ..PodStatus::default() };
-        Pod { meta, spec: spec.clone(), node: None, token_volume: None, status }
+        Pod { meta, spec: spec.clone(), node: None, only_node: None, token_volume: None, status }
     }
 
     /// What a look at all pods finds: labels and active pods.

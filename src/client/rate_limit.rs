@@ -28,6 +28,17 @@ impl RateLimit {
         RateLimit { interval, depth: interval * u64::from(burst), full_at: SimTime::ZERO }
     }
 
+    /// The same bucket, full again at a time if nothing more is taken. That time is its whole state: where there are many
+    /// buckets of one kind, it is all that need be kept of each.
+    pub fn full_at(self, full_at: SimTime) -> Self {
+        RateLimit { full_at, ..self }
+    }
+
+    /// When the bucket is full again if nothing more is taken.
+    pub fn is_full_at(&self) -> SimTime {
+        self.full_at
+    }
+
     /// kube-controller-manager's client: 20 a second, 30 at once (`--kube-api-qps`, `--kube-api-burst`).
     /// Each controller has one of its own.
     pub fn controller() -> Self {

@@ -41,10 +41,15 @@ impl<V> Recent<V> {
     /// Drops, once in a while, entries that are as good as none.
     pub(super) fn sweep(&mut self, keep: impl Fn(&V) -> bool) {
         if self.entries.len() >= self.sweep_at {
-            self.entries.retain(|_, (_, value)| keep(value));
-            self.entries.shrink_to(self.entries.len() * 2);
-            self.sweep_at = 64.max(self.entries.len() * 2);
+            self.tidy(keep);
         }
+    }
+
+    /// Drops entries that are as good as none.
+    pub(super) fn tidy(&mut self, keep: impl Fn(&V) -> bool) {
+        self.entries.retain(|_, (_, value)| keep(value));
+        self.entries.shrink_to(self.entries.len() * 2);
+        self.sweep_at = 64.max(self.entries.len() * 2);
     }
 
     fn drop_oldest(&mut self) {

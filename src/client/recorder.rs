@@ -45,6 +45,9 @@ pub struct Recorder {
     /// What the last events were about, in turn: the next one is often about the same.
     involved: [Rc<ObjectReference>; 4],
     next_involved: usize,
+    /// The last messages, in turn: many pods give occasion to the same words.
+    messages: [Name; 8],
+    next_message: usize,
     epoch: Epoch,
     stream: Stream,
     correlator: Correlator,
@@ -80,6 +83,8 @@ impl Recorder {
             reporter: Rc::new(Reporter { component, instance: host.clone(), host }),
             involved: Default::default(),
             next_involved: 0,
+            messages: Default::default(),
+            next_message: 0,
             epoch,
             stream,
             correlator: Correlator::default(),
@@ -125,6 +130,11 @@ impl Recorder {
         self.write_next(client, ctx);
     }
 
+    /// Forgets what need not be remembered any more; what is recorded is the same with and without. To be called now and then.
+    pub fn tidy(&mut self, now: SimTime) {
+        self.correlator.tidy(now);
+    }
+
     /// Takes the recorder's timer (see [`recorder_timer`](super::tokens::recorder_timer)).
     pub fn timer<T: Copy>(&mut self, client: &mut Client<T>, ctx: &mut dyn Context<ApiMessage>) {
         if let Some(writing) = &mut self.writing {
@@ -166,7 +176,11 @@ impl Recorder {
             Operation::Patch { key, patch: Patch::Strategic(Rc::new(patch)), part: Part::Main, dry_run: false }
         } else {
             let involved = shared(&mut self.involved, &mut self.next_involved, &draft.note.regarding);
-            Operation::Create { object: self.event(draft, involved, namespace, name).boxed(), dry_run: false }
+            let message = shared_text(&mut self.messages, &mut self.next_message, &draft.note.message);
+            Operation::Create {
+                object: self.event(draft, involved, message, (namespace, name)).boxed(),
+                dry_run: false,
+            }
         };
         let here = ctx.cause();
         ctx.set_cause(draft.cause);
@@ -174,13 +188,19 @@ impl Recorder {
         ctx.set_cause(here);
     }
 
-    fn event(&self, draft: &Draft, involved: Rc<ObjectReference>, namespace: Name, name: Name) -> Event {
+    fn event(
+        &self,
+        draft: &Draft,
+        involved: Rc<ObjectReference>,
+        message: Name,
+        (namespace, name): (Name, Name),
+    ) -> Event {
         Event {
             meta: new_meta(namespace, name),
             involved,
             kind: draft.note.kind,
             reason: draft.note.reason.clone(),
-            message: draft.note.message.as_str().into(),
+            message,
             reporter: self.reporter.clone(),
             count: draft.count,
             first: Some(self.epoch.timestamp(draft.first)),
@@ -197,6 +217,16 @@ fn shared(recent: &mut [Rc<ObjectReference>; 4], next: &mut usize, reference: &O
     }
     *next = (*next + 1) % recent.len();
     recent[*next] = Rc::new(reference.clone());
+    recent[*next].clone()
+}
+
+/// A text that is the same in memory as an equal one of late.
+fn shared_text(recent: &mut [Name; 8], next: &mut usize, text: &str) -> Name {
+    if let Some(known) = recent.iter().find(|known| ***known == *text) {
+        return known.clone();
+    }
+    *next = (*next + 1) % recent.len();
+    recent[*next] = Name::new(text);
     recent[*next].clone()
 }
 

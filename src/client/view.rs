@@ -9,6 +9,7 @@ use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::object::{Object, Resource};
 use crate::api::pod::Pod;
+use crate::api::selector::Selector;
 use crate::engine::time::SimTime;
 
 /// The present: virtual time, and the date that objects carry.
@@ -95,12 +96,21 @@ impl<'a> View<'a> {
         self.cache.on_node(node).filter_map(Pod::of)
     }
 
+    /// All pods of a namespace that a selector selects, by name. Those of a disruption budget are found by an index.
+    pub fn selected_pods(&self, namespace: &Name, selector: &Selector) -> Vec<&'a Rc<Pod>> {
+        let is_selected = |pod: &&'a Rc<Pod>| selector.matches(&pod.meta.labels);
+        match self.cache.selectable(namespace, selector) {
+            Some(pods) => pods.filter_map(Pod::of).filter(is_selected).collect(),
+            None => self.list_in::<Pod>(namespace).filter(is_selected).collect(),
+        }
+    }
+
     /// The names of all nodes to which pods are bound, whether there are such nodes or not; in no order.
     pub fn nodes_with_pods(&self) -> impl Iterator<Item = &'a Name> + use<'a> {
         self.cache.nodes_with_pods()
     }
 
-    /// All pods or ReplicaSets of a namespace that no controller owns, by name; nothing for other kinds.
+    /// All pods, ReplicaSets or ControllerRevisions of a namespace that no controller owns, by name; nothing for other kinds.
     pub fn orphans<R: Resource>(&self, namespace: &Name) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
         self.cache.orphans(R::KIND, namespace).filter_map(R::of)
     }

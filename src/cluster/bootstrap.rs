@@ -111,6 +111,9 @@ pub(super) fn build(options: ClusterOptions, seed: Seed, trace: bool) -> (World,
         fabric: site.fabric,
         options,
     };
+    if let Some(manager) = world.topology.process(Role::ControllerManager) {
+        world.commons.heartbeats.set_monitor(manager);
+    }
     let mut queue = EventQueue::new();
     for index in 0..world.topology.process_count() {
         let process = ProcessId(index as u32);

@@ -1,5 +1,6 @@
 //! The etcd members of a cluster, and the watch over Raft's invariants.
 
+use crate::api::meta::ObjectKey;
 use crate::apiserver::storage::Stored;
 use crate::engine::process::{Context, Input, ProcessId};
 use crate::engine::random::Seed;
@@ -14,6 +15,7 @@ use super::message::EtcdMessage;
 /// All etcd members.
 pub struct Members {
     members: Vec<Member<Stored>>,
+    store: SharedStore<Stored>,
     processes: Vec<ProcessId>,
     safety: SafetyChecker,
     leader: Option<(u32, u64)>,
@@ -38,6 +40,7 @@ impl Members {
         };
         Members {
             members: processes.iter().zip(names).map(member).collect(),
+            store: store.clone(),
             processes: processes.to_vec(),
             safety: SafetyChecker::new(),
             leader: None,
@@ -81,6 +84,12 @@ impl Members {
         }
         observation.leader = self.leadership();
         observation
+    }
+
+    /// The objects whose leases have ended since the last call, with the revision at which they went.
+    pub fn take_lapsed(&mut self) -> impl Iterator<Item = (ObjectKey, u64)> {
+        let lapsed = self.store.take_lapsed().into_iter();
+        lapsed.filter_map(|(value, revision)| Some((value.object()?.key(), revision)))
     }
 
     /// Notes who leads; some if that changed.

@@ -50,10 +50,10 @@ pub struct ClusterOptions {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LeaseRenewals {
     /// Each one travels and is written, always.
-    #[default]
     Each,
     /// While nothing disturbs the cluster they are worked out when somebody asks (see
     /// [`Heartbeats`](crate::apiserver::heartbeats::Heartbeats)); a third of all that happens in a large cluster is saved.
+    #[default]
     WhenAsked,
 }
 

@@ -137,6 +137,9 @@ impl World {
             Role::Etcd(place) => {
                 if let Some(input) = incoming.input(Message::etcd) {
                     let observation = self.etcd.handle(place, input, wiring);
+                    for (key, revision) in self.etcd.take_lapsed() {
+                        self.truth.forget(&key, revision);
+                    }
                     self.observe(observation, queue.now(), cause);
                 }
             }
@@ -225,9 +228,6 @@ impl World {
     /// Tells of the writes that an API server has learnt to be committed.
     fn collect_writes(&mut self, place: u32, at: SimTime, cause: Cause) {
         let Some(server) = &mut self.servers[place as usize] else { return };
-        for (key, revision) in server.take_expired() {
-            self.truth.forget(&key, revision);
-        }
         for committed in server.take_writes() {
             let CommittedWrite { key, revision, .. } = &committed;
             let known = self.truth.get(key.kind, &key.namespace, &key.name);

@@ -19,6 +19,10 @@ pub struct Config {
     pub concurrent_cron_job_syncs: usize,
     /// `--concurrent-ttl-after-finished-syncs`.
     pub concurrent_ttl_after_finished_syncs: usize,
+    /// `--concurrent-daemonset-syncs`.
+    pub concurrent_daemon_set_syncs: usize,
+    /// `--concurrent-rc-syncs`.
+    pub concurrent_replication_controller_syncs: usize,
     /// `--concurrent-service-endpoint-syncs`.
     pub concurrent_endpoint_slice_syncs: usize,
     /// `--concurrent-endpoint-syncs`.
@@ -33,6 +37,8 @@ pub struct Config {
     pub resync: Option<SimDuration>,
     /// Pods that a ReplicaSet creates or deletes in one sync (replicaset, `BurstReplicas`).
     pub replica_set_burst: usize,
+    /// Pods that a DaemonSet creates or deletes in one sync (daemon, `BurstReplicas`).
+    pub daemon_set_burst: usize,
     /// `--max-endpoints-per-slice`.
     pub max_endpoints_per_slice: usize,
     /// `--endpointslice-updates-batch-period`.
@@ -73,6 +79,8 @@ impl Default for Config {
             concurrent_job_syncs: 5,
             concurrent_cron_job_syncs: 5,
             concurrent_ttl_after_finished_syncs: 5,
+            concurrent_daemon_set_syncs: 2,
+            concurrent_replication_controller_syncs: 5,
             concurrent_endpoint_slice_syncs: 5,
             concurrent_endpoints_syncs: 5,
             concurrent_garbage_collector_syncs: 20,
@@ -80,6 +88,7 @@ impl Default for Config {
             concurrent_service_account_syncs: 1,
             resync: Some(SimDuration::from_secs(12 * 3600)),
             replica_set_burst: 500,
+            daemon_set_burst: 250,
             max_endpoints_per_slice: 100,
             endpoint_slice_batch_period: SimDuration::ZERO,
             endpoints_batch_period: SimDuration::ZERO,

@@ -53,6 +53,7 @@ const KINDS: &[Kind] = &[
     Kind::ReplicationController,
     Kind::Job,
     Kind::CronJob,
+    Kind::DaemonSet,
 ];
 
 /// The garbage collector. Its keys are objects of any kind.

@@ -4,7 +4,9 @@
 //! They know the API and never one another, never send anything themselves and never read a clock.
 //!
 //! - `deployment`: Deployments by way of ReplicaSets
-//! - `replica_set`: ReplicaSets by way of pods
+//! - `daemon_set`: one pod on each node
+//! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
+//! - `disruption`: how many pods of each disruption budget may go by choice
 //! - `job`: Jobs by way of pods
 //! - `cron_job`: CronJobs by way of Jobs
 //! - `ttl_after_finished`: Jobs that ended some time ago
@@ -25,15 +27,19 @@
 //! - `config`: workers, periods, limits
 //! - `script`: a sync written as straight-line code
 //! - `owner`: controller references, adoption and release
+//! - `history`: the revisions of StatefulSets and DaemonSets
 //! - `service_pods`: which pods are behind a Service
 //! - `time`: spans from whole-second dates to the exact present
 
 pub mod config;
 pub mod cron_job;
+pub mod daemon_set;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
+pub mod history;
 pub mod job;
 pub mod namespace;
 pub mod node_ipam;
@@ -58,6 +64,9 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::DeploymentController::new(config)),
         Box::new(replica_set::ReplicaSetController::new(config)),
+        Box::new(replica_set::ReplicaSetController::of_replication_controllers(config)),
+        Box::new(daemon_set::DaemonSetController::new(config)),
+        Box::new(disruption::DisruptionController),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),

@@ -146,7 +146,8 @@ pub fn key_of<R: Resource>(object: &R) -> ObjectKey {
     ObjectKey { kind: R::KIND, namespace: meta.namespace.clone(), name: meta.name.clone() }
 }
 
-fn set_owners<R: Resource>(object: &R, owners: Vec<OwnerReference>, finalizers: Option<Vec<Name>>) -> Operation {
+/// The request that gives an object other owners, and other finalizers if they are given.
+pub fn set_owners<R: Resource>(object: &R, owners: Vec<OwnerReference>, finalizers: Option<Vec<Name>>) -> Operation {
     let patch = TypedPatch::Metadata {
         uid: Some(object.meta().uid),
         resource_version: 0,
@@ -164,7 +165,7 @@ fn cannot_adopt<R: Resource>(object: &R, why: &str) -> String {
 }
 
 /// Reads the owner anew: it must be the same incarnation and not be going.
-fn recheck<O: Resource>(script: &mut Script<'_>, owner: &O) -> Result<Result<(), String>, Halt> {
+pub fn recheck<O: Resource>(script: &mut Script<'_>, owner: &O) -> Result<Result<(), String>, Halt> {
     let meta = owner.meta();
     Ok(match script.ask(Operation::Get { key: key_of(owner) })? {
         Ok(Answer::Object(fresh)) => {

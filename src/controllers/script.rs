@@ -4,6 +4,7 @@
 //! is given to it at once. It must therefore decide from its arguments, from the answers and from [`Script::look`] alone.
 //! It never touches the cluster.
 
+use std::any::Any;
 use std::rc::Rc;
 
 use crate::api::event::{EventType, ObjectReference};
@@ -43,6 +44,7 @@ pub struct Script<'a> {
 enum Moment {
     Answered(Vec<Outcome>, Now),
     Seen(Option<Object>),
+    Found(Rc<dyn Any>),
     Noted(bool),
 }
 
@@ -128,6 +130,20 @@ impl Script<'_> {
         }
         let found = find(&self.view);
         self.past.push(Moment::Seen(found.clone()));
+        self.read += 1;
+        found
+    }
+
+    /// Finds something out from the cache as it is now, once: later runs of the code get the same.
+    pub fn see<T: 'static>(&mut self, find: impl FnOnce(&View<'_>) -> Rc<T>) -> Rc<T> {
+        if let Some(Moment::Found(found)) = self.past.get(self.read)
+            && let Ok(found) = Rc::clone(found).downcast::<T>()
+        {
+            self.read += 1;
+            return found;
+        }
+        let found = find(&self.view);
+        self.past.push(Moment::Found(found.clone()));
         self.read += 1;
         found
     }

@@ -124,11 +124,19 @@ impl Distribution {
                 SimDuration::from_nanos(length as u64)
             }
             Distribution::LogNormal { median, sigma_thousandths } => {
-                let sigma = f64::from(*sigma_thousandths) / 1000.0;
-                let length = median.as_nanos() as f64 * libm::exp(sigma * normal_quantile(open_unit(stream.bits())));
-                SimDuration::from_nanos(length as u64)
+                log_normal_length(*median, *sigma_thousandths, stream.bits())
             }
             Distribution::Empirical(quantiles) => quantiles.sample(stream),
+        }
+    }
+
+    /// The length that 64 random bits stand for, if the distribution is log-normal: more bits, a longer one.
+    pub(super) fn log_normal_at(&self, bits: u64) -> Option<SimDuration> {
+        match self {
+            Distribution::LogNormal { median, sigma_thousandths } => {
+                Some(log_normal_length(*median, *sigma_thousandths, bits))
+            }
+            _ => None,
         }
     }
 
@@ -141,6 +149,12 @@ impl Distribution {
             Distribution::Empirical(quantiles) => quantiles.points[0].1,
         }
     }
+}
+
+fn log_normal_length(median: SimDuration, sigma_thousandths: u32, bits: u64) -> SimDuration {
+    let sigma = f64::from(sigma_thousandths) / 1000.0;
+    let length = median.as_nanos() as f64 * libm::exp(sigma * normal_quantile(open_unit(bits)));
+    SimDuration::from_nanos(length as u64)
 }
 
 /// A number strictly between 0 and 1 from the upper 52 bits: the middle of one of 2^52 equal parts.

@@ -2,7 +2,8 @@
 //!
 //! - `time`: points and lengths of virtual time
 //! - `queue`: the future-event list; `heap`: the heap of keys beneath it
-//! - `random`: streams of random numbers by name; `distribution`: distributions of durations
+//! - `random`: streams of random numbers by name; `distribution`: distributions of durations; `sampler`: one of them made ready
+//!   for many draws
 //! - `hash`: hash tables with a fixed hash function, for lookups; `order`: a sorted index of numbered slots
 //! - `digest`: one number that is different as soon as one event differs
 //! - `network`: what becomes of messages between processes; partitions, crashes, broken connections
@@ -22,5 +23,6 @@ pub mod order;
 pub mod process;
 pub mod queue;
 pub mod random;
+pub mod sampler;
 pub mod time;
 pub mod trace;

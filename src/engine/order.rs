@@ -1,74 +1,164 @@
 //! An ordered list of small numbers whose order is known only to the caller: the sorted index of what lies in numbered slots.
 //!
-//! A list of short sorted runs: four to eight bytes an entry, found by halving, changed by moving at most one run.
+//! A list of short sorted runs: four to eight bytes an entry, found by halving, changed by moving at most one run. What is put
+//! in is first only laid aside; it gets its place when somebody reads. Many an index is written for long before it is read,
+//! if it is at all, and to find a place means to look at a dozen others that are scattered in memory.
 
+use std::cell::{Ref, RefCell};
 use std::cmp::Ordering;
 
 use smallvec::SmallVec;
 
 /// How long a run may get.
 const RUN: usize = 512;
+/// If more is laid aside, all of it is put in before something is taken out: it would be too much to look through.
+const MOST_ASIDE: usize = 1024;
 
 /// Numbers in the caller's order; none twice.
 #[derive(Default, Debug)]
 pub struct Order {
-    /// None of them empty.
-    runs: SmallVec<[Vec<u32>; 1]>,
+    runs: RefCell<Runs>,
+    /// What has no place yet.
+    aside: RefCell<Vec<u32>>,
 }
 
+/// Sorted runs, none of them empty.
+#[derive(Default, Debug)]
+struct Runs(SmallVec<[Vec<u32>; 1]>);
+
 impl Order {
-    /// Puts a number in. `compare` says how a number that is there stands to the new one.
-    pub fn insert(&mut self, number: u32, compare: impl Fn(u32) -> Ordering) {
-        let run = self.run(&compare).min(self.runs.len().saturating_sub(1));
-        let Some(numbers) = self.runs.get_mut(run) else {
-            self.runs.push(vec![number]);
+    /// Puts a number in that is not there.
+    pub fn insert(&mut self, number: u32) {
+        self.aside.get_mut().push(number);
+    }
+
+    /// Takes a number out, if it is there. `compare` says how two numbers stand to each other.
+    pub fn remove(&mut self, number: u32, compare: impl Fn(u32, u32) -> Ordering) {
+        if self.aside.get_mut().len() > MOST_ASIDE {
+            self.settle(&compare);
+        }
+        let aside = self.aside.get_mut();
+        match aside.iter().position(|there| *there == number) {
+            Some(at) => drop(aside.swap_remove(at)),
+            None => self.runs.get_mut().remove(|there| compare(there, number)),
+        }
+    }
+
+    /// All numbers in order. `compare` says how two numbers stand to each other.
+    pub fn iter<C: Fn(u32, u32) -> Ordering>(&self, compare: C) -> Iter<'_> {
+        self.settle(&compare);
+        Iter { runs: self.runs.borrow(), run: 0, at: 0 }
+    }
+
+    /// The numbers in order, from the first that does not come before what is sought; `to_sought` says how a number stands to
+    /// that.
+    pub fn iter_from<C: Fn(u32, u32) -> Ordering>(&self, compare: C, to_sought: &dyn Fn(u32) -> Ordering) -> Iter<'_> {
+        self.settle(&compare);
+        let runs = self.runs.borrow();
+        let run = runs.find(to_sought);
+        let before = |there: &u32| to_sought(*there) == Ordering::Less;
+        let at = runs.0.get(run).map_or(0, |run| run.partition_point(before));
+        Iter { runs, run, at }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.runs.borrow().len() + self.aside.borrow().len()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.runs.borrow().0.is_empty() && self.aside.borrow().is_empty()
+    }
+
+    /// Gives everything its place.
+    fn settle(&self, compare: &impl Fn(u32, u32) -> Ordering) {
+        if self.aside.borrow().is_empty() {
+            return;
+        }
+        let (mut aside, mut runs) = (self.aside.borrow_mut(), self.runs.borrow_mut());
+        if aside.len() * 8 >= runs.len() {
+            aside.sort_unstable_by(|left, right| compare(*left, *right));
+            runs.merge(&aside, compare);
+            *aside = Vec::new();
+        } else {
+            for number in aside.drain(..) {
+                runs.insert(number, |there| compare(there, number));
+            }
+        }
+    }
+}
+
+/// Numbers in order. Nothing can be put in while it lives.
+pub struct Iter<'a> {
+    runs: Ref<'a, Runs>,
+    run: usize,
+    at: usize,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        loop {
+            let numbers = self.runs.0.get(self.run)?;
+            if let Some(number) = numbers.get(self.at) {
+                self.at += 1;
+                return Some(*number);
+            }
+            (self.run, self.at) = (self.run + 1, 0);
+        }
+    }
+}
+
+impl Runs {
+    fn insert(&mut self, number: u32, compare: impl Fn(u32) -> Ordering) {
+        let run = self.find(&compare).min(self.0.len().saturating_sub(1));
+        let Some(numbers) = self.0.get_mut(run) else {
+            self.0.push(vec![number]);
             return;
         };
         let at = numbers.partition_point(|there| compare(*there) == Ordering::Less);
         numbers.insert(at, number);
         if numbers.len() > RUN {
             let rest = numbers.split_off(RUN / 2);
-            self.runs.insert(run + 1, rest);
+            self.0.insert(run + 1, rest);
         }
     }
 
-    /// Takes a number out, if it is there. `compare` says how a number that is there stands to it.
-    pub fn remove(&mut self, compare: impl Fn(u32) -> Ordering) {
-        let run = self.run(&compare);
-        let Some(numbers) = self.runs.get_mut(run) else { return };
+    fn remove(&mut self, compare: impl Fn(u32) -> Ordering) {
+        let run = self.find(&compare);
+        let Some(numbers) = self.0.get_mut(run) else { return };
         if let Ok(at) = numbers.binary_search_by(|there| compare(*there)) {
             numbers.remove(at);
             if numbers.is_empty() {
-                self.runs.remove(run);
+                self.0.remove(run);
             }
         }
     }
 
-    /// All numbers in order.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.runs.iter().flatten().copied()
+    /// Puts in many that are sorted: everything is laid out anew.
+    fn merge(&mut self, sorted: &[u32], compare: &impl Fn(u32, u32) -> Ordering) {
+        let mut all = Vec::with_capacity(self.len() + sorted.len());
+        let mut more = sorted.iter().copied().peekable();
+        for there in std::mem::take(&mut self.0).into_iter().flatten() {
+            while let Some(number) = more.next_if(|number| compare(*number, there) == Ordering::Less) {
+                all.push(number);
+            }
+            all.push(there);
+        }
+        all.extend(more);
+        // Half full, as after a split.
+        self.0 = all.chunks(if all.len() > RUN { RUN / 2 } else { RUN }).map(<[u32]>::to_vec).collect();
     }
 
-    /// The numbers in order, from the first that does not come before what is sought.
-    pub fn iter_from<'a>(&'a self, compare: &dyn Fn(u32) -> Ordering) -> impl Iterator<Item = u32> + use<'a> {
-        let run = self.run(compare);
-        let first = self.runs.get(run).map_or(0, |run| run.partition_point(|there| compare(*there) == Ordering::Less));
-        self.runs[run..].iter().flatten().skip(first).copied()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.runs.iter().map(Vec::len).sum()
-    }
-
-    /// True if there is none.
-    pub fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+    fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
     }
 
     /// The first run whose last number does not come before what is sought.
-    fn run(&self, compare: &dyn Fn(u32) -> Ordering) -> usize {
-        self.runs.partition_point(|run| run.last().is_some_and(|last| compare(*last) == Ordering::Less))
+    fn find(&self, compare: &dyn Fn(u32) -> Ordering) -> usize {
+        self.0.partition_point(|run| run.last().is_some_and(|last| compare(*last) == Ordering::Less))
     }
 }
 
@@ -77,32 +167,53 @@ mod tests {
     use super::*;
     use crate::engine::random::Seed;
 
+    fn compare(left: u32, right: u32) -> Ordering {
+        left.cmp(&right)
+    }
+
     #[test]
     fn an_order_is_that_of_a_sorted_set_whatever_is_put_in_and_taken_out() {
         let mut stream = Seed(5).stream("order", "test");
         let mut order = Order::default();
         let mut set = std::collections::BTreeSet::new();
-        for _ in 0..20_000 {
+        for step in 0..20_000 {
             let number = stream.below(4_000) as u32;
             if stream.ratio(2, 3) {
                 if set.insert(number) {
-                    order.insert(number, |there| there.cmp(&number));
+                    order.insert(number);
                 }
             } else {
                 set.remove(&number);
-                order.remove(|there| there.cmp(&number));
+                order.remove(number, compare);
+            }
+            // At first nobody reads for long, later somebody does ever more often.
+            if step > 10_000 && stream.ratio(1, 40_000 - 2 * step) {
+                assert!(order.iter(compare).eq(set.iter().copied()), "after {step} steps");
             }
         }
         assert!(set.len() > 2 * RUN, "too few to split");
-        assert!(order.iter().eq(set.iter().copied()));
+        assert!(order.iter(compare).eq(set.iter().copied()));
         assert_eq!(order.len(), set.len());
         for from in [0, 1_234, 2_500, 3_999, 5_000] {
-            assert!(order.iter_from(&|there| there.cmp(&from)).eq(set.range(from..).copied()), "from {from}");
+            let found = order.iter_from(compare, &|there| there.cmp(&from));
+            assert!(found.eq(set.range(from..).copied()), "from {from}");
         }
         for number in 0..4_000 {
-            order.remove(|there| there.cmp(&number));
+            order.remove(number, compare);
         }
         assert!(order.is_empty());
-        assert_eq!(order.iter().next(), None);
+        assert_eq!(order.iter(compare).next(), None);
+    }
+
+    #[test]
+    fn what_is_put_in_one_by_one_between_reads_is_found() {
+        let mut order = Order::default();
+        for number in (0..3_000).map(|number| number * 7 % 3_001) {
+            order.insert(number);
+            let found = order.iter_from(compare, &|there| there.cmp(&number)).next();
+            assert_eq!(found, Some(number));
+        }
+        assert!(order.iter(compare).is_sorted());
+        assert_eq!(order.len(), 3_000);
     }
 }

@@ -345,7 +345,10 @@ impl Kubelet {
         match purpose {
             Purpose::Register => self.node.registered(result, shared, ctx),
             Purpose::GetNode => self.node.found(&result, shared, ctx),
-            Purpose::NodeStatus => self.node.status_written(&result, shared, ctx),
+            Purpose::NodeStatus => {
+                self.node.status_written(&result, shared, ctx);
+                self.recorder.tidy(ctx.now());
+            }
             Purpose::GetLease => self.node.lease_found(result, shared, ctx),
             Purpose::RenewLease => self.node.lease_renewed(result, shared, ctx),
             Purpose::PodStatus(number) => {

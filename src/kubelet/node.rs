@@ -13,6 +13,7 @@ use crate::api::name::Name;
 use crate::api::node::{Lease, Node, NodeCondition, NodeImage, NodeStatus};
 use crate::api::object::{Object, Resource};
 use crate::api::pod::ConditionStatus;
+use crate::apiserver::heartbeats::PROMPT;
 use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
 use crate::client::delivery::{Caller, Failure};
@@ -55,6 +56,10 @@ pub struct NodeAgent {
     began: crate::api::meta::Timestamp,
     lease: Option<Rc<Lease>>,
     lease_timer: Option<TimerId>,
+    /// When the renewal that was sent last was sent.
+    lease_sent: SimTime,
+    /// The last renewal that was sent was answered, and in good time.
+    lease_is_prompt: bool,
     lease_stream: Stream,
     /// What was last written: the count of changes of the image list, and when.
     reported: Option<(u64, SimTime)>,
@@ -85,6 +90,8 @@ impl NodeAgent {
             began: shared.date(shared.began),
             lease: None,
             lease_timer: None,
+            lease_sent: SimTime::ZERO,
+            lease_is_prompt: false,
             lease_stream: shared.settings.seed.stream(&shared.settings.node.name, "lease"),
             reported: None,
             report_due: SimTime::ZERO,
@@ -331,9 +338,13 @@ impl NodeAgent {
             return;
         }
         let date = shared.settings.epoch.micro_time(ctx.now());
-        if self.lease.is_some() && shared.settings.heartbeats.note(&shared.settings.node.name, date, ctx.now()) {
+        if self.lease_is_prompt
+            && let Some(lease) = &self.lease
+            && shared.settings.heartbeats.note(&shared.settings.node.name, lease.meta.revision(), date, ctx.now())
+        {
             return;
         }
+        (self.lease_sent, self.lease_is_prompt) = (ctx.now(), false);
         let renewed = Some(date);
         let operation = match &self.lease {
             Some(lease) => {
@@ -361,7 +372,10 @@ impl NodeAgent {
     /// The renewal was answered. If it met another version than the one that is known, the lease is read anew.
     pub fn lease_renewed(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         match result {
-            Ok(Answer::Object(Object::Lease(lease))) => self.lease = Some(lease),
+            Ok(Answer::Object(Object::Lease(lease))) => {
+                self.lease = Some(lease);
+                self.lease_is_prompt = ctx.now().since(self.lease_sent) <= PROMPT;
+            }
             Err(failure) => match failure.reason() {
                 Some(Reason::NotFound) if self.lease.take().is_some() => self.renew_lease(shared, ctx),
                 Some(Reason::Conflict | Reason::AlreadyExists) => {

@@ -100,8 +100,9 @@ fn step(snapshot: &mut Snapshot, pod: &Rc<Pod>, profile: &Profile) -> Value {
         "feasible": evaluation.feasible.len(),
     });
     let best: Vec<&Name> = evaluation.best.iter().map(|place| &evaluation.nodes[*place].node).collect();
-    if let Some(diagnosis) = &evaluation.diagnosis {
-        step["message"] = diagnosis.message().into();
+    let message = json::message(&evaluation);
+    if !message.is_empty() {
+        step["message"] = message.into();
     }
     if let Some(chosen) = best.first() {
         step["best"] = best.iter().map(|node| node.as_str()).collect();

@@ -45,6 +45,10 @@ pub fn count(profile: &Profile, snapshot: &mut Snapshot, pod: &Rc<Pod>, limit: u
                 *count.by_node.entry(chosen.node).or_default() += 1;
                 count.copies += 1;
             }
+            Outcome::Failed(why) => {
+                count.reason = Some(why.to_string());
+                break;
+            }
             Outcome::Unschedulable(mut diagnosis) => {
                 // A copy does not push out what was there before it.
                 diagnosis.post_filter.clear();

@@ -53,11 +53,15 @@ pub fn evaluation(evaluation: &Evaluation) -> Map<String, Value> {
     put("scores", Value::Object(evaluation.scores.iter().map(|one| scores(evaluation, one)).collect()));
     put("total", by_feasible(evaluation, &evaluation.totals));
     put("best", evaluation.best.iter().map(|place| evaluation.nodes[*place].node.as_str()).collect());
-    if let Some(diagnosis) = &evaluation.diagnosis {
-        put("message", diagnosis.message().into());
-    }
+    put("message", message(evaluation).into());
     put("preemption", evaluation.preemption.as_ref().map(preemption).unwrap_or_default());
     all
+}
+
+/// Why a pod goes nowhere; empty if it goes somewhere.
+pub fn message(evaluation: &Evaluation) -> String {
+    let unschedulable = evaluation.diagnosis.as_ref().map(|diagnosis| diagnosis.message());
+    evaluation.failure.clone().or(unschedulable).unwrap_or_default()
 }
 
 fn is_nothing(value: &Value) -> bool {

@@ -10,6 +10,7 @@ use crate::scheduler::framework::{Code, Status};
 use super::advice::Advice;
 use super::count::Count;
 use super::decision::Decision;
+use super::json;
 
 /// How much is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +34,7 @@ pub fn decisions(decisions: &[Decision], extent: Extent) -> String {
     summary(decisions, extent, &mut text);
     let mut told: Vec<String> = Vec::new();
     for decision in decisions {
-        let message = decision.evaluation.diagnosis.as_ref().map(|diagnosis| diagnosis.message());
+        let message = Some(json::message(&decision.evaluation)).filter(|message| !message.is_empty());
         // What many pods are told alike is explained once.
         let is_new = message.is_some_and(|message| {
             let is_new = !told.contains(&message);
@@ -76,8 +77,9 @@ fn best_total(evaluation: &Evaluation) -> Option<i64> {
 fn detail(decision: &Decision, extent: Extent, text: &mut String) {
     let evaluation = &decision.evaluation;
     let _ = writeln!(text, "{}", headline(decision));
-    if let Some(diagnosis) = &evaluation.diagnosis {
-        let _ = writeln!(text, "  {}", diagnosis.message());
+    let message = json::message(evaluation);
+    if !message.is_empty() {
+        let _ = writeln!(text, "  {message}");
     }
     scores(evaluation, extent, text);
     rejections(evaluation, extent, text);

@@ -1,9 +1,10 @@
 //! `scheduling.jsonl`: every decision of the scheduler as one line.
 //!
 //! `t` is in milliseconds of virtual time; `pod`, `attempt`, and `cause`, the event in which the pod came to its turn. Of a pod that
-//! goes to a node: `node`, how many nodes were looked at (`evaluated`) and how many of them fit (`feasible`). Of one that fits
-//! nowhere: how many `nodes` there are, and `rejections` with `plugin`, `reason` and the number of nodes; `postFilter`, and the
-//! node that was `nominated`.
+//! goes to a node: `node`, how many nodes were looked at (`evaluated`) and how many of them fit (`feasible`), its `score`, and the
+//! `runnerUp` with its `runnerUpScore`; no scores where there was nothing to choose. Of one that fits nowhere: how many `nodes` there
+//! are, and `rejections` with `plugin`, `reason` and the number of nodes; `postFilter`, and the node that was `nominated`. Where a
+//! plugin failed: `error`.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,12 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feasible: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<i64>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub runner_up: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runner_up_score: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rejections: Vec<Rejected>,
@@ -32,6 +39,8 @@ pub struct Line {
     pub post_filter: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub nominated: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
 }
 
 /// A reason for which nodes were rejected.
@@ -59,7 +68,12 @@ impl Line {
                 line.node = chosen.node.to_string();
                 line.evaluated = Some(chosen.evaluated as u64);
                 line.feasible = Some(chosen.feasible as u64);
+                line.score = chosen.score;
+                if let Some((node, score)) = &chosen.runner_up {
+                    (line.runner_up, line.runner_up_score) = (node.to_string(), Some(*score));
+                }
             }
+            Verdict::Failed(why) => line.error = why.to_string(),
             Verdict::Nowhere { nodes, rejections, post_filter, nominated } => {
                 line.nodes = Some(*nodes as u64);
                 let rejected = rejections.iter().map(|rejection| Rejected {
@@ -78,6 +92,7 @@ impl Line {
     /// The decision in a sentence.
     pub fn words(&self) -> String {
         let mut words = match (self.node.as_str(), self.evaluated, self.feasible) {
+            ("", ..) if !self.error.is_empty() => format!("attempt {}: {}", self.attempt, self.error),
             ("", ..) => format!("attempt {}: fits none of {}", self.attempt, nodes(self.nodes.unwrap_or(0))),
             (node, Some(1), Some(1)) => format!("attempt {}: {node}, the only node looked at", self.attempt),
             (node, evaluated, feasible) => format!(
@@ -87,6 +102,16 @@ impl Line {
                 evaluated.unwrap_or(0)
             ),
         };
+        if let Some(score) = self.score {
+            words.push_str(&format!(", with a score of {score}"));
+        }
+        match self.runner_up_score {
+            Some(score) if Some(score) == self.score => {
+                words.push_str(&format!("; {} is as good", self.runner_up));
+            }
+            Some(score) => words.push_str(&format!("; {} comes next with {score}", self.runner_up)),
+            None => {}
+        }
         for (place, rejected) in self.rejections.iter().enumerate() {
             let plugin = if rejected.plugin.is_empty() { "PreFilter" } else { &rejected.plugin };
             let between = if place == 0 { ": " } else { ", " };
@@ -131,8 +156,15 @@ mod tests {
             nowhere.words(),
             "attempt 2: fits none of 5 nodes: 2 TaintToleration (node(s) had untolerated taint(s)), 3 PreFilter (others)"
         );
-        let placed =
+        let mut placed =
             Line { node: "node-2".into(), attempt: 1, evaluated: Some(9), feasible: Some(4), ..Line::default() };
-        assert_eq!(placed.words(), "attempt 1: node-2, chosen of 4 that fit among 9 looked at");
+        let words = "attempt 1: node-2, chosen of 4 that fit among 9 looked at";
+        assert_eq!(placed.words(), words);
+        (placed.score, placed.runner_up, placed.runner_up_score) = (Some(571), "node-7".into(), Some(543));
+        assert_eq!(placed.words(), format!("{words}, with a score of 571; node-7 comes next with 543"));
+        placed.runner_up_score = Some(571);
+        assert_eq!(placed.words(), format!("{words}, with a score of 571; node-7 is as good"));
+        let failed = Line { attempt: 3, error: "running \"Fit\" filter plugin: lost".into(), ..Line::default() };
+        assert_eq!(failed.words(), "attempt 3: running \"Fit\" filter plugin: lost");
     }
 }

@@ -34,17 +34,31 @@ impl Sketcher {
         let (mut before, mut after) = (old.clone(), new.clone());
         match (&mut before, &mut after) {
             (Object::Pod(old), Object::Pod(new))
-                if Rc::ptr_eq(&old.spec, &new.spec) && old.token_volume == new.token_volume =>
+                if Rc::ptr_eq(&old.spec, &new.spec)
+                    && old.token_volume == new.token_volume
+                    && old.only_node == new.only_node =>
             {
                 for pod in [old, new] {
                     let pod = Rc::make_mut(pod);
                     pod.spec = Rc::clone(&self.spec);
-                    pod.token_volume = None;
+                    (pod.token_volume, pod.only_node) = (None, None);
                 }
             }
             (Object::ReplicaSet(old), Object::ReplicaSet(new)) if Rc::ptr_eq(&old.template, &new.template) => {
                 for set in [old, new] {
                     Rc::make_mut(set).template = Rc::clone(&self.template);
+                }
+            }
+            (Object::DaemonSet(old), Object::DaemonSet(new)) if Rc::ptr_eq(&old.template, &new.template) => {
+                for set in [old, new] {
+                    Rc::make_mut(set).template = Rc::clone(&self.template);
+                }
+            }
+            (Object::ReplicationController(old), Object::ReplicationController(new))
+                if Rc::ptr_eq(&old.template, &new.template) =>
+            {
+                for controller in [old, new] {
+                    Rc::make_mut(controller).template = Rc::clone(&self.template);
                 }
             }
             (Object::Deployment(old), Object::Deployment(new))

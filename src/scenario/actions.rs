@@ -18,7 +18,7 @@ use super::file::step::{
     PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StepFile, TaintStepFile,
 };
 use super::manifests::Manifest;
-use super::plan::{Action, Command, Fault, Mark, Rollout, object_key};
+use super::plan::{Action, Command, Drain, Fault, Mark, Rollout, object_key};
 
 /// The one action of a step; none if there is not exactly one, or something is wrong with it.
 pub(super) fn action(checker: &mut Checker<'_>, step: &StepFile, path: &str) -> Option<Action> {
@@ -56,12 +56,15 @@ pub(super) fn action(checker: &mut Checker<'_>, step: &StepFile, path: &str) -> 
         cordon "cordon" cordon(true);
         uncordon "uncordon" cordon(false);
         drain "drain" |_: &mut Checker<'_>, file: &super::file::step::DrainFile, _: &str| {
-            Some(Action::Command(Command::Drain {
-                node: file.node.clone(),
+            let options = Drain {
                 force: file.force,
+                ignore_daemon_sets: file.ignore_daemonsets,
+                delete_empty_dir_data: file.delete_emptydir_data,
+                disable_eviction: file.disable_eviction,
                 grace_seconds: file.grace_period_seconds.map(i64::from),
                 timeout: file.timeout.map(|span| span.0),
-            }))
+            };
+            Some(Action::Command(Command::Drain { node: file.node.clone(), options }))
         };
         taint "taint" taint;
         node "node" node;
@@ -143,7 +146,7 @@ fn scale(checker: &mut Checker<'_>, file: &ScaleFile, path: &str) -> Option<Acti
 
 fn set_image(checker: &mut Checker<'_>, file: &SetImageFile, path: &str) -> Option<Action> {
     let key = key(checker, &file.object, &file.namespace, &format!("{path}.object"))?;
-    if !matches!(key.kind, Kind::Deployment | Kind::ReplicaSet | Kind::Pod) {
+    if !matches!(key.kind, Kind::Deployment | Kind::ReplicaSet | Kind::ReplicationController | Kind::DaemonSet | Kind::Pod) {
         checker.wrong(&format!("{path}.object"), format!("a {} has no containers", key.kind.row().name));
         return None;
     }
@@ -365,13 +368,30 @@ fn describe_command(command: &Command) -> String {
             format!("{verb} {} {}", object(key), set.iter().map(pair).collect::<Vec<_>>().join(" "))
         }
         Command::Cordon { node, on } => format!("{} {node}", if *on { "cordon" } else { "uncordon" }),
-        Command::Drain { node, .. } => format!("drain {node}"),
+        Command::Drain { node, options } => format!("drain {node}{}", describe_drain(options)),
         Command::Taint { node, key, value, effect, remove } => {
             let effect = effect.map_or_else(String::new, |effect| format!(":{effect:?}"));
             let value = if value.is_empty() || *remove { String::new() } else { format!("={value}") };
             format!("taint node {node} {key}{value}{effect}{}", if *remove { "-" } else { "" })
         }
     }
+}
+
+fn describe_drain(options: &Drain) -> String {
+    let flags = [
+        (options.ignore_daemon_sets, " --ignore-daemonsets"),
+        (options.delete_empty_dir_data, " --delete-emptydir-data"),
+        (options.force, " --force"),
+        (options.disable_eviction, " --disable-eviction"),
+    ];
+    let mut text: String = flags.iter().filter(|(given, _)| *given).map(|(_, flag)| *flag).collect();
+    if let Some(seconds) = options.grace_seconds {
+        text.push_str(&format!(" --grace-period={seconds}"));
+    }
+    if let Some(timeout) = options.timeout {
+        text.push_str(&format!(" --timeout={}s", timeout.as_secs()));
+    }
+    text
 }
 
 fn describe_fault(fault: &Fault) -> String {

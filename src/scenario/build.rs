@@ -4,12 +4,14 @@ use crate::api::name::Name;
 use crate::api::node::{Taint, TaintEffect};
 use crate::api::resources::Resources;
 use crate::api::validation::format;
-use crate::cluster::options::{ClusterOptions, KubeletKind, Limits, NodeOptions};
+use crate::cluster::options::{ClusterOptions, KubeletKind, LeaseRenewals, Limits, NodeOptions};
 use crate::engine::time::SimDuration;
 use crate::runtime::model::ImageModels;
 use crate::runtime::span::Span;
 
-use super::file::cluster::{ClusterFile, ControllersFile, EffectFile, KubeletFile, NetworkFile, PoolFile, TaintFile};
+use super::file::cluster::{
+    ClusterFile, ControllersFile, EffectFile, KubeletFile, LeaseRenewalsFile, NetworkFile, PoolFile, TaintFile,
+};
 use super::file::{ImageFile, ScenarioFile};
 
 /// The most nodes that one pool may have.
@@ -49,7 +51,10 @@ pub fn cluster_options(file: &ScenarioFile, complaints: &mut Vec<Complaint>) -> 
         api_servers,
         request_timeout,
         nodes: nodes(cluster, complaints),
-        lease_renewals: default.lease_renewals,
+        lease_renewals: match cluster.lease_renewals {
+            LeaseRenewalsFile::Each => LeaseRenewals::Each,
+            LeaseRenewalsFile::WhenAsked => LeaseRenewals::WhenAsked,
+        },
         network: network(&cluster.network, default.network),
         images: images(&file.images),
         controllers: controllers(&cluster.controllers, default.controllers),

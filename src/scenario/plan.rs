@@ -141,12 +141,8 @@ pub enum Command {
     Drain {
         /// The node.
         node: String,
-        /// Whether pods go that no controller would replace.
-        force: bool,
-        /// Seconds of grace.
-        grace_seconds: Option<i64>,
-        /// How long at most.
-        timeout: Option<SimDuration>,
+        /// How.
+        options: Drain,
     },
     /// `kubectl taint`.
     Taint {
@@ -161,6 +157,23 @@ pub enum Command {
         /// Whether it is removed.
         remove: bool,
     },
+}
+
+/// How a node is drained: the options of `kubectl drain`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Drain {
+    /// `--force`: pods go, too, that no controller would replace.
+    pub force: bool,
+    /// `--ignore-daemonsets`: pods of DaemonSets are no obstacle; they stay.
+    pub ignore_daemon_sets: bool,
+    /// `--delete-emptydir-data`: pods go, too, whose data goes with them.
+    pub delete_empty_dir_data: bool,
+    /// `--disable-eviction`: pods are deleted, and no disruption budget is asked.
+    pub disable_eviction: bool,
+    /// `--grace-period`: seconds of grace.
+    pub grace_seconds: Option<i64>,
+    /// `--timeout`: how long at most.
+    pub timeout: Option<SimDuration>,
 }
 
 /// What is done about a rollout.

@@ -11,6 +11,7 @@ use crate::api::meta::ObjectKey;
 use crate::apiserver::protocol::Propagation;
 use crate::cluster::Cluster;
 use crate::cluster::news::{News, OperatorRequest, Write};
+use crate::cluster::options::LeaseRenewals;
 use crate::engine::process::Cause;
 use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
@@ -65,7 +66,12 @@ impl Run {
     /// Begins a run. With `trace`, every event is recorded with its cause.
     pub fn new(scenario: Rc<Scenario>, seed: u64, trace: bool) -> Self {
         let seed = Seed(seed);
-        let mut cluster = Cluster::new(scenario.cluster.clone(), seed, trace);
+        let mut options = scenario.cluster.clone();
+        if scenario.expressions().any(|expression| expression.looks_at(Kind::Lease)) {
+            // A condition is asked after each write of what it looks at.
+            options.lease_renewals = LeaseRenewals::Each;
+        }
+        let mut cluster = Cluster::new(options, seed, trace);
         let until = match &scenario.until {
             Until::Condition(expression) => Some(Condition::new(Rc::clone(expression))),
             Until::Settled(_) | Until::Time(_) => None,

@@ -10,7 +10,7 @@ use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodPhase};
-use crate::api::workload::{Deployment, ReplicaSet};
+use crate::api::workload::{DaemonSet, DaemonSetStrategy, Deployment, ReplicaSet, Replicated};
 use crate::cluster::news::Write;
 use crate::cluster::truth::Truth;
 use crate::engine::time::SimTime;
@@ -69,8 +69,10 @@ fn matters(write: &Write) -> bool {
 fn reason(object: &Object) -> Option<String> {
     match object {
         Object::Pod(pod) => pod_reason(pod),
-        Object::ReplicaSet(set) => replica_set_reason(set),
+        Object::ReplicaSet(set) => replicas_reason(&**set),
+        Object::ReplicationController(controller) => replicas_reason(&**controller),
         Object::Deployment(deployment) => deployment_reason(deployment),
+        Object::DaemonSet(set) => daemon_set_reason(set),
         _ if object.meta().is_deleting() => Some("is being deleted".to_owned()),
         _ => None,
     }
@@ -89,11 +91,11 @@ fn pod_reason(pod: &Pod) -> Option<String> {
     }
 }
 
-fn replica_set_reason(set: &ReplicaSet) -> Option<String> {
-    let (status, desired) = (&set.status, set.replicas);
-    if set.meta.is_deleting() {
+fn replicas_reason<R: Replicated>(set: &R) -> Option<String> {
+    let (status, desired) = (set.status(), set.replicas());
+    if set.meta().is_deleting() {
         Some("is being deleted".to_owned())
-    } else if status.observed_generation < set.meta.generation {
+    } else if status.observed_generation < set.meta().generation {
         Some("was changed and not looked at yet".to_owned())
     } else if status.replicas != desired {
         Some(format!("has {} of {desired} pods", status.replicas))
@@ -118,6 +120,23 @@ fn deployment_reason(deployment: &Deployment) -> Option<String> {
         Some(format!("has {} replicas of an old revision", status.replicas - status.updated_replicas))
     } else if status.available_replicas < desired {
         Some(format!("has {} of {desired} replicas available", status.available_replicas))
+    } else {
+        None
+    }
+}
+
+/// One that waits for somebody to delete old pods is at rest.
+fn daemon_set_reason(set: &DaemonSet) -> Option<String> {
+    let (status, desired) = (&set.status, set.status.desired_number_scheduled);
+    let rolls = matches!(set.strategy, DaemonSetStrategy::RollingUpdate { .. });
+    if set.meta.is_deleting() {
+        Some("is being deleted".to_owned())
+    } else if status.observed_generation < set.meta.generation {
+        Some("was changed and not looked at yet".to_owned())
+    } else if rolls && status.updated_number_scheduled < desired {
+        Some(format!("has updated {} of {desired} pods", status.updated_number_scheduled))
+    } else if status.number_available < desired {
+        Some(format!("has {} of {desired} pods available", status.number_available))
     } else {
         None
     }

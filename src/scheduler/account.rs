@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::diagnosis::Diagnosis;
 use super::framework::{Placement, PluginSet};
 use super::preemption::executor::status_patch;
-use super::queue::Queued;
+use super::queue::{Judges, Queued};
 use super::{Scheduler, Ticket};
 use crate::api::event::{EventType, ObjectReference};
 use crate::api::name::Name;
@@ -56,7 +56,8 @@ impl Scheduler {
             Some(shown) if shown.node.is_none() => {
                 pod = shown.clone();
                 queued.pod = pod.clone();
-                self.queue.put_back(queued, ctx.now(), &self.profiles);
+                let judges = Judges { profiles: &self.profiles, cluster: &self.cluster };
+                self.queue.put_back(queued, ctx.now(), judges);
                 // The next cycle must know of it before the API does.
                 self.nominate(&pod, nominated.as_ref());
             }

@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use super::class::{Compiled, PodClass};
+use super::class::{Compiled, Fit, PodClass};
 use super::cluster::Cluster;
 use super::diagnosis::Diagnosis;
 use super::framework::{Code, Failed, Point};
+use super::pick::{Picked, Walk};
 use super::profile::Profile;
 use crate::api::name::Name;
 use crate::api::pod::Pod;
@@ -43,6 +44,8 @@ pub enum Outcome {
     Node(Chosen),
     /// It fits no node.
     Unschedulable(Box<Diagnosis>),
+    /// A plugin failed: it is tried again after its back-off. What went wrong, in a sentence.
+    Failed(Name),
 }
 
 /// The node for a pod.
@@ -54,6 +57,20 @@ pub struct Chosen {
     pub evaluated: usize,
     /// How many of them fit.
     pub feasible: usize,
+    /// The sum of its weighted scores; none if it was not scored, because no other one fits or the pod is nominated to it.
+    pub score: Option<i64>,
+    /// The best of the others, the first of several, and its score.
+    pub runner_up: Option<(Name, i64)>,
+}
+
+/// What came of a look at the node to which a pod is nominated.
+enum Nominated {
+    /// There is none, or a plugin failed: all nodes are looked at.
+    None,
+    /// The pod fits.
+    Fits(Name),
+    /// It does not fit the node at this place.
+    Refused(usize),
 }
 
 impl Algorithm {
@@ -79,24 +96,56 @@ impl Algorithm {
         if cluster.node_count() == 0 {
             return Outcome::Unschedulable(Box::default());
         }
+        if let Some(node) = &pod.only_node {
+            return self.schedule_to(node, profile, pod, cluster);
+        }
         let mut class = self.take_class(profile, pod, cluster);
         let is_nominated = pod.status.nominated_node.is_some() || cluster.nomination_of(pod.meta.uid).is_some();
-        if class.is_kept() && class.depends_on_others() && (is_nominated || cluster.has_nominations()) {
+        if class.is_kept() && class.depends_on_others() && is_nominated {
             self.classes.push(class);
             class = PodClass::plain(profile, pod, cluster);
         }
-        if let Some(node) = self.nominated(pod, &class, cluster) {
-            self.keep(class);
-            return Outcome::Node(Chosen { node, evaluated: 1, feasible: 1 });
-        }
+        let refused = match self.nominated(pod, &class, cluster) {
+            Nominated::None => None,
+            Nominated::Refused(place) => Some(place),
+            Nominated::Fits(node) => {
+                self.keep(class);
+                return Outcome::Node(Chosen { node, evaluated: 1, feasible: 1, score: None, runner_up: None });
+            }
+        };
         if class.is_kept() && cluster.nomination_of(pod.meta.uid).is_some() {
             // What is kept for all pods of the class has the pod itself in its way.
             self.classes.push(class);
             class = PodClass::new(profile, pod, cluster);
         }
-        let outcome = self.place(profile, pod, &mut class, cluster);
+        let outcome = self.place(profile, pod, &mut class, refused, cluster);
         self.keep(class);
         outcome
+    }
+
+    /// Chooses for a pod that may go to one node only. What was found out of the nodes for the pods of the same
+    /// specification holds here too, so nothing but that node is looked at; if the pod does not fit, all plugins are asked
+    /// why in their plain form.
+    fn schedule_to(&mut self, node: &Name, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> Outcome {
+        let count = cluster.node_count();
+        let is_nominated = pod.status.nominated_node.is_some() || cluster.has_nominations();
+        let spreads = pod.spec.full.topology_spread_constraints.is_some();
+        if !self.is_plain && !is_nominated && !spreads {
+            let anywhere = Rc::new(Pod { only_node: None, ..Pod::clone(pod) });
+            let mut class = self.take_class(profile, &anywhere, cluster);
+            let place = cluster.place_of(node).filter(|_| class.compiled.rejected.is_none());
+            let fits = place.is_some_and(|place| class.fits(place, cluster));
+            self.keep(class);
+            if fits {
+                self.next_start = (self.next_start + 1) % count;
+                return Outcome::Node(Chosen { node: node.clone(), evaluated: 1, feasible: 1 });
+            }
+        }
+        let mut class = PodClass::plain(profile, pod, cluster);
+        if let Some(node) = self.nominated(pod, &class, cluster) {
+            return Outcome::Node(Chosen { node, evaluated: 1, feasible: 1 });
+        }
+        self.place(profile, pod, &mut class, cluster)
     }
 
     fn keep(&mut self, class: PodClass) {
@@ -105,10 +154,18 @@ impl Algorithm {
         }
     }
 
-    /// The node to which a pod is nominated, if it fits there: no other is looked at.
-    fn nominated(&self, pod: &Pod, class: &PodClass, cluster: &Cluster) -> Option<Name> {
-        let node = pod.status.nominated_node.as_ref().filter(|_| class.compiled.rejected.is_none())?;
-        class.fits_nominated(pod, cluster.place_of(node)?, cluster).then(|| node.clone())
+    /// Looks at the node to which a pod is nominated: if it fits there, no other is looked at (kube-scheduler,
+    /// `evaluateNominatedNode`).
+    fn nominated(&self, pod: &Pod, class: &PodClass, cluster: &Cluster) -> Nominated {
+        let node = pod.status.nominated_node.as_ref().filter(|_| class.compiled.rejected.is_none());
+        let Some((node, place)) = node.and_then(|node| Some((node, cluster.place_of(node)?))) else {
+            return Nominated::None;
+        };
+        match class.refusal_of_nominated(pod, place, cluster) {
+            None => Nominated::Fits(node.clone()),
+            Some(Code::Error) => Nominated::None,
+            Some(_) => Nominated::Refused(place),
+        }
     }
 
     /// The class of a pod; classes are kept in the order in which they were last used.
@@ -128,64 +185,87 @@ impl Algorithm {
         PodClass::new(profile, pod, cluster)
     }
 
-    fn place(&mut self, profile: &Profile, pod: &Rc<Pod>, class: &mut PodClass, cluster: &Cluster) -> Outcome {
-        if class.compiled.rejected.is_some() {
-            return self.fits_nowhere(profile, pod, class, &[], cluster);
-        }
-        if class.compiled.nodes.is_none() && class.scores_alone() {
-            let (count, wanted) = (cluster.node_count(), self.wanted(profile, cluster.node_count()));
-            let start = self.next_start % count;
-            if let Some(picked) = class.pick(start, wanted, &mut self.stream, cluster) {
-                self.next_start = (start + picked.evaluated) % count;
-                let node = cluster.at(picked.place).name.clone();
-                return Outcome::Node(Chosen { node, evaluated: picked.evaluated, feasible: picked.feasible });
+    fn place(
+        &mut self,
+        profile: &Profile,
+        pod: &Rc<Pod>,
+        class: &mut PodClass,
+        refused: Option<usize>,
+        cluster: &Cluster,
+    ) -> Outcome {
+        match &class.compiled.rejected {
+            Some((plugin, status)) if status.code == Code::Error => {
+                let (plugin, why) = (profile.plugin(*plugin).name(), status.message());
+                return Outcome::Failed(format!("running PreFilter plugin \"{plugin}\": {why}").into());
             }
+            Some(_) => return self.fits_nowhere(profile, pod, class, None, cluster),
+            None => {}
         }
+        let count = cluster.node_count();
+        let start = self.next_start % count;
+        // The nominated node was looked at too; it counts once.
+        let looked_at = |evaluated: usize| {
+            let is_outside = |place: usize| (place + count - start) % count >= evaluated;
+            evaluated + usize::from(refused.is_some_and(is_outside))
+        };
         let named = class.compiled.nodes.as_ref();
         let named = named.map(|names| names.iter().filter_map(|name| cluster.place_of(name)).collect::<Vec<usize>>());
-        let evaluated = match &named {
-            Some(places) => self.search(profile, places, class, cluster),
-            None => self.search_all(profile, class, cluster),
+        if named.is_none() && class.has_kinds() {
+            match class.pick(start, self.wanted(profile, count), &mut self.stream, cluster) {
+                Walk::Picked(picked) => {
+                    let evaluated = looked_at(picked.evaluated);
+                    self.next_start = (start + evaluated) % count;
+                    return Outcome::Node(chosen(picked, evaluated, cluster));
+                }
+                Walk::Nowhere => {
+                    self.next_start = start;
+                    return self.fits_nowhere(profile, pod, class, None, cluster);
+                }
+                Walk::Undecided => {}
+            }
+        }
+        let (searched, failure) = match &named {
+            Some(places) => self.search(profile, places.len(), |index| places[index], class, cluster),
+            None => self.search(profile, count, |index| index, class, cluster),
         };
+        let evaluated = if named.is_none() { looked_at(searched) } else { searched };
+        self.next_start = (self.next_start + evaluated) % count;
+        if let Some(failure) = failure {
+            return Outcome::Failed(failure);
+        }
         if self.feasible.is_empty() {
-            let all = || (0..cluster.node_count()).collect();
-            return self.fits_nowhere(profile, pod, class, &named.unwrap_or_else(all), cluster);
+            return self.fits_nowhere(profile, pod, class, named.as_deref(), cluster);
         }
-        let place = self.choose(profile, pod, class, cluster);
-        Outcome::Node(Chosen { node: cluster.at(place).name.clone(), evaluated, feasible: self.feasible.len() })
+        let picked = self.choose(profile, pod, class, evaluated, cluster);
+        Outcome::Node(chosen(picked, evaluated, cluster))
     }
 
-    /// Looks for nodes that fit among all; returns how many were looked at.
-    fn search_all(&mut self, profile: &Profile, class: &mut PodClass, cluster: &Cluster) -> usize {
-        let count = cluster.node_count();
+    /// Looks one by one for nodes that fit among so many, beginning where the last search ended; returns how many were looked at,
+    /// and why that ended if a plugin failed.
+    fn search(
+        &mut self,
+        profile: &Profile,
+        count: usize,
+        place_of: impl Fn(usize) -> usize,
+        class: &mut PodClass,
+        cluster: &Cluster,
+    ) -> (usize, Option<Name>) {
         let wanted = self.wanted(profile, count);
-        let start = self.next_start % count;
         self.feasible.clear();
-        let mut evaluated = class.search(start, count, wanted, &mut self.feasible, cluster) - start;
-        if self.feasible.len() < wanted {
-            evaluated += class.search(0, start, wanted, &mut self.feasible, cluster);
-        }
-        self.next_start = (start + evaluated) % count;
-        evaluated
-    }
-
-    /// Looks for nodes that fit among some; returns how many were looked at.
-    fn search(&mut self, profile: &Profile, places: &[usize], class: &mut PodClass, cluster: &Cluster) -> usize {
-        let wanted = self.wanted(profile, places.len());
-        self.feasible.clear();
-        let mut evaluated = 0;
-        for offset in 0..places.len() {
-            let place = places[(self.next_start + offset) % places.len()];
-            evaluated += 1;
-            if class.fits(place, cluster) {
-                self.feasible.push(place as u32);
-                if self.feasible.len() == wanted {
-                    break;
+        for offset in 0..count {
+            let place = place_of((self.next_start + offset) % count);
+            match class.fits(place, cluster) {
+                Fit::Rejected => {}
+                Fit::Failed(why) => return (offset, Some(why)),
+                Fit::Fits => {
+                    self.feasible.push(place as u32);
+                    if self.feasible.len() == wanted {
+                        return (offset + 1, None);
+                    }
                 }
             }
         }
-        self.next_start = (self.next_start + evaluated) % cluster.node_count();
-        evaluated
+        (count, None)
     }
 
     /// How many nodes that fit are looked for (`numFeasibleNodesToFind`).
@@ -204,16 +284,28 @@ impl Algorithm {
     }
 
     /// The best of the nodes that fit; one of several equals by a single draw. A single node is not scored.
-    fn choose(&mut self, profile: &Profile, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> usize {
+    fn choose(
+        &mut self,
+        profile: &Profile,
+        pod: &Pod,
+        class: &mut PodClass,
+        evaluated: usize,
+        cluster: &Cluster,
+    ) -> Picked {
+        let feasible = self.feasible.len();
         if let [only] = self.feasible.as_slice() {
-            return *only as usize;
+            return Picked { place: *only as usize, evaluated, feasible, score: None, runner_up: None };
         }
         class.score(profile, pod, &self.feasible, &mut self.totals, cluster);
+        let scored = || self.feasible.iter().map(|place| *place as usize).zip(self.totals.iter().copied());
         let best = self.totals.iter().copied().max().unwrap_or(0);
-        let count = self.totals.iter().filter(|total| **total == best).count();
-        let chosen = if count > 1 { self.stream.below(count as u64) as usize } else { 0 };
-        let mut equals = self.feasible.iter().zip(&self.totals).filter(|(_, total)| **total == best);
-        equals.nth(chosen).map_or(0, |(place, _)| *place as usize)
+        let count = scored().filter(|(_, total)| *total == best).count();
+        let number = if count > 1 { self.stream.below(count as u64) as usize } else { 0 };
+        let place = scored().filter(|(_, total)| *total == best).nth(number).map_or(0, |(place, _)| place);
+        let others = || scored().filter(|(other, _)| *other != place);
+        let next = others().map(|(_, total)| total).max();
+        let runner_up = others().find(|(_, total)| Some(*total) == next);
+        Picked { place, evaluated, feasible, score: Some(best), runner_up }
     }
 
     /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, so does one that is
@@ -222,11 +314,11 @@ impl Algorithm {
         &mut self,
         profile: &Profile,
         pod: &Rc<Pod>,
-        class: &PodClass,
-        looked_at: &[usize],
+        class: &mut PodClass,
+        places: Option<&[usize]>,
         cluster: &Cluster,
     ) -> Outcome {
-        let (mut diagnosis, codes) = class.diagnose(looked_at, profile, cluster);
+        let (mut diagnosis, codes) = class.diagnose(places, profile, cluster);
         // Plugins that look at pods elsewhere are asked again in their plain form, which can say what would be.
         let plain = class.depends_on_others().then(|| Compiled::new(profile, pod, cluster));
         let is_kept = class.is_kept() && plain.is_none();
@@ -254,5 +346,16 @@ impl Algorithm {
         }
         diagnosis.post_filter = reasons.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
         Outcome::Unschedulable(Box::new(diagnosis))
+    }
+}
+
+fn chosen(picked: Picked, evaluated: usize, cluster: &Cluster) -> Chosen {
+    let name = |place: usize| cluster.at(place).name.clone();
+    Chosen {
+        node: name(picked.place),
+        evaluated,
+        feasible: picked.feasible,
+        score: picked.score,
+        runner_up: picked.runner_up.map(|(place, score)| (name(place), score)),
     }
 }

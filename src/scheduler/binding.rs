@@ -8,7 +8,7 @@ use super::diagnosis::{Diagnosis, Verdict};
 use super::event::ClusterEvent;
 use super::framework::{Permit, Placement, PluginSet, Point, Progress, Status};
 use super::preemption::executor::status_patch;
-use super::queue::Queued;
+use super::queue::{Judges, Queued};
 use super::{PERMIT, Scheduler, Ticket};
 use crate::api::meta::Uid;
 use crate::api::name::Name;
@@ -333,7 +333,8 @@ impl Scheduler {
         let pod = Pod { node: Some(placement.node.clone()), ..Pod::clone(&placement.pod) };
         let pod = Object::Pod(Rc::new(pod));
         let others = |pod: &Pod| Some(pod.meta.uid) != except;
-        self.queue.move_all(ClusterEvent::AssignedPodDelete, Some(&pod), None, &others, ctx.now(), &self.profiles);
+        let judges = Judges { profiles: &self.profiles, cluster: &self.cluster };
+        self.queue.move_all(ClusterEvent::AssignedPodDelete, Some(&pod), None, &others, ctx.now(), judges);
     }
 
     /// A plugin said no to the chosen node, or failed.

@@ -1,20 +1,24 @@
 //! Pods of one class, which no plugin can tell apart, and what the plugins said of each node for them.
 //!
 //! What follows from a node alone is kept until the node changes. What depends on pods elsewhere is kept by followers, which catch
-//! up with the pods that came and went since. Whether anything is kept never changes a result: a class that keeps nothing is the
-//! plain evaluation of all plugins, and is the reference for the others.
+//! up with the pods that came and went since. Nodes of which all of them think the same are of one kind. Whether anything is kept
+//! never changes a result: a class that keeps nothing is the plain evaluation of all plugins, and is the reference for the others.
 
 use std::rc::Rc;
 
-use super::bits::Bits;
+use smallvec::SmallVec;
+
+use super::bits::{Bits, places};
 use super::cluster::Cluster;
+use super::compiled::goes_first;
 pub use super::compiled::{Compiled, Scorer};
-use super::framework::{Follower, Normalization, Point, Status, Validity};
+use super::framework::{Code, Follower, Normalization, Point, Status, Validity};
 use super::groups::NO_GROUP;
+use super::kinds::{Key, Kinds};
 use super::node_info::NodeInfo;
-use super::pick::Summary;
 use super::profile::Profile;
 use crate::api::meta::{OwnerReference, Uid};
+use crate::api::name::Name;
 use crate::api::pod::{Pod, PodSpec};
 
 /// The verdict on a node that fits.
@@ -35,18 +39,19 @@ pub struct PodClass {
     seen_version: u64,
     /// How far it has read the log of pods that came and went.
     position: u64,
+    /// In which turn each plugin filters, by its place in the profile.
+    orders: Vec<usize>,
     /// The nodes whose verdict is known.
     looked: Bits,
-    /// Those of them that fit.
-    pub(super) fits: Bits,
     /// A number for each node's verdict.
-    pub(super) verdicts: Vec<u16>,
+    verdicts: Vec<u16>,
     /// The verdicts by number, less one: which plugin said what.
     pub(super) said: Vec<(usize, Status)>,
-    /// The weighted scores that need no normalisation.
-    pub(super) fixed: Vec<i32>,
-    /// Of 64 nodes each.
-    pub(super) summaries: Vec<Summary>,
+    /// The nodes whose verdict holds whatever followers say of the node as it is: they were asked about pods that may come, too.
+    is_final: Bits,
+    /// How many nodes there are for which a plugin failed.
+    pub(super) failures: usize,
+    pub(super) kinds: Kinds,
     raw: Vec<RawScores>,
 }
 
@@ -56,6 +61,7 @@ pub(super) struct Followed {
     pub(super) order: Option<usize>,
     pub(super) weight: i64,
     pub(super) follower: Box<dyn Follower>,
+    version: u32,
 }
 
 /// The raw scores of a scorer that normalises.
@@ -71,6 +77,24 @@ struct RawScores {
 struct Identity {
     spec: Rc<PodSpec>,
     pod: Rc<Pod>,
+}
+
+/// Whether pods of a class fit a node.
+pub(super) enum Fit {
+    /// They do.
+    Fits,
+    /// They do not.
+    Rejected,
+    /// A plugin failed, with this message.
+    Failed(Name),
+}
+
+/// Who rejects a node.
+pub(super) enum Rejector<'a> {
+    /// A plugin that looks at the node alone, with what it says.
+    Node(&'a (usize, Status)),
+    /// A follower, with the number of its reason.
+    Follower(&'a Followed, u8),
 }
 
 impl Identity {
@@ -94,22 +118,30 @@ fn same_owner(left: Option<&OwnerReference>, right: Option<&OwnerReference>) -> 
 impl PodClass {
     /// The class of a pod. What can be kept is kept.
     pub fn new(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> Self {
-        match followers(profile, pod, cluster) {
-            Some(followers) => {
-                let compiled = Compiled::of_nodes(profile, pod, cluster);
-                PodClass::of(pod, compiled, Some(followers), cluster)
+        if let Some(followers) = followers(profile, pod, cluster) {
+            let compiled = Compiled::of_nodes(profile, pod, cluster);
+            // What a plugin makes of all scores together in a way of its own is not known before they are.
+            if compiled.scorers.iter().all(|scorer| scorer.normalization != Normalization::Own) {
+                return PodClass::of(profile, pod, compiled, Some(followers), cluster);
             }
-            None => PodClass::plain(profile, pod, cluster),
         }
+        PodClass::plain(profile, pod, cluster)
     }
 
     /// The class of a pod that keeps nothing: all plugins are asked in their plain form, once.
     pub fn plain(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> Self {
-        PodClass::of(pod, Compiled::new(profile, pod, cluster), None, cluster)
+        PodClass::of(profile, pod, Compiled::new(profile, pod, cluster), None, cluster)
     }
 
-    fn of(pod: &Rc<Pod>, compiled: Compiled, followers: Option<Vec<Followed>>, cluster: &Cluster) -> Self {
+    fn of(
+        profile: &Profile,
+        pod: &Rc<Pod>,
+        compiled: Compiled,
+        followers: Option<Vec<Followed>>,
+        cluster: &Cluster,
+    ) -> Self {
         let count = cluster.node_count();
+        let order = |plugin| profile.at(Point::Filter).position(|(other, ..)| other == plugin).unwrap_or(usize::MAX);
         let scorers = compiled.scorers.iter().enumerate();
         let raw = scorers.filter(|(_, scorer)| scorer.normalization != Normalization::None).map(|(place, scorer)| {
             let (weight, normalization) = (scorer.weight, scorer.normalization);
@@ -119,17 +151,18 @@ impl PodClass {
             identity: Identity { spec: pod.spec.clone(), pod: pod.clone() },
             raw: raw.collect(),
             compiled,
+            kinds: Kinds::new(count),
             followers,
             own: cluster.nomination_of(pod.meta.uid).map(|_| pod.meta.uid),
             list_version: cluster.list_version(),
             seen_version: cluster.last_version(),
             position: cluster.groups().position(),
+            orders: (0..profile.len()).map(order).collect(),
             looked: Bits::none(count),
-            fits: Bits::none(count),
             verdicts: vec![FITS; count],
             said: Vec::new(),
-            fixed: vec![0; count],
-            summaries: vec![Summary::UNKNOWN; count.div_ceil(64)],
+            is_final: Bits::none(count),
+            failures: 0,
         }
     }
 
@@ -148,18 +181,21 @@ impl PodClass {
         self.own.is_none()
     }
 
-    /// True if verdicts are kept that depend on pods elsewhere. They do not take nominated pods into account.
+    /// True if verdicts are kept that depend on pods elsewhere.
     pub fn depends_on_others(&self) -> bool {
-        self.followers
-            .iter()
-            .flatten()
-            .any(|followed| followed.order.is_some() && !followed.follower.masks().is_empty())
+        self.followers.iter().flatten().any(|followed| followed.order.is_some() && followed.follower.is_filter())
     }
 
-    /// True if a pod fits the node to which it is nominated.
-    pub fn fits_nominated(&self, pod: &Pod, place: usize, cluster: &Cluster) -> bool {
+    /// True if nodes are told apart in kinds.
+    pub(super) fn has_kinds(&self) -> bool {
+        self.followers.is_some()
+    }
+
+    /// Why a pod does not fit the node to which it is nominated; none if it does.
+    pub(super) fn refusal_of_nominated(&self, pod: &Pod, place: usize, cluster: &Cluster) -> Option<Code> {
         let who = (self.identity.spec.priority, Some(pod.meta.uid));
-        self.compiled.filter_with_nominated(who, cluster.at(place), cluster.nominated_at(place), &[]).is_none()
+        let nominated = cluster.nominated_at(place);
+        Some(self.compiled.filter_with_nominated(who, cluster.at(place), nominated, &[])?.1.code)
     }
 
     /// Takes in what changed since the last pod; false if that cannot be done.
@@ -171,117 +207,136 @@ impl PodClass {
             Some(changes) => {
                 for change in changes {
                     let Some(place) = cluster.place_of_slot(change.slot) else { continue };
-                    forget(&mut self.looked, &mut self.summaries, place);
-                    if change.group == NO_GROUP {
-                        continue;
-                    }
-                    for followed in self.followers.iter_mut().flatten() {
+                    self.forget(place);
+                    let PodClass { followers, kinds, .. } = self;
+                    for followed in followers.iter_mut().flatten().filter(|_| change.group != NO_GROUP) {
                         if followed.follower.is_current(cluster) {
-                            followed.follower.follow(change.group, place, change.count, cluster);
+                            let mut changed = |place| kinds.remove(place);
+                            followed.follower.follow(change.group, place, change.count, cluster, &mut changed);
                         }
                     }
                 }
                 true
             }
             None => {
-                let versions = cluster.versions().iter().enumerate();
-                let changed = versions.filter(|(_, version)| **version > self.seen_version);
-                changed.for_each(|(place, _)| forget(&mut self.looked, &mut self.summaries, place));
+                let seen = self.seen_version;
+                let changed = (0..cluster.node_count()).filter(|place| cluster.versions()[*place] > seen);
+                changed.for_each(|place| self.forget(place));
                 false
             }
         };
         self.position = cluster.groups().position();
         self.seen_version = cluster.last_version();
+        // What followers say of pods that may come is not followed.
+        if self.depends_on_others() {
+            cluster.nominated_places().for_each(|place| self.forget(place));
+        }
         self.renew_followers(is_known, profile, cluster)
     }
 
     /// Makes followers anew that could not keep up.
     fn renew_followers(&mut self, is_known: bool, profile: &Profile, cluster: &Cluster) -> bool {
-        for followed in self.followers.iter_mut().flatten() {
-            if is_known && followed.follower.is_current(cluster) {
-                continue;
+        let PodClass { followers, kinds, identity, .. } = self;
+        for followed in followers.iter_mut().flatten() {
+            if !is_known || !followed.follower.is_current(cluster) {
+                match profile.plugin(followed.plugin).follower(&identity.pod, cluster) {
+                    Some(follower) => followed.follower = follower,
+                    None => return false,
+                }
+                kinds.clear();
             }
-            match profile.plugin(followed.plugin).follower(&self.identity.pod, cluster) {
-                Some(follower) => followed.follower = follower,
-                None => return false,
+            if followed.version != followed.follower.version() {
+                kinds.clear();
             }
+            followed.version = followed.follower.version();
         }
         true
     }
 
-    /// True if pods of this class fit a node.
-    pub fn fits(&mut self, place: usize, cluster: &Cluster) -> bool {
+    /// Finds out about those nodes of a word that are in a range and of which nothing is known.
+    pub(super) fn look_at_all(&mut self, word: usize, range: u64, cluster: &Cluster) {
+        let unknown = range & !self.kinds.placed().words()[word];
+        for place in places(word, unknown) {
+            let key = self.key(place, cluster);
+            self.kinds.insert(place, &key);
+        }
+    }
+
+    /// What sets the node's kind apart.
+    pub(super) fn key(&mut self, place: usize, cluster: &Cluster) -> Key {
         if !self.looked.contains(place) {
             self.look_at(place, cluster);
         }
-        self.fits.contains(place) && self.followers.iter().flatten().all(|followed| followed.admits(place))
-    }
-
-    /// Collects nodes that fit, from `begin` up to but not including `end`, until there are so many; says where it stopped.
-    pub fn search(
-        &mut self,
-        begin: usize,
-        end: usize,
-        wanted: usize,
-        feasible: &mut Vec<u32>,
-        cluster: &Cluster,
-    ) -> usize {
-        let mut place = begin;
-        while place < end {
-            let word = place / 64;
-            let last = end.min((word + 1) * 64);
-            let range = u64::MAX << (place % 64) & u64::MAX >> (63 - (last - 1) % 64);
-            self.look_at_all(word, range, cluster);
-            let mut bits = self.fits.words()[word] & range;
-            for followed in self.followers.iter().flatten().filter(|followed| followed.order.is_some()) {
-                bits = followed.follower.masks().iter().fold(bits, |bits, mask| bits & mask.words()[word]);
-            }
-            while bits != 0 {
-                let found = word * 64 + bits.trailing_zeros() as usize;
-                feasible.push(found as u32);
-                if feasible.len() == wanted {
-                    return found + 1;
-                }
-                bits &= bits - 1;
-            }
-            place = last;
+        let verdict = self.verdicts[place];
+        let mut key = Key::new();
+        key.push(if self.is_final.contains(place) { -i64::from(verdict) } else { i64::from(verdict) });
+        if verdict == FITS {
+            key.extend(self.raw.iter().map(|raw| raw.of_node.get(place).copied().unwrap_or(0)));
         }
-        end
+        for followed in self.followers.iter().flatten() {
+            followed.follower.stance(place, followed.is_scored(verdict == FITS), &mut key);
+        }
+        key
     }
 
-    /// True if all scores that are not the followers' need no normalisation, or are the same for all nodes.
-    pub(super) fn has_only_fixed_scores(&self) -> bool {
-        self.raw.iter().all(|raw| raw.of_node.is_empty())
+    /// The stances of a kind, each with the follower that takes it, in the order in which these filter.
+    pub(super) fn stances<'a>(&'a self, key: &'a [i64]) -> impl Iterator<Item = (&'a Followed, &'a [i64])> {
+        let fits = key[0] == i64::from(FITS);
+        let mut rest = &key[if fits { 1 + self.raw.len() } else { 1 }..];
+        self.followers.iter().flatten().map(move |followed| {
+            let (stance, after) = rest.split_at(followed.follower.width(followed.is_scored(fits)));
+            rest = after;
+            (followed, stance)
+        })
     }
 
-    pub(super) fn look_at_all(&mut self, word: usize, range: u64, cluster: &Cluster) {
-        let mut unknown = range & !self.looked.words()[word];
-        while unknown != 0 {
-            self.look_at(word * 64 + unknown.trailing_zeros() as usize, cluster);
-            unknown &= unknown - 1;
+    /// Who rejects nodes of a kind, if anybody does: the first one to filter.
+    pub(super) fn rejector<'a>(&'a self, key: &'a [i64]) -> Option<Rejector<'a>> {
+        let own = (key[0].unsigned_abs() as usize).checked_sub(1);
+        if let Some(number) = own.filter(|_| key[0] < 0) {
+            return Some(Rejector::Node(&self.said[number]));
+        }
+        let own_order = own.map_or(usize::MAX, |number| self.orders[self.said[number].0]);
+        let mut followers =
+            self.stances(key).filter(|(followed, _)| followed.order.is_some_and(|order| order < own_order));
+        let first = followers.find_map(|(followed, stance)| Some((followed, followed.follower.rejection(stance)?)));
+        match first {
+            Some((followed, rejection)) => Some(Rejector::Follower(followed, rejection)),
+            None => own.map(|number| Rejector::Node(&self.said[number])),
+        }
+    }
+
+    /// True if pods of this class fit a node.
+    pub(super) fn fits(&mut self, place: usize, cluster: &Cluster) -> Fit {
+        let key = self.key(place, cluster);
+        match self.rejector(&key) {
+            None => Fit::Fits,
+            Some(Rejector::Node((_, status))) if status.code == Code::Error => Fit::Failed(status.message().into()),
+            Some(Rejector::Node(_) | Rejector::Follower(..)) => Fit::Rejected,
         }
     }
 
     fn look_at(&mut self, place: usize, cluster: &Cluster) {
         self.looked.set(place, true);
-        self.summaries[place / 64] = Summary::UNKNOWN;
         let node = cluster.at(place);
-        let priority = self.identity.spec.priority;
         let said = match cluster.nominated_at(place) {
             [] => self.compiled.filter(node),
-            nominated => self.compiled.filter_with_nominated((priority, self.own), node, nominated, &[]),
+            nominated => {
+                let (said, is_final) = self.with_nominated(place, nominated, cluster);
+                self.is_final.set(place, is_final);
+                said
+            }
         };
         if let Some(said) = said {
-            self.fits.set(place, false);
-            self.verdicts[place] = self.verdict(said);
+            self.failures += usize::from(said.1.code == Code::Error);
+            self.verdicts[place] = self.verdict(said, place);
             return;
         }
-        self.fits.set(place, true);
         self.verdicts[place] = FITS;
         let scorers = &self.compiled.scorers;
         let plain = scorers.iter().filter(|scorer| scorer.normalization == Normalization::None);
-        let fixed: i64 = plain.map(|scorer| scorer.weight * scorer.score.score(node)).sum();
-        self.fixed[place] = fixed as i32;
+        let own: i64 = plain.map(|scorer| scorer.weight * scorer.score.score(node)).sum();
+        self.kinds.set_own(place, own as i32);
         for raw in &mut self.raw {
             let score = scorers[raw.scorer].score.score(node);
             if score != 0 && raw.of_node.is_empty() {
@@ -293,37 +348,105 @@ impl PodClass {
         }
     }
 
+    /// The verdict on a node to which others are nominated; and whether it holds whatever followers say of the node as it is.
+    fn with_nominated(
+        &self,
+        place: usize,
+        nominated: &[Rc<Pod>],
+        cluster: &Cluster,
+    ) -> (Option<(usize, Status)>, bool) {
+        let (node, who) = (cluster.at(place), (self.identity.spec.priority, self.own));
+        let added = goes_first(who, nominated);
+        if added.is_empty() || !self.depends_on_others() {
+            return (self.compiled.filter_with_nominated(who, node, nominated, &[]), false);
+        }
+        let mut with = node.clone();
+        added.iter().for_each(|pod| with.add(pod));
+        let said = self.compiled.filter_if(&with, &added, &[]);
+        let own_order = said.as_ref().map_or(usize::MAX, |(plugin, _)| self.orders[*plugin]);
+        let filtering = self.followers.iter().flatten();
+        let mut before = filtering.filter(|followed| followed.order.is_some_and(|order| order < own_order));
+        let refused = before.find_map(|Followed { plugin, follower, .. }| {
+            Some((*plugin, follower.status(follower.rejection_with(place, &added, cluster)?)))
+        });
+        match refused.or(said) {
+            None => (self.compiled.filter(node), false),
+            said => (said, true),
+        }
+    }
+
+    fn forget(&mut self, place: usize) {
+        self.kinds.remove(place);
+        self.is_final.set(place, false);
+        if self.looked.contains(place) {
+            self.looked.set(place, false);
+            let verdict = usize::from(self.verdicts[place]);
+            let failed = verdict > 0 && self.said[verdict - 1].1.code == Code::Error;
+            self.failures -= usize::from(failed);
+        }
+    }
+
     /// The number of a verdict. Different ones are few; should they ever be too many, the table begins anew.
-    fn verdict(&mut self, said: (usize, Status)) -> u16 {
+    fn verdict(&mut self, said: (usize, Status), place: usize) -> u16 {
         if let Some(place) = self.said.iter().position(|known| *known == said) {
             return place as u16 + 1;
         }
         if self.said.len() + 1 >= usize::from(u16::MAX) {
             self.said.clear();
-            self.looked = Bits::none(self.verdicts.len());
-            self.summaries.fill(Summary::UNKNOWN);
+            self.kinds.clear();
+            self.looked.clear();
+            self.looked.set(place, true);
+            self.failures = usize::from(said.1.code == Code::Error);
         }
         self.said.push(said);
         self.said.len() as u16
     }
 
-    /// Puts the total score of each of these nodes, all of which fit, into `totals`; what all nodes get alike may be left out.
-    pub fn score(&mut self, profile: &Profile, pod: &Pod, feasible: &[u32], totals: &mut Vec<i64>, cluster: &Cluster) {
+    /// Puts the score of each of these kinds into `totals`, but for what is each node's own. Each comes with how many of its nodes
+    /// there are among those that are scored.
+    pub(super) fn score_kinds(&mut self, kinds: &[(Key, usize)], totals: &mut Vec<i64>) {
         totals.clear();
-        let Some(followers) = &mut self.followers else {
-            return self.score_plainly(profile, pod, feasible, totals, cluster);
-        };
-        totals.extend(feasible.iter().map(|place| i64::from(self.fixed[*place as usize])));
-        for raw in self.raw.iter().filter(|raw| !raw.of_node.is_empty()) {
-            let scores = feasible.iter().map(|place| raw.of_node[*place as usize]);
-            let highest = scores.clone().max().unwrap_or(0);
-            for (total, score) in totals.iter_mut().zip(scores) {
-                *total += raw.weight * raw.normalization.apply(score, highest);
+        totals.resize(kinds.len(), 0);
+        for (number, raw) in self.raw.iter().enumerate() {
+            let highest = kinds.iter().map(|(key, _)| key[1 + number]).max().unwrap_or(0);
+            for (total, (key, _)) in totals.iter_mut().zip(kinds) {
+                *total += raw.weight * raw.normalization.apply(key[1 + number], highest);
             }
         }
-        for followed in followers.iter_mut().filter(|followed| followed.weight != 0) {
-            followed.follower.score(feasible, followed.weight, totals);
+        let mut at = 1 + self.raw.len();
+        for followed in self.followers.iter_mut().flatten() {
+            let width = followed.follower.width(followed.is_scored(true));
+            if followed.weight != 0 && !followed.follower.is_indifferent() {
+                let stances = kinds.iter().map(|(key, nodes)| (&key[at..at + width], *nodes));
+                let stances: SmallVec<[(&[i64], usize); 16]> = stances.collect();
+                followed.follower.score(&stances, followed.weight, totals);
+            }
+            at += width;
         }
+    }
+
+    /// Puts the total score of each of these nodes, all of which fit, into `totals`.
+    pub fn score(&mut self, profile: &Profile, pod: &Pod, feasible: &[u32], totals: &mut Vec<i64>, cluster: &Cluster) {
+        if self.followers.is_none() {
+            return self.score_plainly(profile, pod, feasible, totals, cluster);
+        }
+        let mut kinds: Vec<(Key, usize)> = Vec::new();
+        let mut of_node = Vec::with_capacity(feasible.len());
+        for place in feasible {
+            let key = self.key(*place as usize, cluster);
+            let known = kinds.iter().rposition(|(known, _)| *known == key);
+            let number = known.unwrap_or_else(|| {
+                kinds.push((key, 0));
+                kinds.len() - 1
+            });
+            kinds[number].1 += 1;
+            of_node.push(number);
+        }
+        let mut of_kinds = Vec::new();
+        self.score_kinds(&kinds, &mut of_kinds);
+        totals.clear();
+        let places = feasible.iter().zip(of_node);
+        totals.extend(places.map(|(place, kind)| i64::from(self.kinds.own(*place as usize)) + of_kinds[kind]));
     }
 
     fn score_plainly(
@@ -337,6 +460,7 @@ impl PodClass {
         let nodes: Vec<&NodeInfo> = feasible.iter().map(|place| cluster.at(*place as usize)).collect();
         self.compiled.scorers.clear();
         self.compiled.pre_score(profile, pod, cluster, &nodes);
+        totals.clear();
         totals.resize(nodes.len(), 0);
         for scorer in &self.compiled.scorers {
             let mut scores: Vec<i64> = nodes.iter().map(|node| scorer.score.score(node)).collect();
@@ -348,14 +472,10 @@ impl PodClass {
     }
 }
 
-fn forget(looked: &mut Bits, summaries: &mut [Summary], place: usize) {
-    looked.set(place, false);
-    summaries[place / 64] = Summary::UNKNOWN;
-}
-
 impl Followed {
-    fn admits(&self, place: usize) -> bool {
-        self.order.is_none() || self.follower.masks().iter().all(|mask| mask.contains(place))
+    /// True if the follower's scores count for nodes that fit as far as can be seen without it.
+    fn is_scored(&self, fits: bool) -> bool {
+        fits && self.weight != 0
     }
 }
 
@@ -369,9 +489,14 @@ fn followers(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Option<Vec<Foll
             Validity::Followed if followers.iter().any(|known| known.plugin == plugin) => {}
             Validity::Followed => {
                 let order = profile.at(Point::Filter).position(|(other, ..)| other == plugin);
+                // What Filter comes to without PreFilter is not for a follower to say.
+                if order.is_some() && !profile.is_asked(plugin, Point::PreFilter) && asked.unprepared().is_some() {
+                    return None;
+                }
                 let mut scoring = profile.at(Point::Score).filter(|(other, ..)| *other == plugin);
                 let weight = scoring.next().map_or(0, |(_, _, weight)| weight);
-                followers.push(Followed { plugin, order, weight, follower: asked.follower(pod, cluster)? });
+                let follower = asked.follower(pod, cluster)?;
+                followers.push(Followed { plugin, order, weight, version: follower.version(), follower });
             }
             Validity::Cycle => return None,
         }

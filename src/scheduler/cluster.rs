@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::groups::Groups;
+use super::groups::{Groups, Log};
 use super::images::Images;
 use super::node_info::NodeInfo;
 use super::node_tree::NodeTree;
@@ -52,6 +52,8 @@ pub struct Cluster {
     /// The nodes to which pods are nominated.
     nominations: Map<Uid, Name>,
     storage: Rc<Storage>,
+    /// The slots of nodes on which a pod was said to have begun to run at another time: nothing but preemption reads that.
+    starts: Log<u32>,
     /// Slots that changed since the last [`Cluster::refresh`].
     dirty: Vec<u32>,
 }
@@ -109,6 +111,11 @@ impl Cluster {
     /// The pods on nodes, in groups of such as are alike.
     pub fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    /// The slots of nodes on which a pod was said to have begun to run at another time.
+    pub fn starts(&self) -> &Log<u32> {
+        &self.starts
     }
 
     /// The place in the list of the node in a slot, if it is known.
@@ -190,6 +197,11 @@ impl Cluster {
     /// True if any pod is nominated to a node.
     pub fn has_nominations(&self) -> bool {
         !self.nominations.is_empty()
+    }
+
+    /// The places of the nodes to which pods are nominated; one comes as often as there are such pods.
+    pub fn nominated_places(&self) -> impl Iterator<Item = usize> {
+        self.nominations.values().filter_map(|node| self.place_of(node))
     }
 
     /// Nominates a pod to a node, which pods of no higher priority then count as taken by it; in place of an older nomination.
@@ -334,8 +346,12 @@ impl Cluster {
         let slot = self.by_name.get(node).copied();
         match self.pods.get_mut(&pod.meta.uid) {
             Some(placed) if Some(placed.slot) == slot && is_alike(&placed.pod, pod) => {
+                let has_started = placed.pod.status.start_time != pod.status.start_time;
                 (placed.assumed, placed.pod) = (false, pod.clone());
                 let slot = placed.slot;
+                if has_started {
+                    self.starts.note(slot);
+                }
                 self.slots[slot as usize].info.replace(pod);
                 self.pods_changed(slot);
                 self.mark_dirty(slot);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::cluster::Cluster;
 use super::framework::{
-    Code, NodeFilter, NodeScore, Normalization, Plugin, PluginSet, Point, PreFilter, PreScore, Status, Validity,
+    Code, Fails, NodeFilter, NodeScore, Normalization, Plugin, PluginSet, Point, PreFilter, PreScore, Status, Validity,
 };
 use super::node_info::NodeInfo;
 use super::profile::Profile;
@@ -26,6 +26,8 @@ pub struct Compiled {
     pub naming: Vec<usize>,
     /// The filters that are run, with the places of their plugins.
     pub filters: Vec<(usize, Box<dyn NodeFilter>)>,
+    /// The names of these plugins.
+    names: Vec<&'static str>,
     /// The places of the plugins whose filters are not run.
     pub skipped_filters: Vec<usize>,
     /// The scorers that are run.
@@ -67,6 +69,7 @@ impl Compiled {
             asked: PluginSet::NONE,
             naming: Vec::new(),
             filters: Vec::new(),
+            names: Vec::new(),
             skipped_filters: Vec::new(),
             scorers: Vec::new(),
             skipped_scorers: Vec::new(),
@@ -126,8 +129,11 @@ impl Compiled {
         for (plugin, asked, _) in profile.at(Point::Filter).filter(|(_, plugin, _)| is_asked(*plugin)) {
             let said = made.iter().position(|(other, _)| *other == plugin).map(|place| made.swap_remove(place).1);
             // One that is not asked before all others compiles the pod only now, and can no longer turn it away as a whole.
-            match said.unwrap_or_else(|| asked.pre_filter(pod, cluster)) {
-                PreFilter::Filter { filter, .. } => self.filters.push((plugin, filter)),
+            match said.unwrap_or_else(|| unprepared(profile, plugin, pod, cluster)) {
+                PreFilter::Filter { filter, .. } => {
+                    self.filters.push((plugin, filter));
+                    self.names.push(asked.name());
+                }
                 PreFilter::Skip => self.skipped_filters.push(plugin),
                 PreFilter::Nothing | PreFilter::Reject(_) => {}
             }
@@ -154,16 +160,18 @@ impl Compiled {
 
     /// The first filter that rejects a node, and what it says; none if the node fits.
     pub fn filter(&self, node: &NodeInfo) -> Option<(usize, Status)> {
-        self.filters.iter().find_map(|(plugin, filter)| {
-            let status = filter.filter(node);
-            (!status.is_success()).then_some((*plugin, status))
-        })
+        self.first(|filter| filter.filter(node))
     }
+
     /// The same for a node as it would be with some pods more and some fewer, which `node` has and lacks already.
     pub fn filter_if(&self, node: &NodeInfo, added: &[Rc<Pod>], removed: &[Rc<Pod>]) -> Option<(usize, Status)> {
-        self.filters.iter().find_map(|(plugin, filter)| {
-            let status = filter.filter_if(node, added, removed);
-            (!status.is_success()).then_some((*plugin, status))
+        self.first(|filter| filter.filter_if(node, added, removed))
+    }
+
+    fn first(&self, ask: impl Fn(&dyn NodeFilter) -> Status) -> Option<(usize, Status)> {
+        self.filters.iter().zip(&self.names).find_map(|((plugin, filter), name)| {
+            let status = ask(filter.as_ref());
+            (!status.is_success()).then(|| (*plugin, filter_status(name, status)))
         })
     }
 
@@ -177,8 +185,7 @@ impl Compiled {
         nominated: &[Rc<Pod>],
         removed: &[Rc<Pod>],
     ) -> Option<(usize, Status)> {
-        let goes_first = |other: &&Rc<Pod>| other.spec.priority >= priority && Some(other.meta.uid) != own;
-        let added: Vec<Rc<Pod>> = nominated.iter().filter(goes_first).cloned().collect();
+        let added = goes_first((priority, own), nominated);
         if !added.is_empty() {
             let mut with = node.clone();
             added.iter().for_each(|pod| with.add(pod));
@@ -196,4 +203,29 @@ pub(super) fn naming_plugins(profile: &Profile, places: &[usize]) -> Vec<&'stati
     let mut names: Vec<&str> = places.iter().map(|place| profile.plugin(*place).name()).collect();
     names.sort_unstable();
     names
+}
+
+/// What a filter comes to that was not asked before all others: one that relies on that fails.
+pub(super) fn unprepared(profile: &Profile, place: usize, pod: &Pod, cluster: &Cluster) -> PreFilter {
+    let plugin = profile.plugin(place);
+    let is_prepared = profile.is_asked(place, Point::PreFilter) || !plugin.points().contains(&Point::PreFilter);
+    match plugin.unprepared().filter(|_| !is_prepared) {
+        Some(error) => PreFilter::all(Fails(error)),
+        None => plugin.pre_filter(pod, cluster),
+    }
+}
+
+/// A status of a filter as the framework passes it on: what is neither a yes nor a no is a failure, told with the plugin's name
+/// (kube-scheduler, `RunFilterPlugins`).
+pub(super) fn filter_status(plugin: &str, status: Status) -> Status {
+    if status.is_success() || status.is_rejected() {
+        return status;
+    }
+    Status::error(format!("running \"{plugin}\" filter plugin: {}", status.message()))
+}
+
+/// Those of some nominated pods that a pod with a priority has to reckon with, its own nomination apart.
+pub(super) fn goes_first((priority, own): (i32, Option<Uid>), nominated: &[Rc<Pod>]) -> Vec<Rc<Pod>> {
+    let goes_first = |other: &&Rc<Pod>| other.spec.priority >= priority && Some(other.meta.uid) != own;
+    nominated.iter().filter(goes_first).cloned().collect()
 }

@@ -66,6 +66,11 @@ impl Status {
         Status { code: Code::UnschedulableAndUnresolvable, reasons: vec![reason.into()] }
     }
 
+    /// A failure.
+    pub fn error(reason: impl Into<Name>) -> Self {
+        Status { code: Code::Error, reasons: vec![reason.into()] }
+    }
+
     /// True for yes.
     pub fn is_success(&self) -> bool {
         self.code == Code::Success
@@ -228,6 +233,15 @@ pub trait NodeFilter {
     }
 }
 
+/// A filter that fails.
+pub struct Fails(pub Name);
+
+impl NodeFilter for Fails {
+    fn filter(&self, _node: &NodeInfo) -> Status {
+        Status::error(self.0.clone())
+    }
+}
+
 /// What PreScore says.
 pub enum PreScore {
     /// The plugin's Score need not be run for this pod.
@@ -285,28 +299,48 @@ impl Normalization {
     }
 }
 
+/// What a [`Follower`] looks at of a node.
+pub type Stance = SmallVec<[i64; 10]>;
+
 /// What a plugin says about all pods of a class, kept up with the cluster pod by pod instead of being worked out anew in every
 /// cycle. It must say what PreFilter, Filter, PreScore and Score would say. Nodes are named by their places in the list.
+///
+/// It says it of a node's stance: some numbers, as many for each node, that are all that the follower looks at. Nodes of one stance
+/// get the same verdict and the same score, whatever these are at the moment.
 pub trait Follower {
     /// True while it can be kept up: the nodes' labels, and all else that it was made from, are as they were.
     fn is_current(&self, cluster: &Cluster) -> bool;
 
-    /// Takes in that `count` pods of a group came to a node, or left it if it is negative.
-    fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster);
+    /// Takes in that `count` pods of a group came to a node, or left it if it is negative. Other nodes whose stance that changes
+    /// are told to `changed`.
+    fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster, changed: &mut dyn FnMut(usize));
 
-    /// The sets of nodes of which a node must be in each to fit.
-    fn masks(&self) -> SmallVec<[&Bits; 4]>;
+    /// Moves when the stances of all nodes have to be asked for again.
+    fn version(&self) -> u32;
 
-    /// Why a node does not fit, as a number for [`Follower::status`]; none if it fits.
-    fn rejection(&self, place: usize) -> Option<u8>;
+    /// How many numbers a stance has: with those that only scores depend on, or without.
+    fn width(&self, is_scored: bool) -> usize;
+
+    /// Appends a node's stance: with the numbers that only scores depend on, or without.
+    fn stance(&self, place: usize, is_scored: bool, stance: &mut Stance);
+
+    /// True if it rejects nodes for some stances.
+    fn is_filter(&self) -> bool;
+
+    /// Why nodes of a stance do not fit, as a number for [`Follower::status`]; none if they fit.
+    fn rejection(&self, stance: &[i64]) -> Option<u8>;
+
+    /// The same for a node, as it would be with some pods more on it.
+    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], cluster: &Cluster) -> Option<u8>;
 
     /// What is said of nodes that are rejected for a reason.
     fn status(&self, rejection: u8) -> Status;
 
-    /// Adds the normalised scores of feasible nodes, times a weight, to their totals.
-    fn score(&mut self, feasible: &[u32], weight: i64, totals: &mut [i64]);
+    /// Adds the normalised score of feasible nodes, times a weight, to the total of each stance. Each comes with how many nodes
+    /// there are of it.
+    fn score(&mut self, stances: &[(&[i64], usize)], weight: i64, totals: &mut [i64]);
 
-    /// True if all feasible nodes would get the same score, whichever they are.
+    /// True if all feasible nodes would get no score, whichever they are.
     fn is_indifferent(&self) -> bool;
 }
 
@@ -339,8 +373,41 @@ pub struct Failed<'a> {
     pub was_asked: bool,
 }
 
-/// What the filters said of each node, by its place in the cluster's list.
-pub type NodeCodes = [Code];
+/// What the filters said of each node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodeCodes {
+    /// The nodes where preemption may help.
+    pub unschedulable: Bits,
+    /// Those where it does not.
+    pub unresolvable: Bits,
+}
+
+impl NodeCodes {
+    /// The same verdict for all of so many nodes.
+    pub fn all(code: Code, nodes: usize) -> Self {
+        let if_is = |wanted: Code| if code == wanted { Bits::all(nodes) } else { Bits::none(nodes) };
+        let (unschedulable, unresolvable) = (if_is(Code::Unschedulable), if_is(Code::UnschedulableAndUnresolvable));
+        NodeCodes { unschedulable, unresolvable }
+    }
+
+    /// Takes in the verdict on nodes of a word.
+    pub fn add(&mut self, code: Code, word: usize, bits: u64) {
+        match code {
+            Code::Unschedulable => self.unschedulable.add_word(word, bits),
+            Code::UnschedulableAndUnresolvable => self.unresolvable.add_word(word, bits),
+            Code::Success | Code::Error | Code::Wait | Code::Skip | Code::Pending => {}
+        }
+    }
+}
+
+impl FromIterator<Code> for NodeCodes {
+    fn from_iter<I: IntoIterator<Item = Code>>(codes: I) -> Self {
+        let codes: Vec<Code> = codes.into_iter().collect();
+        let mut all = NodeCodes::all(Code::Success, codes.len());
+        codes.iter().enumerate().for_each(|(place, code)| all.add(*code, place / 64, 1 << (place % 64)));
+        all
+    }
+}
 
 /// What Permit says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -389,7 +456,14 @@ pub trait Plugin {
     }
 
     /// Whether one of [`Plugin::events`] is worth another try for a pod that this plugin has rejected.
-    fn hint(&self, _pod: &Pod, _event: ClusterEvent, _old: Option<&Object>, _new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        _pod: &Pod,
+        _event: ClusterEvent,
+        _old: Option<&Object>,
+        _new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         Hint::Queue
     }
 
@@ -406,6 +480,12 @@ pub trait Plugin {
     /// Looks at a pod before nodes are filtered.
     fn pre_filter(&self, _pod: &Pod, _cluster: &Cluster) -> PreFilter {
         PreFilter::Nothing
+    }
+
+    /// What Filter fails with where PreFilter was not asked, because a configuration has it on at the one point and off at the
+    /// other; none if it does without.
+    fn unprepared(&self) -> Option<Name> {
+        None
     }
 
     /// Tries to make room for a pod that fits nowhere.

@@ -57,9 +57,42 @@ pub struct Groups {
     empty: usize,
     /// Moves when groups get other numbers.
     version: u64,
-    log: VecDeque<Change>,
-    /// The number of the first entry that is still in the log.
+    log: Log<Change>,
+}
+
+/// The last entries of a log that goes on for ever.
+pub struct Log<T> {
+    entries: VecDeque<T>,
+    /// The number of the first entry that is still known.
     first: u64,
+}
+
+impl<T> Default for Log<T> {
+    fn default() -> Self {
+        Log { entries: VecDeque::new(), first: 0 }
+    }
+}
+
+impl<T: Copy> Log<T> {
+    /// The number that the next entry gets.
+    pub fn position(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// The entries since a position; none if some of them are no longer known.
+    pub fn since(&self, position: u64) -> Option<impl Iterator<Item = T>> {
+        let skip = usize::try_from(position.checked_sub(self.first)?).ok()?;
+        Some(self.entries.range(skip.min(self.entries.len())..).copied())
+    }
+
+    /// Adds an entry.
+    pub(super) fn note(&mut self, entry: T) {
+        if self.entries.len() == KEPT {
+            self.entries.pop_front();
+            self.first += 1;
+        }
+        self.entries.push_back(entry);
+    }
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -121,13 +154,12 @@ impl Groups {
 
     /// The number that the next entry of the log gets.
     pub fn position(&self) -> u64 {
-        self.first + self.log.len() as u64
+        self.log.position()
     }
 
     /// The entries since a position; none if some of them are no longer known.
     pub fn since(&self, position: u64) -> Option<impl Iterator<Item = Change>> {
-        let skip = usize::try_from(position.checked_sub(self.first)?).ok()?;
-        Some(self.log.range(skip.min(self.log.len())..).copied())
+        self.log.since(position)
     }
 
     /// The group of a pod, made if there is none.
@@ -156,7 +188,7 @@ impl Groups {
         *group.on.entry(slot).or_default() += 1;
         self.empty -= usize::from(group.pods == 0);
         group.pods += 1;
-        self.note(Change { slot, group: number, count: 1 });
+        self.log.note(Change { slot, group: number, count: 1 });
     }
 
     /// A pod of a group left a node. True if there are now so many groups without pods that they had better be forgotten.
@@ -170,13 +202,13 @@ impl Groups {
         }
         group.pods -= 1;
         self.empty += usize::from(group.pods == 0);
-        self.note(Change { slot, group: number, count: -1 });
+        self.log.note(Change { slot, group: number, count: -1 });
         self.empty > EMPTY && self.empty * 2 > self.all.len()
     }
 
     /// A node changed in itself.
     pub(super) fn node_changed(&mut self, slot: u32) {
-        self.note(Change { slot, group: NO_GROUP, count: 0 });
+        self.log.note(Change { slot, group: NO_GROUP, count: 0 });
     }
 
     /// Forgets groups without pods; says which number each old one has now.
@@ -192,13 +224,5 @@ impl Groups {
         self.empty = 0;
         self.version += 1;
         numbers
-    }
-
-    fn note(&mut self, change: Change) {
-        if self.log.len() == KEPT {
-            self.log.pop_front();
-            self.first += 1;
-        }
-        self.log.push_back(change);
     }
 }

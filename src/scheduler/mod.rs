@@ -3,7 +3,8 @@
 //! - this file: [`Scheduler`], the process; its parts are `config`, `observe` (what the informers show), `binding` (what
 //!   becomes of a decision) and `account` (what is told of a failure)
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
-//! - `algorithm`, `compiled`, `class`, `pick`, `rejections`, `diagnosis`: filters and scores nodes, and says why none fits
+//! - `algorithm`, `compiled`, `class`, `kinds`, `pick`, `rejections`, `diagnosis`: filters and scores nodes, and says why none
+//!   fits
 //! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
@@ -32,6 +33,7 @@ pub mod event;
 pub mod framework;
 pub mod groups;
 pub mod images;
+mod kinds;
 pub mod node_info;
 pub mod node_tree;
 pub mod objects;
@@ -352,6 +354,7 @@ impl Scheduler {
         ctx.set_cause(queued.cause);
         match outcome {
             Outcome::Node(chosen) => self.assume_and_bind(queued, chosen.node, ctx),
+            Outcome::Failed(why) => self.failed(queued, why.to_string(), ctx),
             Outcome::Unschedulable(diagnosis) => {
                 self.preempt(&queued, &diagnosis, ctx);
                 self.rejected(queued, &diagnosis, ctx);

@@ -6,7 +6,7 @@ use super::cluster::Cluster;
 use super::event::{ClusterEvent, node_changes, pod_changes, storage_added, storage_deleted, storage_updated};
 use super::preemption::ongoing::Ongoing;
 use super::profile::Profiles;
-use super::queue::{Place, Queue};
+use super::queue::{Judges, Place, Queue};
 use crate::api::meta::Uid;
 use crate::api::node::Node;
 use crate::api::object::Object;
@@ -122,7 +122,8 @@ impl Observer<'_> {
         }
         let events = pod_changes(before, pod);
         let (is_known, is_in_flight) = (self.queue.knows(pod.meta.uid), self.queue.is_in_flight(pod.meta.uid));
-        self.queue.update(old, pod, &events, self.now, self.cause, self.profiles);
+        let judges = Judges { profiles: self.profiles, cluster: self.cluster };
+        self.queue.update(old, pod, &events, self.now, self.cause, judges);
         match (is_known, is_in_flight) {
             (_, true) => {}
             (true, false) => self.update_nomination(before, pod),
@@ -188,14 +189,16 @@ impl Observer<'_> {
     }
 
     fn wake(&mut self, event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) {
-        self.queue.move_all(event, old, new, &|_| true, self.now, self.profiles);
+        let judges = Judges { profiles: self.profiles, cluster: self.cluster };
+        self.queue.move_all(event, old, new, &|_| true, self.now, judges);
     }
 
     /// The room that was kept for a nominated pod is free for pods that had to leave it: those of no higher priority
     /// (kube-scheduler, `getLEPriorityPreCheck`).
     fn room_was_kept(&mut self, old: &Object, pod: &Pod) {
         let yields = |other: &Pod| other.spec.priority <= pod.spec.priority;
-        self.queue.move_all(ClusterEvent::AssignedPodDelete, Some(old), None, &yields, self.now, self.profiles);
+        let judges = Judges { profiles: self.profiles, cluster: self.cluster };
+        self.queue.move_all(ClusterEvent::AssignedPodDelete, Some(old), None, &yields, self.now, judges);
     }
 
     fn is_responsible(&self, pod: &Pod) -> bool {

@@ -34,6 +34,7 @@ enum Step {
     Forget(u8),
     Confirm(u8),
     Remove(u8),
+    Withdraw(u8),
 }
 
 fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
@@ -60,11 +61,12 @@ fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
         2 => any::<u8>().prop_map(Step::Forget),
         3 => any::<u8>().prop_map(Step::Confirm),
         2 => any::<u8>().prop_map(Step::Remove),
+        2 => any::<u8>().prop_map(Step::Withdraw),
     ];
     prop::collection::vec(step, 1..length)
 }
 
-const SPECS: usize = 14;
+const SPECS: usize = 17;
 
 /// So many namespaces with labels pods may have.
 const LIKES: u8 = 6;
@@ -93,6 +95,8 @@ fn specs() -> Vec<Rc<PodSpec>> {
         json!({ "containers": container("500m", json!({})), "affinity": preferred }),
         json!({ "containers": container("500m", json!({})), "affinity": named }),
         json!({ "containers": container("100", json!({})), "priority": 5 }),
+        json!({ "containers": container("1500m", json!({})), "priority": 5 }),
+        json!({ "containers": container("2", json!({})), "priority": 7 }),
     ];
     let all: Vec<Value> = all.into_iter().chain(specs_with_others()).collect();
     assert_eq!(all.len(), SPECS);
@@ -141,6 +145,9 @@ fn specs_with_others() -> Vec<Value> {
             spread(zone, 1, should),
         ], "nodeSelector": { "disk": "1" } })),
         pod(json!({ "topologySpreadConstraints": [spread("disk", 1, should)] })),
+        pod(json!({ "topologySpreadConstraints": [spread(host, 1, should), spread(zone, 2, should)], "affinity": {
+            "podAntiAffinity": preferred(json!([weighted(9, term("db", host)), weighted(3, term("web", "disk"))])),
+            "podAffinity": required(json!([term("db", host)])) } })),
         pod(json!({ "affinity": { "podAffinity": required(json!([term("web", zone), term("web", "disk")])) } })),
     ]
 }
@@ -199,6 +206,8 @@ struct Bench {
     keeping: Algorithm,
     fresh: Algorithm,
     pods: Vec<(Rc<Pod>, bool)>,
+    /// Pods that are nominated to nodes.
+    nominated: Vec<Uid>,
     specs: Vec<Rc<PodSpec>>,
     next: u128,
 }
@@ -216,6 +225,7 @@ impl Bench {
             keeping: Algorithm::new(0, stream()),
             fresh: Algorithm::plain(0, stream()),
             pods: Vec::new(),
+            nominated: Vec::new(),
             specs: specs(),
             next: 0,
         }
@@ -252,6 +262,12 @@ impl Bench {
                     *assumed = false;
                 }
             }
+            Step::Withdraw(pod) => {
+                if !self.nominated.is_empty() {
+                    let gone = self.nominated.swap_remove(usize::from(pod) % self.nominated.len());
+                    self.cluster.withdraw(gone);
+                }
+            }
             Step::Remove(pod) => {
                 if let Some(place) = self.pick(pod, false) {
                     let (pod, _) = self.pods.swap_remove(place);
@@ -286,8 +302,14 @@ impl Bench {
         let outcome = self.keeping.schedule(&self.profile, &pod, &self.cluster);
         let fresh = self.fresh.schedule(&self.profile, &pod, &self.cluster);
         assert_eq!(outcome, fresh, "what is kept changes the result");
-        if self.cluster.node_count() < 100 {
+        if self.cluster.node_count() < 100 && !self.cluster.has_nominations() {
             self.check_against_rules(&pod, &outcome);
+        }
+        if let Outcome::Unschedulable(diagnosis) = &outcome
+            && let Some(node) = diagnosis.nominated_node.as_ref().filter(|node| !node.is_empty())
+        {
+            self.cluster.nominate(&pod, node);
+            self.nominated.push(pod.meta.uid);
         }
         if let Outcome::Node(chosen) = outcome {
             let mut placed = Pod::clone(&pod);
@@ -331,9 +353,17 @@ impl Bench {
             }
         }
         let best = totals.iter().max();
-        let ours = feasible.iter().zip(&totals).find(|(node, _)| node.name == chosen.node);
-        assert_eq!(ours.map(|(_, total)| total), best);
+        let total =
+            |name: &Name| feasible.iter().zip(&totals).find(|(node, _)| node.name == *name).map(|(_, total)| total);
+        assert_eq!(total(&chosen.node), best);
         assert_eq!(chosen.feasible, feasible.len());
+        // A single node is not scored.
+        let is_choice = feasible.len() > 1;
+        assert_eq!(chosen.score.as_ref(), best.filter(|_| is_choice));
+        let others = feasible.iter().zip(&totals).filter(|(node, _)| node.name != chosen.node);
+        let second = others.map(|(_, total)| total).max();
+        assert_eq!(chosen.runner_up.as_ref().map(|(_, score)| score), second);
+        assert_eq!(chosen.runner_up.as_ref().and_then(|(node, _)| total(node)), second);
     }
 
     /// Nothing is given away twice. (A node that shrinks may be too full, and then still takes pods that request nothing.)

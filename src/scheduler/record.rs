@@ -30,6 +30,8 @@ pub struct Decided {
 pub enum Verdict {
     /// The pod goes to a node.
     Node(Chosen),
+    /// A plugin failed; what went wrong.
+    Failed(Name),
     /// The pod fits no node.
     Nowhere {
         /// How many nodes there are.
@@ -59,6 +61,7 @@ impl Verdict {
     pub fn new(outcome: &Outcome, profile: &Profile) -> Self {
         match outcome {
             Outcome::Node(chosen) => Verdict::Node(chosen.clone()),
+            Outcome::Failed(why) => Verdict::Failed(why.clone()),
             Outcome::Unschedulable(diagnosis) => Verdict::Nowhere {
                 nodes: diagnosis.node_count,
                 rejections: rejections(diagnosis, profile),

@@ -1,25 +1,29 @@
-//! Why pods of a class fit no node: what was said of each node that was looked at.
+//! Why pods of a class fit no node: what was said of each kind of nodes.
 
-use super::class::{Followed, PodClass};
+use super::class::{PodClass, Rejector};
 use super::cluster::Cluster;
 use super::compiled::naming_plugins;
 use super::diagnosis::{Diagnosis, Verdict};
-use super::framework::{Code, PluginSet, Point, Status};
+use super::framework::{Code, NodeCodes, PluginSet, Status};
 use super::profile::Profile;
 
-/// A follower's verdicts, by their numbers, with how many nodes got each.
-struct Said<'a> {
-    followed: &'a Followed,
-    counts: Vec<Option<(Status, usize)>>,
-}
-
 impl PodClass {
-    /// Why the pod does not fit `places`, all of which were looked at; and the code of the verdict on every node.
-    pub fn diagnose(&self, places: &[usize], profile: &Profile, cluster: &Cluster) -> (Diagnosis, Vec<Code>) {
+    /// Why the pod fits no node, and the code of the verdict on every node. Only `places` were looked at, if there are any: the others
+    /// do not come into question.
+    pub fn diagnose(
+        &mut self,
+        places: Option<&[usize]>,
+        profile: &Profile,
+        cluster: &Cluster,
+    ) -> (Diagnosis, NodeCodes) {
+        let nodes = cluster.node_count();
+        let (mut verdicts, codes) = match (&self.compiled.rejected, places) {
+            (Some((_, status)), _) => (Vec::new(), NodeCodes::all(status.code, nodes)),
+            (None, None) if self.kinds.placed().len() == nodes => self.verdicts_on_kinds(nodes),
+            (None, None) => self.verdicts_on(&(0..nodes).collect::<Vec<usize>>(), cluster),
+            (None, Some(places)) => self.verdicts_on(places, cluster),
+        };
         let rejected = self.compiled.rejected.as_ref();
-        let absent = rejected.map_or(Code::UnschedulableAndUnresolvable, |(_, status)| status.code);
-        let mut codes = vec![absent; cluster.node_count()];
-        let mut verdicts = self.verdicts_on(places, profile, &mut codes);
         // The order in which they were first said depends on what was looked at before.
         verdicts.sort_by(|left, right| (left.plugin, &left.status.reasons).cmp(&(right.plugin, &right.status.reasons)));
         let (mut plugins, mut pending) = (PluginSet::NONE, PluginSet::NONE);
@@ -33,7 +37,7 @@ impl PodClass {
             Status::unresolvable(format!("node(s) didn't satisfy plugin(s) [{names}]"))
         });
         let diagnosis = Diagnosis {
-            node_count: cluster.node_count(),
+            node_count: nodes,
             pre_filter: rejected.map(|(_, status)| status.clone()),
             verdicts,
             others,
@@ -46,59 +50,50 @@ impl PodClass {
         (diagnosis, codes)
     }
 
-    /// The code of the verdict on each node, `places` having been looked at and the others not having come into question.
-    #[cfg(test)]
-    pub fn codes(&self, places: &[usize], profile: &Profile, cluster: &Cluster) -> Vec<Code> {
-        self.diagnose(places, profile, cluster).1
+    /// What was said of all nodes, kind by kind.
+    fn verdicts_on_kinds(&self, nodes: usize) -> (Vec<Verdict>, NodeCodes) {
+        let mut codes = NodeCodes::all(Code::Success, nodes);
+        let mut verdicts = Vec::new();
+        for kind in (0..self.kinds.len()).filter(|kind| self.kinds.nodes(*kind) > 0) {
+            let Some(said) = self.said(self.kinds.key(kind)) else { continue };
+            let code = said.1.code;
+            note(&mut verdicts, said, self.kinds.nodes(kind));
+            for word in 0..nodes.div_ceil(64) {
+                codes.add(code, word, self.kinds.cell(word, kind).bits);
+            }
+        }
+        (verdicts, codes)
     }
 
-    /// The first plugin to reject a node counts.
-    fn verdicts_on(&self, places: &[usize], profile: &Profile, codes: &mut [Code]) -> Vec<Verdict> {
-        let mut counts = vec![0; self.said.len()];
-        let order = |plugin: usize| profile.at(Point::Filter).position(|(other, ..)| other == plugin);
-        let orders: Vec<Option<usize>> = self.said.iter().map(|(plugin, _)| order(*plugin)).collect();
-        let speaking = self
-            .followers
-            .iter()
-            .flatten()
-            .filter(|followed| followed.order.is_some() && !followed.follower.masks().is_empty());
-        let mut followers: Vec<Said<'_>> = speaking.map(|followed| Said { followed, counts: Vec::new() }).collect();
+    /// What was said of some nodes, one by one.
+    fn verdicts_on(&mut self, places: &[usize], cluster: &Cluster) -> (Vec<Verdict>, NodeCodes) {
+        let nodes = cluster.node_count();
+        // Of the others PreFilter is sure, where it named these.
+        let mut codes = NodeCodes::all(Code::UnschedulableAndUnresolvable, nodes);
+        let mut verdicts = Vec::new();
         for place in places {
-            let own = usize::from(self.verdicts[*place]).checked_sub(1);
-            let own_order = own.and_then(|said| *orders.get(said)?).unwrap_or(usize::MAX);
-            let mut before = followers.iter_mut().take_while(|said| said.followed.order < Some(own_order));
-            codes[*place] = match (before.find_map(|said| said.count(*place)), own) {
-                (Some(code), _) => code,
-                (None, Some(said)) if said < counts.len() => {
-                    counts[said] += 1;
-                    self.said[said].1.code
-                }
-                (None, _) => Code::Success,
-            };
+            codes.unresolvable.set(*place, false);
+            let key = self.key(*place, cluster);
+            if let Some(said) = self.said(&key) {
+                codes.add(said.1.code, place / 64, 1 << (place % 64));
+                note(&mut verdicts, said, 1);
+            }
         }
-        let own = self.said.iter().zip(counts).filter(|(_, nodes)| *nodes > 0);
-        let own = own.map(|((plugin, status), nodes)| Verdict { plugin: *plugin, status: status.clone(), nodes });
-        own.chain(followers.into_iter().flat_map(Said::verdicts)).collect()
+        (verdicts, codes)
+    }
+
+    /// What is said of nodes of a kind, and by whom.
+    fn said(&self, key: &[i64]) -> Option<(usize, Status)> {
+        Some(match self.rejector(key)? {
+            Rejector::Node(said) => said.clone(),
+            Rejector::Follower(followed, rejection) => (followed.plugin, followed.follower.status(rejection)),
+        })
     }
 }
 
-impl Said<'_> {
-    /// Counts a node if the follower rejects it; the code of what it says.
-    fn count(&mut self, place: usize) -> Option<Code> {
-        let follower = &self.followed.follower;
-        let rejection = follower.rejection(place)?;
-        let number = usize::from(rejection);
-        if self.counts.len() <= number {
-            self.counts.resize(number + 1, None);
-        }
-        let (status, nodes) = self.counts[number].get_or_insert_with(|| (follower.status(rejection), 0));
-        *nodes += 1;
-        Some(status.code)
-    }
-
-    fn verdicts(self) -> Vec<Verdict> {
-        let plugin = self.followed.plugin;
-        let said = self.counts.into_iter().flatten();
-        said.map(|(status, nodes)| Verdict { plugin, status, nodes }).collect()
+fn note(verdicts: &mut Vec<Verdict>, (plugin, status): (usize, Status), nodes: usize) {
+    match verdicts.iter_mut().find(|known| known.plugin == plugin && known.status == status) {
+        Some(known) => known.nodes += nodes,
+        None => verdicts.push(Verdict { plugin, status, nodes }),
     }
 }

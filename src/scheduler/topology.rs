@@ -1,11 +1,13 @@
 //! Which nodes are one place in the sense of a label: its domains, numbered, and the nodes in each.
 
-use super::bits::Bits;
 use crate::api::name::Name;
 use crate::engine::hash::Map;
 
 /// No domain: the node does not have the label.
 pub const NOWHERE: u32 = u32::MAX;
+
+/// A label with no more domains than these tells few nodes apart.
+pub const COARSE: usize = 16;
 
 /// The domains of a label, by the places of nodes in the cluster's list. Holds while the list and the labels are unchanged.
 pub struct Topology {
@@ -15,8 +17,6 @@ pub struct Topology {
     /// Where the places of each domain begin in `places`.
     begins: Vec<u32>,
     places: Vec<u32>,
-    /// The places of large domains as bits: there are at most 64 of them.
-    wide: Vec<Option<Bits>>,
 }
 
 impl Topology {
@@ -42,26 +42,17 @@ impl Topology {
             places[next[*domain as usize] as usize] = place as u32;
             next[*domain as usize] += 1;
         }
-        let mut topology = Topology { key: key.clone(), domain_of, begins, places, wide: Vec::new() };
-        topology.wide = (0..count).map(|domain| topology.as_bits(domain)).collect();
-        topology
-    }
-
-    fn as_bits(&self, domain: usize) -> Option<Bits> {
-        let (places, nodes) = (self.places(domain), self.domain_of.len());
-        let mut bits = (places.len() * 64 > nodes && places.len() > 64).then(|| Bits::none(nodes))?;
-        places.iter().for_each(|place| bits.set(*place as usize, true));
-        Some(bits)
+        Topology { key: key.clone(), domain_of, begins, places }
     }
 
     /// How many domains there are.
     pub fn len(&self) -> usize {
-        self.wide.len()
+        self.begins.len() - 1
     }
 
     /// True if no node has the label.
     pub fn is_empty(&self) -> bool {
-        self.wide.is_empty()
+        self.len() == 0
     }
 
     /// The domain of a node, [`NOWHERE`] if it has none.
@@ -70,22 +61,8 @@ impl Topology {
         self.domain_of[place]
     }
 
-    /// The domain of each node.
-    #[inline]
-    pub fn domains(&self) -> &[u32] {
-        &self.domain_of
-    }
-
     /// The places of a domain's nodes.
     pub fn places(&self, domain: usize) -> &[u32] {
         &self.places[self.begins[domain] as usize..self.begins[domain + 1] as usize]
-    }
-
-    /// Puts all nodes of a domain into a set, or takes them out.
-    pub fn set(&self, bits: &mut Bits, domain: usize, are_in: bool) {
-        match &self.wide[domain] {
-            Some(wide) => bits.set_all(wide, are_in),
-            None => self.places(domain).iter().for_each(|place| bits.set(*place as usize, are_in)),
-        }
     }
 }

@@ -9,6 +9,7 @@ mod node;
 mod plain;
 mod pod;
 mod resize;
+mod revision;
 mod selected;
 mod spec;
 mod workload;
@@ -25,6 +26,7 @@ use super::object::{Object, Resource};
 use super::pod::ConditionStatus;
 
 pub use meta::{from_label_selector, to_label_selector, to_time};
+pub use revision::template_patch;
 pub use spec::compile;
 
 /// A kind whose objects can be written as those of the Kubernetes API and read from them.

@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{apps, core, scheduling, storage};
+use k8s_openapi::api::{core, scheduling, storage};
 
 use super::meta::{from_meta, to_meta};
 use super::{Convert, ConvertError, some_unless_empty};
 use crate::api::name::Name;
-use crate::api::plain::{ConfigMap, ControllerRevision, Namespace, PriorityClass, Secret, ServiceAccount};
+use crate::api::plain::{ConfigMap, Namespace, PriorityClass, Secret, ServiceAccount};
 use crate::api::storage::{
     CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
 };
@@ -65,7 +65,6 @@ kept_as_they_are!(
     Secret: core::v1::Secret,
     ServiceAccount: core::v1::ServiceAccount,
     PriorityClass: scheduling::v1::PriorityClass,
-    ControllerRevision: apps::v1::ControllerRevision,
     PersistentVolume: core::v1::PersistentVolume,
     PersistentVolumeClaim: core::v1::PersistentVolumeClaim,
     StorageClass: storage::v1::StorageClass,

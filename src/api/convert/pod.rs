@@ -11,6 +11,7 @@ use super::spec::compile;
 use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, some_unless_empty, text};
 use crate::api::batch::hostname_of_index;
 use crate::api::name::Name;
+use crate::api::node_selector::NAME_FIELD;
 use crate::api::pod::{
     ConditionStatus, ContainerState, ContainerStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus,
     QosClass, Terminated,
@@ -26,6 +27,9 @@ impl Convert for Pod {
         let mut spec = self.spec.full.clone();
         spec.node_name = text(&self.node);
         spec.hostname = self.hostname();
+        if let Some(node) = &self.only_node {
+            add_only_node(&mut spec, node);
+        }
         if let Some(letters) = self.token_volume {
             add_token_volume(&mut spec, &String::from_utf8_lossy(&letters));
         }
@@ -42,14 +46,53 @@ impl Convert for Pod {
         if spec.hostname.is_some() && spec.hostname == hostname_of_index(&meta) {
             spec.hostname = None;
         }
+        let only_node = take_only_node(&mut spec);
         Ok(Pod {
             meta,
             spec: Rc::new(compile("spec", spec)?),
             node: name(node),
+            only_node,
             token_volume,
             status: from_status(full.status.unwrap_or_default())?,
         })
     }
+}
+
+/// Adds the term that names the only node, as the DaemonSet controller does
+/// (kubernetes, pkg/controller/daemon/util: `ReplaceDaemonSetPodNodeNameNodeAffinity`).
+fn add_only_node(spec: &mut core::PodSpec, node: &Name) {
+    let requirement = core::NodeSelectorRequirement {
+        key: NAME_FIELD.to_owned(),
+        operator: "In".to_owned(),
+        values: Some(vec![String::from(node)]),
+    };
+    let term = core::NodeSelectorTerm { match_fields: Some(vec![requirement]), match_expressions: None };
+    let affinity = spec.affinity.get_or_insert_default().node_affinity.get_or_insert_default();
+    affinity.required_during_scheduling_ignored_during_execution =
+        Some(core::NodeSelector { node_selector_terms: vec![term] });
+}
+
+/// Takes the term that names the only node out again, if it is all that is required, so that specifications can be shared.
+fn take_only_node(spec: &mut core::PodSpec) -> Option<Name> {
+    let affinity = spec.affinity.as_mut()?.node_affinity.as_mut()?;
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let [term] = required.node_selector_terms.as_slice() else { return None };
+    let [requirement] = term.match_fields.as_deref().unwrap_or_default() else { return None };
+    let [node] = requirement.values.as_deref().unwrap_or_default() else { return None };
+    let is_plain = term.match_expressions.as_ref().is_none_or(Vec::is_empty);
+    if !is_plain || requirement.key != NAME_FIELD || requirement.operator != "In" || node.is_empty() {
+        return None;
+    }
+    let node = Name::from(node);
+    affinity.required_during_scheduling_ignored_during_execution = None;
+    let is_empty = affinity.preferred_during_scheduling_ignored_during_execution.is_none();
+    if let Some(all) = spec.affinity.as_mut().filter(|_| is_empty) {
+        all.node_affinity = None;
+        if all.pod_affinity.is_none() && all.pod_anti_affinity.is_none() {
+            spec.affinity = None;
+        }
+    }
+    Some(node)
 }
 
 /// Adds the volume and its mounts as ServiceAccount admission does.
@@ -210,12 +253,17 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
         init_container_statuses: some_unless_empty(status.init_containers.iter().map(to_container).collect()),
         container_statuses: some_unless_empty(status.containers.iter().map(to_container).collect()),
         nominated_node_name: text(&status.nominated_node),
+        resource_claim_statuses: status.resource_claims.as_ref().map(|claims| claims.iter().map(to_claim).collect()),
         ..core::PodStatus::default()
     };
     if let Some(reported) = &status.reported {
         to_reported(reported, &mut full);
     }
     full
+}
+
+fn to_claim((claim, made): &(Name, Option<Name>)) -> core::PodResourceClaimStatus {
+    core::PodResourceClaimStatus { name: claim.to_string(), resource_claim_name: text(made) }
 }
 
 fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
@@ -251,6 +299,9 @@ fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
         containers: containers(full.container_statuses),
         nominated_node: name(full.nominated_node_name),
         reported,
+        resource_claims: full.resource_claim_statuses.filter(|claims| !claims.is_empty()).map(|claims| {
+            claims.into_iter().map(|claim| (Name::from(claim.name), name(claim.resource_claim_name))).collect()
+        }),
     })
 }
 

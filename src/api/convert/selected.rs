@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{apps, core, policy};
+use k8s_openapi::api::{apps, policy};
 
 use super::meta::{from_meta, to_meta};
 use super::{Convert, ConvertError};
 use crate::api::policy::PodDisruptionBudget;
 use crate::api::selector::Selector;
-use crate::api::workload::{ReplicationController, StatefulSet};
+use crate::api::workload::StatefulSet;
 
 macro_rules! kept_with_selector {
     ($($kind:ident: $full:ty, $selector:expr);* $(;)?) => {$(
@@ -36,9 +36,4 @@ kept_with_selector!(
         |full| Selector::compile(full.spec.as_ref().and_then(|spec| spec.selector.as_ref()));
     StatefulSet: apps::v1::StatefulSet,
         |full| Selector::compile(full.spec.as_ref().map(|spec| &spec.selector));
-    ReplicationController: core::v1::ReplicationController,
-        |full| Ok(match full.spec.as_ref().and_then(|spec| spec.selector.as_ref()) {
-            Some(labels) => Selector::from_set(labels),
-            None => Selector::nothing(),
-        });
 );

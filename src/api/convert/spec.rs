@@ -18,6 +18,7 @@ use crate::api::resources::Resources;
 /// Compiles a pod specification. It should be defaulted; `nodeName` is not kept.
 pub fn compile(path: &str, mut full: core::PodSpec) -> Result<PodSpec, ConvertError> {
     full.node_name = None;
+    drop_empty_resources(&mut full);
     let mut containers = Vec::new();
     for (index, container) in full.init_containers.iter().flatten().enumerate() {
         let restarts = container.restart_policy.as_deref() == Some("Always");
@@ -61,6 +62,15 @@ pub fn compile(path: &str, mut full: core::PodSpec) -> Result<PodSpec, ConvertEr
         init_count,
         full,
     })
+}
+
+/// The API has no difference between no resources and empty ones: the field is a structure there, not a pointer.
+fn drop_empty_resources(full: &mut core::PodSpec) {
+    for container in full.containers.iter_mut().chain(full.init_containers.iter_mut().flatten()) {
+        if container.resources.as_ref() == Some(&core::ResourceRequirements::default()) {
+            container.resources = None;
+        }
+    }
 }
 
 fn is_sidecar(container: &core::Container) -> bool {

@@ -1,6 +1,6 @@
-//! Defaults of Deployments, ReplicaSets, StatefulSets and ReplicationControllers.
+//! Defaults of Deployments, ReplicaSets, StatefulSets, ReplicationControllers and DaemonSets.
 
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -74,6 +74,21 @@ impl Defaults for ReplicationController {
         if let Some(pods) = &mut spec.template {
             template(pods);
         }
+    }
+}
+
+impl Defaults for DaemonSet {
+    fn set_defaults(&mut self) {
+        let Some(spec) = &mut self.spec else { return };
+        let strategy = spec.update_strategy.get_or_insert_default();
+        fill(&mut strategy.type_, "RollingUpdate");
+        if strategy.type_.as_deref() == Some("RollingUpdate") {
+            let rolling = strategy.rolling_update.get_or_insert_default();
+            rolling.max_unavailable.get_or_insert(IntOrString::Int(1));
+            rolling.max_surge.get_or_insert(IntOrString::Int(0));
+        }
+        spec.revision_history_limit.get_or_insert(10);
+        template(&mut spec.template);
     }
 }
 

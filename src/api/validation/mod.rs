@@ -20,12 +20,14 @@
 //! - `stateful`: StatefulSets and ReplicationControllers
 //! - `job`, `job_policy`, `job_status`: Jobs, their failure and success policies, what their controller writes
 //! - `cron_job`: CronJobs
+//! - `daemon`: DaemonSets
 //! - `service`: Services
 //! - `endpoints`: Endpoints and EndpointSlices
 //! - `other`: the remaining kinds
 
 mod container;
 mod cron_job;
+mod daemon;
 mod endpoints;
 pub mod error;
 pub mod format;

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use crate::api::kind::Kind;
 use crate::api::name::Name;
 use crate::api::node::Node;
-use crate::api::plain::{ConfigMap, ControllerRevision, Namespace, PriorityClass, Secret};
+use crate::api::plain::{ConfigMap, Namespace, PriorityClass, Secret};
+use crate::api::revision::ControllerRevision;
 use crate::api::validation::error::{ErrorList, FieldError, Path};
 
 use crate::apiserver::protocol::Part;
@@ -124,7 +125,7 @@ pub fn update_secret(new: &Secret, old: &Secret) -> Result<(), Box<Status>> {
 
 /// The data of a revision never changes, its number may.
 pub fn update_revision(new: &ControllerRevision, old: &ControllerRevision) -> Result<(), Box<Status>> {
-    if Rc::ptr_eq(&new.content, &old.content) || new.content.data == old.content.data {
+    if Rc::ptr_eq(&new.data, &old.data) || new.data == old.data {
         return Ok(());
     }
     let error = FieldError::invalid(&Path::Root.child("data"), "", "field is immutable");

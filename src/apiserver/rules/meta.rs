@@ -18,7 +18,7 @@ const FOREGROUND: &str = "foregroundDeletion";
 pub enum PropagationDefault {
     /// The garbage collector deletes them once their owner is gone.
     Background,
-    /// They stay, without their owner (batch/v1, for compatibility with what its Jobs once did).
+    /// They are left alone.
     Orphan,
     /// The kind takes no part in garbage collection.
     Unsupported,
@@ -103,8 +103,11 @@ pub fn new_finalizers(meta: &Meta, asked: Option<Propagation>, default: Propagat
         (_, Some(Propagation::Foreground)) => (false, true),
         (default, None) => {
             let first = had.iter().find(|finalizer| *finalizer == ORPHAN || *finalizer == FOREGROUND);
-            let orphan = first.map_or(default == PropagationDefault::Orphan, |finalizer| *finalizer == ORPHAN);
-            (orphan, first.is_some_and(|finalizer| *finalizer == FOREGROUND))
+            let orphans = default == PropagationDefault::Orphan;
+            (
+                first.map_or(orphans, |finalizer| *finalizer == ORPHAN),
+                first.is_some_and(|finalizer| *finalizer == FOREGROUND),
+            )
         }
     };
     if orphan == has(ORPHAN) && foreground == has(FOREGROUND) {

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use crate::api::kind::Kind;
 use crate::api::meta::Timestamp;
 use crate::api::object::Object;
+use crate::api::policy;
 
 use super::protocol::Part;
 use super::status::Status;
@@ -48,6 +49,7 @@ pub fn allows(kind: Kind) -> Allows {
     };
     match kind {
         Kind::Pod => Allows { graceful: true, ..plain },
+        Kind::ReplicationController => Allows { propagation: PropagationDefault::Orphan, ..plain },
         Kind::Lease => Allows { create_on_update: true, unconditional_update: false, ..plain },
         Kind::Event => Allows { create_on_update: true, propagation: PropagationDefault::Unsupported, ..plain },
         Kind::Job | Kind::CronJob => Allows { propagation: PropagationDefault::Orphan, ..plain },
@@ -74,6 +76,7 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         Object::Pod(pod) => pod::create(Rc::make_mut(pod), now),
         Object::ReplicaSet(set) => Rc::make_mut(set).status = Default::default(),
         Object::Deployment(deployment) => Rc::make_mut(deployment).status = Default::default(),
+        Object::DaemonSet(set) => workload::create_daemon_set(Rc::make_mut(set)),
         Object::Namespace(namespace) => cluster::create_namespace(Rc::make_mut(namespace)),
         Object::Service(service) => network::create_service(service),
         Object::PersistentVolume(volume) => storage::create_volume(Rc::make_mut(volume), now),
@@ -81,9 +84,11 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         Object::VolumeAttachment(attachment) => {
             Rc::make_mut(&mut Rc::make_mut(attachment).content).status = None;
         }
-        Object::PodDisruptionBudget(budget) => Rc::make_mut(&mut Rc::make_mut(budget).content).status = None,
+        Object::PodDisruptionBudget(budget) => {
+            Rc::make_mut(&mut Rc::make_mut(budget).content).status = Some(policy::unseen_status());
+        }
         Object::StatefulSet(set) => Rc::make_mut(&mut Rc::make_mut(set).content).status = None,
-        Object::ReplicationController(it) => Rc::make_mut(&mut Rc::make_mut(it).content).status = None,
+        Object::ReplicationController(controller) => Rc::make_mut(controller).status = Default::default(),
         Object::Job(job) => batch::create_job(Rc::make_mut(job)),
         Object::CronJob(cron_job) => Rc::make_mut(cron_job).status = Default::default(),
         _ => {}
@@ -117,6 +122,7 @@ pub fn prepare_update(new: &mut Object, old: &Object, part: Part) -> Result<(), 
         (Object::Deployment(new), Object::Deployment(old)) => {
             workload::update_deployment(Rc::make_mut(new), old, part)?;
         }
+        (Object::DaemonSet(new), Object::DaemonSet(old)) => workload::update_daemon_set(Rc::make_mut(new), old, part)?,
         (Object::Node(new), Object::Node(old)) => cluster::update_node(Rc::make_mut(new), old, part)?,
         (Object::Namespace(new), Object::Namespace(old)) => cluster::update_namespace(Rc::make_mut(new), old, part),
         (Object::PriorityClass(new), Object::PriorityClass(old)) => cluster::update_priority_class(new, old)?,

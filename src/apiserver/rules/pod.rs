@@ -43,6 +43,9 @@ pub fn update(new: &mut Pod, old: &Pod, part: Part) -> Result<(), Box<Status>> {
             new.status = old.status.clone();
             new.token_volume = old.token_volume;
             check_node(new, old)?;
+            if new.only_node != old.only_node {
+                return refuse(new, FieldError::forbidden(&Path::Root.child("spec"), IMMUTABLE));
+            }
             if !equality::same_spec(&old.spec, &new.spec) {
                 check_spec(new, old)?;
                 new.meta.generation += 1;
@@ -51,6 +54,7 @@ pub fn update(new: &mut Pod, old: &Pod, part: Part) -> Result<(), Box<Status>> {
         Part::Status => {
             new.spec = old.spec.clone();
             new.node.clone_from(&old.node);
+            new.only_node.clone_from(&old.only_node);
             new.token_volume = old.token_volume;
             // Old kubelets corrupt owner references in a way that breaks garbage collection.
             new.meta.owners.clone_from(&old.meta.owners);

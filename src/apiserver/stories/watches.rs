@@ -7,6 +7,7 @@ use serde_json::json;
 use super::harness::{World, failure, object, pod, pod_key};
 use crate::api::kind::Kind;
 use crate::api::name::Name;
+use crate::api::object::Object;
 use crate::api::selector::Selector;
 use crate::apiserver::protocol::{Answer, DeleteOptions, FieldTest, ListRevision, Operation, Scope};
 use crate::engine::time::SimDuration;
@@ -133,19 +134,70 @@ fn a_page_of_forgotten_history_is_expired() {
     assert!(failed.starts_with("410 The provided continue parameter is too old"), "{failed}");
 }
 
+fn event(name: &str) -> Object {
+    object(
+        Kind::Event,
+        json!({
+            "metadata": {"name": name, "namespace": "default"}, "type": "Normal", "reason": "Started", "message": "x",
+            "involvedObject": {"kind": "Pod", "namespace": "default", "name": "web"}, "count": 1,
+            "source": {"component": "kubelet"},
+        }),
+    )
+}
+
+#[test]
+fn a_watch_of_events_runs_on_etcd_itself() {
+    let mut world = World::new();
+    let first = world.create(event("one"));
+    let all = world.watch(1, Scope::all(Kind::Event), None);
+    assert_eq!(world.told(all), ["ADDED one"], "what is there comes first");
+    world.create(event("two"));
+    assert!(world.merge(&first.key(), json!({"count": 2})).is_ok());
+    assert!(world.delete(&first.key(), DeleteOptions::default()).is_ok());
+    assert_eq!(world.told(all), ["ADDED two", "MODIFIED one", "DELETED one"]);
+    let scope = Scope { namespace: Some("kube-system".into()), ..Scope::all(Kind::Event) };
+    let elsewhere = world.watch(1, scope, Some(first.meta().revision()));
+    let since = world.watch(1, Scope::all(Kind::Event), Some(first.meta().revision()));
+    assert_eq!(world.told(elsewhere), Vec::<String>::new());
+    assert_eq!(world.told(since), ["ADDED two", "MODIFIED one", "DELETED one"], "what came after is told at once");
+    for _ in 0..3 {
+        world.run_for(SimDuration::from_secs(300));
+        world.create(event(&format!("later-{}", world.now.as_millis())));
+    }
+    let told = world.told(all);
+    assert_eq!(told.len(), 3, "it goes on: {told:?}");
+    let late = world.watch(1, Scope::all(Kind::Event), Some(first.meta().revision()));
+    assert_eq!(world.told(late), ["ERROR 410 The resourceVersion for the provided watch is too old."]);
+}
+
+#[test]
+fn a_list_by_name_reads_one_key() {
+    let mut world = World::new();
+    for name in ["a", "b", "c"] {
+        world.create(pod(name));
+    }
+    let named = |name: &str, namespace: Option<&str>, at| {
+        let field = FieldTest { field: Name::of("metadata.name"), value: name.into(), equal: true };
+        let scope = Scope { namespace: namespace.map(Name::from), fields: vec![field], ..Scope::all(Kind::Pod) };
+        Operation::List { scope, limit: 0, continue_token: None, at }
+    };
+    for at in [ListRevision::Latest, ListRevision::Any] {
+        for (name, namespace, expected) in [
+            ("b", Some("default"), vec!["b"]),
+            ("b", None, vec!["b"]),
+            ("b", Some("kube-system"), vec![]),
+            ("d", Some("default"), vec![]),
+        ] {
+            let Ok(Answer::List { items, .. }) = world.ask(named(name, namespace, at)) else { panic!("it is a list") };
+            let found: Vec<&str> = items.iter().map(|object| object.meta().name.as_str()).collect();
+            assert_eq!(found, expected, "{name} in {namespace:?} at {at:?}");
+        }
+    }
+}
+
 #[test]
 fn events_go_when_their_lease_does() {
     let mut world = World::new();
-    let event = |name: &str| {
-        object(
-            Kind::Event,
-            json!({
-                "metadata": {"name": name, "namespace": "default"}, "type": "Normal", "reason": "Started", "message": "x",
-                "involvedObject": {"kind": "Pod", "namespace": "default", "name": "web"}, "count": 1,
-                "source": {"component": "kubelet"},
-            }),
-        )
-    };
     world.create(event("one"));
     world.create(event("two"));
     world.run_for(SimDuration::from_secs(3500));

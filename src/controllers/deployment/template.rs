@@ -51,7 +51,7 @@ fn fold(hash: u32, bytes: &[u8]) -> u32 {
 
 /// Replaces each character by one of 27 without vowels and without digits that look like them
 /// (apimachinery, `SafeEncodeString`).
-fn safe_encode(text: &str) -> String {
+pub fn safe_encode(text: &str) -> String {
     const SAFE: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
     text.bytes().map(|byte| char::from(SAFE[usize::from(byte) % SAFE.len()])).collect()
 }

@@ -1,4 +1,4 @@
-//! The ReplicaSet controller: keeps as many pods as are wanted.
+//! The ReplicaSet controller, which is that of ReplicationControllers too: keeps as many pods as are wanted.
 //!
 //! Never moves a pod and never waits for one: it creates what is missing, deletes what is too much and counts the rest.
 //!
@@ -11,6 +11,7 @@ mod status;
 mod tests;
 
 use std::cell::OnceCell;
+use std::marker::PhantomData;
 use std::rc::Rc;
 
 use crate::api::event::{EventType, ObjectReference};
@@ -19,7 +20,7 @@ use crate::api::meta::{Labels, Meta, ObjectKey};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodStatus};
-use crate::api::workload::ReplicaSet;
+use crate::api::workload::{ReplicaSet, Replicated, ReplicationController};
 use crate::apiserver::protocol::{DeleteOptions, Operation};
 use crate::apiserver::status::Reason;
 use crate::client::controller::{Change, Controller};
@@ -33,16 +34,19 @@ use super::script::{self, Halt, Script};
 use ranking::Neighbours;
 use status::Tally;
 
-/// The ReplicaSet controller.
-pub struct ReplicaSetController {
+/// The controller of ReplicaSets or of ReplicationControllers.
+pub struct ReplicaSetController<R = ReplicaSet> {
+    name: &'static str,
+    watches: &'static [Kind],
     workers: usize,
     resync: Option<SimDuration>,
     burst: usize,
+    kind: PhantomData<R>,
 }
 
 /// What a sync begins with: taken from the cache once.
-struct Snapshot {
-    set: Rc<ReplicaSet>,
+struct Snapshot<R> {
+    set: Rc<R>,
     /// Pods that count, and orphans that could; empty if they need only be counted.
     pods: Vec<Rc<Pod>>,
     /// The pods that count if none is adopted or released.
@@ -58,24 +62,43 @@ struct Snapshot {
     manage: bool,
 }
 
-impl ReplicaSetController {
-    /// The controller with a configuration.
+impl ReplicaSetController<ReplicaSet> {
+    /// The controller of ReplicaSets.
     pub fn new(config: &Config) -> Self {
         ReplicaSetController {
+            name: "replicaset-controller",
+            watches: &[Kind::ReplicaSet, Kind::Pod],
             workers: config.concurrent_replica_set_syncs,
             resync: config.resync,
             burst: config.replica_set_burst,
+            kind: PhantomData,
         }
     }
+}
 
+impl ReplicaSetController<ReplicationController> {
+    /// The controller of ReplicationControllers (kube-controller-manager, `ReplicationManager`).
+    pub fn of_replication_controllers(config: &Config) -> Self {
+        ReplicaSetController {
+            name: "replication-controller",
+            watches: &[Kind::ReplicationController, Kind::Pod],
+            workers: config.concurrent_replication_controller_syncs,
+            resync: config.resync,
+            burst: config.replica_set_burst,
+            kind: PhantomData,
+        }
+    }
+}
+
+impl<R: Replicated> ReplicaSetController<R> {
     fn look(&self, view: &View<'_>, key: &ObjectKey, now: Now, manage: bool) -> Plan {
-        let Some(set) = view.get::<ReplicaSet>(&key.namespace, &key.name) else {
+        let Some(set) = view.get::<R>(&key.namespace, &key.name) else {
             return Plan::nothing();
         };
-        let (tally, mut to_claim) = count(view, set, now);
-        to_claim |= view.orphans::<Pod>(&key.namespace).any(|pod| may_adopt(set, pod));
-        let manage = manage && !set.meta.is_deleting();
-        if !to_claim && (!manage || tally.active == set.replicas) {
+        let (tally, mut to_claim) = count(view, &**set, now);
+        to_claim |= view.orphans::<Pod>(&key.namespace).any(|pod| may_adopt(&**set, pod));
+        let manage = manage && !set.meta().is_deleting();
+        if !to_claim && (!manage || tally.active == set.replicas()) {
             return status::plan(view, set, tally, now);
         }
         let snapshot = self.snapshot(view, set, tally, manage, to_claim);
@@ -83,17 +106,17 @@ impl ReplicaSetController {
     }
 
     /// Everything that a sync which creates, deletes, adopts or releases may need.
-    fn snapshot(&self, view: &View<'_>, set: &Rc<ReplicaSet>, tally: Tally, manage: bool, to_claim: bool) -> Snapshot {
-        let counted = !to_claim && set.min_ready_seconds == 0;
+    fn snapshot(&self, view: &View<'_>, set: &Rc<R>, tally: Tally, manage: bool, to_claim: bool) -> Snapshot<R> {
+        let counted = !to_claim && set.min_ready_seconds() == 0;
         let mut pods = Vec::new();
-        if !counted || tally.active > set.replicas {
-            let controlled = |pod: &&Rc<Pod>| pod.meta.controller().is_some_and(|it| it.uid == set.meta.uid);
-            let own = view.owned_by::<Pod>(set.meta.uid).filter(|pod| pod.is_active()).filter(controlled);
-            let orphans = view.orphans::<Pod>(&set.meta.namespace).filter(|pod| may_adopt(set, pod));
+        if !counted || tally.active > set.replicas() {
+            let controlled = |pod: &&Rc<Pod>| pod.meta.controller().is_some_and(|it| it.uid == set.meta().uid);
+            let own = view.owned_by::<Pod>(set.meta().uid).filter(|pod| pod.is_active()).filter(controlled);
+            let orphans = view.orphans::<Pod>(&set.meta().namespace).filter(|pod| may_adopt(&**set, pod));
             pods.extend(own.chain(orphans).cloned());
         }
-        let neighbours = if manage && pods.len() as i64 > i64::from(set.replicas) {
-            ranking::neighbours(view, set)
+        let neighbours = if manage && pods.len() as i64 > i64::from(set.replicas()) {
+            ranking::neighbours(view, &**set)
         } else {
             Neighbours::default()
         };
@@ -102,9 +125,9 @@ impl ReplicaSetController {
     }
 }
 
-impl Controller for ReplicaSetController {
+impl<R: Replicated> Controller for ReplicaSetController<R> {
     fn name(&self) -> &'static str {
-        "replicaset-controller"
+        self.name
     }
 
     fn workers(&self) -> usize {
@@ -112,14 +135,17 @@ impl Controller for ReplicaSetController {
     }
 
     fn watches(&self) -> &'static [Kind] {
-        &[Kind::ReplicaSet, Kind::Pod]
+        self.watches
     }
 
     fn on_change(&self, change: Change<'_>, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
         match change.object() {
-            Object::ReplicaSet(set) => enqueue(key_of(&set.meta), SimDuration::ZERO),
-            Object::Pod(pod) => pod_changed(change, pod, view, enqueue),
-            _ => {}
+            Object::Pod(pod) => pod_changed::<R>(change, pod, view, enqueue),
+            object => {
+                if let Some(set) = R::of(object) {
+                    enqueue(owner::key_of(&**set), SimDuration::ZERO);
+                }
+            }
         }
     }
 
@@ -136,29 +162,26 @@ impl Controller for ReplicaSetController {
     }
 }
 
-fn key_of(meta: &Meta) -> ObjectKey {
-    ObjectKey { kind: Kind::ReplicaSet, namespace: meta.namespace.clone(), name: meta.name.clone() }
-}
-
 /// Counts the pods that are the set's; also tells whether there are any to be released. Where the cache has counted them, by
 /// their labels and states, nobody looks at the pods; only who waits for pods to be available must see since when each is ready.
-fn count(view: &View<'_>, set: &ReplicaSet, now: Now) -> (Tally, bool) {
+fn count<R: Replicated>(view: &View<'_>, set: &R, now: Now) -> (Tally, bool) {
     let mut tally = Tally::new(set, now);
     let mut to_release = false;
-    if set.min_ready_seconds == 0
-        && let Some(groups) = view.pod_counts(set.meta.uid)
+    let meta = set.meta();
+    if set.min_ready_seconds() == 0
+        && let Some(groups) = view.pod_counts(meta.uid)
     {
         for group in groups {
-            if set.selector.matches(&group.labels) {
+            if set.selector().matches(&group.labels) {
                 tally.add_counted(group);
             } else {
-                to_release |= group.active > 0 && !set.meta.is_deleting();
+                to_release |= group.active > 0 && !meta.is_deleting();
             }
         }
         return (tally, to_release);
     }
-    for pod in view.owned_by::<Pod>(set.meta.uid) {
-        match owner::claim(&set.meta, &set.selector, &pod.meta) {
+    for pod in view.owned_by::<Pod>(meta.uid) {
+        match owner::claim(meta, set.selector(), &pod.meta) {
             Claim::Owned => tally.add(pod),
             Claim::Release => to_release |= pod.is_active(),
             Claim::Foreign | Claim::Adopt => {}
@@ -167,13 +190,18 @@ fn count(view: &View<'_>, set: &ReplicaSet, now: Now) -> (Tally, bool) {
     (tally, to_release)
 }
 
-fn may_adopt(set: &ReplicaSet, pod: &Pod) -> bool {
-    pod.is_active() && owner::claim(&set.meta, &set.selector, &pod.meta) == Claim::Adopt
+fn may_adopt<R: Replicated>(set: &R, pod: &Pod) -> bool {
+    pod.is_active() && owner::claim(set.meta(), set.selector(), &pod.meta) == Claim::Adopt
 }
 
 /// Puts the ReplicaSets that a pod's change concerns into the queue: its owner, its former owner, and for an orphan all that
 /// select it. A pod that became ready is looked at again when it may count as available.
-fn pod_changed(change: Change<'_>, pod: &Pod, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
+fn pod_changed<R: Replicated>(
+    change: Change<'_>,
+    pod: &Pod,
+    view: &View<'_>,
+    enqueue: &mut dyn FnMut(ObjectKey, SimDuration),
+) {
     let namespace = &pod.meta.namespace;
     let controller = pod.meta.controller();
     let mut could_be_adopted = matches!(change, Change::Added(_)) && !pod.meta.is_deleting();
@@ -186,9 +214,9 @@ fn pod_changed(change: Change<'_>, pod: &Pod, view: &View<'_>, enqueue: &mut dyn
         let relabelled = old.meta().labels != new.meta().labels;
         if before != controller
             && (!pod.meta.is_deleting() || relabelled)
-            && let Some(set) = before.and_then(|before| owner::resolve::<ReplicaSet>(view, namespace, before))
+            && let Some(set) = before.and_then(|before| owner::resolve::<R>(view, namespace, before))
         {
-            enqueue(key_of(&set.meta), SimDuration::ZERO);
+            enqueue(owner::key_of(&**set), SimDuration::ZERO);
         }
         could_be_adopted = !pod.meta.is_deleting() && (relabelled || before != controller);
         let was_ready = old.get::<Pod>().is_some_and(|old| old.status.is_ready());
@@ -196,22 +224,22 @@ fn pod_changed(change: Change<'_>, pod: &Pod, view: &View<'_>, enqueue: &mut dyn
     }
     let Some(controller) = controller else {
         if could_be_adopted {
-            let sets = view.list_in::<ReplicaSet>(namespace);
-            let selecting = sets.filter(|set| !set.selector.is_everything() && set.selector.matches(&pod.meta.labels));
-            selecting.for_each(|set| enqueue(key_of(&set.meta), SimDuration::ZERO));
+            let sets = view.list_in::<R>(namespace);
+            let selecting = sets.filter(|set| !set.selector().is_everything() && set.selector().matches(&pod.meta.labels));
+            selecting.for_each(|set| enqueue(owner::key_of(&**set), SimDuration::ZERO));
         }
         return;
     };
-    if let Some(set) = owner::resolve::<ReplicaSet>(view, namespace, controller) {
-        enqueue(key_of(&set.meta), SimDuration::ZERO);
-        if became_ready && set.min_ready_seconds > 0 {
-            enqueue(key_of(&set.meta), SimDuration::from_secs(set.min_ready_seconds as u64));
+    if let Some(set) = owner::resolve::<R>(view, namespace, controller) {
+        enqueue(owner::key_of(&**set), SimDuration::ZERO);
+        if became_ready && set.min_ready_seconds() > 0 {
+            enqueue(owner::key_of(&**set), SimDuration::from_secs(set.min_ready_seconds() as u64));
         }
     }
 }
 
 /// Claims pods, creates or deletes, then writes the status (kube-controller-manager, `syncReplicaSet`).
-fn sync(script: &mut Script<'_>, snapshot: &Snapshot) -> Result<crate::client::plan::Again, Halt> {
+fn sync<R: Replicated>(script: &mut Script<'_>, snapshot: &Snapshot<R>) -> Result<crate::client::plan::Again, Halt> {
     let set = &*snapshot.set;
     if snapshot.counted {
         let present = usize::try_from(snapshot.tally.active).unwrap_or(0);
@@ -219,7 +247,7 @@ fn sync(script: &mut Script<'_>, snapshot: &Snapshot) -> Result<crate::client::p
         let tally = snapshot.tally.at(script.now());
         return status::write(script, set, &tally, failure);
     }
-    let pods = owner::claim_all(script, set, &set.selector, &snapshot.pods)?;
+    let pods = owner::claim_all(script, set, set.selector(), &snapshot.pods)?;
     let failure = if snapshot.manage { manage(script, snapshot, pods.len(), &pods)? } else { None };
     let mut tally = Tally::new(set, script.now());
     tally.terminating = snapshot.tally.terminating;
@@ -229,14 +257,14 @@ fn sync(script: &mut Script<'_>, snapshot: &Snapshot) -> Result<crate::client::p
 
 /// Creates the pods that are missing or deletes those that are too many, at most a burst of them; returns the first failure
 /// (`manageReplicas`).
-fn manage(
+fn manage<R: Replicated>(
     script: &mut Script<'_>,
-    snapshot: &Snapshot,
+    snapshot: &Snapshot<R>,
     present: usize,
     pods: &[Rc<Pod>],
 ) -> Result<Option<String>, Halt> {
     let set = &*snapshot.set;
-    let wanted = usize::try_from(set.replicas).unwrap_or(0);
+    let wanted = usize::try_from(set.replicas()).unwrap_or(0);
     if present < wanted {
         let count = (wanted - present).min(snapshot.burst);
         create(script, set, count)
@@ -250,7 +278,7 @@ fn manage(
     }
 }
 
-fn create(script: &mut Script<'_>, set: &ReplicaSet, count: usize) -> Result<Option<String>, Halt> {
+fn create<R: Replicated>(script: &mut Script<'_>, set: &R, count: usize) -> Result<Option<String>, Halt> {
     script.push(Step::Expect { creations: count as u32, deletions: Vec::new() });
     let about = owner::reference(set);
     let outcomes = script.step(|| {
@@ -268,7 +296,7 @@ fn create(script: &mut Script<'_>, set: &ReplicaSet, count: usize) -> Result<Opt
     Ok(outcomes.iter().find(counts).and_then(|outcome| outcome.as_ref().err()).map(|status| status.message.clone()))
 }
 
-fn delete(script: &mut Script<'_>, set: &ReplicaSet, doomed: &[Rc<Pod>]) -> Result<Option<String>, Halt> {
+fn delete<R: Replicated>(script: &mut Script<'_>, set: &R, doomed: &[Rc<Pod>]) -> Result<Option<String>, Halt> {
     script.push(Step::Expect { creations: 0, deletions: doomed.iter().map(|pod| pod.meta.uid).collect() });
     let about = owner::reference(set);
     let outcomes = script.step(|| {
@@ -299,20 +327,20 @@ fn note(about: &ObjectReference, kind: EventType, reason: &'static str, message:
 }
 
 /// A pod of the template, to be named by the server. All replicas share the specification, labels and owner.
-fn new_pod(set: &ReplicaSet) -> Pod {
+fn new_pod<R: Replicated>(set: &R) -> Pod {
     const MAX_NAME_LENGTH: usize = 253;
-    let mut prefix = format!("{}-", set.meta.name);
+    let mut prefix = format!("{}-", set.meta().name);
     if prefix.len() > MAX_NAME_LENGTH {
         prefix.pop();
     }
-    let annotations: Labels = set.template.annotations.clone();
+    let annotations: Labels = set.template().annotations.clone();
     let meta = Meta {
         generate_name: Some(Name::from(prefix)),
-        namespace: set.meta.namespace.clone(),
-        labels: set.template.labels.clone(),
+        namespace: set.meta().namespace.clone(),
+        labels: set.template().labels.clone(),
         annotations,
         owners: Some([owner::controller_reference(set)].into()),
         ..Meta::default()
     };
-    Pod { meta, spec: set.template.spec.clone(), node: None, token_volume: None, status: PodStatus::default() }
+    Pod { meta, spec: set.template().spec.clone(), node: None, only_node: None, token_volume: None, status: PodStatus::default() }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::api::meta::{Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, ContainerRole, ContainerStatus, Pod, PodConditionType, PodPhase};
-use crate::api::workload::ReplicaSet;
+use crate::api::workload::Replicated;
 use crate::client::view::{Now, View};
 use crate::engine::hash::Map;
 
@@ -21,16 +21,16 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// Counts the pods of all ReplicaSets of the same Deployment by node
 /// (kube-controller-manager, `getIndirectlyRelatedPods`: the original lists by selector, which finds the same pods
 /// unless somebody else's match too). A ReplicaSet without owner has none.
-pub(super) fn neighbours(view: &View<'_>, set: &ReplicaSet) -> Neighbours {
-    let mut counts = Neighbours::default();
-    let Some(owner) = set.meta.controller() else {
+pub(super) fn neighbours<R: Replicated>(view: &View<'_>, set: &R) -> Neighbours {
+    let (mut counts, nowhere) = (Neighbours::default(), Name::EMPTY);
+    let Some(owner) = set.meta().controller() else {
         return counts;
     };
-    let related = view.owned_by::<ReplicaSet>(owner.uid);
-    for related in related.filter(|it| it.meta.controller().is_some_and(|it| it.uid == owner.uid)) {
-        let pods = view.owned_by::<Pod>(related.meta.uid);
-        for pod in pods.filter(|pod| pod.is_active() && related.selector.matches(&pod.meta.labels)) {
-            let node = pod.node.as_ref().unwrap_or(&Name::EMPTY);
+    let related = view.owned_by::<R>(owner.uid);
+    for related in related.filter(|it| it.meta().controller().is_some_and(|it| it.uid == owner.uid)) {
+        let pods = view.owned_by::<Pod>(related.meta().uid);
+        for pod in pods.filter(|pod| pod.is_active() && related.selector().matches(&pod.meta.labels)) {
+            let node = pod.node.as_ref().unwrap_or(&nowhere);
             match counts.get_mut(node) {
                 Some(count) => *count += 1,
                 None => {
@@ -74,7 +74,8 @@ impl Rank {
         let ready = pod.status.condition(&PodConditionType::Ready).filter(|it| it.status == ConditionStatus::True);
         let ready_since = ready.map(|ready| ready.last_transition);
         let (restarts, sidecar_restarts) = restarts(pod);
-        let node = pod.node.as_ref().unwrap_or(&Name::EMPTY);
+        let nowhere = Name::EMPTY;
+        let node = pod.node.as_ref().unwrap_or(&nowhere);
         Rank {
             assigned: !node.is_empty(),
             phase: match pod.status.phase {

@@ -4,16 +4,15 @@ use std::rc::Rc;
 
 use crate::api::meta::{Labels, Timestamp};
 use crate::api::name::Name;
-use crate::api::object::{Object, Resource};
 use crate::api::pod::{ConditionStatus, Pod, PodConditionType};
-use crate::api::workload::{ReplicaSet, ReplicaSetStatus, WorkloadCondition};
+use crate::api::workload::{ReplicaSetStatus, Replicated, WorkloadCondition};
 use crate::apiserver::protocol::{Answer, Operation, Part};
 use crate::client::plan::{Again, Plan};
 use crate::client::view::{Now, PodCounts, View};
 use crate::engine::time::SimDuration;
 
 use super::super::script::{self, Halt, Script};
-use super::super::time;
+use super::super::{owner, time};
 
 const REPLICA_FAILURE: Name = Name::of("ReplicaFailure");
 
@@ -37,10 +36,10 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Nothing counted yet.
-    pub fn new(set: &ReplicaSet, now: Now) -> Self {
+    pub fn new<R: Replicated>(set: &R, now: Now) -> Self {
         Tally {
-            template_labels: set.template.labels.clone(),
-            min_ready_seconds: set.min_ready_seconds,
+            template_labels: set.template().labels.clone(),
+            min_ready_seconds: set.min_ready_seconds(),
             now,
             today: now.timestamp(),
             active: 0,
@@ -105,14 +104,14 @@ impl Tally {
     }
 
     /// The status that follows (kube-controller-manager, `calculateStatus`).
-    fn status(&self, set: &ReplicaSet, failure: Option<&str>) -> ReplicaSetStatus {
-        let mut conditions = set.status.conditions.clone();
+    fn status<R: Replicated>(&self, set: &R, failure: Option<&str>) -> ReplicaSetStatus {
+        let mut conditions = set.status().conditions.clone();
         let failed = conditions.iter().any(|condition| condition.kind == REPLICA_FAILURE);
         match failure {
             Some(message) if !failed => conditions.push(WorkloadCondition {
                 kind: REPLICA_FAILURE,
                 status: ConditionStatus::True,
-                reason: Name::of(if self.active < set.replicas { "FailedCreate" } else { "FailedDelete" }),
+                reason: Name::of(if self.active < set.replicas() { "FailedCreate" } else { "FailedDelete" }),
                 message: Name::new(message),
                 last_update: Timestamp::default(),
                 last_transition: self.today,
@@ -125,8 +124,8 @@ impl Tally {
             fully_labeled_replicas: self.labelled,
             ready_replicas: self.ready,
             available_replicas: self.available,
-            terminating_replicas: Some(self.terminating),
-            observed_generation: set.meta.generation,
+            terminating_replicas: R::COUNTS_TERMINATING.then_some(self.terminating),
+            observed_generation: set.meta().generation,
             conditions,
         }
     }
@@ -144,30 +143,29 @@ impl Tally {
 }
 
 /// Writes the status if it changed, where there is nothing else to do.
-pub(super) fn plan(view: &View<'_>, set: &Rc<ReplicaSet>, tally: Tally, now: Now) -> Plan {
-    if tally.status(set, None) == set.status {
+pub(super) fn plan<R: Replicated>(view: &View<'_>, set: &Rc<R>, tally: Tally, now: Now) -> Plan {
+    if tally.status(&**set, None) == *set.status() {
         return Plan { again: tally.again(now), ..Plan::default() };
     }
     let set = set.clone();
-    script::run(view, now, move |script| write(script, &set, &tally, None))
+    script::run(view, now, move |script| write(script, &*set, &tally, None))
 }
 
 /// Writes the status if it changed. If that fails, tries once more on a fresh copy (`updateReplicaSetStatus`).
 /// A failure to create or delete pods is then that of the sync.
-pub(super) fn write(
+pub(super) fn write<R: Replicated>(
     script: &mut Script<'_>,
-    set: &ReplicaSet,
+    set: &R,
     tally: &Tally,
     failure: Option<String>,
 ) -> Result<Again, Halt> {
     debug_assert!(tally.now.epoch == script.now().epoch);
     let status = tally.status(set, failure.as_deref());
-    if status != set.status {
+    if status != *set.status() {
         let first = script.ask(update(set.clone(), &status))?;
         if first.is_err() {
-            let key = Object::ReplicaSet(Rc::new(set.clone())).key();
-            let fresh = match script.ask(Operation::Get { key })? {
-                Ok(Answer::Object(object)) => ReplicaSet::of(&object).map(|fresh| (**fresh).clone()),
+            let fresh = match script.ask(Operation::Get { key: owner::key_of(set) })? {
+                Ok(Answer::Object(object)) => R::of(&object).map(|fresh| (**fresh).clone()),
                 Ok(_) => None,
                 Err(status) => return Err(Halt::Failed(status.message)),
             };
@@ -180,7 +178,7 @@ pub(super) fn write(
     }
 }
 
-fn update(mut set: ReplicaSet, status: &ReplicaSetStatus) -> Operation {
-    set.status = status.clone();
-    Operation::Update { object: Object::ReplicaSet(Rc::new(set)), part: Part::Status, dry_run: false }
+fn update<R: Replicated>(mut set: R, status: &ReplicaSetStatus) -> Operation {
+    set.status_mut().clone_from(status);
+    Operation::Update { object: set.boxed(), part: Part::Status, dry_run: false }
 }

@@ -186,3 +186,33 @@ fn a_pod_that_becomes_ready_wakes_its_replica_set_now_and_when_it_may_be_availab
     controller().on_change(change, &server.cache.view(), &mut |_, delay| delays.push(delay));
     assert_eq!(delays, [SimDuration::ZERO, SimDuration::from_secs(10)]);
 }
+
+#[test]
+fn a_replication_controller_is_served_in_the_same_way_but_counts_no_terminating_pods() {
+    let json = serde_json::json!({
+        "metadata": {"name": "old", "namespace": "default", "uid": "00000000-0000-4000-8000-000000000077"},
+        "spec": {
+            "replicas": 2, "selector": {"app": "old"},
+            "template": {"metadata": {"labels": {"app": "old"}}, "spec": {"containers": [{"name": "app", "image": "i"}]}}
+        }
+    });
+    let controller = ReplicaSetController::of_replication_controllers(&Config::default());
+    let key = ObjectKey::new(Kind::ReplicationController, "default", "old");
+    let mut server = Server::at(100);
+    server.put(Object::from_json(Kind::ReplicationController, json).expect("a controller"));
+    server.reconcile(&controller, &key);
+    let pods = server.all::<Pod>();
+    let owner = pods[0].meta.controller().expect("owned");
+    assert_eq!((&*owner.api_version, &*owner.kind, pods.len()), ("v1", "ReplicationController", 2));
+    server.edit::<ReplicationController>("default", "old", |it| it.replicas = 1);
+    server.reconcile(&controller, &key);
+    server.reconcile(&controller, &key);
+    let status = &server.get::<ReplicationController>("default", "old").expect("there").status;
+    assert_eq!((status.replicas, status.terminating_replicas), (1, None));
+    assert_eq!(server.writes.iter().filter(|write| write.starts_with("delete pod/")).count(), 1);
+    // Its pods are none of the ReplicaSets' business.
+    let mut woken = 0;
+    let pod = Object::Pod(pods[0].clone());
+    self::controller().on_change(Change::Added(&pod), &server.cache.view(), &mut |_, _| woken += 1);
+    assert_eq!(woken, 0);
+}

@@ -245,7 +245,7 @@ impl Network {
     fn fault_latency(&mut self, index: usize, side: usize) -> SimDuration {
         let profile = self.link(index, side).profile as usize;
         let chance = chance(self.seed, &self.processes, &mut self.connections[index], side);
-        chance.sample(&self.profiles[profile].given.latency)
+        self.profiles[profile].latency.sample(chance)
     }
 
     /// Finds out which links are cut now.

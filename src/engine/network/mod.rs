@@ -22,6 +22,7 @@ use super::distribution::Distribution;
 use super::hash::Map;
 use super::process::{Lane, ProcessId};
 use super::random::{Ratio, Seed};
+use super::sampler::Sampler;
 use super::time::{SimDuration, SimTime};
 use connection::{Connection, Held};
 use faults::Partition;
@@ -175,6 +176,7 @@ struct Process {
 #[derive(Debug)]
 struct Profile {
     given: LinkProfile,
+    latency: Sampler,
     picoseconds_per_byte: u64,
 }
 
@@ -331,7 +333,7 @@ impl Network {
         let link = &mut self.links[direction.link as usize];
         let profile = &self.profiles[link.profile as usize];
         // Drawn whatever happens, so that a fault now does not shift the delays of later messages.
-        let latency = direction.latency.sample(&profile.given.latency);
+        let latency = profile.latency.sample(&mut direction.latency);
         let healthy = connection.established && receiver_alive && !link.blocked && now >= direction.knows_at;
         if !healthy || !profile.given.loss.is_never() {
             return self.send_in_trouble(now, index, side, lane, bytes, delay + latency);
@@ -441,14 +443,14 @@ impl Network {
         let direction = &mut self.connections[index].directions[side];
         let link = &mut self.links[direction.link as usize];
         let profile = &self.profiles[link.profile as usize];
-        let latency = direction.latency.sample(&profile.given.latency);
+        let latency = profile.latency.sample(&mut direction.latency);
         let sent = now + link.transmit(now, profile, bytes) + delay;
         let blocked = link.blocked;
         let (loss, duplication) = (profile.given.loss, profile.given.duplication);
         let chance = connection::chance(self.seed, &self.processes, &mut self.connections[index], side);
         let lost = !loss.is_never() && chance.happens(loss);
         let twice = !duplication.is_never() && chance.happens(duplication);
-        let second = twice.then(|| sent + chance.sample(&profile.given.latency));
+        let second = twice.then(|| sent + profile.latency.sample(chance));
         if blocked || lost { [None, None] } else { [Some(sent + latency), second] }
     }
 }
@@ -467,7 +469,7 @@ impl Ticket {
 impl Profile {
     fn new(given: LinkProfile) -> Self {
         let picoseconds_per_byte = 1_000_000_000_000u64.checked_div(given.bytes_per_second).unwrap_or(0);
-        Profile { given, picoseconds_per_byte }
+        Profile { latency: Sampler::new(given.latency.clone()), given, picoseconds_per_byte }
     }
 }
 

@@ -88,7 +88,7 @@ impl<V> KeyIndex<V> {
         };
         let KeyIndex { blocks, by_name, in_order, .. } = self;
         by_name.insert_unique(hash(&name), slot, |there| hash(blocks.key(*there)));
-        in_order.insert(slot, |there| blocks.key(there).cmp(&name));
+        in_order.insert(slot);
         slot
     }
 
@@ -99,7 +99,7 @@ impl<V> KeyIndex<V> {
         if let Ok(entry) = by_name.find_entry(hash(&history.key), |there| *there == slot) {
             entry.remove();
         }
-        in_order.remove(|there| blocks.key(there).cmp(&history.key));
+        in_order.remove(slot, |left, right| blocks.key(left).cmp(blocks.key(right)));
         *blocks.place(slot) = None;
         free.push(slot);
     }
@@ -116,7 +116,8 @@ impl<V> KeyIndex<V> {
             return;
         }
         let start = range.start().as_str();
-        for slot in self.in_order.iter_from(&|there| self.blocks.key(there).cmp(start)) {
+        let compare = |left: u32, right: u32| self.blocks.key(left).cmp(self.blocks.key(right));
+        for slot in self.in_order.iter_from(compare, &|there| self.blocks.key(there).cmp(start)) {
             let history = self.history(slot);
             if !range.contains(&history.key) {
                 break;

@@ -207,6 +207,12 @@ impl<V: Value> SharedStore<V> {
         self.0.borrow().state.index.len()
     }
 
+    /// What went since the last call because its lease has ended, with the revision of that: for those who look on from
+    /// outside, since no client has asked for it.
+    pub fn take_lapsed(&self) -> Vec<(V, u64)> {
+        std::mem::take(&mut self.0.borrow_mut().state.lapsed)
+    }
+
     /// Changes that are kept for watches that begin in the past.
     pub fn changes_kept(&self) -> usize {
         self.0.borrow().state.changes.len()

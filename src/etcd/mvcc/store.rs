@@ -40,6 +40,8 @@ pub(super) struct State<V> {
     pub leases: LeaseTable,
     /// Bytes of all existing keys and values: what a snapshot has to carry.
     pub live_bytes: u64,
+    /// Values that went with their leases, and at which revision, for those who look on from outside.
+    pub lapsed: Vec<(V, u64)>,
 }
 
 /// A revision that is being written.
@@ -63,6 +65,7 @@ impl<V: Value> State<V> {
             swept: true,
             leases: LeaseTable::default(),
             live_bytes: 0,
+            lapsed: Vec::new(),
         }
     }
 

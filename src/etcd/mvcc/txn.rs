@@ -44,6 +44,7 @@ impl<V: Value> State<V> {
         slots.sort_by(|&left, &right| self.index.history(left).key.cmp(&self.index.history(right).key));
         let mut revision = self.begin();
         for slot in slots {
+            self.lapsed.extend(self.index.history(slot).newest.value.clone().map(|value| (value, revision.main)));
             self.delete(slot, &mut revision);
         }
         self.end(&revision);

@@ -61,24 +61,31 @@ pub(super) struct KeyHistory<V> {
     pub key: Key,
     /// The last write.
     pub newest: Version<V>,
-    /// The writes before it, oldest first.
-    older: Vec<Version<V>>,
+    /// The writes before it, oldest first; mostly there are none.
+    #[expect(clippy::box_collection, reason = "one word where there are none")]
+    older: Option<Box<Vec<Version<V>>>>,
 }
 
 impl<V> KeyHistory<V> {
     /// A key that is written for the first time.
     pub fn new(key: Key, first: Version<V>) -> Self {
-        KeyHistory { key, newest: first, older: Vec::new() }
+        KeyHistory { key, newest: first, older: None }
     }
 
     /// Adds a write. It must be later than all before.
     pub fn push(&mut self, version: Version<V>) {
         debug_assert!((self.newest.main, self.newest.sub) < (version.main, version.sub), "versions come in order");
-        if self.older.len() == self.older.capacity() {
+        let older = self.older.get_or_insert_default();
+        if older.len() == older.capacity() {
             // The first growth of a Vec would be by four; most keys see one or two writes between compactions.
-            self.older.reserve_exact(1 + self.older.len() / 2);
+            older.reserve_exact(1 + older.len() / 2);
         }
-        self.older.push(std::mem::replace(&mut self.newest, version));
+        older.push(std::mem::replace(&mut self.newest, version));
+    }
+
+    /// The writes before the newest one, oldest first.
+    fn older(&self) -> &[Version<V>] {
+        self.older.as_ref().map_or(&[], |older| older.as_slice())
     }
 
     /// The last write at or before a revision, if the key exists after it.
@@ -91,8 +98,8 @@ impl<V> KeyHistory<V> {
         if self.newest.main == main && self.newest.sub == sub {
             return Some(&self.newest);
         }
-        let place = self.older.binary_search_by_key(&(main, sub), |version| (version.main, version.sub)).ok()?;
-        self.older.get(place)
+        let place = self.older().binary_search_by_key(&(main, sub), |version| (version.main, version.sub)).ok()?;
+        self.older().get(place)
     }
 
     /// The last write at or before a revision, be it a deletion.
@@ -100,25 +107,27 @@ impl<V> KeyHistory<V> {
         if self.newest.main <= revision {
             return Some(&self.newest);
         }
-        let after = self.older.partition_point(|version| version.main <= revision);
-        self.older.get(after.checked_sub(1)?)
+        let after = self.older().partition_point(|version| version.main <= revision);
+        self.older().get(after.checked_sub(1)?)
     }
 
     /// Forgets what no read at or after `floor` can see: all before the last write at or before it. A deletion before
     /// it is forgotten as well; one exactly at it is kept for those who watch from there. True if nothing is left.
     pub fn forget_before(&mut self, floor: u64) -> bool {
         if self.newest.main <= floor {
-            self.older = Vec::new();
+            self.older = None;
             return !self.newest.is_live() && self.newest.main < floor;
         }
-        let mut gone = self.older.partition_point(|version| version.main <= floor).saturating_sub(1);
-        if self.older.get(gone).is_some_and(|version| version.main < floor && !version.is_live()) {
+        let mut gone = self.older().partition_point(|version| version.main <= floor).saturating_sub(1);
+        if self.older().get(gone).is_some_and(|version| version.main < floor && !version.is_live()) {
             gone += 1;
         }
-        if gone > 0 {
-            self.older.drain(..gone);
-            if self.older.capacity() > 2 * self.older.len() + 4 {
-                self.older.shrink_to_fit();
+        if gone > 0
+            && let Some(older) = &mut self.older
+        {
+            older.drain(..gone);
+            if older.capacity() > 2 * older.len() + 4 {
+                older.shrink_to_fit();
             }
         }
         false

@@ -99,6 +99,11 @@ impl Expression {
         self.sources
     }
 
+    /// Whether it looks at objects of a kind.
+    pub fn looks_at(&self, kind: Kind) -> bool {
+        self.sources.contains(Sources::objects(kind))
+    }
+
     /// Whether its value may change although no object does.
     pub fn depends_on_time(&self) -> bool {
         self.sources.contains(Sources::TIME)

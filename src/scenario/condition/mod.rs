@@ -72,7 +72,7 @@ impl Condition {
 
     /// Whether it looks at objects of a kind.
     pub fn looks_at(&self, kind: Kind) -> bool {
-        self.expression.sources().contains(Sources::objects(kind))
+        self.expression.looks_at(kind)
     }
 }
 

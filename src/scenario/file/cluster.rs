@@ -25,6 +25,8 @@ pub struct ClusterFile {
     /// When an API server gives up a request that is not a watch, and answers with a timeout (`--request-timeout`). 60s if not
     /// given; clients take a server that says nothing for 75s for dead.
     pub request_timeout: Option<Span>,
+    /// Whether the renewals of node leases travel while nothing disturbs the cluster.
+    pub lease_renewals: LeaseRenewalsFile,
     /// The network between all machines.
     pub network: NetworkFile,
     /// The controller manager.
@@ -87,6 +89,18 @@ pub enum KubeletFile {
     Real,
     /// One that only makes pods run and end: 1 s after the binding a pod is ready, 100 ms after a deletion it is gone.
     StandIn,
+}
+
+/// What becomes of the renewals of node leases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LeaseRenewalsFile {
+    /// Each one travels and is written. So it is in any case if an expectation or a step's condition looks at leases.
+    Each,
+    /// While all is well they are not sent, and whoever asks for a lease is told its date all the same. Within a minute of a
+    /// fault or of its end, and while one lasts, each one travels.
+    #[default]
+    WhenAsked,
 }
 
 /// A taint: keeps pods away that do not tolerate it.

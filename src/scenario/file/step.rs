@@ -252,7 +252,7 @@ pub struct MarkFile {
     pub set: BTreeMap<String, Option<String>>,
 }
 
-/// A node to be emptied.
+/// A node to be emptied, with the options of `kubectl drain`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DrainFile {
@@ -261,6 +261,15 @@ pub struct DrainFile {
     /// Whether pods go that no controller would replace (`--force`).
     #[serde(default)]
     pub force: bool,
+    /// Whether pods of DaemonSets, which stay, are no obstacle (`--ignore-daemonsets`).
+    #[serde(default)]
+    pub ignore_daemonsets: bool,
+    /// Whether pods go whose data goes with them (`--delete-emptydir-data`).
+    #[serde(default)]
+    pub delete_emptydir_data: bool,
+    /// Whether pods are deleted and no disruption budget is asked (`--disable-eviction`).
+    #[serde(default)]
+    pub disable_eviction: bool,
     /// Seconds of grace for each pod; its own if not given.
     #[serde(default)]
     pub grace_period_seconds: Option<u32>,

@@ -65,6 +65,8 @@ fn pod_spec(object: &Object) -> Option<&PodSpec> {
     match object {
         Object::Pod(pod) => Some(&pod.spec),
         Object::ReplicaSet(set) => Some(&set.template.spec),
+        Object::DaemonSet(set) => Some(&set.template.spec),
+        Object::ReplicationController(controller) => Some(&controller.template.spec),
         Object::Deployment(deployment) => Some(&deployment.spec.template.spec),
         _ => None,
     }

@@ -5,11 +5,12 @@
 //! waits for has come. Commands know only what the API answers.
 //!
 //! - this file: a command under way, and what it may ask for
-//! - `apply`, `delete`, `change`, `rollout`, `node`: the commands
+//! - `apply`, `delete`, `change`, `rollout`, `node`, `drain`: the commands
 
 mod apply;
 mod change;
 mod delete;
+mod drain;
 mod node;
 mod rollout;
 
@@ -134,9 +135,7 @@ async fn run(shell: Shell, command: Command, delay: SimDuration) -> Done {
         Command::Mark { key, mark, set } => change::mark(&shell, &key, mark, &set).await,
         Command::Rollout { key, verb } => rollout::rollout(&shell, &key, verb).await,
         Command::Cordon { node, on } => node::cordon(&shell, &node, on).await,
-        Command::Drain { node, force, grace_seconds, timeout } => {
-            node::drain(&shell, &node, force, grace_seconds, timeout).await
-        }
+        Command::Drain { node, options } => drain::drain(&shell, &node, &options).await,
         Command::Taint { node, key, value, effect, remove } => {
             node::taint(&shell, &node, &node::Change { key, value, effect, remove }).await
         }
@@ -219,6 +218,27 @@ impl Shell {
         })
         .await
     }
+}
+
+/// Carries scripts out beside one another; what each came to, in their order.
+async fn beside<T>(scripts: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) -> Vec<T> {
+    let mut scripts: Vec<_> = scripts.into_iter().map(Some).collect();
+    let mut ended: Vec<Option<T>> = scripts.iter().map(|_| None).collect();
+    std::future::poll_fn(move |context| {
+        for (script, ended) in scripts.iter_mut().zip(&mut ended) {
+            if let Some(running) = script
+                && let Poll::Ready(end) = running.as_mut().poll(context)
+            {
+                *script = None;
+                *ended = Some(end);
+            }
+        }
+        if scripts.iter().any(Option::is_some) {
+            return Poll::Pending;
+        }
+        Poll::Ready(ended.iter_mut().filter_map(Option::take).collect())
+    })
+    .await
 }
 
 /// The object that the API answered.

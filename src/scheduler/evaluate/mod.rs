@@ -14,8 +14,9 @@ use std::rc::Rc;
 
 pub use self::post_filter::Preemption;
 use super::cluster::Cluster;
+use super::compiled::{filter_status, unprepared};
 use super::diagnosis::{Diagnosis, Verdict};
-use super::framework::{Code, NodeFilter, Normalization, PluginSet, Point, PreFilter, PreScore, Status};
+use super::framework::{Code, NodeCodes, NodeFilter, Normalization, PluginSet, Point, PreFilter, PreScore, Status};
 use super::node_info::NodeInfo;
 use super::profile::Profile;
 use crate::api::name::Name;
@@ -52,6 +53,8 @@ pub struct Evaluation {
     /// The places in `nodes` of those among which the scheduler draws: the ones with the highest total, or the pod's nominated
     /// node alone if that fits.
     pub best: Vec<usize>,
+    /// Why a plugin failed, if one did: then nothing else is decided, and the pod is tried again.
+    pub failure: Option<String>,
     /// Why no node fits, if none does. PostFilter was not asked.
     pub diagnosis: Option<Diagnosis>,
     /// What PostFilter does, if no node fits.
@@ -151,7 +154,10 @@ impl Evaluation {
         }
         let filters = evaluation.pre_filter(profile, cluster, pod);
         evaluation.filter(profile, cluster, pod, &filters);
-        if evaluation.feasible.is_empty() {
+        evaluation.failure = evaluation.failure();
+        if evaluation.failure.is_some() {
+            evaluation.feasible.clear();
+        } else if evaluation.feasible.is_empty() {
             evaluation.diagnosis = Some(evaluation.diagnose(profile));
             let codes = evaluation.codes(cluster);
             evaluation.preemption = post_filter::run(profile, pod, cluster, &codes);
@@ -192,10 +198,8 @@ impl Evaluation {
         }
         result.skipped.sort_unstable();
         // Filters that need nothing from PreFilter are compiled here all the same.
-        for (place, plugin, _) in
-            profile.at(Point::Filter).filter(|(place, ..)| !profile.is_asked(*place, Point::PreFilter))
-        {
-            if let PreFilter::Filter { filter, .. } = plugin.pre_filter(pod, cluster) {
+        for (place, ..) in profile.at(Point::Filter).filter(|(place, ..)| !profile.is_asked(*place, Point::PreFilter)) {
+            if let PreFilter::Filter { filter, .. } = unprepared(profile, place, pod, cluster) {
                 filters.insert(place, filter);
             }
         }
@@ -258,13 +262,29 @@ impl Evaluation {
         self.best = equals.map(|(place, _)| *place).collect();
     }
 
+    /// What went wrong, if PreFilter or the filter of a node failed: of several nodes on the first one in the order in which they
+    /// are tried.
+    fn failure(&self) -> Option<String> {
+        if let Some(PreFilterRejection { plugin: Some((_, name)), status }) = &self.pre_filter.rejected
+            && status.code == Code::Error
+        {
+            return Some(format!("running PreFilter plugin \"{name}\": {}", status.message()));
+        }
+        let failed = self.nodes.iter().filter_map(|node| match &node.outcome {
+            NodeOutcome::Rejected(said) if said.status.code == Code::Error => Some((node.place, said)),
+            _ => None,
+        });
+        let (_, first) = failed.min_by_key(|(place, _)| *place)?;
+        Some(first.status.message())
+    }
+
     /// The code of each node, by its place in the cluster's list.
-    fn codes(&self, cluster: &Cluster) -> Vec<Code> {
+    fn codes(&self, cluster: &Cluster) -> NodeCodes {
         let mut codes = vec![Code::Success; cluster.node_count()];
         for node in &self.nodes {
             codes[node.place] = node.status().map_or(Code::Success, |status| status.code);
         }
-        codes
+        codes.into_iter().collect()
     }
 
     fn diagnose(&self, profile: &Profile) -> Diagnosis {
@@ -385,5 +405,6 @@ fn rejections(profile: &Profile, filters: &[(usize, Box<dyn NodeFilter>)], node:
 }
 
 fn rejection(profile: &Profile, plugin: usize, status: Status) -> Option<Said> {
-    (!status.is_success()).then(|| Said { plugin, name: profile.plugin(plugin).name(), status })
+    let name = profile.plugin(plugin).name();
+    (!status.is_success()).then(|| Said { plugin, name, status: filter_status(name, status) })
 }

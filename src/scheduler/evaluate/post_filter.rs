@@ -7,7 +7,7 @@ use crate::api::pod::Pod;
 use crate::engine::random::Seed;
 use crate::scheduler::class::Compiled;
 use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::{Code, Failed, Point, Status};
+use crate::scheduler::framework::{Code, Failed, NodeCodes, Point, Status};
 use crate::scheduler::plugins::default_preemption::DefaultPreemption;
 use crate::scheduler::preemption::choice;
 use crate::scheduler::preemption::dry_run::{Candidate, Preemptor, Refusal, Verdict};
@@ -33,7 +33,7 @@ pub struct Preemption {
 
 /// Asks all PostFilter plugins. One that helps ends the round, so does one that is sure that nothing will, and so does one that
 /// fails; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
-pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: &[Code]) -> Option<Preemption> {
+pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: &NodeCodes) -> Option<Preemption> {
     profile.at(Point::PostFilter).next()?;
     let compiled = Compiled::new(profile, pod, cluster);
     let failed = Failed { pod, compiled: &compiled, codes, cluster, is_kept: false, was_asked: true };
@@ -71,7 +71,7 @@ impl Preemption {
     fn look_at_all(&mut self, profile: &Profile, failed: &Failed<'_>) -> Status {
         let preemptor = Preemptor { pod: failed.pod, compiled: failed.compiled, cluster: failed.cluster };
         let (mut found, mut refused) = (Vec::new(), Vec::new());
-        for place in DefaultPreemption::potential(failed.codes) {
+        for place in failed.codes.unschedulable.places() {
             match preemptor.look_at(place) {
                 Verdict::Helps(candidate) => found.push(candidate),
                 Verdict::DoesNot(refusal) => refused.push(refusal),
@@ -91,6 +91,9 @@ impl Preemption {
         if !self.best.is_empty() {
             return Status::SUCCESS;
         }
-        Status::unschedulable(DefaultPreemption::message(&refused, failed.cluster.node_count()))
+        Status::unschedulable(DefaultPreemption::message(
+            &DefaultPreemption::counted(&refused),
+            failed.cluster.node_count(),
+        ))
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::api::name::Name;
 use crate::api::object::Object;
-use crate::api::pod::{ConditionStatus, Pod, PodConditionType, PodSpec};
+use crate::api::pod::{ConditionStatus, Pod, PodConditionType};
 use crate::engine::random::Stream;
 use crate::scheduler::arguments::{Arguments, DefaultPreemptionArgs};
 use crate::scheduler::cluster::Cluster;
@@ -14,7 +14,8 @@ use crate::scheduler::diagnosis::Verdict as Said;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
 use crate::scheduler::framework::{Code, Failed, NodeCodes, Plugin, Point, PostFilter, Status};
 use crate::scheduler::preemption::choice;
-use crate::scheduler::preemption::dry_run::{DryRun, Preemptor, Refusal, Verdict, dry_run};
+use crate::scheduler::preemption::dry_run::{Candidate, DryRun, Preemptor, Refusal, Verdict, dry_run};
+use crate::scheduler::preemption::known::Known;
 use crate::scheduler::preemption::ongoing::Ongoing;
 use crate::scheduler::profile::Handle;
 
@@ -23,22 +24,14 @@ const NEVER: Name = Name::of("preemption: not eligible due to preemptionPolicy=N
 const TERMINATING: Name = Name::of("preemption: not eligible due to a terminating pod on the nominated node.");
 
 /// So many specifications are remembered.
-const KNOWN: usize = 16;
+const KNOWN: usize = 8;
 
 /// The plugin.
 pub struct DefaultPreemption {
     arguments: DefaultPreemptionArgs,
     preempting: Ongoing,
+    /// What is only kept to save work: it never changes a result.
     known: RefCell<Vec<Known>>,
-}
-
-/// What was found out about the nodes for the pods of one specification. It is only kept to save work: it never changes a result.
-struct Known {
-    spec: Rc<PodSpec>,
-    list_version: u64,
-    budgets_version: u64,
-    /// For each node the versions at which it was looked at, and what was found.
-    nodes: Vec<Option<(u64, u64, Verdict)>>,
 }
 
 impl DefaultPreemption {
@@ -58,17 +51,11 @@ impl DefaultPreemption {
         }
         let place = cluster.place_of(pod.status.nominated_node.as_deref()?)?;
         // Where nothing would help any more, it may look for another node.
-        if codes[place] == Code::UnschedulableAndUnresolvable {
+        if codes.unresolvable.contains(place) {
             return None;
         }
         let victim = |other: &Rc<Pod>| other.spec.priority < pod.spec.priority && is_going_for_preemption(other);
         cluster.at(place).pods.iter().any(victim).then_some(TERMINATING)
-    }
-
-    /// The nodes on which preemption may help, by their places.
-    pub fn potential(codes: &NodeCodes) -> Vec<usize> {
-        let places = codes.iter().enumerate();
-        places.filter(|(_, code)| **code == Code::Unschedulable).map(|(place, _)| place).collect()
     }
 
     /// How many candidates are looked for among so many nodes (kube-scheduler, `calculateNumCandidates`).
@@ -79,58 +66,98 @@ impl DefaultPreemption {
     }
 
     /// What is said if preemption helps nowhere.
-    pub fn message(refused: &[Refusal], nodes: usize) -> String {
-        let mut verdicts: Vec<Said> = Vec::new();
-        for Refusal { status, .. } in refused {
-            match verdicts.iter_mut().find(|said| said.status == *status) {
-                Some(said) => said.nodes += 1,
-                None => verdicts.push(Said { plugin: 0, status: status.clone(), nodes: 1 }),
-            }
-        }
+    pub fn message(refused: &[(Status, usize)], nodes: usize) -> String {
+        let verdicts = refused.iter().map(|(status, nodes)| Said { plugin: 0, status: status.clone(), nodes: *nodes });
         let others = Some(Status::unresolvable(NOT_HELPFUL));
-        let diagnosis = Diagnosis { node_count: nodes, verdicts, others, ..Diagnosis::default() };
+        let diagnosis = Diagnosis { node_count: nodes, verdicts: verdicts.collect(), others, ..Diagnosis::default() };
         format!("preemption: {}", diagnosis.message())
     }
 
-    fn look(&self, failed: &Failed<'_>, potential: &[usize], offset: usize) -> DryRun {
-        let preemptor = Preemptor { pod: failed.pod, compiled: failed.compiled, cluster: failed.cluster };
-        let wanted = self.wanted(potential.len());
-        // A pod's own nomination is no obstacle for it, yet one for others of its specification.
-        if !failed.is_kept || failed.cluster.nomination_of(failed.pod.meta.uid).is_some() {
-            return dry_run(potential, offset, wanted, |place| preemptor.look_at(place));
-        }
-        let mut known = self.take_known(failed);
-        let found = dry_run(potential, offset, wanted, |place| {
-            let versions = (failed.cluster.versions()[place], failed.cluster.pods_version(place));
-            match &known.nodes[place] {
-                Some((node, pods, verdict)) if (*node, *pods) == versions => verdict.clone(),
-                _ => {
-                    let verdict = preemptor.look_at(place);
-                    known.nodes[place] = Some((versions.0, versions.1, verdict.clone()));
-                    verdict
-                }
+    /// What is said of the nodes that would not do, and of how many.
+    pub fn counted(refused: &[Refusal]) -> Vec<(Status, usize)> {
+        let mut said: Vec<(Status, usize)> = Vec::new();
+        for Refusal { status, .. } in refused {
+            match said.iter_mut().find(|(known, _)| known == status) {
+                Some((_, nodes)) => *nodes += 1,
+                None => said.push((status.clone(), 1)),
             }
-        });
+        }
+        said
+    }
+
+    /// Looks at nodes by what is known of them; nothing is said if looking at one failed.
+    fn look_at_known(
+        &self,
+        failed: &Failed<'_>,
+        start: usize,
+        wanted: usize,
+        chance: &mut Stream,
+    ) -> Option<PostFilter> {
+        let preemptor = Preemptor { pod: failed.pod, compiled: failed.compiled, cluster: failed.cluster };
+        let potential = &failed.codes.unschedulable;
+        let mut known = self.take_known(failed);
+        let found = known.search(potential, start, wanted, |place| preemptor.look_at(place));
+        let said = match &found {
+            None => known.refused(potential).map(|refused| nowhere(&refused, failed.cluster.node_count())),
+            Some(found) => {
+                let number = if found.equals > 1 { chance.below(found.equals) } else { 0 };
+                known.best(potential, found, number).and_then(|place| match preemptor.look_at(place) {
+                    Verdict::Helps(chosen) => Some(nominate(&chosen, failed.cluster)),
+                    Verdict::DoesNot(_) => None,
+                })
+            }
+        };
         self.known.borrow_mut().push(known);
-        found
+        said
+    }
+
+    /// Looks at nodes anew, beginning with the one that has this number among them.
+    fn look_at_all(&self, failed: &Failed<'_>, offset: usize, wanted: usize, chance: &mut Stream) -> PostFilter {
+        let preemptor = Preemptor { pod: failed.pod, compiled: failed.compiled, cluster: failed.cluster };
+        let potential: Vec<usize> = failed.codes.unschedulable.places().collect();
+        let DryRun { candidates, refused } = dry_run(&potential, offset, wanted, |place| preemptor.look_at(place));
+        let best = choice::best(&candidates);
+        let Some(first) = best.first() else {
+            if let Some(Refusal { status, .. }) = refused.iter().find(|refusal| refusal.status.code == Code::Error) {
+                let status = Status::error(format!("preemption: {}", status.message()));
+                return PostFilter { status, ..PostFilter::default() };
+            }
+            return nowhere(&DefaultPreemption::counted(&refused), failed.cluster.node_count());
+        };
+        // The real one takes the first of an unordered list.
+        let chosen = if best.len() > 1 { best[chance.below(best.len() as u64) as usize] } else { *first };
+        nominate(&candidates[chosen], failed.cluster)
     }
 
     /// What is known for a specification, the one that was used longest ago being forgotten.
     fn take_known(&self, failed: &Failed<'_>) -> Known {
         let mut all = self.known.borrow_mut();
-        let (list_version, budgets_version) = (failed.cluster.list_version(), failed.cluster.budgets().version());
-        let place = all.iter().rposition(|known| Rc::ptr_eq(&known.spec, &failed.pod.spec));
-        let known = place.map(|place| all.remove(place));
-        let is_current = |known: &Known| (known.list_version, known.budgets_version) == (list_version, budgets_version);
-        if let Some(known) = known.filter(is_current) {
+        let place = all.iter().rposition(|known| known.is_of(&failed.pod.spec));
+        if let Some(mut known) = place.map(|place| all.remove(place))
+            && known.catch_up(failed.cluster)
+        {
             return known;
         }
         if all.len() >= KNOWN {
             all.remove(0);
         }
-        let nodes = vec![None; failed.cluster.node_count()];
-        Known { spec: failed.pod.spec.clone(), list_version, budgets_version, nodes }
+        Known::new(&failed.pod.spec, failed.cluster)
     }
+}
+
+/// A node is nominated.
+fn nominate(chosen: &Candidate, cluster: &Cluster) -> PostFilter {
+    PostFilter {
+        status: Status::SUCCESS,
+        nominated_node: Some(cluster.at(chosen.place).name.clone()),
+        victims: chosen.victims.iter().map(|pod| pod.meta.uid).collect(),
+    }
+}
+
+/// Preemption helps nowhere.
+fn nowhere(refused: &[(Status, usize)], nodes: usize) -> PostFilter {
+    let status = Status::unschedulable(DefaultPreemption::message(refused, nodes));
+    PostFilter { status, nominated_node: Some(Name::EMPTY), ..PostFilter::default() }
 }
 
 impl Plugin for DefaultPreemption {
@@ -147,7 +174,14 @@ impl Plugin for DefaultPreemption {
     }
 
     /// When a pod that preempts is worth another try is for those plugins to say whose rejection it preempts for.
-    fn hint(&self, _pod: &Pod, _event: ClusterEvent, _old: Option<&Object>, _new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        _pod: &Pod,
+        _event: ClusterEvent,
+        _old: Option<&Object>,
+        _new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         Hint::Skip
     }
 
@@ -162,30 +196,16 @@ impl Plugin for DefaultPreemption {
         if let Some(reason) = DefaultPreemption::ineligible(failed.pod, failed.cluster, failed.codes) {
             return PostFilter { status: Status::unschedulable(reason), ..PostFilter::default() };
         }
-        let potential = DefaultPreemption::potential(failed.codes);
-        let offset = if potential.is_empty() { 0 } else { chance.below(potential.len() as u64) as usize };
-        let found = self.look(failed, &potential, offset);
-        let best = choice::best(&found.candidates);
-        let Some(first) = best.first() else {
-            if let Some(Refusal { status, .. }) =
-                found.refused.iter().find(|refusal| refusal.status.code == Code::Error)
-            {
-                let status =
-                    Status { code: status.code, reasons: vec![format!("preemption: {}", status.message()).into()] };
-                return PostFilter { status, ..PostFilter::default() };
+        let count = failed.codes.unschedulable.len();
+        let (offset, wanted) = (if count == 0 { 0 } else { chance.below(count as u64) as usize }, self.wanted(count));
+        // A pod's own nomination is no obstacle for it, yet one for others of its specification.
+        if failed.is_kept && failed.cluster.nomination_of(failed.pod.meta.uid).is_none() {
+            let start = failed.codes.unschedulable.nth(offset).unwrap_or(0);
+            if let Some(said) = self.look_at_known(failed, start, wanted, chance) {
+                return said;
             }
-            let message = DefaultPreemption::message(&found.refused, failed.cluster.node_count());
-            let status = Status::unschedulable(message);
-            return PostFilter { status, nominated_node: Some(Name::EMPTY), ..PostFilter::default() };
-        };
-        // The real one takes the first of an unordered list.
-        let chosen = if best.len() > 1 { best[chance.below(best.len() as u64) as usize] } else { *first };
-        let chosen = &found.candidates[chosen];
-        PostFilter {
-            status: Status::SUCCESS,
-            nominated_node: Some(failed.cluster.at(chosen.place).name.clone()),
-            victims: chosen.victims.iter().map(|pod| pod.meta.uid).collect(),
         }
+        self.look_at_all(failed, offset, wanted, chance)
     }
 }
 

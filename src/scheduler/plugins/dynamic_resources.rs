@@ -32,6 +32,10 @@ impl Plugin for DynamicResources {
         missing_claim(pod).map_or(Status::SUCCESS, Status::unresolvable)
     }
 
+    fn unprepared(&self) -> Option<Name> {
+        Some(Name::of("not found"))
+    }
+
     fn pre_filter(&self, pod: &Pod, _cluster: &Cluster) -> PreFilter {
         missing_claim(pod).map_or(PreFilter::Skip, |reason| PreFilter::Reject(Status::unresolvable(reason)))
     }
@@ -63,19 +67,57 @@ impl NodeScore for NoDevices {
     }
 }
 
-/// What is said of the first claim of a pod (`foreachPodResourceClaim`). One that is to be made from a template has no name
-/// before the controller has made it.
+/// What is said of the first claim of a pod that keeps it waiting (`foreachPodResourceClaim`). A claim that is to be made from a
+/// template has no name before the controller has made it; one that turned out not to be needed never gets one.
 fn missing_claim(pod: &Pod) -> Option<String> {
-    let first = pod.spec.full.resource_claims.as_ref()?.first()?;
-    Some(match first {
-        PodResourceClaim { resource_claim_name: Some(name), .. } => format!("resourceclaim \"{name}\" not found"),
-        PodResourceClaim { resource_claim_template_name: Some(_), .. } => {
-            let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
-            format!("pod \"{namespace}/{name}\": ResourceClaim not created yet")
+    let (namespace, name) = (&pod.meta.namespace, &pod.meta.name);
+    let not_found = |claim: &str| format!("could not find ResourceClaim \"{namespace}/{claim}\"");
+    pod.spec.full.resource_claims.iter().flatten().find_map(|claim| match claim {
+        PodResourceClaim { resource_claim_name: Some(named), .. } => Some(not_found(named)),
+        PodResourceClaim { resource_claim_template_name: Some(_), name: own, .. } => {
+            let mut made = pod.status.resource_claims.iter().flat_map(|made| made.iter());
+            match made.find(|(known, _)| known.as_str() == own) {
+                Some((_, None)) => None,
+                Some((_, Some(made))) => Some(not_found(made)),
+                None => Some(format!("pod \"{namespace}/{name}\": ResourceClaim not created yet")),
+            }
         }
-        PodResourceClaim { name, .. } => {
-            let (namespace, pod) = (&pod.meta.namespace, &pod.meta.name);
-            format!("pod \"{namespace}/{pod}\", spec.resourceClaim \"{name}\": unknown source")
-        }
+        PodResourceClaim { name: own, .. } => Some(format!(
+            "pod \"{namespace}/{name}\", spec.resourceClaim \"{own}\": none of the supported fields are set"
+        )),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::object::Object;
+    use crate::scheduler::testing::pod_from;
+
+    fn said(claims: Value, made: &[(&'static str, Option<&'static str>)]) -> Option<String> {
+        let spec = json!({ "containers": [{ "name": "app", "image": "x" }], "resourceClaims": claims });
+        let Object::Pod(mut pod) = pod_from("p", spec) else { panic!("not a pod") };
+        let made = made.iter().map(|(claim, name)| (Name::of(claim), name.map(Name::of)));
+        Rc::make_mut(&mut pod).status.resource_claims = Some(made.collect());
+        missing_claim(&pod)
+    }
+
+    #[test]
+    fn the_first_claim_that_is_not_there_says_why_the_pod_waits() {
+        let template = json!([{ "name": "gpu", "resourceClaimTemplateName": "gpus" }]);
+        let named = json!([{ "name": "gpu", "resourceClaimName": "mine" }]);
+        let waits = "pod \"default/p\": ResourceClaim not created yet";
+        assert_eq!(said(template.clone(), &[]).as_deref(), Some(waits));
+        assert_eq!(said(template.clone(), &[("nic", Some("p-nic-1"))]).as_deref(), Some(waits));
+        let missing = "could not find ResourceClaim \"default/p-gpu-1\"";
+        assert_eq!(said(template.clone(), &[("gpu", Some("p-gpu-1"))]).as_deref(), Some(missing));
+        assert_eq!(said(template, &[("gpu", None)]), None);
+        assert_eq!(said(named, &[]).as_deref(), Some("could not find ResourceClaim \"default/mine\""));
+        let nothing = "pod \"default/p\", spec.resourceClaim \"gpu\": none of the supported fields are set";
+        assert_eq!(said(json!([{ "name": "gpu" }]), &[]).as_deref(), Some(nothing));
+    }
 }

@@ -79,7 +79,14 @@ impl Plugin for Fit {
         ])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         match (old, new) {
             (Some(Object::Pod(gone)), None) => {
                 Hint::queue_if(gone.node.is_some() || gone.status.nominated_node.is_some())
@@ -92,6 +99,10 @@ impl Plugin for Fit {
             }
             _ => Hint::Queue,
         }
+    }
+
+    fn unprepared(&self) -> Option<Name> {
+        Some(Name::of("error reading \"PreFilterNodeResourcesFit\" from cycleState: not found"))
     }
 
     fn pre_filter(&self, pod: &Pod, _cluster: &Cluster) -> PreFilter {

@@ -9,7 +9,6 @@
 //! - `default_binder`: how a pod is bound
 //! - `pod_topology_spread`, `inter_pod_affinity`: where other pods are
 //! - `allocation`: how much of which resources is used, and what that is worth
-//! - `tolerations`, `node_selector`: rules that API types carry
 
 mod allocation;
 pub mod balanced_allocation;
@@ -23,14 +22,14 @@ pub mod node_affinity;
 pub mod node_declared_features;
 pub mod node_name;
 pub mod node_ports;
-pub(in crate::scheduler) mod node_selector;
 pub mod node_unschedulable;
 pub mod node_volume_limits;
 pub mod pod_topology_spread;
 pub mod priority_sort;
 pub mod scheduling_gates;
 pub mod taint_toleration;
-mod tolerations;
 pub mod volume_binding;
 pub mod volume_restrictions;
 pub mod volume_zone;
+
+use crate::api::tolerations;

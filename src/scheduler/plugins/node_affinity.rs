@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use k8s_openapi::api::core::v1::{NodeAffinity as Affinity, PreferredSchedulingTerm};
 
-use super::node_selector::{NAME_FIELD, NodeSelector, Term};
 use crate::api::name::Name;
 use crate::api::node::Node;
+use crate::api::node_selector::{NAME_FIELD, NodeSelector, Term};
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodSpec};
 use crate::api::selector::Selector;
@@ -32,6 +32,7 @@ pub struct NodeAffinity {
 pub(super) struct Required {
     labels: Option<Selector>,
     affinity: Option<NodeSelector>,
+    name: Option<Name>,
 }
 
 struct Filter {
@@ -75,9 +76,16 @@ impl Plugin for NodeAffinity {
         EventKinds::of(&[ClusterEvent::NodeAdd, ClusterEvent::NodeLabel])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         let Some(Object::Node(new)) = new else { return Hint::Queue };
-        let required = Required::of(&pod.spec);
+        let required = Required::of(pod);
         let enforced = self.added.as_ref().is_none_or(|added| added.matches(new));
         let was_matched = matches!(old, Some(Object::Node(old)) if required.matches(old));
         Hint::queue_if(enforced && required.matches(new) && !was_matched)
@@ -86,14 +94,16 @@ impl Plugin for NodeAffinity {
     fn pre_filter(&self, pod: &Pod, _cluster: &Cluster) -> PreFilter {
         let affinity =
             affinity(&pod.spec).and_then(|own| own.required_during_scheduling_ignored_during_execution.as_ref());
-        if affinity.is_none() && self.added.is_none() && pod.spec.full.node_selector.is_none() {
+        let says_nothing = affinity.is_none() && pod.only_node.is_none() && pod.spec.full.node_selector.is_none();
+        if says_nothing && self.added.is_none() {
             return PreFilter::Skip;
         }
-        let nodes = affinity.and_then(named_nodes);
+        let only = pod.only_node.as_deref().map(|node| BTreeSet::from([node]));
+        let nodes = only.or_else(|| affinity.and_then(named_nodes));
         if nodes.as_ref().is_some_and(BTreeSet::is_empty) {
             return PreFilter::Reject(Status::unresolvable(CONFLICT));
         }
-        let filter = Filter { added: self.added.clone(), required: Required::of(&pod.spec) };
+        let filter = Filter { added: self.added.clone(), required: Required::of(pod) };
         let nodes = nodes.map(|names| names.into_iter().map(Name::from).collect());
         PreFilter::Filter { nodes, filter: Box::new(filter) }
     }
@@ -130,14 +140,20 @@ impl NodeScore for Score {
 }
 
 impl Required {
-    pub(super) fn of(spec: &PodSpec) -> Self {
+    pub(super) fn of(pod: &Pod) -> Self {
+        let spec = &pod.spec;
         let labels = spec.full.node_selector.as_ref().filter(|labels| !labels.is_empty());
         let affinity = affinity(spec).and_then(|own| own.required_during_scheduling_ignored_during_execution.as_ref());
-        Required { labels: labels.map(Selector::from_set), affinity: affinity.map(NodeSelector::compile) }
+        Required {
+            labels: labels.map(Selector::from_set),
+            affinity: affinity.map(NodeSelector::compile),
+            name: pod.only_node.clone(),
+        }
     }
 
     pub(super) fn matches(&self, node: &Node) -> bool {
-        self.labels.as_ref().is_none_or(|labels| labels.matches(&node.meta.labels))
+        self.name.as_ref().is_none_or(|name| *name == node.meta.name)
+            && self.labels.as_ref().is_none_or(|labels| labels.matches(&node.meta.labels))
             && self.affinity.as_ref().is_none_or(|affinity| affinity.matches(node))
     }
 }

@@ -47,7 +47,14 @@ impl Plugin for NodeDeclaredFeatures {
         ])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         match (old, new) {
             (Some(Object::Node(old)), Some(Object::Node(new))) => {
                 Hint::queue_if(old.status.declared_features != new.status.declared_features)
@@ -57,6 +64,10 @@ impl Plugin for NodeDeclaredFeatures {
             }
             _ => Hint::Queue,
         }
+    }
+
+    fn unprepared(&self) -> Option<Name> {
+        Some(Name::of("error reading \"PreFilterNodeDeclaredFeatures\" from cycle-state: not found"))
     }
 
     fn pre_filter(&self, pod: &Pod, _cluster: &Cluster) -> PreFilter {

@@ -28,10 +28,21 @@ impl Plugin for NodePorts {
         EventKinds::of(&[ClusterEvent::AssignedPodDelete, ClusterEvent::NodeAdd])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, _new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        _new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         let Some(Object::Pod(gone)) = old else { return Hint::Queue };
         let had_place = gone.node.is_some() || gone.status.nominated_node.is_some();
         Hint::queue_if(had_place && conflict(&pod.spec.host_ports, &gone.spec.host_ports))
+    }
+
+    fn unprepared(&self) -> Option<Name> {
+        Some(Name::of("reading \"PreFilterNodePorts\" from cycleState: not found"))
     }
 
     fn pre_filter(&self, pod: &Pod, _cluster: &Cluster) -> PreFilter {

@@ -31,7 +31,14 @@ impl Plugin for NodeUnschedulable {
         EventKinds::of(&[ClusterEvent::NodeAdd, ClusterEvent::NodeTaint, ClusterEvent::PodToleration])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         match (old, new) {
             (_, Some(Object::Pod(changed))) => {
                 let own = changed.meta.uid == pod.meta.uid;

@@ -54,7 +54,14 @@ impl Plugin for NodeVolumeLimits {
         ])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         match (old, new) {
             (Some(Object::CSINode(old)), Some(Object::CSINode(new))) => Hint::queue_if(has_more(old, new)),
             (Some(Object::Pod(gone)), None) => {

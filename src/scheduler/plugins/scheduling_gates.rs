@@ -2,6 +2,7 @@
 
 use crate::api::object::Object;
 use crate::api::pod::Pod;
+use crate::scheduler::cluster::Cluster;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
 use crate::scheduler::framework::{Plugin, Point, Status};
 
@@ -21,7 +22,14 @@ impl Plugin for SchedulingGates {
         EventKinds::of(&[ClusterEvent::PodGatesEliminated])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, _old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        _old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         Hint::queue_if(new.is_some_and(|new| new.meta().uid == pod.meta.uid))
     }
 

@@ -30,7 +30,14 @@ impl Plugin for TaintToleration {
         EventKinds::of(&[ClusterEvent::NodeAdd, ClusterEvent::NodeTaint, ClusterEvent::PodToleration])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         let tolerated = |node: &Object| match node {
             Object::Node(node) => tolerations::tolerate_hard_taints(tolerations::of(&pod.spec), &node.taints),
             _ => false,

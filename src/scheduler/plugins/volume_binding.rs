@@ -87,7 +87,14 @@ impl Plugin for VolumeBinding {
         ])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         match (old, new) {
             (Some(Object::StorageClass(old)), Some(Object::StorageClass(new))) => {
                 Hint::queue_if(old.content.allowed_topologies != new.content.allowed_topologies)
@@ -110,6 +117,10 @@ impl Plugin for VolumeBinding {
             }
             _ => Hint::Queue,
         }
+    }
+
+    fn unprepared(&self) -> Option<Name> {
+        Some(Name::of("not found"))
     }
 
     fn pre_filter(&self, pod: &Pod, cluster: &Cluster) -> PreFilter {

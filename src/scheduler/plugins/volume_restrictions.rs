@@ -46,7 +46,14 @@ impl Plugin for VolumeRestrictions {
         EventKinds::of(&[ClusterEvent::AssignedPodDelete, ClusterEvent::NodeAdd, ClusterEvent::ClaimAdd])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         match (old, new) {
             (Some(Object::Pod(gone)), None) => {
                 let shares_claim = || claim_names(&gone.spec).any(|name| claim_names(&pod.spec).any(|own| own == name));
@@ -59,6 +66,10 @@ impl Plugin for VolumeRestrictions {
             }
             _ => Hint::Queue,
         }
+    }
+
+    fn unprepared(&self) -> Option<Name> {
+        Some(Name::of("cannot read \"PreFilterVolumeRestrictions\" from cycleState"))
     }
 
     fn pre_filter(&self, pod: &Pod, cluster: &Cluster) -> PreFilter {

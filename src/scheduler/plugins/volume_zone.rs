@@ -61,7 +61,14 @@ impl Plugin for VolumeZone {
         ])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         match (old, new) {
             (_, Some(Object::StorageClass(class))) => {
                 let mode = class.content.volume_binding_mode.as_deref();

@@ -6,18 +6,35 @@ use super::dry_run::Candidate;
 use crate::api::pod::Pod;
 
 /// What is compared of two candidates, the first difference counting; the lower the better.
-pub type Cost = (usize, i64, i128, usize, i64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Cost {
+    /// How many budgets are broken.
+    pub violations: u32,
+    /// The highest priority of a victim.
+    pub highest: i32,
+    /// The sum of the priorities, each raised so that none is negative.
+    pub sum: i64,
+    /// How many victims there are.
+    pub victims: u32,
+    /// When the first of the most important ones began, turned round.
+    pub began: i64,
+}
 
 /// What the going of these pods costs: broken budgets, the highest priority, the sum of priorities, their number, and how long
 /// ago the first of the most important ones began. They must stand in the order of their importance.
 pub fn cost(victims: &[Rc<Pod>], violations: usize) -> Cost {
-    let priority = |pod: &Rc<Pod>| i64::from(pod.spec.priority);
-    let highest = victims.first().map_or(0, priority);
+    let priority = |pod: &Rc<Pod>| pod.spec.priority;
     // So that a few pods of a negative priority are not worse than many.
-    let sum = victims.iter().map(|pod| i128::from(priority(pod)) + (1 << 31)).sum();
+    let sum = victims.iter().map(|pod| i64::from(priority(pod)) + (1 << 31)).sum();
     let most_important = victims.iter().map(priority).max();
     let began = victims.iter().filter(|pod| Some(priority(pod)) == most_important).map(|pod| start(pod)).min();
-    (violations, highest, sum, victims.len(), began.map_or(0, |began| -began))
+    Cost {
+        violations: violations as u32,
+        highest: victims.first().map_or(0, priority),
+        sum,
+        victims: victims.len() as u32,
+        began: began.map_or(0, |began| -began),
+    }
 }
 
 /// The places of the candidates that no criterion tells apart from the best one.

@@ -18,6 +18,7 @@ use priority_queue::PriorityQueue;
 
 use self::back_off::{BackOff, Windows};
 use self::in_flight::InFlight;
+use super::cluster::Cluster;
 use super::event::{ClusterEvent, Hint};
 use super::framework::PluginSet;
 use super::profile::{Profile, Profiles};
@@ -105,6 +106,15 @@ pub enum Place {
     Unschedulable,
     /// Behind a gate.
     Gated,
+}
+
+/// Who says whether an event is worth another try: the plugins of the profiles, which see the cluster as it is.
+#[derive(Clone, Copy)]
+pub struct Judges<'a> {
+    /// The profiles.
+    pub profiles: &'a Profiles,
+    /// The cluster.
+    pub cluster: &'a Cluster,
 }
 
 /// Whether and how a pod is put back.
@@ -198,7 +208,7 @@ impl Queue {
         events: &[ClusterEvent],
         now: SimTime,
         cause: Cause,
-        profiles: &Profiles,
+        judges: Judges<'_>,
     ) {
         let uid = pod.meta.uid;
         let new = Object::Pod(pod.clone());
@@ -206,19 +216,19 @@ impl Queue {
             events.iter().for_each(|event| self.in_flight.record(*event, Some(old), Some(&new)));
             return;
         }
-        let Some(entry) = self.pods.get_mut(&uid) else { return self.add(pod.clone(), now, cause, profiles) };
+        let Some(entry) = self.pods.get_mut(&uid) else { return self.add(pod.clone(), now, cause, judges.profiles) };
         entry.queued.pod = pod.clone();
         if !matches!(entry.place, Place::Unschedulable | Place::Gated) {
             return;
         }
         for event in events {
             let Some(entry) = self.pods.get(&uid) else { return };
-            let requeue = is_worth_requeuing(&entry.queued, *event, Some(old), Some(&new), profiles);
+            let requeue = is_worth_requeuing(&entry.queued, *event, Some(old), Some(&new), judges);
             if requeue > Requeue::Not
                 && let Some(mut queued) = self.take(uid)
             {
                 queued.cause = cause;
-                self.requeue(queued, requeue, now, profiles);
+                self.requeue(queued, requeue, now, judges.profiles);
                 if matches!(self.place_of(uid), Some(Place::Active | Place::BackOff)) {
                     return;
                 }
@@ -248,7 +258,7 @@ impl Queue {
 
     /// Puts a pod back that could not be scheduled: because of what `rejected_by` and `pending` say, or of an error if they
     /// are empty (kube-scheduler, `AddUnschedulableIfNotPresent`).
-    pub fn put_back(&mut self, mut queued: Box<Queued>, now: SimTime, profiles: &Profiles) {
+    pub fn put_back(&mut self, mut queued: Box<Queued>, now: SimTime, judges: Judges<'_>) {
         let uid = queued.pod.meta.uid;
         if !self.pods.contains_key(&uid) {
             if queued.rejected_by.union(queued.pending).is_empty() {
@@ -259,20 +269,20 @@ impl Queue {
             }
             queued.since = now;
             queued.back_off_ends = None;
-            let requeue = self.missed(&queued, profiles);
-            self.requeue(queued, requeue, now, profiles);
+            let requeue = self.missed(&queued, judges);
+            self.requeue(queued, requeue, now, judges.profiles);
         }
         self.in_flight.end(uid);
     }
 
     /// Whether something happened during a pod's cycle that is worth another try.
-    fn missed(&self, queued: &Queued, profiles: &Profiles) -> Requeue {
+    fn missed(&self, queued: &Queued, judges: Judges<'_>) -> Requeue {
         if queued.rejected_by.union(queued.pending).is_empty() {
             return Requeue::AfterBackOff;
         }
         let events = self.in_flight.events_since(queued.pod.meta.uid);
         let worth = events.map(|event| match (event.event, event.new.as_ref()) {
-            (Some(known), new) => is_worth_requeuing(queued, known, event.old.as_ref(), new, profiles),
+            (Some(known), new) => is_worth_requeuing(queued, known, event.old.as_ref(), new, judges),
             (None, Some(Object::Pod(pod))) if pod.meta.uid != queued.pod.meta.uid => Requeue::Not,
             (None, _) => Requeue::AfterBackOff,
         });
@@ -288,8 +298,9 @@ impl Queue {
         new: Option<&Object>,
         concerns: &dyn Fn(&Pod) -> bool,
         now: SimTime,
-        profiles: &Profiles,
+        judges: Judges<'_>,
     ) {
+        let profiles = judges.profiles;
         if profiles.iter().all(|profile| profile.interested_in(event).is_empty()) {
             return;
         }
@@ -305,7 +316,7 @@ impl Queue {
                 if !concerns(&queued.pod) || queued.gate.is_some_and(|gate| !interested.contains(gate)) {
                     continue;
                 }
-                let requeue = is_worth_requeuing(queued, event, old, new, profiles);
+                let requeue = is_worth_requeuing(queued, event, old, new, judges);
                 if requeue > Requeue::Not
                     && let Some(queued) = self.take(uid)
                 {
@@ -477,16 +488,16 @@ fn is_worth_requeuing(
     event: ClusterEvent,
     old: Option<&Object>,
     new: Option<&Object>,
-    profiles: &Profiles,
+    judges: Judges<'_>,
 ) -> Requeue {
     let rejectors = queued.rejected_by.union(queued.pending);
     if rejectors.is_empty() {
         return Requeue::AfterBackOff;
     }
-    let profile = profiles.at(queued.profile);
+    let profile = judges.profiles.at(queued.profile);
     let mut requeue = Requeue::Not;
     for place in profile.interested_in(event).intersection(rejectors).iter() {
-        if profile.plugin(place).hint(&queued.pod, event, old, new) == Hint::Skip {
+        if profile.plugin(place).hint(&queued.pod, event, old, new, judges.cluster) == Hint::Skip {
             continue;
         }
         if queued.pending.contains(place) {

@@ -9,7 +9,7 @@ use crate::api::meta::Labels;
 use crate::api::name::Name;
 use crate::api::quantity::Quantity;
 use crate::api::storage::{CSINode, PersistentVolume};
-use crate::scheduler::plugins::node_selector::NodeSelector;
+use crate::api::node_selector::NodeSelector;
 
 /// The annotation that takes precedence over a volume's or claim's class (`BetaStorageClassAnnotation`).
 pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";

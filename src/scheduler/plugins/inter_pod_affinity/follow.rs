@@ -2,19 +2,18 @@
 
 use std::rc::Rc;
 
-use smallvec::SmallVec;
-
 use super::filter::{AFFINITY, ANTI_AFFINITY, EXISTING};
 use super::score::{range, scaled, wishes_of_existing, wishes_of_incoming};
 use super::{Incoming, InterPodAffinity};
 use crate::api::meta::Labels;
 use crate::api::name::Name;
-use crate::scheduler::bits::Bits;
+use crate::api::pod::Pod;
 use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::{Follower, Status};
+use crate::scheduler::framework::{Follower, Stance, Status};
 use crate::scheduler::groups::Group;
-use crate::scheduler::terms::all_match;
-use crate::scheduler::topology::{NOWHERE, Topology};
+use crate::scheduler::node_info::has_affinity;
+use crate::scheduler::terms::{Terms, all_match};
+use crate::scheduler::topology::{COARSE, NOWHERE, Topology};
 
 /// What sums are for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,8 +33,6 @@ struct Table {
     rule: Rule,
     topology: Rc<Topology>,
     sums: Vec<i64>,
-    /// The nodes that the rule admits; for wishes all.
-    admitted: Bits,
 }
 
 /// What one pod of a group adds to the tables.
@@ -50,9 +47,12 @@ struct Following {
     /// The sum over all tables of pods to be near. While it is zero, the first of its kind may go anywhere.
     near: i64,
     is_first_of_kind: bool,
+    /// The sum over all tables of pods that do not want the pod near.
+    unwanted: i64,
     /// How many wishes there are.
     wishes: i64,
-    raw: Vec<i64>,
+    /// Moves with the number of tables, and when all nodes become too far from pods to be near, or none.
+    version: u32,
     versions: [u64; 3],
 }
 
@@ -70,8 +70,9 @@ pub(super) fn follower(plugin: InterPodAffinity, incoming: Incoming, cluster: &C
         meanings: Vec::new(),
         near: 0,
         is_first_of_kind,
+        unwanted: 0,
         wishes: 0,
-        raw: Vec::new(),
+        version: 0,
         versions: versions(cluster),
         incoming,
     };
@@ -85,7 +86,7 @@ pub(super) fn follower(plugin: InterPodAffinity, incoming: Incoming, cluster: &C
         let meaning = following.meaning(group, cluster);
         for (slot, count) in group.on().filter(|_| !meaning.is_empty()) {
             if let Some(place) = cluster.place_of_slot(slot) {
-                following.add(&meaning, place, i64::from(count));
+                following.add(&meaning, place, i64::from(count), &mut |_| {});
             }
         }
         following.meanings.resize(number, None);
@@ -101,11 +102,8 @@ impl Following {
         let number = known.unwrap_or_else(|| {
             let topology = cluster.topology(key);
             let sums = vec![0; topology.len()];
-            let mut table = Table { rule, topology, sums, admitted: Bits::all(cluster.node_count()) };
-            if rule == Rule::Near {
-                table.admit_near(self.near == 0 && self.is_first_of_kind);
-            }
-            self.tables.push(table);
+            self.tables.push(Table { rule, topology, sums });
+            self.version += 1;
             self.tables.len() - 1
         });
         number as u16
@@ -113,14 +111,8 @@ impl Following {
 
     fn meaning(&mut self, group: &Group, cluster: &Cluster) -> Meaning {
         let (namespace, labels) = (&group.namespace, &group.labels);
-        let (incoming, own) = (&self.incoming, &self.incoming.terms);
-        let mut wanted: Vec<(Rule, Name, i64)> = Vec::new();
-        if all_match(&own.required_affinity, namespace, labels) {
-            wanted.extend(own.required_affinity.iter().map(|term| (Rule::Near, term.topology_key.clone(), 1)));
-        }
-        let far = own.required_anti_affinity.iter();
-        let far = far.filter(|term| term.matches(namespace, labels, &Labels::NONE));
-        wanted.extend(far.map(|term| (Rule::Far, term.topology_key.clone(), 1)));
+        let incoming = &self.incoming;
+        let mut wanted = self.required(namespace, labels, group.terms.as_ref());
         let own_matter = !self.plugin.ignore_preferred_terms_of_existing_pods || incoming.prefers();
         let mut wish = |key: &Name, weight: i64| wanted.push((Rule::Wish, key.clone(), weight));
         if own_matter {
@@ -130,16 +122,30 @@ impl Following {
             if own_matter {
                 wishes_of_existing(incoming, terms, self.plugin.hard_pod_affinity_weight, &mut wish);
             }
-            let against = terms.required_anti_affinity.iter();
-            let against =
-                against.filter(|term| term.matches(&incoming.namespace, &incoming.labels, &incoming.namespace_labels));
-            wanted.extend(against.map(|term| (Rule::Unwanted, term.topology_key.clone(), 1)));
         }
         wanted.into_iter().map(|(rule, key, weight)| (self.table(rule, &key, cluster), weight)).collect()
     }
 
-    /// Takes in that `count` pods with a meaning are on a node, or no longer are.
-    fn add(&mut self, meaning: &[(u16, i64)], place: usize, count: i64) {
+    /// What a pod of a namespace with these labels and terms means to the rules that must be kept.
+    fn required(&self, namespace: &Name, labels: &Labels, terms: Option<&Terms>) -> Vec<(Rule, Name, i64)> {
+        let (incoming, own) = (&self.incoming, &self.incoming.terms);
+        let mut wanted: Vec<(Rule, Name, i64)> = Vec::new();
+        if all_match(&own.required_affinity, namespace, labels) {
+            wanted.extend(own.required_affinity.iter().map(|term| (Rule::Near, term.topology_key.clone(), 1)));
+        }
+        let far = own.required_anti_affinity.iter();
+        let far = far.filter(|term| term.matches(namespace, labels, &Labels::NONE));
+        wanted.extend(far.map(|term| (Rule::Far, term.topology_key.clone(), 1)));
+        let against = terms.iter().flat_map(|terms| &terms.required_anti_affinity);
+        let against =
+            against.filter(|term| term.matches(&incoming.namespace, &incoming.labels, &incoming.namespace_labels));
+        wanted.extend(against.map(|term| (Rule::Unwanted, term.topology_key.clone(), 1)));
+        wanted
+    }
+
+    /// Takes in that `count` pods with a meaning are on a node, or no longer are, and tells of the nodes for which that makes a
+    /// difference.
+    fn add(&mut self, meaning: &[(u16, i64)], place: usize, count: i64, changed: &mut dyn FnMut(usize)) {
         let had_near = self.near != 0;
         for (number, weight) in meaning {
             let table = &mut self.tables[usize::from(*number)];
@@ -150,44 +156,55 @@ impl Following {
             let sum = &mut table.sums[domain as usize];
             let before = *sum;
             *sum += weight * count;
-            let (was, is) = (before > 0, *sum > 0);
+            let differs = match table.rule {
+                Rule::Wish => *sum != before,
+                Rule::Near | Rule::Far | Rule::Unwanted => (*sum > 0) != (before > 0),
+            };
             match table.rule {
                 Rule::Wish => self.wishes += count,
                 Rule::Near => self.near += weight * count,
-                Rule::Far | Rule::Unwanted => {}
+                Rule::Unwanted => self.unwanted += weight * count,
+                Rule::Far => {}
             }
-            if was != is && table.rule != Rule::Wish {
-                table.topology.set(&mut table.admitted, domain as usize, is == (table.rule == Rule::Near));
+            if differs && !table.is_coarse() {
+                table.topology.places(domain as usize).iter().for_each(|place| changed(*place as usize));
             }
         }
-        let has_near = self.near != 0;
-        if self.is_first_of_kind && had_near != has_near {
-            let near = self.tables.iter_mut().filter(|table| table.rule == Rule::Near);
-            near.for_each(|table| table.admit_near(!has_near));
+        let is_fine = |table: &Table| table.rule == Rule::Near && !table.is_coarse();
+        if self.is_first_of_kind && had_near != (self.near != 0) && self.tables.iter().any(is_fine) {
+            self.version += 1;
         }
     }
 
-    /// The raw scores of nodes, put into `self.raw`.
-    fn score_raw(&mut self, feasible: &[u32]) {
-        self.raw.clear();
-        self.raw.resize(feasible.len(), 0);
-        for table in self.tables.iter().filter(|table| table.rule == Rule::Wish) {
-            let domains = table.topology.domains();
-            for (raw, place) in self.raw.iter_mut().zip(feasible) {
-                *raw += table.sums.get(domains[*place as usize] as usize).copied().unwrap_or(0);
-            }
+    /// True while the first of its kind may go anywhere.
+    fn is_near_everywhere(&self) -> bool {
+        self.near == 0 && self.is_first_of_kind
+    }
+
+    /// True if a rule admits nodes of a domain.
+    fn admits(&self, table: &Table, domain: u32) -> bool {
+        let sum = table.sums.get(domain as usize);
+        match table.rule {
+            Rule::Near => sum.is_some_and(|sum| *sum > 0 || self.is_near_everywhere()),
+            Rule::Far | Rule::Unwanted => sum.is_none_or(|sum| *sum <= 0),
+            Rule::Wish => true,
         }
+    }
+
+    /// The tables that a stance is about.
+    fn told(&self, is_scored: bool) -> impl Iterator<Item = &Table> {
+        self.tables.iter().filter(move |table| is_scored || table.rule != Rule::Wish)
     }
 }
 
 impl Table {
-    /// Admits the nodes of all domains, for the first of its kind, or of those where there are pods.
-    fn admit_near(&mut self, everywhere: bool) {
-        for domain in 0..self.topology.len() {
-            self.topology.set(&mut self.admitted, domain, everywhere || self.sums[domain] > 0);
-        }
-        let nowhere = self.topology.domains().iter().enumerate().filter(|(_, domain)| **domain == NOWHERE);
-        nowhere.for_each(|(place, _)| self.admitted.set(place, false));
+    /// Where few domains are told apart, a node's stance is its domain; else it is what comes of that.
+    fn is_coarse(&self) -> bool {
+        self.topology.len() <= COARSE
+    }
+
+    fn sum(&self, domain: u32) -> i64 {
+        self.sums.get(domain as usize).copied().unwrap_or(0)
     }
 }
 
@@ -196,7 +213,7 @@ impl Follower for Following {
         self.versions == versions(cluster)
     }
 
-    fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster) {
+    fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster, changed: &mut dyn FnMut(usize)) {
         let number = group as usize;
         if self.meanings.len() <= number {
             self.meanings.resize(number + 1, None);
@@ -204,20 +221,75 @@ impl Follower for Following {
         let known = self.meanings[number].take();
         let meaning = known.unwrap_or_else(|| self.meaning(&cluster.groups().all()[number], cluster));
         if !meaning.is_empty() {
-            self.add(&meaning, place, i64::from(count));
+            self.add(&meaning, place, i64::from(count), changed);
         }
         self.meanings[number] = Some(meaning);
     }
 
-    fn masks(&self) -> SmallVec<[&Bits; 4]> {
-        self.tables.iter().filter(|table| table.rule != Rule::Wish).map(|table| &table.admitted).collect()
+    fn version(&self) -> u32 {
+        self.version
     }
 
-    fn rejection(&self, place: usize) -> Option<u8> {
-        let rules = [Rule::Near, Rule::Far, Rule::Unwanted];
-        let refuses =
-            |rule: &Rule| self.tables.iter().any(|table| table.rule == *rule && !table.admitted.contains(place));
-        rules.iter().position(refuses).map(|number| number as u8)
+    fn width(&self, is_scored: bool) -> usize {
+        self.told(is_scored).count()
+    }
+
+    fn stance(&self, place: usize, is_scored: bool, stance: &mut Stance) {
+        stance.extend(self.told(is_scored).map(|table| {
+            let domain = table.topology.domain(place);
+            match table.rule {
+                _ if table.is_coarse() => i64::from(domain),
+                Rule::Wish => table.sum(domain),
+                Rule::Near | Rule::Far | Rule::Unwanted => i64::from(self.admits(table, domain)),
+            }
+        }));
+    }
+
+    fn is_filter(&self) -> bool {
+        self.told(false).next().is_some()
+    }
+
+    /// Rules are looked at in their order (kube-scheduler, `Filter`).
+    fn rejection(&self, stance: &[i64]) -> Option<u8> {
+        // With more numbers than there are rules that reject, those for wishes are among them.
+        let told = self.told(stance.len() > self.width(false)).zip(stance);
+        let refusing = told.filter(|(table, stance)| match table.rule {
+            Rule::Wish => false,
+            _ if table.is_coarse() => !self.admits(table, **stance as u32),
+            Rule::Near | Rule::Far | Rule::Unwanted => **stance == 0,
+        });
+        refusing.map(|(table, _)| table.rule as u8).min()
+    }
+
+    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], cluster: &Cluster) -> Option<u8> {
+        let own = &self.incoming.terms;
+        // Without anything to look at PreFilter says Skip, and nobody is asked about more pods.
+        if self.unwanted == 0 && own.required_affinity.is_empty() && own.required_anti_affinity.is_empty() {
+            return None;
+        }
+        let node = cluster.at(place).node.as_ref();
+        let has_label = |key: &Name| node.is_some_and(|node| node.meta.labels.get(key).is_some());
+        let more = added.iter().flat_map(|pod| {
+            let terms = has_affinity(&pod.spec).then(|| Terms::compile(&pod.spec, &pod.meta.namespace));
+            self.required(&pod.meta.namespace, &pod.meta.labels, terms.as_ref())
+        });
+        let more: Vec<(Rule, Name, i64)> = more.filter(|(_, key, _)| has_label(key)).collect();
+        let sum = |rule: Rule, key: &Name| {
+            let known = self.tables.iter().find(|table| table.rule == rule && table.topology.key == *key);
+            let there = known.map_or(0, |table| table.sum(table.topology.domain(place)));
+            there + more.iter().filter(|(of, on, _)| *of == rule && on == key).map(|(.., count)| count).sum::<i64>()
+        };
+        let is_first = self.is_near_everywhere() && more.iter().all(|(rule, ..)| *rule != Rule::Near);
+        let near = |key: &Name| has_label(key) && (is_first || sum(Rule::Near, key) > 0);
+        if !own.required_affinity.iter().all(|term| near(&term.topology_key)) {
+            return Some(Rule::Near as u8);
+        }
+        if own.required_anti_affinity.iter().any(|term| sum(Rule::Far, &term.topology_key) > 0) {
+            return Some(Rule::Far as u8);
+        }
+        let tables = self.tables.iter().filter(|table| table.rule == Rule::Unwanted).map(|table| &table.topology.key);
+        let new = more.iter().filter(|(rule, ..)| *rule == Rule::Unwanted).map(|(_, key, _)| key);
+        tables.chain(new).any(|key| sum(Rule::Unwanted, key) > 0).then_some(Rule::Unwanted as u8)
     }
 
     fn status(&self, rejection: u8) -> Status {
@@ -228,17 +300,20 @@ impl Follower for Following {
         }
     }
 
-    fn score(&mut self, feasible: &[u32], weight: i64, totals: &mut [i64]) {
+    fn score(&mut self, stances: &[(&[i64], usize)], weight: i64, totals: &mut [i64]) {
         if self.is_indifferent() {
             return;
         }
-        self.score_raw(feasible);
-        let (lowest, highest) = range(self.raw.iter().copied());
-        if lowest == highest {
-            return;
-        }
-        for (total, raw) in totals.iter_mut().zip(&self.raw) {
-            *total += weight * scaled(*raw, lowest, highest);
+        let raw = |stance: &[i64]| {
+            let wishes = self.tables.iter().zip(stance).filter(|(table, _)| table.rule == Rule::Wish);
+            let worth =
+                |(table, stance): (&Table, &i64)| if table.is_coarse() { table.sum(*stance as u32) } else { *stance };
+            wishes.map(worth).sum::<i64>()
+        };
+        let raws: Vec<i64> = stances.iter().map(|(stance, _)| raw(stance)).collect();
+        let (lowest, highest) = range(raws.iter().copied());
+        for (total, raw) in totals.iter_mut().zip(raws) {
+            *total += weight * scaled(raw, lowest, highest);
         }
     }
 

@@ -97,8 +97,19 @@ impl Plugin for InterPodAffinity {
         ])
     }
 
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        _cluster: &Cluster,
+    ) -> Hint {
         hint::hint(pod, old, new)
+    }
+
+    fn unprepared(&self) -> Option<Name> {
+        Some(Name::of("error reading \"PreFilterInterPodAffinity\" from cycleState: not found"))
     }
 
     fn pre_filter(&self, pod: &Pod, cluster: &Cluster) -> PreFilter {

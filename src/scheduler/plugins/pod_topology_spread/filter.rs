@@ -44,7 +44,7 @@ impl Filter {
             namespace: pod.meta.namespace.clone(),
             labels: pod.meta.labels.clone(),
             spec: pod.spec.clone(),
-            required: Required::of(&pod.spec),
+            required: Required::of(pod),
         };
         for info in cluster.nodes() {
             filter.count(info);

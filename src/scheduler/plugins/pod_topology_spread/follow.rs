@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use smallvec::SmallVec;
-
 use super::super::node_affinity::Required;
 use super::constraint::{Constraint, HOSTNAME, has_all_labels};
 use super::filter::{NO_LABEL, TOO_SKEWED};
@@ -12,12 +10,21 @@ use crate::api::name::Name;
 use crate::api::pod::Pod;
 use crate::scheduler::bits::Bits;
 use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::{Follower, Status};
+use crate::scheduler::framework::{Follower, Stance, Status};
 use crate::scheduler::groups::Group;
-use crate::scheduler::topology::{NOWHERE, Topology};
+use crate::scheduler::topology::{COARSE, NOWHERE, Topology};
 
 /// A group was asked which constraints count it.
 const KNOWN: u64 = 1 << 63;
+
+/// Why a node does not fit: it has no label, or there are too many pods in its domain.
+const WITHOUT_LABEL: u8 = 0;
+const SKEWED: u8 = 1;
+/// It fits.
+const FITS: i64 = -1;
+
+/// The node is not scored.
+const IGNORED: i64 = 1;
 
 /// The counts of a constraint that must hold.
 struct Hard {
@@ -35,7 +42,6 @@ struct Hard {
     own: i64,
     /// A domain with more pods is full.
     limit: i64,
-    admitted: Bits,
 }
 
 /// The counts of a constraint that should hold.
@@ -45,10 +51,8 @@ struct Soft {
     counted: Bits,
     /// For each domain; for hosts, for each node.
     counts: Vec<i32>,
-    /// The last look at which there was a feasible node in each domain; the last entry stands for nodes without the label.
+    /// For each domain, and at the end for nodes without the label, the last look at which there was a feasible node; empty for hosts.
     seen: Vec<u32>,
-    /// What the count of each domain is worth at this look.
-    worths: Vec<f64>,
 }
 
 struct Following {
@@ -60,7 +64,6 @@ struct Following {
     /// For each group a bit for each constraint that counts it, and [`KNOWN`].
     meanings: Vec<u64>,
     look: u32,
-    raw: Vec<f64>,
     versions: [u64; 4],
     honors_taints: bool,
     uses_defaults: bool,
@@ -98,7 +101,6 @@ pub(super) fn follower(
         ignored,
         meanings: Vec::new(),
         look: 0,
-        raw: Vec::new(),
         versions: versions(honors_taints, uses_defaults, cluster),
         honors_taints,
         uses_defaults,
@@ -112,7 +114,7 @@ pub(super) fn follower(
             }
         }
     }
-    following.hard.iter_mut().for_each(Hard::admit);
+    following.hard.iter_mut().for_each(|hard| hard.limit = hard.find_limit());
     Some(Box::new(following))
 }
 
@@ -131,7 +133,7 @@ fn ignored(constraints: &[Constraint], cluster: &Cluster) -> Option<Bits> {
 
 /// The nodes on which pods count for a constraint.
 fn counted(constraint: &Constraint, pod: &Pod, cluster: &Cluster, is_out: impl Fn(usize) -> bool) -> Bits {
-    let required = Required::of(&pod.spec);
+    let required = Required::of(pod);
     let mut counted = Bits::none(cluster.node_count());
     for (place, info) in cluster.nodes().enumerate() {
         let includes = info.node.as_ref().is_some_and(|node| constraint.includes(node, &required, &pod.spec));
@@ -186,7 +188,6 @@ impl Hard {
             places,
             own: i64::from(constraint.selector.matches(&pod.meta.labels)),
             limit: 0,
-            admitted: Bits::none(cluster.node_count()),
             constraint: constraint.clone(),
             topology,
             counted,
@@ -224,27 +225,63 @@ impl Hard {
         self.constraint.max_skew + lowest - self.own
     }
 
-    /// Admits all nodes whose domain takes a pod, and no others.
-    fn admit(&mut self) {
-        self.limit = self.find_limit();
-        for domain in 0..self.topology.len() {
-            self.topology.set(&mut self.admitted, domain, i64::from(self.counts[domain]) <= self.limit);
+    /// Where few domains are told apart, a node's stance is its domain; else it is what comes of that.
+    fn is_coarse(&self) -> bool {
+        self.topology.len() <= COARSE
+    }
+
+    /// Takes in that pods came to a node or left it, and tells of the nodes for which that makes a difference.
+    fn follow(&mut self, place: usize, count: i32, changed: &mut dyn FnMut(usize)) {
+        let Some((domain, before)) = self.add(place, count) else { return };
+        let (old_limit, limit) = (self.limit, self.find_limit());
+        self.limit = limit;
+        if self.is_coarse() {
+            return;
+        }
+        let range = if limit == old_limit { domain..domain + 1 } else { 0..self.topology.len() };
+        for other in range {
+            let now = i64::from(self.counts[other]);
+            let then = if other == domain { i64::from(before) } else { now };
+            if (then <= old_limit) != (now <= limit) {
+                self.topology.places(other).iter().for_each(|place| changed(*place as usize));
+            }
         }
     }
 
-    /// Admits and refuses those nodes for which a changed count makes a difference.
-    fn follow(&mut self, place: usize, count: i32) {
-        let Some((changed, before)) = self.add(place, count) else { return };
-        let (old_limit, limit) = (self.limit, self.find_limit());
-        self.limit = limit;
-        let range = if limit == old_limit { changed..changed + 1 } else { 0..self.topology.len() };
-        for domain in range {
-            let now = i64::from(self.counts[domain]);
-            let then = if domain == changed { i64::from(before) } else { now };
-            if (then <= old_limit) != (now <= limit) {
-                self.topology.set(&mut self.admitted, domain, now <= limit);
-            }
+    /// Why nodes of a domain do not fit.
+    fn rejection_in(&self, domain: u32) -> Option<u8> {
+        match self.counts.get(domain as usize) {
+            None => Some(WITHOUT_LABEL),
+            Some(count) => (i64::from(*count) > self.limit).then_some(SKEWED),
         }
+    }
+
+    /// Why a node does not fit, were there some pods more that count.
+    fn rejection_with(&self, place: usize, more: i64) -> Option<u8> {
+        let domain = self.topology.domain(place);
+        let there = match self.counts.get(domain as usize) {
+            Some(count) if more > 0 && self.counted.contains(place) => *count,
+            _ => return self.rejection_in(domain),
+        };
+        let count = i64::from(there) + more;
+        // If it is the only one with the fewest pods, another one will be that, or the same one still.
+        let is_alone = there as usize == self.lowest && self.with_count[self.lowest] == 1;
+        let mut others = self.with_count.iter().enumerate().skip(self.lowest + usize::from(is_alone));
+        let of_others = others.find(|(_, places)| **places > 0).map_or(i64::MAX, |(count, _)| count as i64);
+        let limit = match self.places < self.constraint.min_domains {
+            true => self.limit,
+            false => self.constraint.max_skew + of_others.min(count) - self.own,
+        };
+        (count > limit).then_some(SKEWED)
+    }
+
+    fn stance(&self, place: usize) -> i64 {
+        let domain = self.topology.domain(place);
+        if self.is_coarse() { i64::from(domain) } else { self.rejection_in(domain).map_or(FITS, i64::from) }
+    }
+
+    fn rejection(&self, stance: i64) -> Option<u8> {
+        if self.is_coarse() { self.rejection_in(stance as u32) } else { (stance != FITS).then_some(stance as u8) }
     }
 }
 
@@ -258,7 +295,6 @@ impl Soft {
             counted: if is_host { Bits::all(nodes) } else { counted(constraint, pod, cluster, is_out) },
             counts: vec![0; if is_host { nodes } else { topology.len() }],
             seen: vec![0; if is_host { 0 } else { topology.len() + 1 }],
-            worths: vec![0.0; if is_host { 0 } else { topology.len() + 1 }],
             constraint: constraint.clone(),
             topology,
         }
@@ -277,33 +313,35 @@ impl Soft {
         }
     }
 
-    /// Adds what the counts are worth to the raw scores of nodes; `scored` of them are not ignored.
-    fn score(&mut self, feasible: &[u32], scored: usize, look: u32, ignored: Option<&Bits>, raw: &mut [f64]) {
-        let is_ignored = |place: usize| ignored.is_some_and(|ignored| ignored.contains(place));
-        let (domains, skew) = (self.topology.domains(), self.constraint.max_skew);
+    /// The count of a host, or the domain of a node.
+    fn stance(&self, place: usize) -> i64 {
+        let domain = self.topology.domain(place);
+        if self.is_host() && domain != NOWHERE { i64::from(self.counts[place]) } else { i64::from(domain) }
+    }
+
+    /// How much the constraint weighs where so many nodes are scored, of these stances.
+    fn weigh(&mut self, scored: usize, stances: impl Iterator<Item = i64>, look: u32) -> f64 {
         if self.is_host() {
-            let weight = weight(scored);
-            for (raw, place) in raw.iter_mut().zip(feasible) {
-                if domains[*place as usize] != NOWHERE {
-                    *raw += worth(i64::from(self.counts[*place as usize]), skew, weight);
-                }
-            }
-            return;
+            return weight(scored);
         }
         let nowhere = self.counts.len();
         let mut found = 0;
-        for place in feasible.iter().filter(|place| !is_ignored(**place as usize)) {
-            let seen = &mut self.seen[(domains[*place as usize] as usize).min(nowhere)];
+        for domain in stances {
+            let seen = &mut self.seen[(domain as usize).min(nowhere)];
             found += usize::from(*seen != look);
             *seen = look;
         }
-        let weight = weight(found);
-        for (domain, count) in self.counts.iter().enumerate().filter(|(domain, _)| self.seen[*domain] == look) {
-            self.worths[domain] = worth(i64::from(*count), skew, weight);
-        }
-        for (raw, place) in raw.iter_mut().zip(feasible) {
-            *raw += self.worths[(domains[*place as usize] as usize).min(nowhere)];
-        }
+        weight(found)
+    }
+
+    /// What a stance is worth; nothing where the label is missing.
+    fn worth(&self, stance: i64, weight: f64) -> Option<f64> {
+        let count = match stance {
+            stance if stance == i64::from(NOWHERE) => return None,
+            count if self.is_host() => count,
+            domain => i64::from(self.counts[domain as usize]),
+        };
+        Some(worth(count, self.constraint.max_skew, weight))
     }
 }
 
@@ -312,7 +350,7 @@ impl Follower for Following {
         self.versions == versions(self.honors_taints, self.uses_defaults, cluster)
     }
 
-    fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster) {
+    fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster, changed: &mut dyn FnMut(usize)) {
         let number = group as usize;
         let known = self.meanings.get(number).copied().filter(|meaning| *meaning != 0);
         let meaning = known.unwrap_or_else(|| self.meaning(number, &cluster.groups().all()[number]));
@@ -320,44 +358,76 @@ impl Follower for Following {
             return;
         }
         for (_, hard) in self.hard.iter_mut().enumerate().filter(|(bit, _)| meaning & 1 << bit != 0) {
-            hard.follow(place, count);
+            hard.follow(place, count, changed);
         }
         for (_, soft) in self.soft.iter_mut().enumerate().filter(|(bit, _)| meaning & 1 << (bit + 30) != 0) {
             soft.add(place, count);
         }
     }
 
-    fn masks(&self) -> SmallVec<[&Bits; 4]> {
-        self.hard.iter().map(|hard| &hard.admitted).collect()
+    fn version(&self) -> u32 {
+        0
     }
 
-    fn rejection(&self, place: usize) -> Option<u8> {
-        let refusing = self.hard.iter().find(|hard| !hard.admitted.contains(place))?;
-        Some(u8::from(refusing.topology.domain(place) != NOWHERE))
+    fn width(&self, is_scored: bool) -> usize {
+        self.hard.len() + if is_scored && !self.soft.is_empty() { 1 + self.soft.len() } else { 0 }
+    }
+
+    fn stance(&self, place: usize, is_scored: bool, stance: &mut Stance) {
+        stance.extend(self.hard.iter().map(|hard| hard.stance(place)));
+        if is_scored && !self.soft.is_empty() {
+            let is_ignored = self.ignored.as_ref().is_some_and(|ignored| ignored.contains(place));
+            stance.push(if is_ignored { IGNORED } else { 0 });
+            // What is not scored need not be told apart.
+            stance.extend(self.soft.iter().map(|soft| if is_ignored { 0 } else { soft.stance(place) }));
+        }
+    }
+
+    fn is_filter(&self) -> bool {
+        !self.hard.is_empty()
+    }
+
+    fn rejection(&self, stance: &[i64]) -> Option<u8> {
+        self.hard.iter().zip(stance).find_map(|(hard, stance)| hard.rejection(*stance))
+    }
+
+    /// Here pods that are being deleted do count, and so do all for an empty selector, as in the source.
+    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], _cluster: &Cluster) -> Option<u8> {
+        let added = || added.iter().filter(|pod| pod.meta.namespace == self.namespace);
+        self.hard.iter().find_map(|hard| {
+            let selector = &hard.constraint.selector;
+            let more = added().filter(|pod| selector.matches(&pod.meta.labels)).count();
+            hard.rejection_with(place, more as i64)
+        })
     }
 
     fn status(&self, rejection: u8) -> Status {
-        if rejection == 0 { Status::unresolvable(NO_LABEL) } else { Status::unschedulable(TOO_SKEWED) }
+        if rejection == WITHOUT_LABEL { Status::unresolvable(NO_LABEL) } else { Status::unschedulable(TOO_SKEWED) }
     }
 
-    fn score(&mut self, feasible: &[u32], weight: i64, totals: &mut [i64]) {
+    fn score(&mut self, stances: &[(&[i64], usize)], weight: i64, totals: &mut [i64]) {
         if self.is_indifferent() {
             return;
         }
         self.look = self.look.wrapping_add(1).max(1);
-        let Following { ignored, soft, raw, look, .. } = self;
-        let is_ignored = |place: &u32| ignored.as_ref().is_some_and(|ignored| ignored.contains(*place as usize));
-        let scored = feasible.len() - feasible.iter().filter(|place| is_ignored(place)).count();
-        raw.clear();
-        raw.resize(feasible.len(), 0.0);
-        soft.iter_mut().for_each(|soft| soft.score(feasible, scored, *look, ignored.as_ref(), raw));
-        let scored = || feasible.iter().zip(raw.iter()).filter(|(place, _)| !is_ignored(place));
-        let rounded = || scored().map(|(_, raw)| raw.round() as i64);
-        let (lowest, highest) = (rounded().min().unwrap_or(i64::MAX), rounded().max().unwrap_or(0));
-        for ((place, raw), total) in feasible.iter().zip(raw.iter()).zip(totals) {
-            if !is_ignored(place) {
-                *total += weight * scaled(raw.round() as i64, lowest, highest);
-            }
+        let Following { soft, hard, look, .. } = self;
+        let (ignored, first) = (hard.len(), hard.len() + 1);
+        let scored = || stances.iter().filter(|(stance, _)| stance[ignored] != IGNORED);
+        let nodes = scored().map(|(_, nodes)| nodes).sum();
+        let of = |number: usize| scored().map(move |(stance, _)| stance[first + number]);
+        let weights = soft.iter_mut().enumerate().map(|(number, soft)| soft.weigh(nodes, of(number), *look));
+        let weights: Vec<f64> = weights.collect();
+        let raw = |stance: &[i64]| {
+            let worths = soft.iter().zip(&stance[first..]).zip(&weights);
+            let worths = worths.filter_map(|((soft, stance), weight)| soft.worth(*stance, *weight));
+            worths.fold(0.0, |sum, worth| sum + worth).round() as i64
+        };
+        let raws: Vec<i64> = scored().map(|(stance, _)| raw(stance)).collect();
+        let (lowest, highest) =
+            (raws.iter().copied().min().unwrap_or(i64::MAX), raws.iter().copied().max().unwrap_or(0));
+        let totals = totals.iter_mut().zip(stances).filter(|(_, (stance, _))| stance[ignored] != IGNORED);
+        for ((total, _), raw) in totals.zip(raws) {
+            *total += weight * scaled(raw, lowest, highest);
         }
     }
 

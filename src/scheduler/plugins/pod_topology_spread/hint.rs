@@ -7,17 +7,26 @@ use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::scheduler::event::Hint;
 
-/// Whether a change is worth another try for a pod with these constraints.
-pub(super) fn hint(pod: &Pod, constraints: &[Constraint], old: Option<&Object>, new: Option<&Object>) -> Hint {
+/// Whether a change is worth another try for a pod with the constraints that are found for it now. What cannot be said is.
+pub(super) fn hint(
+    pod: &Pod,
+    constraints: impl FnOnce() -> Result<Vec<Constraint>, String>,
+    old: Option<&Object>,
+    new: Option<&Object>,
+) -> Hint {
+    let is_elsewhere = |object: &Object| matches!(object, Object::Pod(one) if !is_involved(one, pod));
+    if old.into_iter().chain(new).any(is_elsewhere) {
+        return Hint::Skip;
+    }
+    let Ok(constraints) = constraints() else { return Hint::Queue };
     match (old, new) {
-        (Some(Object::Pod(old)), Some(Object::Pod(new))) => after_pod_update(pod, constraints, old, new),
+        (Some(Object::Pod(old)), Some(Object::Pod(new))) => after_pod_update(pod, &constraints, old, new),
         (None, Some(Object::Pod(one))) | (Some(Object::Pod(one)), None) => {
-            let meant = constraints.iter().any(|constraint| constraint.selector.matches(&one.meta.labels));
-            Hint::queue_if(is_involved(one, pod) && meant)
+            Hint::queue_if(constraints.iter().any(|constraint| constraint.selector.matches(&one.meta.labels)))
         }
-        (Some(Object::Node(old)), Some(Object::Node(new))) => after_node_update(constraints, old, new),
+        (Some(Object::Node(old)), Some(Object::Node(new))) => after_node_update(&constraints, old, new),
         (None, Some(Object::Node(one))) | (Some(Object::Node(one)), None) => {
-            Hint::queue_if(has_all_labels(&one.meta.labels, constraints))
+            Hint::queue_if(has_all_labels(&one.meta.labels, &constraints))
         }
         _ => Hint::Queue,
     }
@@ -30,9 +39,6 @@ fn is_involved(pod: &Pod, spread: &Pod) -> bool {
 }
 
 fn after_pod_update(pod: &Pod, constraints: &[Constraint], old: &Pod, new: &Pod) -> Hint {
-    if !is_involved(new, pod) || !is_involved(old, pod) {
-        return Hint::Skip;
-    }
     let tolerates = |pod: &Pod| pod.spec.full.tolerations.clone().unwrap_or_default();
     let is_own = pod.meta.uid == new.meta.uid;
     if is_own && tolerates(old) != tolerates(new) && constraints.iter().any(|constraint| constraint.honors_taints) {
@@ -87,7 +93,7 @@ mod tests {
 
     fn check(taints: Option<&str>, old: Option<&Object>, new: Option<&Object>, expected: Hint) {
         let own = pod("own", None);
-        assert_eq!(hint(&own, &constraints(taints), old, new), expected, "{old:?} {new:?}");
+        assert_eq!(hint(&own, || Ok(constraints(taints)), old, new), expected, "{old:?} {new:?}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use self::constraint::{Action, Constraint};
 use self::filter::Filter;
 use self::score::Score;
+use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::scheduler::arguments::Arguments;
@@ -100,16 +101,21 @@ impl Plugin for PodTopologySpread {
         ])
     }
 
-    /// What the defaults mean for a pod depends on Services and owners, which nobody shows here: such a pod is tried again.
-    fn hint(&self, pod: &Pod, _event: ClusterEvent, old: Option<&Object>, new: Option<&Object>) -> Hint {
-        let must = Action::DoNotSchedule.as_str();
-        if own_constraints(pod).is_empty() && self.defaults.iter().any(|default| default.when_unsatisfiable == must) {
-            return Hint::Queue;
-        }
-        match constraint::compile(own_constraints(pod), &pod.meta.labels, Action::DoNotSchedule) {
-            Ok(constraints) => hint::hint(pod, &constraints, old, new),
-            Err(_) => Hint::Queue,
-        }
+    /// The constraints are those that would be looked at now, the defaults included.
+    fn hint(
+        &self,
+        pod: &Pod,
+        _event: ClusterEvent,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        cluster: &Cluster,
+    ) -> Hint {
+        let constraints = || self.constraints(pod, Action::DoNotSchedule, cluster);
+        hint::hint(pod, constraints, old, new)
+    }
+
+    fn unprepared(&self) -> Option<Name> {
+        Some(Name::of("reading \"PreFilterPodTopologySpread\" from cycleState: not found"))
     }
 
     fn pre_filter(&self, pod: &Pod, cluster: &Cluster) -> PreFilter {

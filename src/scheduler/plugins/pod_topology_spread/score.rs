@@ -57,7 +57,7 @@ impl Score {
     }
 
     fn count(&mut self, pod: &Pod, cluster: &Cluster) {
-        let required = Required::of(&pod.spec);
+        let required = Required::of(pod);
         for info in cluster.nodes() {
             let Some(node) = &info.node else { continue };
             if self.ignores(info) {

@@ -1,0 +1,125 @@
+//! Which nodes are to have a pod of a DaemonSet, and which pods they have.
+
+use std::rc::Rc;
+
+use k8s_openapi::api::core::v1::Toleration;
+use smallvec::SmallVec;
+
+use crate::api::meta::Timestamp;
+use crate::api::name::Name;
+use crate::api::node::{Node, Taint, TaintEffect};
+use crate::api::node_selector::NodeSelector;
+use crate::api::pod::Pod;
+use crate::api::selector::Selector;
+use crate::api::tolerations;
+use crate::api::workload::DaemonSet;
+use crate::client::view::View;
+
+use super::pods;
+
+/// What a DaemonSet's template says of nodes.
+pub(super) struct Eligibility<'s> {
+    name: Option<&'s str>,
+    labels: Option<Selector>,
+    affinity: Option<NodeSelector>,
+    tolerations: Vec<Toleration>,
+}
+
+impl<'s> Eligibility<'s> {
+    pub fn of(set: &'s DaemonSet) -> Self {
+        let full = &set.template.spec.full;
+        let affinity = full.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+        let required = affinity.and_then(|own| own.required_during_scheduling_ignored_during_execution.as_ref());
+        Eligibility {
+            name: full.node_name.as_deref().filter(|name| !name.is_empty()),
+            labels: full.node_selector.as_ref().filter(|labels| !labels.is_empty()).map(Selector::from_set),
+            affinity: required.map(NodeSelector::compile),
+            tolerations: pods::tolerations(full),
+        }
+    }
+
+    /// Whether a node is to have a pod, and whether a pod that is there may stay (`NodeShouldRunDaemonPod`).
+    pub fn of_node(&self, node: &Node) -> (bool, bool) {
+        let fits = self.name.is_none_or(|name| node.meta.name == *name)
+            && self.labels.as_ref().is_none_or(|labels| labels.matches(&node.meta.labels))
+            && self.affinity.as_ref().is_none_or(|affinity| affinity.matches(node));
+        if !fits {
+            return (false, false);
+        }
+        if tolerations::tolerate_hard_taints(&self.tolerations, &node.taints) {
+            return (true, true);
+        }
+        let drives_away = |taint: &Taint| {
+            taint.effect == TaintEffect::NoExecute && !tolerations::tolerate(&self.tolerations, taint)
+        };
+        (false, !node.taints.iter().any(drives_away))
+    }
+}
+
+/// All nodes, and the nodes of the DaemonSet's pods, by name.
+pub(super) struct Nodes {
+    pub all: Vec<OnNode>,
+    /// Pods that have ended and are being deleted: they count for nothing but the revision that they are of.
+    pub leaving: Vec<Rc<Pod>>,
+}
+
+/// A node as a DaemonSet sees it.
+pub(super) struct OnNode {
+    /// The node's name.
+    pub name: Name,
+    /// Whether there is such a node.
+    pub exists: bool,
+    /// It is to have a pod.
+    pub should_run: bool,
+    /// A pod that it has may stay.
+    pub should_continue: bool,
+    /// The DaemonSet's pods that are there or are to come there.
+    pub pods: SmallVec<[Rc<Pod>; 1]>,
+}
+
+impl Nodes {
+    /// Sorts a DaemonSet's pods by node (`getNodesToDaemonPods`).
+    pub fn of(view: &View<'_>, set: &DaemonSet, own: &[Rc<Pod>]) -> Self {
+        let mut targets: Vec<(&Name, &Rc<Pod>)> = Vec::with_capacity(own.len());
+        let mut leaving = Vec::new();
+        for pod in own {
+            if pod.is_terminal() && pod.meta.is_deleting() {
+                leaving.push(pod.clone());
+            } else if let Some(node) = pod.node.as_ref().or(pod.only_node.as_ref()) {
+                targets.push((node, pod));
+            }
+        }
+        targets.sort_by(|left, right| left.0.cmp(right.0));
+        let mut targets = targets.into_iter().peekable();
+        let eligibility = Eligibility::of(set);
+        let mut all: Vec<OnNode> = Vec::new();
+        for node in view.list::<Node>() {
+            while let Some((name, pod)) = targets.next_if(|(name, _)| **name < node.meta.name) {
+                lost(&mut all, name, pod);
+            }
+            let (should_run, should_continue) = eligibility.of_node(node);
+            let mut pods = SmallVec::new();
+            while let Some((_, pod)) = targets.next_if(|(name, _)| **name == node.meta.name) {
+                pods.push(pod.clone());
+            }
+            all.push(OnNode { name: node.meta.name.clone(), exists: true, should_run, should_continue, pods });
+        }
+        targets.for_each(|(name, pod)| lost(&mut all, name, pod));
+        Nodes { all, leaving }
+    }
+}
+
+/// Adds a pod whose node is not there.
+fn lost(all: &mut Vec<OnNode>, name: &Name, pod: &Rc<Pod>) {
+    if let Some(last) = all.last_mut().filter(|last| last.name == *name) {
+        return last.pods.push(pod.clone());
+    }
+    let pods = SmallVec::from_iter([pod.clone()]);
+    all.push(OnNode { name: name.clone(), exists: false, should_run: false, should_continue: false, pods });
+}
+
+/// The order in which the oldest counts: pods that are bound first, then by age, then by name
+/// (`podByCreationTimestampAndPhase`).
+pub(super) fn age(pod: &Pod) -> (bool, Timestamp, &Name) {
+    (pod.node.is_none(), pod.meta.created, &pod.meta.name)
+}
