@@ -68,6 +68,11 @@ fn decide(case: &Case, expected: &Value, profile: &Profile, found: &mut Vec<Stri
                 found.push(format!("{} is chosen, not one of {}", chosen.node, expected["best"]));
             }
         }
+        Outcome::Failed(why) => {
+            if why != *expected["message"].as_str().unwrap_or_default() {
+                found.push(format!("fails with {why:?}, not {}", expected["message"]));
+            }
+        }
         Outcome::Unschedulable(diagnosis) => {
             let preemption = &expected["preemption"];
             let parts = [&expected["message"], &preemption["message"]].map(|text| text.as_str().unwrap_or_default());

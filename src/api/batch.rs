@@ -233,16 +233,10 @@ impl Pod {
         // A number as Go's Atoi reads it: a sign is allowed, what is below zero is none.
         text.parse::<i64>().ok().and_then(|index| u32::try_from(index).ok())
     }
-
-    /// `spec.hostname`. That of an Indexed Job's pod follows from the Job's name and the pod's index, and is not stored, so
-    /// that the Job's pods can share their specification.
-    pub fn hostname(&self) -> Option<String> {
-        let given = self.spec.full.hostname.clone().filter(|hostname| !hostname.is_empty());
-        given.or_else(|| hostname_of_index(&self.meta))
-    }
 }
 
-/// The hostname that the Job controller gives to a pod with an index.
+/// The hostname that the Job controller gives to a pod with an index. It follows from the Job's name and the index and is
+/// not kept in the pod's specification, so that all pods of the Job can share one.
 pub fn hostname_of_index(meta: &Meta) -> Option<String> {
     let job = meta.controller().filter(|owner| owner.kind == "Job")?;
     let index = meta.annotations.get(COMPLETION_INDEX)?;

@@ -11,7 +11,7 @@ macro_rules! each_kind {
             Event in event, ConfigMap in plain, Secret in plain, ServiceAccount in plain, PriorityClass in plain,
             ControllerRevision in revision, PersistentVolume in storage, PersistentVolumeClaim in storage,
             StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
-            VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in workload,
+            VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in stateful,
             ReplicationController in workload, DaemonSet in workload, Job in batch, CronJob in batch,
         }
     };
@@ -333,9 +333,9 @@ pub static REGISTRY: &[Row] = &[
         singular: "statefulset",
         short_names: &["sts"],
         has_status: true,
+        has_scale: true,
         counts_generation: true,
         storage: "statefulsets",
-        is_simulated: false,
         ..PLAIN
     },
     Row {

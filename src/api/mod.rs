@@ -4,7 +4,8 @@
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `resize`: what pods hold while they are resized
-//! - `pod`, `workload`, `batch`, `node`, `network`, `storage`, `policy`, `event`, `revision`, `plain`: the kinds, compact
+//! - `pod`, `workload`, `stateful`, `batch`, `node`, `network`, `storage`, `policy`, `event`, `revision`, `plain`: the
+//!   kinds, compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
 //! - `cron`: schedules and time zones
 //! - `defaults`: what the API server adds to objects
@@ -46,6 +47,7 @@ pub mod resize;
 pub mod resources;
 pub mod revision;
 pub mod selector;
+pub mod stateful;
 pub mod storage;
 pub mod strict;
 pub mod time;

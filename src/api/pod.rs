@@ -1,10 +1,12 @@
 //! Pods: a specification shared by all replicas of a template, and a small status of their own.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
 
+use super::batch::hostname_of_index;
 use super::label_keys::Merged;
 use super::meta::{Labels, Meta, Timestamp};
 use super::name::Name;
@@ -40,6 +42,9 @@ pub struct PodTemplate {
     /// The specification that the pods share.
     pub spec: Rc<PodSpec>,
 }
+
+/// What stands in a shared specification for a hostname that is the pod's own name; no pod can ask for it.
+pub const OWN_NAME: &str = "*";
 
 /// A defaulted pod specification with what the hot paths need compiled out of it.
 #[derive(Clone, Debug)]
@@ -364,6 +369,15 @@ impl PodStatus {
 }
 
 impl Pod {
+    /// `spec.hostname`, if it is given, or if the pod's Job gives it with the pod's index.
+    pub fn hostname(&self) -> Option<Cow<'_, str>> {
+        match self.spec.full.hostname.as_deref() {
+            Some(OWN_NAME) => Some(Cow::Borrowed(&self.meta.name)),
+            None | Some("") => hostname_of_index(&self.meta).map(Cow::Owned),
+            Some(hostname) => Some(Cow::Borrowed(hostname)),
+        }
+    }
+
     /// True if the pod has ended for good: Succeeded or Failed.
     #[inline]
     pub fn is_terminal(&self) -> bool {

@@ -1,8 +1,6 @@
-//! Deployments, ReplicaSets, ReplicationControllers and DaemonSets, and of StatefulSets what others read of them.
+//! Deployments, ReplicaSets, ReplicationControllers and DaemonSets.
 
 use std::rc::Rc;
-
-use k8s_openapi::api::apps;
 
 use super::int_or_string::IntOrString;
 use super::meta::{Meta, Timestamp};
@@ -113,17 +111,6 @@ pub struct WorkloadCondition {
     /// Deployments only; ReplicaSets do not write it.
     pub last_update: Timestamp,
     pub last_transition: Timestamp,
-}
-
-/// A StatefulSet; the content carries no metadata.
-#[derive(Clone, Debug)]
-pub struct StatefulSet {
-    /// Metadata.
-    pub meta: Meta,
-    /// `spec.selector`, compiled.
-    pub selector: Rc<Selector>,
-    /// The set as the API knows it.
-    pub content: Rc<apps::v1::StatefulSet>,
 }
 
 /// A ReplicationController: what there was before ReplicaSets.

@@ -165,6 +165,7 @@ fn scaled(present: &Object, replicas: i32) -> Result<Object, Box<Status>> {
         Object::Deployment(deployment) => Rc::make_mut(deployment).spec.replicas = replicas,
         Object::ReplicaSet(set) => Rc::make_mut(set).replicas = replicas,
         Object::ReplicationController(controller) => Rc::make_mut(controller).replicas = replicas,
+        Object::StatefulSet(set) => Rc::make_mut(&mut Rc::make_mut(set).spec).replicas = replicas,
         _ => {
             let message = "the server could not find the requested resource";
             return Err(Box::new(Status::about(Reason::NotFound, present.kind(), &present.meta().name, message)));

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::api::meta::Meta;
 use crate::api::object::Object;
 use crate::api::pod::{PodSpec, PodTemplate};
+use crate::api::stateful::StatefulSet;
 use crate::api::workload::{DaemonSet, Deployment, DeploymentSpec, Replicated};
 
 /// True if both carry the same content.
@@ -94,9 +95,11 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         (Object::CSIStorageCapacity(old), Object::CSIStorageCapacity(new)) => shared(&old.content, &new.content),
         (Object::VolumeAttachment(old), Object::VolumeAttachment(new)) => shared(&old.content, &new.content),
         (Object::PodDisruptionBudget(old), Object::PodDisruptionBudget(new)) => shared(&old.content, &new.content),
-        (Object::StatefulSet(old), Object::StatefulSet(new)) => shared(&old.content, &new.content),
         (Object::ReplicationController(old), Object::ReplicationController(new)) => {
             old.status == new.status && same_set_spec(&**old, &**new)
+        }
+        (Object::StatefulSet(old), Object::StatefulSet(new)) => {
+            old.status == new.status && same_stateful_set_spec(old, new)
         }
         (Object::Job(old), Object::Job(new)) => old.status == new.status && shared(&old.spec, &new.spec),
         (Object::CronJob(old), Object::CronJob(new)) => old.status == new.status && shared(&old.spec, &new.spec),
@@ -115,6 +118,11 @@ pub fn same_set_spec<R: Replicated>(old: &R, new: &R) -> bool {
         && old.min_ready_seconds() == new.min_ready_seconds()
         && shared(old.selector(), new.selector())
         && same_template(old.template(), new.template())
+}
+
+/// True if both StatefulSets ask for the same.
+pub fn same_stateful_set_spec(old: &StatefulSet, new: &StatefulSet) -> bool {
+    shared(&old.spec, &new.spec) && shared(&old.selector, &new.selector) && same_template(&old.template, &new.template)
 }
 
 /// True if both Deployments ask for the same.

@@ -30,7 +30,8 @@ const MOST_DISRUPTED: usize = 2000;
 /// What a client is told that has to wait.
 const REFUSAL: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 /// What is said of a pod in several budgets.
-const SEVERAL: &str = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+const SEVERAL: &str =
+    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
 
 /// How far an eviction is.
 #[derive(Debug)]
@@ -159,12 +160,7 @@ impl ApiServer {
     }
 
     /// Has a budget count the pod as gone, if it allows it (`checkAndDecrement`).
-    fn spend(
-        &mut self,
-        task: Task,
-        budget: &std::rc::Rc<PodDisruptionBudget>,
-        ctx: &mut dyn Context<ServerMessage>,
-    ) {
+    fn spend(&mut self, task: Task, budget: &std::rc::Rc<PodDisruptionBudget>, ctx: &mut dyn Context<ServerMessage>) {
         let Some(pod) = task.eviction.as_ref().and_then(|eviction| eviction.pod.as_ref()) else { return };
         let now = self.config.epoch.timestamp(ctx.now());
         match count_as_disrupted(budget, &pod.meta().name, now) {

@@ -92,6 +92,7 @@ fn share_specifications(new: &mut Object, old: &Object) {
         (Object::ReplicationController(new), Object::ReplicationController(old)) => {
             share(&mut Rc::make_mut(new).template, &old.template);
         }
+        (Object::StatefulSet(new), Object::StatefulSet(old)) => share(&mut Rc::make_mut(new).template, &old.template),
         _ => {}
     }
 }

@@ -367,7 +367,13 @@ impl ApiServer {
     }
 
     /// Decides what a request makes of an object, and stores it. `newest` says that the object was read just now.
-    pub(super) fn change(&mut self, mut task: Task, present: Object, newest: bool, ctx: &mut dyn Context<ServerMessage>) {
+    pub(super) fn change(
+        &mut self,
+        mut task: Task,
+        present: Object,
+        newest: bool,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
         let now = self.config.epoch.timestamp(ctx.now());
         let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
         let labels = |node: &Name| self.chain.labels_of_node(node, facts);

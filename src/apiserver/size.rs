@@ -58,7 +58,7 @@ pub fn of(object: &Object) -> u64 {
         Object::CSINode(node) => 40 + 90 * node.content.spec.drivers.len() as u64,
         Object::VolumeAttachment(_) => 160,
         Object::PodDisruptionBudget(_) => 260,
-        Object::StatefulSet(_) => 900,
+        Object::StatefulSet(set) => 400 + of_template(&set.template) + 250 * set.spec.claim_templates.len() as u64,
         Object::Job(job) => {
             let status = &job.status;
             let uncounted = status.uncounted.as_ref().map_or(0, |it| it.succeeded.len() + it.failed.len());

@@ -34,28 +34,28 @@ impl ByLabel {
     }
 
     /// Adds a pod under a key.
-    pub fn add_under(&mut self, key: &Name, meta: &Meta, slot: u32, in_order: impl Fn(u32) -> Ordering) {
+    pub fn add_under(&mut self, key: &Name, meta: &Meta, slot: u32) {
         if let Some(value) = meta.labels.get(key) {
             let place = (meta.namespace.clone(), key.clone(), value.clone());
-            self.places.entry(place).or_default().insert(slot, in_order);
+            self.places.entry(place).or_default().insert(slot);
         }
     }
 
     /// Adds a pod.
-    pub fn add(&mut self, meta: &Meta, slot: u32, in_order: impl Fn(u32) -> Ordering + Copy) {
+    pub fn add(&mut self, meta: &Meta, slot: u32) {
         for place in 0..self.keys.len() {
             let key = self.keys[place].clone();
-            self.add_under(&key, meta, slot, in_order);
+            self.add_under(&key, meta, slot);
         }
     }
 
     /// Takes a pod out.
-    pub fn remove(&mut self, meta: &Meta, in_order: impl Fn(u32) -> Ordering + Copy) {
+    pub fn remove(&mut self, meta: &Meta, slot: u32, in_order: impl Fn(u32, u32) -> Ordering + Copy) {
         for key in &self.keys {
             let Some(value) = meta.labels.get(key) else { continue };
             let place = (meta.namespace.clone(), key.clone(), value.clone());
             if let Some(order) = self.places.get_mut(&place) {
-                order.remove(in_order);
+                order.remove(slot, in_order);
                 if order.is_empty() {
                     self.places.remove(&place);
                 }

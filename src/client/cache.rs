@@ -138,10 +138,9 @@ impl Cache {
         let Some(key) = self.by_label.wanted(selector) else { return };
         self.by_label.add_key(key.clone());
         let slots = &self.slots;
-        for slot in self.kinds[Kind::Pod as usize].iter() {
+        for slot in self.kinds[Kind::Pod as usize].iter(|left, right| compare(slots, left, right)) {
             if let Some(object) = &slots[slot as usize] {
-                let in_order = |there: u32| compare(slots, there, slot);
-                self.by_label.add_under(&key, object.meta(), slot, in_order);
+                self.by_label.add_under(&key, object.meta(), slot);
             }
         }
     }
@@ -245,7 +244,7 @@ impl Cache {
             self.orphans.entry(place).or_default().insert(slot);
         }
         if places.labels && object.kind() == Kind::Pod {
-            self.by_label.add(object.meta(), slot, in_order);
+            self.by_label.add(object.meta(), slot);
         }
         if places.job
             && let Some(job) = unsettled_job(object)
@@ -284,7 +283,7 @@ impl Cache {
             self.unsettled.remove(&job);
         }
         if places.labels && object.kind() == Kind::Pod {
-            self.by_label.remove(object.meta(), in_order);
+            self.by_label.remove(object.meta(), slot, in_order);
         }
     }
 }
@@ -435,7 +434,8 @@ mod tests {
             ..Meta::default()
         };
         let node = NAMES.get(chance.below(4) as usize).map(|node| Name::of(node));
-        Pod { meta, spec: spec.clone(), node, only_node: None, token_volume: None, status: PodStatus::default() }.boxed()
+        Pod { meta, spec: spec.clone(), node, only_node: None, token_volume: None, status: PodStatus::default() }
+            .boxed()
     }
 
     fn names<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<(Kind, &'a str, &'a str)> {

@@ -56,6 +56,13 @@ pub trait Controller {
         None
     }
 
+    /// The kinds of which the cache must show what the controller wrote about a key before it looks at that key again.
+    /// A look that comes too early counts as failed and is tried again with back-off
+    /// (kube-controller-manager, util/consistency; on for most workload controllers from 1.36 on).
+    fn reads_its_writes(&self) -> &'static [Kind] {
+        &[]
+    }
+
     /// Decides what to do about a key. Pure: the same view, key and time give the same plan.
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan;
 

@@ -6,6 +6,7 @@
 //!
 //! Leader election has its place between [`Input::Start`] and `lead`; now the process leads from its start.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::cache::Cache;
@@ -104,6 +105,8 @@ struct Loop {
     expectations: Expectations,
     recorder: Recorder,
     resync: Option<SimDuration>,
+    /// The newest writes about each key that the cache may not show yet.
+    written: BTreeMap<ObjectKey, BTreeMap<Kind, u64>>,
     /// True once its workers have begun.
     working: bool,
     /// True if something was put into the queue, or a worker became free, since the queue was last looked at.
@@ -277,6 +280,11 @@ impl ControllerManager {
         let here = ctx.cause();
         ctx.set_cause(cause);
         let now = Now { at: ctx.now(), epoch: self.epoch };
+        if !self.loops[place].shows_its_writes(&key, &self.informers) {
+            self.loops[place].finish(&key, Ending::Failed, now.at, cause);
+            ctx.set_cause(here);
+            return;
+        }
         let plan = self.loops[place].plan(&self.cache.view(), &key, now);
         if plan.steps.is_empty() && plan.then.is_none() {
             self.loops[place].finish(&key, Ending::Done(plan.again), now.at, cause);
@@ -338,6 +346,9 @@ impl ControllerManager {
                 Aim::Other => {}
             }
         }
+        if let Some((kind, revision)) = effects.wrote {
+            it.wrote(&sync.key, kind, revision);
+        }
         if let Some(note) = effects.record {
             it.recorder.record(note, &mut self.client, ctx);
         }
@@ -350,7 +361,8 @@ impl Loop {
         let name = controller.name();
         let clientset = client.add_clientset(clientset_config(config, name, controller.limit_factors()));
         let stream = config.seed.stream(&config.name, &format!("{name}-event-retry"));
-        let recorder = Recorder::new(number, clientset, Name::of(controller.event_source()), Name::EMPTY, config.epoch, stream);
+        let recorder =
+            Recorder::new(number, clientset, Name::of(controller.event_source()), Name::EMPTY, config.epoch, stream);
         // kube-controller-manager, `ResyncPeriod`: `--min-resync-period` times a factor between one and two.
         let mut stream = config.seed.stream(&config.name, &format!("{name}-resync"));
         let stretch = |period: SimDuration| period + SimDuration::from_nanos(stream.below(period.as_nanos().max(1)));
@@ -361,6 +373,7 @@ impl Loop {
             controller,
             clientset,
             recorder,
+            written: BTreeMap::new(),
             working: false,
             touched: false,
         }
@@ -373,6 +386,25 @@ impl Loop {
             *touched = true;
             queue.add_after(key, delay, now, cause);
         });
+    }
+
+    /// Remembers a write whose effect the cache must show before the key's next turn.
+    fn wrote(&mut self, key: &ObjectKey, kind: Kind, revision: u64) {
+        if self.controller.reads_its_writes().contains(&kind) {
+            let newest = self.written.entry(key.clone()).or_default().entry(kind).or_default();
+            *newest = revision.max(*newest);
+        }
+    }
+
+    /// True if the cache shows all that was written about a key; then it need not be remembered any longer.
+    fn shows_its_writes(&mut self, key: &ObjectKey, informers: &Informers) -> bool {
+        let Some(written) = self.written.get(key) else { return true };
+        let shown = |(kind, revision): (&Kind, &u64)| informers.shown(*kind).is_some_and(|shown| shown >= *revision);
+        if !written.iter().all(shown) {
+            return false;
+        }
+        self.written.remove(key);
+        true
     }
 
     fn has_free_worker(&self) -> bool {

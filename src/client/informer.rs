@@ -123,6 +123,11 @@ impl Informers {
         true
     }
 
+    /// Up to which revision the cache shows a kind (client-go, `LastStoreSyncResourceVersion`).
+    pub fn shown(&self, kind: Kind) -> Option<u64> {
+        self.reflectors.iter().find(|reflector| reflector.kind() == kind)?.revision
+    }
+
     /// True once every kind's first list has arrived.
     pub fn have_synced(&self, cache: &Cache) -> bool {
         self.reflectors.iter().all(|reflector| cache.view().has_synced(reflector.scope.kind))

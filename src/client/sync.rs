@@ -3,6 +3,7 @@
 //! Only the bookkeeping: what to send next, what has come back, whether to go on. The harness does the sending.
 
 use super::plan::{Again, Continuation, EventNote, Outcome, Plan, Request, Step};
+use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::apiserver::protocol::{Answer, Operation};
 use crate::apiserver::status::{Reason, Status};
@@ -39,6 +40,8 @@ struct UnderWay {
     on_success: Option<EventNote>,
     on_failure: Option<EventNote>,
     aim: Aim,
+    /// It writes an object, and the answer says in which version.
+    writes: bool,
     outcome: Option<Outcome>,
 }
 
@@ -84,6 +87,8 @@ pub(super) struct Effects {
     pub(super) record: Option<EventNote>,
     /// What is not to be expected any more.
     pub(super) not_to_expect: Vec<Aim>,
+    /// An object was written: its kind, and the revision of the write.
+    pub(super) wrote: Option<(Kind, u64)>,
 }
 
 impl Sync {
@@ -152,7 +157,9 @@ impl Sync {
         let mut operations = Vec::new();
         for Request { operation, tolerate, on_success, on_failure } in requests {
             let aim = Aim::of(&operation);
-            batch.under_way.push(UnderWay { tolerate, on_success, on_failure, aim, outcome: None });
+            let writes =
+                matches!(operation, Operation::Create { .. } | Operation::Update { .. } | Operation::Patch { .. });
+            batch.under_way.push(UnderWay { tolerate, on_success, on_failure, aim, writes, outcome: None });
             operations.push(operation);
         }
         batch.open = operations.len();
@@ -168,7 +175,12 @@ impl Sync {
         };
         self.batch.open -= 1;
         match &outcome {
-            Ok(answer) => effects.record = request.on_success.take().map(|note| with_name(note, answer)),
+            Ok(answer) => {
+                effects.record = request.on_success.take().map(|note| with_name(note, answer));
+                if let (true, Answer::Object(object)) = (request.writes, answer) {
+                    effects.wrote = Some((object.kind(), object.meta().revision()));
+                }
+            }
             Err(status) => {
                 effects.not_to_expect.push(request.aim.clone());
                 if !request.tolerate.contains(&status.reason) {

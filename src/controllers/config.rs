@@ -23,6 +23,8 @@ pub struct Config {
     pub concurrent_daemon_set_syncs: usize,
     /// `--concurrent-rc-syncs`.
     pub concurrent_replication_controller_syncs: usize,
+    /// `--concurrent-statefulset-syncs`.
+    pub concurrent_stateful_set_syncs: usize,
     /// `--concurrent-service-endpoint-syncs`.
     pub concurrent_endpoint_slice_syncs: usize,
     /// `--concurrent-endpoint-syncs`.
@@ -81,6 +83,7 @@ impl Default for Config {
             concurrent_ttl_after_finished_syncs: 5,
             concurrent_daemon_set_syncs: 2,
             concurrent_replication_controller_syncs: 5,
+            concurrent_stateful_set_syncs: 5,
             concurrent_endpoint_slice_syncs: 5,
             concurrent_endpoints_syncs: 5,
             concurrent_garbage_collector_syncs: 20,

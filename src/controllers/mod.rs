@@ -7,6 +7,7 @@
 //! - `daemon_set`: one pod on each node
 //! - `replica_set`: ReplicaSets and ReplicationControllers by way of pods
 //! - `disruption`: how many pods of each disruption budget may go by choice
+//! - `stateful_set`: StatefulSets by way of pods, claims and revisions
 //! - `job`: Jobs by way of pods
 //! - `cron_job`: CronJobs by way of Jobs
 //! - `ttl_after_finished`: Jobs that ended some time ago
@@ -50,6 +51,7 @@ pub mod replica_set;
 mod script;
 pub mod service_account;
 mod service_pods;
+pub mod stateful_set;
 pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
@@ -67,6 +69,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(replica_set::ReplicaSetController::of_replication_controllers(config)),
         Box::new(daemon_set::DaemonSetController::new(config)),
         Box::new(disruption::DisruptionController),
+        Box::new(stateful_set::StatefulSetController::new(config)),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),

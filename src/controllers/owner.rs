@@ -74,12 +74,17 @@ pub enum Claim {
 
 /// Decides who owns an object (kube-controller-manager, `ClaimObject`).
 pub fn claim(owner: &Meta, selector: &Selector, object: &Meta) -> Claim {
+    claim_if(owner, |object| selector.matches(&object.labels), object)
+}
+
+/// The same where more than a selector says what could be the owner's.
+pub fn claim_if(owner: &Meta, matches: impl Fn(&Meta) -> bool, object: &Meta) -> Claim {
     match object.controller() {
         Some(controller) if controller.uid != owner.uid => Claim::Foreign,
-        Some(_) if selector.matches(&object.labels) => Claim::Owned,
+        Some(_) if matches(object) => Claim::Owned,
         Some(_) if owner.is_deleting() => Claim::Foreign,
         Some(_) => Claim::Release,
-        None if owner.is_deleting() || object.is_deleting() || !selector.matches(&object.labels) => Claim::Foreign,
+        None if owner.is_deleting() || object.is_deleting() || !matches(object) => Claim::Foreign,
         None => Claim::Adopt,
     }
 }
@@ -92,7 +97,17 @@ pub fn claim_all<O: Resource, R: Resource>(
     selector: &Selector,
     objects: &[Rc<R>],
 ) -> Result<Vec<Rc<R>>, Halt> {
-    claim_with(script, owner, selector, objects, None)
+    claim_all_if(script, owner, |object| selector.matches(&object.labels), objects)
+}
+
+/// The same where more than a selector says what could be the owner's.
+pub fn claim_all_if<O: Resource, R: Resource>(
+    script: &mut Script<'_>,
+    owner: &O,
+    matches: impl Fn(&Meta) -> bool,
+    objects: &[Rc<R>],
+) -> Result<Vec<Rc<R>>, Halt> {
+    claim_with(script, owner, matches, objects, None)
 }
 
 /// The same, and what is adopted gets a finalizer, which goes when it is released.
@@ -103,13 +118,13 @@ pub fn claim_tracked<O: Resource, R: Resource>(
     objects: &[Rc<R>],
     finalizer: &Name,
 ) -> Result<Vec<Rc<R>>, Halt> {
-    claim_with(script, owner, selector, objects, Some(finalizer))
+    claim_with(script, owner, |object| selector.matches(&object.labels), objects, Some(finalizer))
 }
 
 fn claim_with<O: Resource, R: Resource>(
     script: &mut Script<'_>,
     owner: &O,
-    selector: &Selector,
+    matches: impl Fn(&Meta) -> bool,
     objects: &[Rc<R>],
     finalizer: Option<&Name>,
 ) -> Result<Vec<Rc<R>>, Halt> {
@@ -117,7 +132,7 @@ fn claim_with<O: Resource, R: Resource>(
     let mut may_adopt: Option<Result<(), String>> = None;
     let mut failure = None;
     for object in objects {
-        let result = match claim(owner.meta(), selector, object.meta()) {
+        let result = match claim_if(owner.meta(), &matches, object.meta()) {
             Claim::Owned => Ok(true),
             Claim::Foreign => Ok(false),
             Claim::Release => release(script, owner, object.as_ref(), finalizer)?,

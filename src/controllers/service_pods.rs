@@ -1,6 +1,7 @@
 //! The pods behind a Service: which they are, which port they serve, and which of their changes matter.
 //! Shared by the controllers of EndpointSlices and Endpoints; it writes nothing.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -77,7 +78,7 @@ fn concerns(service: &Service, labels: &Labels, former: Option<(&Labels, bool)>)
 
 /// True if a change of a pod changes its endpoint (endpointslice/util, `podEndpointsChanged`).
 fn endpoint_changed(old: &Pod, new: &Pod) -> bool {
-    let names = |pod: &Pod| (pod.hostname(), pod.spec.full.subdomain.clone());
+    let names = |pod: &Pod| (pod.hostname().map(Cow::into_owned), pod.spec.full.subdomain.clone());
     new.meta.is_deleting() && old.meta.deletion != new.meta.deletion
         || old.status.is_ready() != new.status.is_ready()
         || old.is_terminal() != new.is_terminal()
@@ -125,7 +126,7 @@ pub fn target(pod: &Pod) -> Target {
 pub fn hostname(pod: &Pod, service: &Service) -> Option<Name> {
     let hostname = pod.hostname()?;
     let subdomain = pod.spec.full.subdomain.as_deref();
-    (subdomain == Some(service.meta.name.as_str())).then(|| Name::from(hostname))
+    (subdomain == Some(service.meta.name.as_str())).then(|| Name::new(&hostname))
 }
 
 /// The ports at which a pod serves a Service; ports that the pod does not have are left out. With `named`, an unnamed port

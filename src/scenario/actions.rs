@@ -146,7 +146,15 @@ fn scale(checker: &mut Checker<'_>, file: &ScaleFile, path: &str) -> Option<Acti
 
 fn set_image(checker: &mut Checker<'_>, file: &SetImageFile, path: &str) -> Option<Action> {
     let key = key(checker, &file.object, &file.namespace, &format!("{path}.object"))?;
-    if !matches!(key.kind, Kind::Deployment | Kind::ReplicaSet | Kind::ReplicationController | Kind::DaemonSet | Kind::Pod) {
+    if !matches!(
+        key.kind,
+        Kind::Deployment
+            | Kind::ReplicaSet
+            | Kind::ReplicationController
+            | Kind::DaemonSet
+            | Kind::StatefulSet
+            | Kind::Pod
+    ) {
         checker.wrong(&format!("{path}.object"), format!("a {} has no containers", key.kind.row().name));
         return None;
     }
@@ -200,8 +208,9 @@ fn rollout(checker: &mut Checker<'_>, file: &RolloutFile, path: &str) -> Option<
     let word = if name.contains('/') { name.clone() } else { format!("deployment/{name}") };
     let path = format!("{path}.{field}");
     let key = key(checker, &word, &file.namespace, &path)?;
-    if key.kind != Kind::Deployment {
-        checker.expected(&path, format!("a {} has no rollout", key.kind.row().name), "expected a Deployment");
+    if !matches!(key.kind, Kind::Deployment | Kind::StatefulSet) {
+        let message = format!("a {} has no rollout", key.kind.row().name);
+        checker.expected(&path, message, "expected a Deployment or a StatefulSet");
         return None;
     }
     Some(Action::Command(Command::Rollout { key, verb: *verb }))

@@ -116,7 +116,7 @@ pub enum Command {
     },
     /// `kubectl rollout`.
     Rollout {
-        /// The Deployment.
+        /// The Deployment or StatefulSet.
         key: ObjectKey,
         /// What is done.
         verb: Rollout,

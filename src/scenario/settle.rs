@@ -10,6 +10,7 @@ use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodPhase};
+use crate::api::stateful::{StatefulSet, UpdateStrategy};
 use crate::api::workload::{DaemonSet, DaemonSetStrategy, Deployment, ReplicaSet, Replicated};
 use crate::cluster::news::Write;
 use crate::cluster::truth::Truth;
@@ -73,6 +74,7 @@ fn reason(object: &Object) -> Option<String> {
         Object::ReplicationController(controller) => replicas_reason(&**controller),
         Object::Deployment(deployment) => deployment_reason(deployment),
         Object::DaemonSet(set) => daemon_set_reason(set),
+        Object::StatefulSet(set) => stateful_set_reason(set),
         _ if object.meta().is_deleting() => Some("is being deleted".to_owned()),
         _ => None,
     }
@@ -99,6 +101,27 @@ fn replicas_reason<R: Replicated>(set: &R) -> Option<String> {
         Some("was changed and not looked at yet".to_owned())
     } else if status.replicas != desired {
         Some(format!("has {} of {desired} pods", status.replicas))
+    } else if status.available_replicas < desired {
+        Some(format!("has {} of {desired} pods available", status.available_replicas))
+    } else {
+        None
+    }
+}
+
+fn stateful_set_reason(set: &StatefulSet) -> Option<String> {
+    let (status, desired) = (&set.status, set.spec.replicas);
+    let updated = match &set.spec.strategy {
+        UpdateStrategy::OnDelete => 0,
+        UpdateStrategy::RollingUpdate(rolling) => desired - rolling.as_ref().map_or(0, |rolling| rolling.partition),
+    };
+    if set.meta.is_deleting() {
+        Some("is being deleted".to_owned())
+    } else if status.observed_generation < set.meta.generation {
+        Some("was changed and not looked at yet".to_owned())
+    } else if status.replicas != desired {
+        Some(format!("has {} of {desired} pods", status.replicas))
+    } else if status.updated_replicas < updated {
+        Some(format!("has updated {} of {updated} pods", status.updated_replicas))
     } else if status.available_replicas < desired {
         Some(format!("has {} of {desired} pods available", status.available_replicas))
     } else {
@@ -152,6 +175,7 @@ fn has_failed(deployment: &Deployment) -> bool {
 fn is_for_good(key: &ObjectKey, truth: &Truth) -> bool {
     match truth.get(key.kind, &key.namespace, &key.name) {
         Some(Object::ReplicaSet(set)) => belongs_to_failed(set, truth),
+        Some(Object::StatefulSet(set)) => waits_for_lost(set, truth),
         Some(Object::Pod(pod)) => {
             let owner = pod.meta.controller().and_then(|owner| set_named(&pod.meta.namespace, &owner.name, truth));
             owner.is_some_and(|set| belongs_to_failed(set, truth))
@@ -160,6 +184,15 @@ fn is_for_good(key: &ObjectKey, truth: &Truth) -> bool {
         Some(_) => false,
         None => true,
     }
+}
+
+/// Whether a pod of the set is on a lost node: it is not replaced, and those after it are not touched.
+fn waits_for_lost(set: &StatefulSet, truth: &Truth) -> bool {
+    let first = set.first_ordinal();
+    (first..first.saturating_add(set.spec.replicas)).any(|ordinal| {
+        let pod = truth.get(Kind::Pod, &set.meta.namespace, &format!("{}-{ordinal}", set.meta.name));
+        pod.and_then(Object::get::<Pod>).and_then(|pod| pod.node.as_ref()).is_some_and(|node| is_lost(node, truth))
+    })
 }
 
 fn set_named<'t>(namespace: &Name, name: &Name, truth: &'t Truth) -> Option<&'t Rc<ReplicaSet>> {

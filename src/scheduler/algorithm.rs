@@ -63,6 +63,13 @@ pub struct Chosen {
     pub runner_up: Option<(Name, i64)>,
 }
 
+impl Chosen {
+    /// The only node that was looked at; nothing was scored.
+    fn only(node: Name) -> Self {
+        Chosen { node, evaluated: 1, feasible: 1, score: None, runner_up: None }
+    }
+}
+
 /// What came of a look at the node to which a pod is nominated.
 enum Nominated {
     /// There is none, or a plugin failed: all nodes are looked at.
@@ -110,7 +117,7 @@ impl Algorithm {
             Nominated::Refused(place) => Some(place),
             Nominated::Fits(node) => {
                 self.keep(class);
-                return Outcome::Node(Chosen { node, evaluated: 1, feasible: 1, score: None, runner_up: None });
+                return Outcome::Node(Chosen::only(node));
             }
         };
         if class.is_kept() && cluster.nomination_of(pod.meta.uid).is_some() {
@@ -134,18 +141,20 @@ impl Algorithm {
             let anywhere = Rc::new(Pod { only_node: None, ..Pod::clone(pod) });
             let mut class = self.take_class(profile, &anywhere, cluster);
             let place = cluster.place_of(node).filter(|_| class.compiled.rejected.is_none());
-            let fits = place.is_some_and(|place| class.fits(place, cluster));
+            let fits = place.is_some_and(|place| matches!(class.fits(place, cluster), Fit::Fits));
             self.keep(class);
             if fits {
                 self.next_start = (self.next_start + 1) % count;
-                return Outcome::Node(Chosen { node: node.clone(), evaluated: 1, feasible: 1 });
+                return Outcome::Node(Chosen::only(node.clone()));
             }
         }
         let mut class = PodClass::plain(profile, pod, cluster);
-        if let Some(node) = self.nominated(pod, &class, cluster) {
-            return Outcome::Node(Chosen { node, evaluated: 1, feasible: 1 });
-        }
-        self.place(profile, pod, &mut class, cluster)
+        let refused = match self.nominated(pod, &class, cluster) {
+            Nominated::None => None,
+            Nominated::Refused(place) => Some(place),
+            Nominated::Fits(node) => return Outcome::Node(Chosen::only(node)),
+        };
+        self.place(profile, pod, &mut class, refused, cluster)
     }
 
     fn keep(&mut self, class: PodClass) {

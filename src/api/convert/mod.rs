@@ -12,6 +12,7 @@ mod resize;
 mod revision;
 mod selected;
 mod spec;
+mod stateful;
 mod workload;
 
 use std::fmt;

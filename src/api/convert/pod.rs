@@ -1,5 +1,6 @@
 //! Pods.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -13,8 +14,8 @@ use crate::api::batch::hostname_of_index;
 use crate::api::name::Name;
 use crate::api::node_selector::NAME_FIELD;
 use crate::api::pod::{
-    ConditionStatus, ContainerState, ContainerStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus,
-    QosClass, Terminated,
+    ConditionStatus, ContainerState, ContainerStatus, OWN_NAME, Pod, PodCondition, PodConditionType, PodPhase,
+    PodStatus, QosClass, Terminated,
 };
 
 /// The prefix of the volume that gives a pod its token (ServiceAccount admission).
@@ -26,7 +27,7 @@ impl Convert for Pod {
     fn to_full(&self) -> core::Pod {
         let mut spec = self.spec.full.clone();
         spec.node_name = text(&self.node);
-        spec.hostname = self.hostname();
+        spec.hostname = self.hostname().map(Cow::into_owned);
         if let Some(node) = &self.only_node {
             add_only_node(&mut spec, node);
         }
@@ -47,6 +48,7 @@ impl Convert for Pod {
             spec.hostname = None;
         }
         let only_node = take_only_node(&mut spec);
+        take_own_name(&mut spec, Some(&meta.name))?;
         Ok(Pod {
             meta,
             spec: Rc::new(compile("spec", spec)?),
@@ -93,6 +95,18 @@ fn take_only_node(spec: &mut core::PodSpec) -> Option<Name> {
         }
     }
     Some(node)
+}
+
+/// A hostname that is the pod's own name is not kept in its specification, so that pods of a StatefulSet can share one.
+fn take_own_name(spec: &mut core::PodSpec, own: Option<&str>) -> Result<(), ConvertError> {
+    match spec.hostname.as_deref() {
+        Some(OWN_NAME) => Err(ConvertError::new("spec.hostname", format!("Invalid value: {OWN_NAME:?}"))),
+        hostname if hostname.is_some() && hostname == own => {
+            spec.hostname = Some(OWN_NAME.to_owned());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Adds the volume and its mounts as ServiceAccount admission does.

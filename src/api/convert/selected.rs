@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{apps, policy};
+use k8s_openapi::api::policy;
 
 use super::meta::{from_meta, to_meta};
 use super::{Convert, ConvertError};
 use crate::api::policy::PodDisruptionBudget;
 use crate::api::selector::Selector;
-use crate::api::workload::StatefulSet;
 
 macro_rules! kept_with_selector {
     ($($kind:ident: $full:ty, $selector:expr);* $(;)?) => {$(
@@ -34,6 +33,4 @@ macro_rules! kept_with_selector {
 kept_with_selector!(
     PodDisruptionBudget: policy::v1::PodDisruptionBudget,
         |full| Selector::compile(full.spec.as_ref().and_then(|spec| spec.selector.as_ref()));
-    StatefulSet: apps::v1::StatefulSet,
-        |full| Selector::compile(full.spec.as_ref().map(|spec| &spec.selector));
 );

@@ -129,9 +129,7 @@ mod tests {
 
     #[test]
     fn pods_are_missing_or_doubled_during_an_update_but_not_both() {
-        let rolling = |unavailable: Value, surge: Value| {
-            json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}})
-        };
+        let rolling = |unavailable: Value, surge: Value| json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}});
         check(rolling("10%".into(), 0.into()), "");
         check(rolling(0.into(), 1.into()), "");
         check(

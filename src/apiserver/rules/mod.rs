@@ -87,8 +87,8 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         Object::PodDisruptionBudget(budget) => {
             Rc::make_mut(&mut Rc::make_mut(budget).content).status = Some(policy::unseen_status());
         }
-        Object::StatefulSet(set) => Rc::make_mut(&mut Rc::make_mut(set).content).status = None,
         Object::ReplicationController(controller) => Rc::make_mut(controller).status = Default::default(),
+        Object::StatefulSet(set) => workload::create_stateful_set(Rc::make_mut(set)),
         Object::Job(job) => batch::create_job(Rc::make_mut(job)),
         Object::CronJob(cron_job) => Rc::make_mut(cron_job).status = Default::default(),
         _ => {}

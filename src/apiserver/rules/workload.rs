@@ -7,8 +7,9 @@ use crate::api::kind::Kind;
 use crate::api::name::Name;
 use crate::api::policy::PodDisruptionBudget;
 use crate::api::selector::Selector;
+use crate::api::stateful::{StatefulSet, UpdateStrategy};
 use crate::api::validation::error::{BadValue, ErrorList, FieldError, Path};
-use crate::api::workload::{DaemonSet, Deployment, ReplicaSet, Replicated, ReplicationController, StatefulSet};
+use crate::api::workload::{DaemonSet, Deployment, ReplicaSet, Replicated, ReplicationController};
 
 use crate::apiserver::equality;
 use crate::apiserver::protocol::Part;
@@ -91,6 +92,40 @@ pub fn update_daemon_set(new: &mut DaemonSet, old: &DaemonSet, part: Part) -> Re
     Ok(())
 }
 
+/// A new set has no status, and no field of a feature that is off by default.
+pub fn create_stateful_set(set: &mut StatefulSet) {
+    set.status = Default::default();
+    drop_max_unavailable(set);
+}
+
+/// The generation counts changes of the specification.
+pub fn update_stateful_set(new: &mut StatefulSet, old: &StatefulSet, part: Part) {
+    if part == Part::Status {
+        new.selector = old.selector.clone();
+        new.template = old.template.clone();
+        new.spec = old.spec.clone();
+        return;
+    }
+    new.status = old.status.clone();
+    drop_max_unavailable(new);
+    if !equality::same_stateful_set_spec(old, new) {
+        new.meta.generation += 1;
+    }
+}
+
+/// The feature MaxUnavailableStatefulSet is beta in 1.36 and off (kubernetes, pkg/registry/apps/statefulset:
+/// `dropStatefulSetDisabledFields`).
+fn drop_max_unavailable(set: &mut StatefulSet) {
+    if let UpdateStrategy::RollingUpdate(Some(rolling)) = &set.spec.strategy
+        && rolling.max_unavailable.is_some()
+    {
+        let spec = Rc::make_mut(&mut set.spec);
+        if let UpdateStrategy::RollingUpdate(Some(rolling)) = &mut spec.strategy {
+            rolling.max_unavailable = None;
+        }
+    }
+}
+
 macro_rules! update_spec_or_status {
     ($(#[$doc:meta] $name:ident: $kind:ty;)*) => {$(
         #[$doc]
@@ -112,8 +147,6 @@ macro_rules! update_spec_or_status {
 update_spec_or_status!(
     /// The generation counts changes of the specification.
     update_budget: PodDisruptionBudget;
-    /// The generation counts changes of the specification.
-    update_stateful_set: StatefulSet;
 );
 
 fn immutable_selector(kind: Kind, name: &Name, new: &Selector, old: &Selector) -> Result<(), Box<Status>> {

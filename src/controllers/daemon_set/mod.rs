@@ -269,8 +269,7 @@ impl Sync {
     fn look_again(&self, script: &mut Script<'_>) -> Rc<Nodes> {
         let set = &*self.set;
         script.see(|view| {
-            let is_own =
-                |pod: &&Rc<Pod>| owner::claim(&set.meta, &set.selector, &pod.meta) == owner::Claim::Owned;
+            let is_own = |pod: &&Rc<Pod>| owner::claim(&set.meta, &set.selector, &pod.meta) == owner::Claim::Owned;
             let own: Vec<Rc<Pod>> = view.owned_by::<Pod>(set.meta.uid).filter(is_own).cloned().collect();
             Rc::new(Nodes::of(view, set, &own))
         })

@@ -49,9 +49,8 @@ impl<'s> Eligibility<'s> {
         if tolerations::tolerate_hard_taints(&self.tolerations, &node.taints) {
             return (true, true);
         }
-        let drives_away = |taint: &Taint| {
-            taint.effect == TaintEffect::NoExecute && !tolerations::tolerate(&self.tolerations, taint)
-        };
+        let drives_away =
+            |taint: &Taint| taint.effect == TaintEffect::NoExecute && !tolerations::tolerate(&self.tolerations, taint);
         (false, !node.taints.iter().any(drives_away))
     }
 }

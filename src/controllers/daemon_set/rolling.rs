@@ -39,8 +39,7 @@ pub(super) fn template_generation(set: &DaemonSet) -> Option<&Name> {
 /// True if a pod is of the present template (`IsPodUpdated`).
 pub(super) fn is_updated(set: &DaemonSet, hash: &Name, pod: &Pod) -> bool {
     let has = |label: &Name, value: Option<&Name>| value.is_some() && pod.meta.labels.get(label) == value;
-    has(&REVISION_LABEL, Some(hash).filter(|hash| !hash.is_empty()))
-        || has(&GENERATION_LABEL, template_generation(set))
+    has(&REVISION_LABEL, Some(hash).filter(|hash| !hash.is_empty())) || has(&GENERATION_LABEL, template_generation(set))
 }
 
 /// A node's pods that are not going: the new one and the old one; none if there are several of either, which are pruned

@@ -11,7 +11,8 @@ use crate::api::meta::{OwnerReference, Uid};
 use crate::api::name::Name;
 use crate::api::pod::Pod;
 use crate::api::policy::PodDisruptionBudget;
-use crate::api::workload::{Deployment, ReplicaSet, ReplicationController, StatefulSet};
+use crate::api::stateful::StatefulSet;
+use crate::api::workload::{Deployment, ReplicaSet, ReplicationController};
 use crate::client::view::View;
 
 use super::super::owner;
@@ -83,17 +84,14 @@ fn scale_of(view: &View<'_>, controller: &OwnerReference, namespace: &Name) -> R
         ("", "ReplicationController") => {
             owner::resolve::<ReplicationController>(view, namespace, controller).map(|it| (it.meta.uid, it.replicas))
         }
-        ("apps" | "extensions", "ReplicaSet") => {
-            owner::resolve::<ReplicaSet>(view, namespace, controller).map(|set| {
-                let deployment =
-                    set.meta.controller().and_then(|owner| owner::resolve::<Deployment>(view, namespace, owner));
-                deployment.map_or((set.meta.uid, set.replicas), |it| (it.meta.uid, it.spec.replicas))
-            })
-        }
-        ("apps", "StatefulSet") => owner::resolve::<StatefulSet>(view, namespace, controller).map(|set| {
-            let replicas = set.content.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-            (set.meta.uid, replicas)
+        ("apps" | "extensions", "ReplicaSet") => owner::resolve::<ReplicaSet>(view, namespace, controller).map(|set| {
+            let deployment =
+                set.meta.controller().and_then(|owner| owner::resolve::<Deployment>(view, namespace, owner));
+            deployment.map_or((set.meta.uid, set.replicas), |it| (it.meta.uid, it.spec.replicas))
         }),
+        ("apps", "StatefulSet") => {
+            owner::resolve::<StatefulSet>(view, namespace, controller).map(|set| (set.meta.uid, set.spec.replicas))
+        }
         _ => return Err(no_scale(controller)),
     })
 }

@@ -277,7 +277,14 @@ fn new_pod(progress: &Progress<'_>, index: Option<u32>) -> Pod {
         finalizers: Some([JOB_TRACKING].into()),
         ..Meta::default()
     };
-    Pod { meta, spec: Rc::clone(&progress.spec.pod_spec), node: None, token_volume: None, status: PodStatus::default() }
+    Pod {
+        meta,
+        spec: Rc::clone(&progress.spec.pod_spec),
+        node: None,
+        only_node: None,
+        token_volume: None,
+        status: PodStatus::default(),
+    }
 }
 
 /// What the pod's name begins with.

@@ -225,7 +225,8 @@ fn pod_changed<R: Replicated>(
     let Some(controller) = controller else {
         if could_be_adopted {
             let sets = view.list_in::<R>(namespace);
-            let selecting = sets.filter(|set| !set.selector().is_everything() && set.selector().matches(&pod.meta.labels));
+            let selecting =
+                sets.filter(|set| !set.selector().is_everything() && set.selector().matches(&pod.meta.labels));
             selecting.for_each(|set| enqueue(owner::key_of(&**set), SimDuration::ZERO));
         }
         return;
@@ -342,5 +343,12 @@ fn new_pod<R: Replicated>(set: &R) -> Pod {
         owners: Some([owner::controller_reference(set)].into()),
         ..Meta::default()
     };
-    Pod { meta, spec: set.template().spec.clone(), node: None, only_node: None, token_volume: None, status: PodStatus::default() }
+    Pod {
+        meta,
+        spec: set.template().spec.clone(),
+        node: None,
+        only_node: None,
+        token_volume: None,
+        status: PodStatus::default(),
+    }
 }

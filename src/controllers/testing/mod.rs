@@ -21,6 +21,7 @@ use crate::api::pod::{
 };
 use crate::api::resources::Resources;
 use crate::api::selector::Selector;
+use crate::api::stateful::{StatefulSet, StatefulSetSpec, UpdateStrategy};
 use crate::api::workload::{
     Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSet, ReplicaSetStatus,
 };
@@ -84,6 +85,24 @@ pub fn deployment(name: &str, replicas: i32) -> Deployment {
             progress_deadline_seconds: Some(60),
         },
         status: DeploymentStatus::default(),
+    }
+}
+
+/// A StatefulSet in the namespace `default` that is updated one pod after the other.
+pub fn stateful_set(name: &str, replicas: i32) -> StatefulSet {
+    let spec = StatefulSetSpec {
+        replicas,
+        strategy: UpdateStrategy::RollingUpdate(Some(Default::default())),
+        revision_history_limit: 10,
+        service_name: name.into(),
+        ..StatefulSetSpec::default()
+    };
+    StatefulSet {
+        meta: meta(name, 1),
+        selector: Rc::new(selector("app", name)),
+        template: Rc::new(template(name, "img:v1")),
+        spec: Rc::new(spec),
+        status: Default::default(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::api::name::Name;
 use crate::api::network::EndpointSlice;
 use crate::api::node::NodeStatus;
 use crate::api::object::{Object, Resource};
+use crate::api::stateful::StatefulSet;
 use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part, Patch, Propagation, TypedPatch};
 use crate::apiserver::status::Status;
 use crate::client::controller::{Change, Controller};
@@ -321,6 +322,9 @@ impl Server {
                     }
                 }
                 merged.boxed()
+            }
+            (Object::StatefulSet(new), Object::StatefulSet(old)) if part == Part::Status => {
+                StatefulSet { status: new.status.clone(), ..(**old).clone() }.boxed()
             }
             (Object::EndpointSlice(new), Object::EndpointSlice(old)) => {
                 let meta = Meta { uid: old.meta.uid, generation: old.meta.generation + 1, ..new.meta.clone() };

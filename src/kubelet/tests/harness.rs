@@ -255,7 +255,8 @@ impl World {
             created: now,
             ..Meta::default()
         };
-        let pod = Pod { meta, spec: Rc::new(spec), node: Some(Name::of("kn1")), only_node: None, token_volume: None, status };
+        let pod =
+            Pod { meta, spec: Rc::new(spec), node: Some(Name::of("kn1")), only_node: None, token_volume: None, status };
         let object = self.api.store(pod);
         self.push(WatchEvent::Added(object));
     }

@@ -213,10 +213,10 @@ pub enum PatchKindFile {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RolloutFile {
-    /// The namespace of the Deployment.
+    /// The namespace of the object.
     #[serde(default)]
     pub namespace: Option<String>,
-    /// Goes back to an earlier revision of this Deployment.
+    /// Goes back to an earlier revision of this Deployment, or of another object such as `statefulset/db`.
     #[serde(default)]
     pub undo: Option<String>,
     /// With `undo`: the revision; the one before the present one if not given.
@@ -228,10 +228,10 @@ pub struct RolloutFile {
     /// Lets the rollout of this Deployment go on.
     #[serde(default)]
     pub resume: Option<String>,
-    /// Replaces all pods of this Deployment.
+    /// Replaces all pods of this Deployment or other object.
     #[serde(default)]
     pub restart: Option<String>,
-    /// Waits until the rollout of this Deployment is complete; fails if it has failed.
+    /// Waits until the rollout of this Deployment or other object is complete; fails if it has failed.
     #[serde(default)]
     pub status: Option<String>,
     /// With `status`: how long at most.

@@ -67,6 +67,7 @@ fn pod_spec(object: &Object) -> Option<&PodSpec> {
         Object::ReplicaSet(set) => Some(&set.template.spec),
         Object::DaemonSet(set) => Some(&set.template.spec),
         Object::ReplicationController(controller) => Some(&controller.template.spec),
+        Object::StatefulSet(set) => Some(&set.template.spec),
         Object::Deployment(deployment) => Some(&deployment.spec.template.spec),
         _ => None,
     }

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{NodeSelector as Terms, PersistentVolumeSpec};
 use super::migration::{self, InTree};
 use crate::api::meta::Labels;
 use crate::api::name::Name;
+use crate::api::node_selector::NodeSelector;
 use crate::api::quantity::Quantity;
 use crate::api::storage::{CSINode, PersistentVolume};
-use crate::api::node_selector::NodeSelector;
 
 /// The annotation that takes precedence over a volume's or claim's class (`BetaStorageClassAnnotation`).
 pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";

@@ -1,0 +1,142 @@
+//! What tells the pods of a StatefulSet apart: ordinals, names, labels, hostnames.
+
+use std::rc::Rc;
+
+use k8s_openapi::api::core::v1 as core;
+
+use crate::api::meta::Meta;
+use crate::api::name::Name;
+use crate::api::pod::{OWN_NAME, Pod, PodSpec, PodStatus};
+use crate::api::revision::ControllerRevision;
+use crate::api::stateful::StatefulSet;
+
+use super::super::history::REVISION_LABEL;
+use super::super::owner;
+
+/// The label of a pod with its own name.
+pub const POD_NAME_LABEL: Name = Name::of("statefulset.kubernetes.io/pod-name");
+
+/// The label of a pod with its ordinal.
+pub const POD_INDEX_LABEL: Name = Name::of("apps.kubernetes.io/pod-index");
+
+/// The name of the set and the ordinal that a pod's name says; none if it says neither. An ordinal that is too large is -1.
+pub fn parent_and_ordinal(pod: &str) -> Option<(&str, i32)> {
+    let (parent, digits) = pod.rsplit_once('-')?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| (parent, digits.parse().unwrap_or(-1)))
+}
+
+/// The ordinal of a pod; -1 if it has none.
+pub fn ordinal(pod: &Meta) -> i32 {
+    parent_and_ordinal(&pod.name).map_or(-1, |(_, ordinal)| ordinal)
+}
+
+/// The name of a pod.
+pub fn pod_name(set: &StatefulSet, ordinal: i32) -> Name {
+    Name::from(format!("{}-{ordinal}", set.meta.name))
+}
+
+/// The name of the claim that a pod has of one of the set's claim templates.
+pub fn claim_name(template: &core::PersistentVolumeClaim, pod: &str) -> String {
+    format!("{}-{pod}", template.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// The revision that a pod was made of, as its label says.
+pub fn revision_of(pod: &Meta) -> Option<&Name> {
+    pod.labels.get(&REVISION_LABEL)
+}
+
+/// True if the pod says of itself who it is (`identityMatches`).
+pub fn is_labelled(pod: &Meta) -> bool {
+    pod.labels.get(&POD_NAME_LABEL) == Some(&pod.name)
+}
+
+/// The metadata with the labels that say who the pod is (`updateIdentity`).
+pub fn labelled(meta: &Meta) -> Meta {
+    let labels = meta.labels.with(POD_NAME_LABEL, meta.name.clone());
+    Meta { labels: labels.with(POD_INDEX_LABEL, ordinal(meta).to_string()), ..meta.clone() }
+}
+
+/// True if the pod has a volume for each of its claims (`storageMatches`).
+pub fn has_volumes(set: &StatefulSet, pod: &Pod) -> bool {
+    set.spec.claim_templates.iter().all(|template| {
+        let (name, claim) = (template.metadata.name.as_deref(), claim_name(template, &pod.meta.name));
+        pod.spec.full.volumes.iter().flatten().any(|volume| {
+            Some(volume.name.as_str()) == name
+                && volume.persistent_volume_claim.as_ref().is_some_and(|source| source.claim_name == claim)
+        })
+    })
+}
+
+/// A pod of a revision (`newStatefulSetPod`); none if the revision keeps no template. All pods of a revision share their
+/// specification unless they have claims of their own.
+pub fn new_pod(set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -> Option<Pod> {
+    let kept = revision.template()?;
+    let shared = kept.for_pods.get_or_init(|| Rc::new(spec_for_pods(set, &kept.template.spec)));
+    let name = pod_name(set, ordinal);
+    let spec =
+        if set.spec.claim_templates.is_empty() { shared.clone() } else { Rc::new(with_volumes(set, shared, &name)) };
+    let meta = Meta {
+        name,
+        generate_name: Some(Name::from(format!("{}-", set.meta.name))),
+        namespace: set.meta.namespace.clone(),
+        labels: kept.template.labels.with(REVISION_LABEL, revision.meta.name.clone()),
+        annotations: kept.template.annotations.clone(),
+        owners: Some([owner::controller_reference(set)].into()),
+        ..Meta::default()
+    };
+    Some(Pod {
+        meta: labelled(&meta),
+        spec,
+        node: None,
+        only_node: None,
+        token_volume: None,
+        status: PodStatus::default(),
+    })
+}
+
+/// The template's specification with the network identity: the pod's own name within the set's service.
+fn spec_for_pods(set: &StatefulSet, template: &PodSpec) -> PodSpec {
+    let mut spec = PodSpec { merged: Default::default(), ..template.clone() };
+    spec.full.hostname = Some(OWN_NAME.to_owned());
+    let service = &set.spec.service_name;
+    spec.full.subdomain = (!service.is_empty()).then(|| String::from(service));
+    spec
+}
+
+/// A specification with the volumes of a pod's claims in front of its other ones (`updateStorage`).
+pub fn with_volumes(set: &StatefulSet, spec: &PodSpec, pod: &str) -> PodSpec {
+    let mut spec = PodSpec { merged: Default::default(), ..spec.clone() };
+    let of_claim = |template: &core::PersistentVolumeClaim| core::Volume {
+        name: template.metadata.name.clone().unwrap_or_default(),
+        persistent_volume_claim: Some(core::PersistentVolumeClaimVolumeSource {
+            claim_name: claim_name(template, pod),
+            read_only: None,
+        }),
+        ..core::Volume::default()
+    };
+    let mut volumes: Vec<_> = set.spec.claim_templates.iter().map(of_claim).collect();
+    let own = volumes.len();
+    for volume in spec.full.volumes.take().into_iter().flatten() {
+        if volumes[..own].iter().all(|claimed| claimed.name != volume.name) {
+            volumes.push(volume);
+        }
+    }
+    spec.full.volumes = Some(volumes);
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_the_set_and_the_ordinal() {
+        assert_eq!(parent_and_ordinal("db-12"), Some(("db", 12)));
+        assert_eq!(parent_and_ordinal("my-db-0"), Some(("my-db", 0)));
+        assert_eq!(parent_and_ordinal("db-99999999999"), Some(("db", -1)));
+        for name in ["db", "db-", "db-a1", "db-1a"] {
+            assert_eq!(parent_and_ordinal(name), None, "{name}");
+        }
+    }
+}
