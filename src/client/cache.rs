@@ -385,9 +385,10 @@ fn is_orphan(object: &Object) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::batch::JOB_TRACKING;
     use crate::api::meta::{Meta, OwnerReference};
     use crate::api::object::Resource;
-    use crate::api::pod::{Pod, PodSpec, PodStatus, QosClass, RestartPolicy};
+    use crate::api::pod::{Pod, PodPhase, PodSpec, PodStatus, QosClass, RestartPolicy};
     use crate::api::resources::Resources;
     use crate::client::script::config_map;
     use crate::engine::random::{Seed, Stream};
@@ -415,7 +416,7 @@ mod tests {
     fn owner(uid: u64, controller: bool) -> OwnerReference {
         OwnerReference {
             api_version: Name::of("apps/v1"),
-            kind: Name::of("ReplicaSet"),
+            kind: Name::of(if uid == 2 { "Job" } else { "ReplicaSet" }),
             name: Name::of("set"),
             uid: Uid(u128::from(uid)),
             controller,
@@ -431,11 +432,13 @@ mod tests {
             namespace: NAMES[chance.below(3) as usize].into(),
             name: format!("pod-{}", chance.below(40)).into(),
             owners: (!owners.is_empty()).then(|| owners.into()),
+            finalizers: chance.ratio(1, 2).then(|| [JOB_TRACKING].into()),
             ..Meta::default()
         };
+        let phase = if chance.ratio(1, 2) { PodPhase::Succeeded } else { PodPhase::Running };
+        let status = PodStatus { phase, ..PodStatus::default() };
         let node = NAMES.get(chance.below(4) as usize).map(|node| Name::of(node));
-        Pod { meta, spec: spec.clone(), node, only_node: None, token_volume: None, status: PodStatus::default() }
-            .boxed()
+        Pod { meta, spec: spec.clone(), node, only_node: None, token_volume: None, status }.boxed()
     }
 
     fn names<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<(Kind, &'a str, &'a str)> {
@@ -481,6 +484,8 @@ mod tests {
                 let uid = Uid(uid);
                 let owned = |object: &Object| object.meta().owners().iter().any(|owner| owner.uid == uid);
                 assert_eq!(names(view.dependent_objects(uid)), find(&owned));
+                let unsettled = |object: &Object| unsettled_job(object) == Some(uid);
+                assert_eq!(names(cache.unsettled(uid)), find(&unsettled));
             }
             assert!(all.iter().all(|(key, object)| view.object(key).is_some_and(|found| found.same(object))));
         }
@@ -488,6 +493,7 @@ mod tests {
             cache.remove(key);
         }
         assert!(cache.by_owner.is_empty() && cache.pods_by_node.is_empty() && cache.orphans.is_empty());
+        assert!(cache.unsettled.is_empty());
         assert!(cache.places.is_empty() && cache.free.len() == cache.slots.len());
     }
 }

@@ -32,6 +32,8 @@ pub struct Server {
     pub events: Vec<String>,
     /// Creations of this kind fail with this status.
     pub refuse: Option<(Kind, Status)>,
+    /// Says which requests fail, and how.
+    pub failing: Option<Box<dyn FnMut(&Operation) -> Option<Status>>>,
     /// Pods vanish at once when they are deleted.
     pub deletes_pods_at_once: bool,
     changes: Vec<(Option<Object>, Option<Object>)>,
@@ -201,7 +203,11 @@ impl Server {
     }
 
     fn answer(&mut self, request: &Request) -> Outcome {
-        let outcome = self.apply(&request.operation);
+        let failure = self.failing.as_mut().and_then(|fails| fails(&request.operation));
+        let outcome = match failure {
+            Some(status) => Err(Box::new(status)),
+            None => self.apply(&request.operation),
+        };
         match &outcome {
             Ok(answer) => {
                 if let Some(note) = &request.on_success {
