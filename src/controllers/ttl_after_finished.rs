@@ -97,3 +97,40 @@ fn left(job: &Job, now: Now) -> Option<SimDuration> {
     let ended = job.status.finished()?.last_transition;
     Some(time::until(now, ended, ttl(job)?).left())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::convert::Convert;
+    use crate::controllers::testing::Server;
+    use serde_json::json;
+
+    fn server(finished: bool) -> Server {
+        let condition = json!({"type": "Complete", "status": "True", "lastTransitionTime": "1970-01-01T00:01:40Z"});
+        let conditions = if finished { json!([condition]) } else { json!([]) };
+        let job = json!({
+            "metadata": {"name": "j", "namespace": "default"},
+            "spec": {"ttlSecondsAfterFinished": 10, "template": {"spec": {"containers": []}}},
+            "status": {"conditions": conditions}
+        });
+        let job = Job::from_full(serde_json::from_value(job).expect("a Job")).expect("a Job");
+        let mut server = Server::at(103);
+        server.put(job.boxed());
+        server
+    }
+
+    #[test]
+    fn a_job_goes_in_the_foreground_when_its_time_has_come_and_not_before() {
+        let controller = TtlAfterFinishedController::new(&Config::default());
+        let key = ObjectKey::new(Kind::Job, "default", "j");
+        let mut server = server(true);
+        assert_eq!(server.reconcile(&controller, &key), Again::After(SimDuration::from_secs(7)));
+        server.seconds = 110;
+        assert_eq!(server.reconcile(&controller, &key), Again::OnChange);
+        assert_eq!(server.writes, ["delete job/default/j in the foreground"]);
+        let mut running = self::server(false);
+        running.seconds = 200;
+        assert_eq!(running.reconcile(&controller, &key), Again::OnChange);
+        assert!(running.writes.is_empty());
+    }
+}

@@ -108,3 +108,57 @@ fn time_zone(zone: &str, path: &Path<'_>, errors: &mut ErrorList) {
         errors.push(FieldError::invalid(path, zone, message));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::defaults::Defaults;
+    use serde_json::{Value, json};
+
+    fn cron_job(spec: &Value) -> CronJob {
+        let pod = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+        let mut merged = json!({"schedule": "@hourly", "jobTemplate": {"spec": {"template": pod}}});
+        json_patch::merge(&mut merged, spec);
+        let value = json!({"metadata": {"name": "c", "namespace": "x", "resourceVersion": "1"}, "spec": merged});
+        let mut cron_job: CronJob = serde_json::from_value(value).expect("a CronJob");
+        cron_job.set_defaults();
+        cron_job
+    }
+
+    fn check(spec: Value, expected: &[&str]) {
+        let found: Vec<String> = cron_job(&spec).validate().0.iter().map(ToString::to_string).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn cron_jobs_are_refused_with_the_real_texts() {
+        check(json!({"timeZone": "Europe/Berlin"}), &[]);
+        check(
+            json!({"schedule": "* * * *", "concurrencyPolicy": "Maybe"}),
+            &[
+                "spec.schedule: Invalid value: \"* * * *\": expected exactly 5 fields, found 4: [* * * *]",
+                "spec.concurrencyPolicy: Unsupported value: \"Maybe\": supported values: \"Allow\", \"Forbid\", \"Replace\"",
+            ],
+        );
+        check(
+            json!({"schedule": "TZ=UTC 0 * * * *"}),
+            &[
+                "spec.schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            ],
+        );
+        check(
+            json!({"timeZone": "Mars/Olympus", "startingDeadlineSeconds": -1}),
+            &[
+                "spec.startingDeadlineSeconds: Invalid value: -1: must be greater than or equal to 0",
+                "spec.timeZone: Invalid value: \"Mars/Olympus\": unknown time zone Mars/Olympus",
+            ],
+        );
+        check(
+            json!({"jobTemplate": {"spec": {"manualSelector": true, "selector": {"matchLabels": {"a": "b"}}}}}),
+            &[
+                "spec.jobTemplate.spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\"}}: `selector` will be auto-generated",
+                "spec.jobTemplate.spec.manualSelector: Unsupported value: true: supported values: \"nil\", \"false\"",
+            ],
+        );
+    }
+}

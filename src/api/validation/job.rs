@@ -350,3 +350,125 @@ fn keep_resources(kept: &mut PodSpec, new: &PodSpec) {
         kept.init_containers = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::defaults::Defaults;
+    use serde_json::{Value, json};
+
+    fn job(changes: &Value) -> Job {
+        let mut value = json!({
+            "metadata": {"name": "j", "namespace": "x", "resourceVersion": "1", "uid": Uid(7).to_string()},
+            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}
+        });
+        json_patch::merge(&mut value, changes);
+        let mut full: Job = serde_json::from_value(value).expect("a Job");
+        full.set_defaults();
+        let mut compact = compact::Job::from_full(full).expect("a Job");
+        if compact.spec.full.manual_selector != Some(true) {
+            compact.generate_selector();
+        }
+        compact.to_full()
+    }
+
+    fn check(changes: Value, expected: &[&str]) {
+        let found: Vec<String> = job(&changes).validate().0.iter().map(ToString::to_string).collect();
+        assert_eq!(found, expected);
+    }
+
+    fn check_update(old: Value, new: Value, expected: &[&str]) {
+        let errors = job(&new).validate_update(&job(&old));
+        let found: Vec<String> = errors.0.iter().map(|error| error.path.clone() + ": " + &error.detail).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn jobs_are_refused_with_the_real_texts() {
+        check(json!({}), &[]);
+        check(
+            json!({"spec": {"parallelism": -1, "backoffLimitPerIndex": 1, "template": {"spec": {"restartPolicy": "Always"}}}}),
+            &[
+                "spec.parallelism: Invalid value: -1: must be greater than or equal to 0",
+                "spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode",
+                "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+            ],
+        );
+        check(
+            json!({"spec": {"completionMode": "Indexed", "parallelism": 2}}),
+            &["spec.completions: Required value: when completion mode is Indexed"],
+        );
+        check(
+            json!({"spec": {"manualSelector": true}}),
+            &[
+                "spec.selector: Required value",
+                "spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`",
+            ],
+        );
+        check(
+            json!({"spec": {"managedBy": "me"}}),
+            &["spec.managedBy: Invalid value: \"me\": must be a domain-prefixed path (such as \"acme.io/foo\")"],
+        );
+    }
+
+    #[test]
+    fn generated_labels_must_not_be_contradicted() {
+        let uid = Uid(7).to_string();
+        let labels = json!({"batch.kubernetes.io/job-name": "other"});
+        let shown = format!(
+            "{{\"batch.kubernetes.io/controller-uid\":\"{uid}\",\"batch.kubernetes.io/job-name\":\"other\",\"controller-uid\":\"{uid}\",\"job-name\":\"j\"}}"
+        );
+        check(
+            json!({"spec": {"template": {"metadata": {"labels": labels}}}}),
+            &[&format!(
+                "spec.template.metadata.labels[batch.kubernetes.io/job-name]: Invalid value: {shown}: must be 'j'"
+            )],
+        );
+    }
+
+    #[test]
+    fn failure_policies_are_refused_with_the_real_texts() {
+        let rules = json!([
+            {"action": "FailIndex", "onExitCodes": {"containerName": "d", "operator": "In", "values": [3, 0]}},
+            {"action": "Skip"},
+        ]);
+        check(
+            json!({"spec": {"podFailurePolicy": {"rules": rules}}}),
+            &[
+                "spec.podFailurePolicy.rules[0].action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex to be set",
+                "spec.podFailurePolicy.rules[0].onExitCodes.containerName: Invalid value: \"d\": must be one of the container or initContainer names in the pod template",
+                "spec.podFailurePolicy.rules[0].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In operator",
+                "spec.podFailurePolicy.rules[0].onExitCodes.values: Invalid value: [3,0]: must be ordered",
+                "spec.podFailurePolicy.rules[1].action: Unsupported value: \"Skip\": supported values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\"",
+                "spec.podFailurePolicy.rules[1]: Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
+            ],
+        );
+        let rules = json!([{"succeededIndexes": "0,2-9", "succeededCount": 5}]);
+        check(
+            json!({"spec": {"completionMode": "Indexed", "completions": 4, "successPolicy": {"rules": rules}}}),
+            &[
+                "spec.successPolicy.rules[0].succeededIndexes: Invalid value: \"0,2-9\": error parsing succeededIndexes: too large index: \"9\"",
+                "spec.successPolicy.rules[0].succeededCount: Invalid value: 5: must be less than or equal to 4 (the number of specified completions)",
+                "spec.successPolicy.rules[0].succeededCount: Invalid value: 5: must be less than or equal to 0 (the number of indexes in the specified succeededIndexes field)",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_a_job_does_never_changes_but_a_suspended_one_may_run_elsewhere() {
+        let other = json!({"spec": {"template": {"spec": {"nodeSelector": {"a": "b"}}}}});
+        check_update(json!({}), other.clone(), &["spec.template: field is immutable"]);
+        check_update(json!({}), json!({"spec": {"parallelism": 5}}), &["spec.completions: field is immutable"]);
+        check_update(json!({}), json!({"spec": {"suspend": true, "activeDeadlineSeconds": 7}}), &[]);
+        check_update(json!({"spec": {"suspend": true}}), other, &[]);
+        let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "j"}]}}}});
+        check_update(json!({"spec": {"suspend": true}}), image, &["spec.template.spec: field is immutable"]);
+        let indexed = |count: i32, parallelism: i32| json!({"spec": {"completionMode": "Indexed", "completions": count, "parallelism": parallelism}});
+        check_update(indexed(3, 3), indexed(5, 5), &[]);
+        check_update(
+            indexed(3, 3),
+            indexed(5, 3),
+            &["spec.completions: can only be modified in tandem with spec.parallelism"],
+        );
+    }
+}

@@ -279,3 +279,71 @@ fn history(new: &Job, old: &Job, changes: &Changes, path: &Path<'_>, errors: &mu
         errors.push(FieldError::invalid_unseen(&conditions, message));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::convert::Convert;
+    use serde_json::{Value, json};
+
+    fn job(status: Value) -> Job {
+        let spec = json!({"completions": 3, "completionMode": "Indexed", "template": {"spec": {"containers": []}}});
+        let job = json!({"metadata": {"name": "j", "namespace": "x"}, "spec": spec, "status": status});
+        Job::from_full(serde_json::from_value(job).expect("a Job")).expect("a Job")
+    }
+
+    fn check(old: Value, new: Value, expected: &[&str]) {
+        let found: Vec<String> = job_status(&job(new), &job(old)).0.iter().map(ToString::to_string).collect();
+        assert_eq!(found, expected);
+    }
+
+    fn conditions(kinds: &[&str]) -> Value {
+        kinds.iter().map(|kind| json!({"type": kind, "status": "True"})).collect()
+    }
+
+    #[test]
+    fn a_job_cannot_end_before_its_end_was_announced_nor_come_back() {
+        let start = "2026-01-01T00:00:00Z";
+        check(
+            json!({"startTime": start}),
+            json!({"startTime": start, "conditions": conditions(&["Failed"])}),
+            &[
+                "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
+            ],
+        );
+        check(
+            json!({"startTime": start, "conditions": conditions(&["FailureTarget"])}),
+            json!({"startTime": start, "conditions": conditions(&["FailureTarget", "Failed"]), "active": 1}),
+            &["status.active: Invalid value: 1: active>0 is invalid for finished job"],
+        );
+        check(
+            json!({"startTime": start, "failed": 2, "conditions": conditions(&["FailureTarget", "Failed"])}),
+            json!({"startTime": start, "failed": 1}),
+            &[
+                "status.conditions: Invalid value: cannot disable the terminal Failed=True condition",
+                "status.conditions: Invalid value: cannot disable the terminal FailureTarget=True condition",
+                "status.failed: Invalid value: 1: cannot decrease the failed counter",
+            ],
+        );
+    }
+
+    #[test]
+    fn indexes_must_be_those_that_there_are() {
+        check(json!({}), json!({"completedIndexes": "0-2"}), &[]);
+        check(
+            json!({}),
+            json!({"completedIndexes": "0,3"}),
+            &[
+                "status.completedIndexes: Invalid value: \"0,3\": error parsing completedIndexes: too large index: \"3\"",
+            ],
+        );
+        check(
+            json!({}),
+            json!({"completedIndexes": "0-1", "failedIndexes": "1"}),
+            &[
+                "status.failedIndexes: Invalid value: \"1\": cannot set non-null failedIndexes when backoffLimitPerIndex is null",
+                "status.failedIndexes: Invalid value: \"1\": failedIndexes and completedIndexes overlap at index: 1",
+            ],
+        );
+    }
+}

@@ -10,7 +10,8 @@ mod sync;
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use crate::api::batch::{CronJob, Job};
 use crate::api::event::EventType;
@@ -34,7 +35,12 @@ pub struct CronJobController {
     resync: Option<SimDuration>,
     /// CronJobs whose schedule has changed and nothing else since: they are looked at when it comes next.
     rescheduled: RefCell<BTreeSet<ObjectKey>>,
+    written: Rc<RefCell<Written>>,
 }
+
+/// The versions that the controller itself has written last. A Job that it creates wakes its CronJob while that is still
+/// being worked on; by the time that the original's worker has come round again, its informer has shown the new status.
+type Written = BTreeMap<ObjectKey, u64>;
 
 impl CronJobController {
     /// The controller with a configuration.
@@ -43,6 +49,7 @@ impl CronJobController {
             workers: config.concurrent_cron_job_syncs,
             resync: config.resync,
             rescheduled: RefCell::default(),
+            written: Rc::default(),
         }
     }
 
@@ -106,15 +113,19 @@ impl Controller for CronJobController {
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
         let rescheduled = self.rescheduled.borrow_mut().remove(key);
         let Some(cron_job) = view.get::<CronJob>(&key.namespace, &key.name) else {
+            self.written.borrow_mut().remove(key);
             return Plan::nothing();
         };
+        if self.written.borrow().get(key).is_some_and(|written| cron_job.meta.revision() < *written) {
+            return Plan::nothing(); // The new version wakes it again.
+        }
         if rescheduled {
             return self.reschedule(cron_job, now);
         }
         let uid = cron_job.meta.uid;
-        let is_own = |job: &&std::rc::Rc<Job>| job.meta.controller().is_some_and(|owner| owner.uid == uid);
+        let is_own = |job: &&Rc<Job>| job.meta.controller().is_some_and(|owner| owner.uid == uid);
         let jobs = view.owned_by::<Job>(uid).filter(is_own).cloned().collect();
-        let snapshot = Snapshot { cron_job: cron_job.clone(), jobs };
+        let snapshot = Snapshot { cron_job: cron_job.clone(), jobs, written: Rc::clone(&self.written) };
         script::run(view, now, move |script| sync::sync(script, &snapshot))
     }
 }

@@ -1,5 +1,6 @@
 //! One look at a CronJob, in the order of the original (`sync`, `cleanupFinishedJobs`, `syncCronJob`).
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
@@ -18,7 +19,7 @@ use crate::engine::time::SimDuration;
 use super::super::owner;
 use super::super::script::{Halt, Script};
 use super::super::time;
-use super::schedule;
+use super::{Written, schedule};
 
 /// The annotation with the time for which a Job was started.
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
@@ -28,6 +29,8 @@ pub(super) struct Snapshot {
     pub cron_job: Rc<CronJob>,
     /// The Jobs that it controls, by name.
     pub jobs: Vec<Rc<Job>>,
+    /// The versions that the controller has written.
+    pub written: Rc<RefCell<Written>>,
 }
 
 /// A CronJob on its way to another status.
@@ -61,7 +64,13 @@ pub(super) fn sync(script: &mut Script<'_>, from: &Snapshot) -> Result<Again, Ha
     if progress.dirty {
         let status = progress.detached.take().unwrap_or(progress.status);
         let new = CronJob { status, ..cron_job.clone() };
-        script.write(Operation::Update { object: new.boxed(), part: Part::Status, dry_run: false })?;
+        let stored = script.write(Operation::Update { object: new.boxed(), part: Part::Status, dry_run: false })?;
+        if let Some(stored) = stored {
+            script.once(|| {
+                from.written.borrow_mut().insert(stored.key(), stored.meta().revision());
+                true
+            });
+        }
     }
     match end {
         End::Again(delay) => Ok(Again::After(delay)),

@@ -35,6 +35,8 @@ pub struct Server {
     pub refuse: Option<(Kind, Status)>,
     /// What the metrics APIs answer.
     pub metrics: Option<Measures>,
+    /// Says which requests fail, and how.
+    pub failing: Option<Box<dyn FnMut(&Operation) -> Option<Status>>>,
     /// Pods vanish at once when they are deleted.
     pub deletes_pods_at_once: bool,
     changes: Vec<(Option<Object>, Option<Object>)>,
@@ -204,7 +206,11 @@ impl Server {
     }
 
     fn answer(&mut self, request: &Request) -> Outcome {
-        let outcome = self.apply(&request.operation);
+        let failure = self.failing.as_mut().and_then(|fails| fails(&request.operation));
+        let outcome = match failure {
+            Some(status) => Err(Box::new(status)),
+            None => self.apply(&request.operation),
+        };
         match &outcome {
             Ok(answer) => {
                 if let Some(note) = &request.on_success {

@@ -1,0 +1,150 @@
+//! A recording of a real control plane, played again: Jobs of all kinds and three CronJobs (`tests/scenarios/timeline-f.yml`).
+//!
+//! Compared is what the controllers write and when, up to the deletion of the namespace. Left out is what the recording's
+//! machine and kubelet stand-in made of it: how many pods a status happened to see ready (syncs a second apart meet pods that
+//! live a second), and the times of `onfail`, whose container the stand-in starts again without a start delay and exactly
+//! at the end of each back-off, which no kubelet does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+
+use kubesim::cluster::Cluster;
+use kubesim::cluster::news::{News, Write};
+use kubesim::report::changes::flatten;
+use kubesim::report::sketch::Sketcher;
+use kubesim::report::writes;
+use kubesim::scenario::Scenario;
+use kubesim::scenario::runner::Observer;
+use serde_json::{Value, json};
+
+/// How long the cluster is up before the recording begins, in milliseconds.
+const BEFORE: u64 = 60_000;
+/// When the namespace was deleted.
+const END: u64 = 159_200;
+/// How far a moment may be from the recorded one: syncs are batched by a second, and the recorded machine was busy.
+const TOLERANCE: u64 = 1_500;
+
+const FIELDS: [&str; 13] = [
+    "status.succeeded",
+    "status.failed",
+    "status.completedIndexes",
+    "status.failedIndexes",
+    "status.conditions[SuccessCriteriaMet].reason",
+    "status.conditions[Complete].reason",
+    "status.conditions[FailureTarget].reason",
+    "status.conditions[FailureTarget].message",
+    "status.conditions[Failed].reason",
+    "status.conditions[Suspended].reason",
+    "spec.suspend",
+    "status.lastScheduleTime",
+    "metadata.deletionGracePeriodSeconds",
+];
+
+#[derive(Default)]
+struct Collector {
+    writes: Vec<Rc<Write>>,
+}
+
+impl Observer for Collector {
+    fn news(&mut self, _cluster: &Cluster, news: &News) {
+        if let News::Write(write) = news {
+            self.writes.push(Rc::clone(write));
+        }
+    }
+}
+
+/// The scenario run, in the format of the recording.
+fn played() -> Vec<Value> {
+    let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/timeline-f.yml");
+    let scenario = Scenario::load(&scenario).unwrap_or_else(|problems| panic!("{}", problems[0].render(false)));
+    let mut collector = Collector::default();
+    let mut run = scenario.start(7, false);
+    while run.advance(&mut collector) {}
+    let sketcher = Sketcher::default();
+    let line = |write: &Rc<Write>| {
+        let mut line = writes::line(write, &sketcher)?;
+        line["t"] = json!(write.at.as_millis().checked_sub(BEFORE)?);
+        Some(line)
+    };
+    collector.writes.iter().filter_map(line).collect()
+}
+
+fn recorded() -> Vec<Value> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/timelines/f/timeline.jsonl"));
+    let text = text.expect("the recording is there");
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// What must be the same: each field of Jobs and CronJobs with all its values and their milliseconds; of pods, how many of
+/// each Job came and went.
+type Story = BTreeMap<(String, &'static str), Vec<(u64, Value)>>;
+
+fn story(mut lines: Vec<Value>) -> Story {
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    lines.retain(|line| line["ns"] == "f" && line["t"].as_u64().is_some_and(|t| t < END));
+    lines.sort_by_key(|line| text(line, "rv").parse::<u64>().unwrap_or(0));
+    let (mut story, mut owners) = (Story::new(), BTreeMap::<String, String>::new());
+    for line in &lines {
+        let (event, name, at) = (text(line, "ev"), text(line, "name"), line["t"].as_u64().expect("a time"));
+        let new = |field: &str| match line.get("obj") {
+            Some(whole) => flatten(whole).get(field).map(|value| (*value).clone()),
+            None => line["changes"].get(field).map(|pair| pair[1].clone()),
+        };
+        let kind = text(line, "kind");
+        if kind == "Pod" {
+            if event == "ADDED" {
+                let owner = line["obj"]["metadata"]["ownerReferences"][0]["name"].as_str().expect("an owner");
+                owners.insert(name.clone(), owner.to_owned());
+            }
+            let counted = match event.as_str() {
+                "ADDED" => "pods created",
+                "DELETED" => "pods gone",
+                _ => continue,
+            };
+            let counts = story.entry((owners[&name].clone(), counted)).or_default();
+            counts.push((at, json!(counts.len() + 1)));
+        } else if kind == "Job" || kind == "CronJob" {
+            let lives = match event.as_str() {
+                "ADDED" => Some("begins"),
+                "DELETED" => Some("ends"),
+                _ => None,
+            };
+            if let Some(lives) = lives {
+                story.entry((name.clone(), lives)).or_default().push((at, Value::Null));
+            }
+            for field in FIELDS.iter().filter(|_| event != "DELETED") {
+                let Some(value) = new(field) else { continue };
+                // The names of pods are made by chance.
+                let value = match value.as_str() {
+                    Some(message) if message.contains("for pod") => json!(message.split("pod").next()),
+                    _ => value,
+                };
+                let values = story.entry((name.clone(), *field)).or_default();
+                if values.last().is_none_or(|(_, last)| *last != value) {
+                    values.push((at, value));
+                }
+            }
+        }
+    }
+    story
+}
+
+#[test]
+fn the_recorded_jobs_do_here_what_they_did_there() {
+    let (real, ours) = (story(recorded()), story(played()));
+    assert_eq!(real.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>());
+    let mut compared = 0;
+    for (key, real) in &real {
+        let ours = &ours[key];
+        let values = |of: &[(u64, Value)]| of.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>();
+        assert_eq!(values(real), values(ours), "{key:?}");
+        for ((real, value), (ours, _)) in real.iter().zip(ours).filter(|_| key.0 != "onfail") {
+            let late = real.abs_diff(*ours) <= TOLERANCE;
+            assert!(late, "{key:?} {value} at {ours} ms, in the recording at {real} ms");
+            compared += 1;
+        }
+    }
+    assert!(compared > 150, "only {compared} moments were compared");
+}
