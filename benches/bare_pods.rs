@@ -90,7 +90,7 @@ fn rest(cluster: &mut Cluster, until: SimTime, tally: &mut Tally) {
                 News::Write(write) if write.key.kind == Kind::Pod => tally.see(write.old.as_ref(), write.new.as_ref()),
                 News::Answer { result, .. } => assert!(result.is_ok(), "{result:?}"),
                 News::Violation(violation) => panic!("{violation}"),
-                News::Write(_) | News::Alarm { .. } | News::EtcdLeader { .. } | News::Decided(_) => {}
+                News::Write(_) | News::Alarm { .. } | News::EtcdLeader { .. } | News::Decided(_) | News::Twins(_) => {}
             }
         }
     }

@@ -77,7 +77,7 @@ fn phase(cluster: &mut Cluster, operation: Operation, kind: Kind, done: impl Fn(
                 News::Write(write) => wrote |= write.key.kind == kind,
                 News::Answer { result, .. } => assert!(result.is_ok(), "{result:?}"),
                 News::Violation(violation) => panic!("{violation}"),
-                News::Alarm { .. } | News::EtcdLeader { .. } | News::Decided(_) => {}
+                News::Alarm { .. } | News::EtcdLeader { .. } | News::Decided(_) | News::Twins(_) => {}
             }
         }
         if wrote && done(cluster) {
@@ -164,26 +164,35 @@ fn print_figures(shape: Shape, real: Option<[f64; 3]>) {
     println!("  peak memory {:.1} MB, digest {}", memory_status("VmHWM:"), cluster.digest());
 }
 
-/// Prints how much memory a running pod takes once the history of its making is compacted.
+/// Prints how much memory a running pod takes: what a cluster takes less what the same one takes at the same time without
+/// pods. Once when the history of the pods' making is compacted, and once when their Kubernetes events are gone.
 fn print_memory_per_pod(shape: Shape, keep: bool) {
+    let before = in_use();
     let mut cluster = booted(shape);
-    let until = cluster.now() + COMPACTED;
-    rest(&mut cluster, until);
-    let without = in_use();
     create(&mut cluster, shape.pods);
-    let until = cluster.now() + COMPACTED;
-    rest(&mut cluster, until);
-    let bytes = in_use().saturating_sub(without);
-    let (pods, events) = (shape.pods, cluster.truth().count(Kind::Event));
-    println!("memory for each of {pods} running pods on {} nodes: {} bytes", shape.nodes, bytes / pods);
-    println!("  {events} Kubernetes events are kept besides; {without} bytes without pods");
-    let until = cluster.now() + FORGOTTEN;
-    rest(&mut cluster, until);
-    let bytes = in_use().saturating_sub(without);
-    println!("  {} bytes an hour later, with {} events", bytes / pods, cluster.truth().count(Kind::Event));
+    let compacted = cluster.now() + COMPACTED;
+    rest(&mut cluster, compacted);
+    let (with_events, events) = (in_use() - before, cluster.truth().count(Kind::Event));
+    let forgotten = compacted + FORGOTTEN;
+    rest(&mut cluster, forgotten);
+    let (with_pods, events_left) = (in_use() - before, cluster.truth().count(Kind::Event));
     if keep {
         std::mem::forget(cluster);
+    } else {
+        drop(cluster);
     }
+
+    let before = in_use();
+    let mut cluster = booted(shape);
+    rest(&mut cluster, compacted);
+    let without_at_first = in_use() - before;
+    rest(&mut cluster, forgotten);
+    let without = in_use() - before;
+    let each = |with: usize, without: usize| with.saturating_sub(without) / shape.pods;
+    println!("memory for each of {} running pods on {} nodes", shape.pods, shape.nodes);
+    println!("  {} bytes with {events} Kubernetes events", each(with_events, without_at_first));
+    println!("  {} bytes an hour later, with {events_left} events", each(with_pods, without));
+    println!("  without pods the cluster takes {without_at_first} bytes, an hour later {without}");
 }
 
 fn cluster(criterion: &mut Criterion) {

@@ -67,6 +67,10 @@ fn decide(case: &Case, expected: &Value, profile: &Profile, found: &mut Vec<Stri
             if !holds(&expected["best"], &chosen.node) {
                 found.push(format!("{} is chosen, not one of {}", chosen.node, expected["best"]));
             }
+            let total = &expected["total"][chosen.node.as_str()];
+            if chosen.score.is_some_and(|score| *total != score) {
+                found.push(format!("{} has a score of {:?}, not of {total}", chosen.node, chosen.score));
+            }
         }
         Outcome::Failed(why) => {
             if why != *expected["message"].as_str().unwrap_or_default() {

@@ -1,4 +1,5 @@
-//! A recording of a real control plane, played again: a Deployment of ten that is updated, broken, undone and deleted.
+//! Recordings of a real control plane, played again: a Deployment of ten that is updated, broken, undone and deleted (`a`), and
+//! StatefulSets that are scaled, updated in parts, broken and undone (`c`, from `tests/scenarios/timeline-c.yml`).
 //!
 //! The commands are typed at the recorded moments and the run begins at such a date that seconds change when they did in
 //! the recording: what waits for whole seconds then waits as long. The run is left in `timeline-a.jsonl` among the
@@ -8,17 +9,21 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::rc::Rc;
 
 use kubesim::api::kind::Kind;
 use kubesim::api::meta::{Epoch, ObjectKey};
-use kubesim::cluster::news::Write;
+use kubesim::cluster::Cluster;
+use kubesim::cluster::news::{News, Write};
 use kubesim::cluster::options::{ClusterOptions, KubeletKind};
 use kubesim::engine::time::{SimDuration, SimTime};
 use kubesim::report::changes::flatten;
 use kubesim::report::sketch::Sketcher;
 use kubesim::report::writes;
 use kubesim::scenario::plan::{Command, Rollout};
+use kubesim::scenario::{Observer, Scenario};
+
 use serde_json::{Value, json};
 use support::{Bed, Typed};
 
@@ -208,4 +213,121 @@ fn the_recorded_deployment_does_here_what_it_did_there() {
     let gone = bed.writes.iter().find(|write| write.key.kind == Kind::Namespace && write.new.is_none());
     let gone = gone.expect("the namespace is gone").at.since(moment(0)).as_millis();
     assert!(gone.abs_diff(165_600) <= 1_000, "the namespace is gone at {gone} ms, in the recording at 165600 ms");
+}
+
+/// The lines of a scenario's run in the format of the recordings, from a time on, which becomes zero.
+struct Lines {
+    sketcher: Sketcher,
+    start: SimTime,
+    lines: Vec<Value>,
+}
+
+impl Observer for Lines {
+    fn news(&mut self, _cluster: &Cluster, news: &News) {
+        let News::Write(write) = news else { return };
+        if write.at >= self.start
+            && let Some(mut line) = writes::line(write, &self.sketcher)
+        {
+            line["t"] = json!(write.at.since(self.start).as_millis());
+            self.lines.push(line);
+        }
+    }
+}
+
+/// Runs a scenario of `tests/scenarios` whose recording begins a minute after it.
+fn play_scenario(name: &str) -> Vec<Value> {
+    let file = format!("{}/tests/scenarios/{name}.yml", env!("CARGO_MANIFEST_DIR"));
+    let scenario = Scenario::load(Path::new(&file)).unwrap_or_else(|problems| panic!("{}", problems[0]));
+    let mut lines = Lines { sketcher: Sketcher::default(), start: moment(0), lines: Vec::new() };
+    let (outcome, _) = scenario.start(7, false).finish(&mut lines);
+    assert!(outcome.is_success(), "{}", outcome.ending);
+    lines.lines
+}
+
+/// What StatefulSets and their pods did up to a time: by object or set, each thing with its milliseconds. Revisions are known by
+/// the order of their creation.
+fn stateful_story(lines: &[Value], end: u64) -> BTreeMap<String, Vec<(u64, String)>> {
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let is_told = |line: &&Value| line["ns"] == "c" && line.get("ev").is_some() && line["t"].as_u64() < Some(end);
+    let mut changes: Vec<&Value> = lines.iter().filter(is_told).collect();
+    changes.sort_by_key(|line| text(line, "rv").parse::<u64>().expect("a revision"));
+    let (mut story, mut revisions) = (BTreeMap::<String, Vec<(u64, String)>>::new(), Vec::<String>::new());
+    for line in changes {
+        let (event, name, at) = (text(line, "ev"), text(line, "name"), line["t"].as_u64().expect("a time"));
+        let new = |field: &str| match line.get("obj") {
+            Some(whole) => flatten(whole).get(field).map(|value| (*value).clone()),
+            None => line["changes"].get(field).map(|pair| pair[1].clone()),
+        };
+        let mut tell = |what: &str, news: String| story.entry(what.to_owned()).or_default().push((at, news));
+        match line["kind"].as_str() {
+            Some("Pod") => {
+                let set = format!("pods of {}", name.split('-').next().unwrap_or_default());
+                // A parallel set's pods come at once, in any order: each has its own story.
+                let set = if name.starts_with("db") { set } else { format!("pod {name}") };
+                let ready = new("status.conditions[Ready].status") == Some(json!("True"));
+                let is_marked = new("metadata.deletionTimestamp").is_some_and(|date| !date.is_null());
+                match event.as_str() {
+                    "ADDED" => {
+                        tell(&set, format!("{name} created with {}", line["obj"]["spec"]["containers"][0]["image"]))
+                    }
+                    "DELETED" => tell(&set, format!("{name} gone")),
+                    _ if ready => tell(&set, format!("{name} ready")),
+                    // The second mark ends the grace.
+                    _ if is_marked && new("metadata.deletionGracePeriodSeconds") == Some(json!(30)) => {
+                        tell(&set, format!("{name} going"));
+                    }
+                    _ => {}
+                }
+            }
+            Some("ControllerRevision") => {
+                if event == "ADDED" {
+                    revisions.push(name.clone());
+                }
+                let place = revisions.iter().position(|known| *known == name).map_or(0, |place| place + 1);
+                if let Some(number) = new("revision") {
+                    tell("revisions", format!("{place}. revision is number {number}"));
+                }
+            }
+            Some("StatefulSet") => {
+                for field in ["status.currentRevision", "status.updateRevision"] {
+                    let Some(revision) = new(field) else { continue };
+                    let place = revisions.iter().position(|known| revision == **known).expect("it was created before");
+                    tell(&format!("{name} {field}"), format!("revision {}", place + 1));
+                }
+            }
+            Some("Event") if line["obj"]["involvedObject"]["kind"] == "StatefulSet" => {
+                let about = line["obj"]["involvedObject"]["name"].as_str().unwrap_or_default();
+                let what = format!("{} {}", line["obj"]["reason"], line["obj"]["message"]);
+                // Those of a parallel set come in any order, and each at its time.
+                let order = if about == "db" { String::new() } else { format!(" {}", line["obj"]["message"]) };
+                tell(&format!("events of {about}{order}"), what);
+            }
+            _ => {}
+        }
+    }
+    story
+}
+
+#[test]
+fn the_recorded_stateful_sets_do_here_what_they_did_there() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/timelines/c/timeline.jsonl"));
+    let text = text.expect("the recording is there");
+    let recording: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    // From the deletion of the set on, the garbage collector's workers race.
+    let is_end =
+        |line: &&Value| line["action"].as_str().is_some_and(|action| action.starts_with("kubectl delete sts/db"));
+    let end = recording.iter().find(is_end).and_then(|line| line["t"].as_u64()).expect("the set is deleted");
+    let (real, ours) = (stateful_story(&recording, end), stateful_story(&play_scenario("timeline-c"), end));
+    assert_eq!(real.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>());
+    let mut compared = 0;
+    for (key, real) in &real {
+        let ours = &ours[key];
+        let told = |of: &[(u64, String)]| of.iter().map(|(_, told)| told.clone()).collect::<Vec<_>>();
+        assert_eq!(told(real), told(ours), "{key}");
+        for ((real, told), (ours, _)) in real.iter().zip(ours) {
+            assert!(real.abs_diff(*ours) <= 500, "{key}: {told} at {ours} ms, in the recording at {real} ms");
+            compared += 1;
+        }
+    }
+    assert!(compared > 100, "only {compared} moments were compared");
 }

@@ -12,6 +12,7 @@ static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static ALLOCATOR: Counting = Counting;
 
 /// The bytes in use now.
+#[allow(dead_code, reason = "not every bench asks for it")]
 pub fn in_use() -> usize {
     IN_USE.load(Ordering::Relaxed)
 }

@@ -13,6 +13,7 @@ macro_rules! each_kind {
             StorageClass in storage, CSINode in storage, CSIDriver in storage, CSIStorageCapacity in storage,
             VolumeAttachment in storage, PodDisruptionBudget in policy, StatefulSet in stateful,
             ReplicationController in workload, DaemonSet in workload, Job in batch, CronJob in batch,
+            ResourceQuota in quota, LimitRange in quota, RuntimeClass in plain, HorizontalPodAutoscaler in autoscaling,
         }
     };
 }
@@ -383,6 +384,47 @@ pub static REGISTRY: &[Row] = &[
         has_status: true,
         counts_generation: true,
         storage: "cronjobs",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::ResourceQuota,
+        name: "ResourceQuota",
+        plural: "resourcequotas",
+        singular: "resourcequota",
+        short_names: &["quota"],
+        has_status: true,
+        storage: "resourcequotas",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::LimitRange,
+        name: "LimitRange",
+        plural: "limitranges",
+        singular: "limitrange",
+        short_names: &["limits"],
+        storage: "limitranges",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::RuntimeClass,
+        name: "RuntimeClass",
+        group: "node.k8s.io",
+        plural: "runtimeclasses",
+        singular: "runtimeclass",
+        namespaced: false,
+        storage: "runtimeclasses",
+        ..PLAIN
+    },
+    Row {
+        kind: Kind::HorizontalPodAutoscaler,
+        name: "HorizontalPodAutoscaler",
+        group: "autoscaling",
+        version: "v2",
+        plural: "horizontalpodautoscalers",
+        singular: "horizontalpodautoscaler",
+        short_names: &["hpa"],
+        has_status: true,
+        storage: "horizontalpodautoscalers",
         ..PLAIN
     },
 ];

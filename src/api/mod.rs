@@ -4,7 +4,7 @@
 //! - `object`: any object by reference, and the trait of all kinds
 //! - `meta`, `name`, `resources`: what objects are made of
 //! - `resize`: what pods hold while they are resized
-//! - `pod`, `workload`, `stateful`, `batch`, `node`, `network`, `storage`, `policy`, `event`, `revision`, `plain`: the kinds,
+//! - `pod`, `workload`, `stateful`, `batch`, `node`, `network`, `storage`, `policy`, `autoscaling`, `event`, `revision`, `plain`: the kinds,
 //!   compact
 //! - `convert`: between the compact objects, those of `k8s_openapi`, and JSON
 //! - `cron`: schedules and time zones
@@ -16,12 +16,14 @@
 //! - `manifest`: files of objects, and what is wrong with them
 //! - `patch`: JSON, merge and strategic merge patches
 //! - `quantity`: amounts of resources
+//! - `quota`: quotas and limits of namespaces, and how usage is measured
 //! - `selector`: label and field selectors
 //! - `strict`: values to typed objects, refusing unknown fields and wrong types
 //! - `time`: points in time as the API writes them
 //! - `validation`: what the API server refuses, and how it says so
 //! - `yaml`: text to values that know their places
 
+pub mod autoscaling;
 pub mod batch;
 pub mod convert;
 pub mod cron;
@@ -43,6 +45,7 @@ pub mod plain;
 pub mod pod;
 pub mod policy;
 pub mod quantity;
+pub mod quota;
 pub mod resize;
 pub mod resources;
 pub mod revision;

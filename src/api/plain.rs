@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{core, scheduling};
+use k8s_openapi::api::{core, node, scheduling};
 
 use super::meta::Meta;
 use super::name::Name;
@@ -50,4 +50,12 @@ pub struct ServiceAccount {
 pub struct PriorityClass {
     pub meta: Meta,
     pub content: Rc<scheduling::v1::PriorityClass>,
+}
+
+/// A RuntimeClass; the content carries no metadata.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "metadata and content")]
+pub struct RuntimeClass {
+    pub meta: Meta,
+    pub content: Rc<node::v1::RuntimeClass>,
 }

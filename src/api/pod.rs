@@ -249,8 +249,11 @@ pub struct PodStatus {
     pub reported: Option<Rc<Reported>>,
     /// `status.resourceClaimStatuses`: the claims that were made from templates, by their names in the specification; a claim
     /// that turned out not to be needed has no other name.
-    pub resource_claims: Option<Rc<[(Name, Option<Name>)]>>,
+    pub resource_claims: Option<MadeClaims>,
 }
+
+/// The names of claims that were made from templates, by their names in the pod's specification.
+pub type MadeClaims = Rc<[(Name, Option<Name>)]>;
 
 /// A pod condition's type.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -144,6 +144,11 @@ impl Quantity {
         Quantity { nano: self.nano.saturating_add(other.nano), format }
     }
 
+    /// The multiple, written like `self`; the largest amount there is where it would be exceeded.
+    pub fn times(self, factor: i64) -> Quantity {
+        Quantity { nano: self.nano.saturating_mul(i128::from(factor)), format: self.format }
+    }
+
     /// The difference, written like `self` unless that is zero; may be negative.
     pub fn minus(self, other: Quantity) -> Quantity {
         let format = if self.is_zero() { other.format } else { self.format };

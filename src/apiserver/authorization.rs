@@ -55,6 +55,7 @@ impl<'a> Attributes<'a> {
             Operation::List { scope, .. }
             | Operation::Watch { scope, .. }
             | Operation::DeleteCollection { scope, .. } => (scope.namespace.as_deref().unwrap_or_default(), ""),
+            Operation::Metrics { namespace, .. } => (namespace.as_str(), ""),
             Operation::Create { object, .. } | Operation::Update { object, .. } => {
                 (object.meta().namespace.as_str(), object.meta().name.as_str())
             }

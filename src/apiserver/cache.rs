@@ -70,7 +70,8 @@ pub struct WatchCache {
     pub kind: Kind,
     /// By namespace and name, which stand in the objects alone.
     objects: HashTable<Entry>,
-    by_node: BTreeMap<Name, BTreeSet<ObjectKey>>,
+    /// Pods by node, quotas and limit ranges by namespace.
+    shelves: BTreeMap<Name, BTreeSet<ObjectKey>>,
     ring: VecDeque<Change>,
     capacity: usize,
     /// Changes after this revision are all in the ring.
@@ -85,7 +86,7 @@ impl WatchCache {
         WatchCache {
             kind,
             objects: HashTable::new(),
-            by_node: BTreeMap::new(),
+            shelves: BTreeMap::new(),
             ring: VecDeque::new(),
             capacity: LEAST_CHANGES,
             complete_after: 0,
@@ -187,28 +188,30 @@ impl WatchCache {
         }
     }
 
-    /// Files a pod under its node; kinds without nodes are not filed.
+    /// Files a pod under its node, and under its namespace what speaks of all objects there; other kinds are not filed.
     fn index(&mut self, place: &ObjectKey, old: Option<&Object>, new: Option<&Object>) {
-        fn node(object: Option<&Object>) -> Option<&Name> {
-            match object {
-                Some(Object::Pod(pod)) => pod.node.as_ref(),
+        fn shelf(object: Option<&Object>) -> Option<&Name> {
+            match object? {
+                Object::Pod(pod) => pod.node.as_ref(),
+                Object::ResourceQuota(quota) => Some(&quota.meta.namespace),
+                Object::LimitRange(range) => Some(&range.meta.namespace),
                 _ => None,
             }
         }
-        let (old, new) = (node(old), node(new));
+        let (old, new) = (shelf(old), shelf(new));
         if old == new {
             return;
         }
-        if let Some(node) = old
-            && let Some(places) = self.by_node.get_mut(node)
+        if let Some(shelf) = old
+            && let Some(places) = self.shelves.get_mut(shelf)
         {
             places.remove(place);
             if places.is_empty() {
-                self.by_node.remove(node);
+                self.shelves.remove(shelf);
             }
         }
-        if let Some(node) = new {
-            self.by_node.entry(node.clone()).or_default().insert(place.clone());
+        if let Some(shelf) = new {
+            self.shelves.entry(shelf.clone()).or_default().insert(place.clone());
         }
     }
 
@@ -222,6 +225,12 @@ impl WatchCache {
         self.objects.iter().map(|entry| &entry.object)
     }
 
+    /// The pods of a node, or the quotas or limit ranges of a namespace, by namespace and name.
+    pub fn filed<'a>(&'a self, shelf: &Name) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let places = if self.shelves.is_empty() { None } else { self.shelves.get(shelf) };
+        places.into_iter().flatten().filter_map(|place| Some(&self.get(place)?.object))
+    }
+
     /// The selected objects, by namespace and name.
     pub fn list(&self, selection: &Selection) -> Vec<Object> {
         let mut found: Vec<&Object> = match selection.trigger() {
@@ -230,10 +239,7 @@ impl WatchCache {
                 let key = ObjectKey { kind: self.kind, namespace, name };
                 self.get(&key).map(|entry| &entry.object).into_iter().collect()
             }
-            Trigger::Node(node) if !node.is_empty() => {
-                let places = self.by_node.get(&node).into_iter().flatten();
-                places.filter_map(|place| Some(&self.get(place)?.object)).collect()
-            }
+            Trigger::Node(node) if !node.is_empty() => self.filed(&node).collect(),
             _ => self.unordered().collect(),
         };
         found.retain(|object| selection.matches(object));

@@ -75,6 +75,11 @@ impl ApiServer {
     /// All requests that are not answered.
     fn under_way(&self) -> impl Iterator<Item = &Task> {
         let wholes = self.collections.values().map(|collection| &collection.whole);
-        self.tasks.values().chain(self.delayed.values()).chain(&self.lease_waiters).chain(wholes)
+        self.tasks
+            .values()
+            .chain(self.delayed.values())
+            .chain(&self.lease_waiters)
+            .chain(self.quotas.tasks())
+            .chain(wholes)
     }
 }

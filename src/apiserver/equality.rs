@@ -103,6 +103,14 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
         }
         (Object::Job(old), Object::Job(new)) => old.status == new.status && shared(&old.spec, &new.spec),
         (Object::CronJob(old), Object::CronJob(new)) => old.status == new.status && shared(&old.spec, &new.spec),
+        (Object::ResourceQuota(old), Object::ResourceQuota(new)) => {
+            shared(&old.spec, &new.spec) && shared(&old.hard, &new.hard) && shared(&old.used, &new.used)
+        }
+        (Object::LimitRange(old), Object::LimitRange(new)) => shared(&old.content, &new.content),
+        (Object::RuntimeClass(old), Object::RuntimeClass(new)) => shared(&old.content, &new.content),
+        (Object::HorizontalPodAutoscaler(old), Object::HorizontalPodAutoscaler(new)) => {
+            shared(&old.content, &new.content)
+        }
         _ => false,
     }
 }

@@ -21,11 +21,13 @@
 //! - `failure`: errors of etcd, as clients see them
 //! - `authorization`: whether a user may do what is asked
 //! - `admission`: what is added to objects and refused before they are stored
+//! - `quota`: requests charged to the quotas of their namespace before they are stored
 //! - `rules`: what happens to objects of each kind when they are created and changed
 //! - `cache`, `watchers`, `selection`: the watch cache and those who watch
 //! - `storage`: how objects lie in etcd
 //! - `equality`: whether two versions say the same
 //! - `heartbeats`: renewals of node leases that nobody needs to see travel
+//! - `metrics`: how much pods use, and other measures, as the metrics APIs tell
 //! - `names`: names that the server makes
 //! - `allocation`, `addresses`, `ports`: cluster addresses and node ports of Services
 //! - `size`, `costs`: how large objects are, and how long requests take
@@ -49,11 +51,13 @@ mod eviction;
 mod failure;
 pub mod heartbeats;
 mod link;
+pub mod metrics;
 mod names;
 mod patching;
 mod pipeline;
 mod ports;
 pub mod protocol;
+mod quota;
 mod reading;
 mod rules;
 mod selection;

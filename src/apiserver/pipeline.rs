@@ -8,8 +8,9 @@ use std::rc::Rc;
 use crate::api::kind::Kind;
 use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
+use crate::api::node::{Node, NodeCondition};
 use crate::api::object::Object;
-use crate::api::pod::PodSpec;
+use crate::api::pod::{ConditionStatus, Pod, PodSpec};
 use crate::engine::process::{Cause, Context};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::etcd::error::{Code, Error};
@@ -24,6 +25,7 @@ use super::direct::has_cache;
 use super::failure::{failure, leaves_doubt, may_retry};
 use super::names;
 use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
+use super::quota::Ready;
 use super::reading::{Next, Page};
 use super::rules::{allows, prepare_create};
 use super::selection::Selection;
@@ -86,7 +88,10 @@ impl Task {
             | Operation::Bind { key, .. }
             | Operation::Evict { key, .. } => Some(key.clone()),
             Operation::Create { object, .. } | Operation::Update { object, .. } => Some(object.key()),
-            Operation::List { .. } | Operation::Watch { .. } | Operation::DeleteCollection { .. } => None,
+            Operation::List { .. }
+            | Operation::Watch { .. }
+            | Operation::DeleteCollection { .. }
+            | Operation::Metrics { .. } => None,
         }
     }
 
@@ -117,6 +122,7 @@ impl ApiServer {
         match &task.operation {
             Operation::Get { .. } | Operation::GetScale { .. } => self.get(task, ctx),
             Operation::List { .. } => self.list(task, ctx),
+            Operation::Metrics { .. } => self.metrics(task, ctx),
             Operation::Watch { watch, scope, after, bookmarks } => {
                 let (scope, after, watch) = (scope.clone(), *after, (*watch, *bookmarks));
                 // Revision zero asks for any present state, just as no revision does.
@@ -143,6 +149,21 @@ impl ApiServer {
         let request = storage::get(storage::key_of(&key));
         let delay = self.config.costs.of_request(0);
         self.ask(Task { step: Step::Get, ..task }, delay, request, ctx);
+    }
+
+    /// Answers for the metrics APIs that are aggregated into this one.
+    fn metrics(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let Operation::Metrics { query, namespace, pods } = &task.operation else { return };
+        let cache = &self.caches[Kind::Pod as usize];
+        let facts = Facts::new(&self.caches, &[], ctx.now());
+        let of = |name: &Name| ObjectKey { kind: Kind::Pod, namespace: namespace.clone(), name: name.clone() };
+        let found = pods.iter().filter_map(|name| cache.get(&of(name))?.object.get::<Pod>());
+        let mut reached = found.filter(|pod| {
+            let node = pod.node.as_ref().and_then(|node| facts.cached::<Node>(&Name::EMPTY, node));
+            node.is_some_and(|node| node.status.conditions.iter().any(is_ready))
+        });
+        let answer = self.config.metrics.answer(query, namespace, &mut reached, self.config.epoch, ctx.now());
+        self.finish(task, answer.map(Answer::Metrics), ctx);
     }
 
     fn list(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
@@ -225,9 +246,25 @@ impl ApiServer {
             return self.ask(task, SimDuration::ZERO, request, ctx);
         }
         match self.prepare(&mut task, &mut object, ctx) {
-            Ok(()) if task.is_dry_run() => self.finish(task, Ok(Answer::Object(object)), ctx),
-            Ok(()) => self.store_new(task, object, ctx),
+            Ok(()) => self.charge(Ready { task, object, replaces: None, main_part: true }, ctx),
             Err(refusal) => self.refused(task, refusal, ctx),
+        }
+    }
+
+    /// Stores what nobody objects to.
+    pub(super) fn store(&mut self, ready: Ready, ctx: &mut dyn Context<ServerMessage>) {
+        let Ready { task, mut object, replaces, .. } = ready;
+        match replaces {
+            None if task.is_dry_run() => self.finish(task, Ok(Answer::Object(object)), ctx),
+            None => self.store_new(task, object, ctx),
+            Some(_) if task.is_dry_run() => {
+                let answer = answer_of(&task.operation, object);
+                self.finish(task, Ok(answer), ctx);
+            }
+            Some((present, then)) => {
+                object.meta_mut().resource_version.set(0);
+                self.replace(task, present, object, then, ctx);
+            }
         }
     }
 
@@ -238,9 +275,9 @@ impl ApiServer {
         object: &mut Object,
         ctx: &mut dyn Context<ServerMessage>,
     ) -> Result<(), Refusal> {
-        let known = self.recall(object);
         let given = spec_of(object);
-        if !known {
+        let known = self.recall(object);
+        if known.is_none() {
             complete::default(object)?;
         }
         let completed = spec_of(object);
@@ -257,34 +294,38 @@ impl ApiServer {
         self.allocator.release(&std::mem::take(&mut task.claims));
         task.claims = self.allocator.create(object, &self.caches[Kind::Service as usize])?;
         prepare_create(object, self.config.epoch.timestamp(ctx.now()))?;
-        if !known {
+        let admitted = spec_of(object);
+        let seen = |known: &Rc<PodSpec>| admitted.as_ref().is_some_and(|admitted| Rc::ptr_eq(known, admitted));
+        if !known.as_ref().is_some_and(seen) {
             complete::validate(object)?;
-            self.remember(given, completed);
+            self.remember(given, completed, admitted);
         }
-        Ok(())
+        let attributes = Attributes { verb: Verb::Create, key: &key, subresource: false };
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
+        self.chain.validate(attributes, facts, object, None)
     }
 
-    /// Gives a pod whose specification was completed before the result of then; true if so.
-    fn recall(&mut self, object: &mut Object) -> bool {
-        let Object::Pod(pod) = object else { return false };
-        let Some(known) = self.known_specs.get(&(Rc::as_ptr(&pod.spec) as usize)) else { return false };
+    /// Gives a pod whose specification was completed before the result of then; returns what admission made of it then.
+    fn recall(&mut self, object: &mut Object) -> Option<Rc<PodSpec>> {
+        let Object::Pod(pod) = object else { return None };
+        let known = self.known_specs.get(&(Rc::as_ptr(&pod.spec) as usize))?;
         if !Rc::ptr_eq(&pod.spec, &known.completed) {
             Rc::make_mut(pod).spec = Rc::clone(&known.completed);
         }
-        true
+        Some(Rc::clone(&known.admitted))
     }
 
-    /// Remembers what defaults made of a specification that was then found valid, so that the next pods of the template
-    /// share it and are not looked at again.
-    fn remember(&mut self, given: Option<Rc<PodSpec>>, completed: Option<Rc<PodSpec>>) {
-        let (Some(given), Some(completed)) = (given, completed) else { return };
+    /// Remembers what defaults and admission made of a specification that was then found valid, so that the next pods of the
+    /// template share it and are not looked at again.
+    fn remember(&mut self, given: Option<Rc<PodSpec>>, completed: Option<Rc<PodSpec>>, admitted: Option<Rc<PodSpec>>) {
+        let (Some(given), Some(completed), Some(admitted)) = (given, completed, admitted) else { return };
         if self.known_specs.len() >= SPECS_REMEMBERED {
             self.known_specs.clear();
         }
-        let same = (Rc::as_ptr(&completed) as usize, Rc::clone(&completed));
-        self.known_specs.insert(Rc::as_ptr(&given) as usize, KnownSpec { given, completed });
-        let (address, completed) = same;
-        self.known_specs.insert(address, KnownSpec { given: Rc::clone(&completed), completed });
+        for given in [given, Rc::clone(&completed)] {
+            let (completed, admitted) = (Rc::clone(&completed), Rc::clone(&admitted));
+            self.known_specs.insert(Rc::as_ptr(&given) as usize, KnownSpec { given, completed, admitted });
+        }
     }
 
     fn store_new(&mut self, task: Task, object: Object, ctx: &mut dyn Context<ServerMessage>) {
@@ -405,16 +446,33 @@ impl ApiServer {
                 let answer = answer_of(&task.operation, present);
                 self.finish(task, Ok(answer), ctx);
             }
-            Ok(Change::Replace { object, .. }) if task.is_dry_run() => {
-                let answer = answer_of(&task.operation, object);
-                self.finish(task, Ok(answer), ctx);
-            }
             Ok(Change::Remove) if task.is_dry_run() => self.finish(task, Ok(Answer::Object(present)), ctx),
-            Ok(Change::Replace { mut object, then }) => {
-                object.meta_mut().resource_version.set(0);
-                self.replace(task, present, object, then, ctx);
-            }
+            Ok(Change::Replace { object, then }) => self.admit_replacement(task, present, object, then, ctx),
             Ok(Change::Remove) => self.remove(task, present, ctx),
+        }
+    }
+
+    /// Lets admission see the new version of an object as it would be stored. What the server does to an object on the way to
+    /// its end is not admitted.
+    fn admit_replacement(
+        &mut self,
+        task: Task,
+        old: Object,
+        new: Object,
+        then: Then,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        let main_part = match &task.operation {
+            Operation::Update { part, .. } | Operation::Patch { part, .. } => *part == Part::Main,
+            Operation::SetScale { .. } => false,
+            _ => return self.store(Ready { task, object: new, replaces: Some((old, then)), main_part: false }, ctx),
+        };
+        let key = new.key();
+        let attributes = Attributes { verb: Verb::Update, key: &key, subresource: !main_part };
+        let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
+        match self.chain.validate(attributes, facts, &new, Some(&old)) {
+            Ok(()) => self.charge(Ready { task, object: new, replaces: Some((old, then)), main_part }, ctx),
+            Err(refusal) => self.refused(task, refusal, ctx),
         }
     }
 
@@ -605,6 +663,10 @@ impl ApiServer {
 
     fn found(&mut self, task: Task, result: &RangeResult<Stored>, ctx: &mut dyn Context<ServerMessage>) {
         let answer = match storage::found_object(result) {
+            Some(object) if matches!(task.operation, Operation::GetScale { .. }) && !object.kind().row().has_scale => {
+                let message = "the server could not find the requested resource";
+                Err(Box::new(Status::about(Reason::NotFound, object.kind(), &object.meta().name, message)))
+            }
             Some(object) => Ok(answer_of(&task.operation, object)),
             None => Err(missing(&task)),
         };
@@ -655,12 +717,15 @@ impl ApiServer {
     }
 }
 
-/// The specification that an object's pods share.
+fn is_ready(condition: &NodeCondition) -> bool {
+    condition.kind == "Ready" && condition.status == ConditionStatus::True
+}
+
+/// The specification that a pod shares with others of its template. That of the template itself is another one: a pod of its
+/// own gets more defaults (`enableServiceLinks`, for one).
 fn spec_of(object: &Object) -> Option<Rc<PodSpec>> {
     match object {
         Object::Pod(pod) => Some(Rc::clone(&pod.spec)),
-        Object::ReplicaSet(set) => Some(Rc::clone(&set.template.spec)),
-        Object::ReplicationController(controller) => Some(Rc::clone(&controller.template.spec)),
         _ => None,
     }
 }
@@ -688,13 +753,18 @@ fn missing(task: &Task) -> Box<Status> {
 fn answer_of(operation: &Operation, object: Object) -> Answer {
     match operation {
         Operation::GetScale { .. } | Operation::SetScale { .. } => {
-            let (desired, current) = match &object {
-                Object::Deployment(deployment) => (deployment.spec.replicas, deployment.status.replicas),
-                Object::ReplicaSet(set) => (set.replicas, set.status.replicas),
-                Object::ReplicationController(controller) => (controller.replicas, controller.status.replicas),
-                _ => (0, 0),
+            let (desired, current, selector) = match &object {
+                Object::Deployment(deployment) => {
+                    (deployment.spec.replicas, deployment.status.replicas, deployment.spec.selector.to_string())
+                }
+                Object::ReplicaSet(set) => (set.replicas, set.status.replicas, set.selector.to_string()),
+                Object::ReplicationController(controller) => {
+                    (controller.replicas, controller.status.replicas, controller.selector.to_string())
+                }
+                Object::StatefulSet(set) => (set.spec.replicas, set.status.replicas, set.selector.to_string()),
+                _ => (0, 0, String::new()),
             };
-            Answer::Scale { desired, current, resource_version: object.meta().revision() }
+            Answer::Scale { desired, current, resource_version: object.meta().revision(), selector }
         }
         Operation::Bind { .. } => Answer::Done,
         _ => Answer::Object(object),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
+use super::metrics::{Measures, MetricsQuery};
 use super::status::Status;
 use crate::api::kind::Kind;
 use crate::api::meta::{Meta, ObjectKey, Uid};
@@ -149,6 +150,15 @@ pub enum Operation {
     GetScale {
         /// Of which object.
         key: ObjectKey,
+    },
+    /// Asks a metrics API.
+    Metrics {
+        /// What is asked.
+        query: MetricsQuery,
+        /// In which namespace.
+        namespace: Name,
+        /// The pods that the question's label selector selects, as the client sees them: the server need not look for them.
+        pods: Rc<[Name]>,
     },
     /// Writes the scale subresource.
     SetScale {
@@ -348,7 +358,11 @@ pub enum Answer {
         current: i32,
         /// The object's version.
         resource_version: u64,
+        /// `status.selector`: which pods are counted.
+        selector: String,
     },
+    /// What a metrics API knows.
+    Metrics(Measures),
 }
 
 /// One event of a watch.
@@ -379,7 +393,7 @@ impl Operation {
     pub fn verb(&self) -> &'static str {
         match self {
             Operation::Get { .. } | Operation::GetScale { .. } => "get",
-            Operation::List { .. } => "list",
+            Operation::List { .. } | Operation::Metrics { .. } => "list",
             Operation::Watch { .. } => "watch",
             Operation::Create { .. } | Operation::Bind { .. } | Operation::Evict { .. } => "create",
             Operation::Update { .. } | Operation::SetScale { .. } => "update",
@@ -403,6 +417,7 @@ impl Operation {
             | Operation::Watch { scope, .. }
             | Operation::DeleteCollection { scope, .. } => scope.kind,
             Operation::Create { object, .. } | Operation::Update { object, .. } => object.kind(),
+            Operation::Metrics { .. } => Kind::Pod,
         }
     }
 }

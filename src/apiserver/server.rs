@@ -29,7 +29,9 @@ use super::direct::{DirectWatches, cached_kinds};
 use super::doubt::Doubts;
 use super::heartbeats::Heartbeats;
 use super::link::Link;
+use super::metrics::Metrics;
 use super::protocol::{Answer, ApiMessage, Operation, Request, RequestId, WatchId};
+use super::quota::Quotas;
 use super::size;
 use super::status::{Reason, Status};
 use super::storage::{self, Stored};
@@ -63,6 +65,7 @@ pub(super) mod token {
     pub const BOOTSTRAP: u64 = 4;
     pub const DEADLINE: u64 = 5;
     pub const PROGRESS: u64 = 6;
+    pub const QUOTA: u64 = 7;
     /// Trying the first etcd member again; those that follow are for the others.
     pub const CONNECT: u64 = 32;
     pub const DELAYED: u64 = 64;
@@ -96,6 +99,8 @@ pub struct Config {
     pub authorizer: Rc<dyn Authorizer>,
     /// Renewals of leases that did not travel.
     pub heartbeats: Rc<Heartbeats>,
+    /// What the metrics APIs answer from.
+    pub metrics: Rc<Metrics>,
     /// When a request that is not a watch is given up (kube-apiserver, `--request-timeout`).
     pub request_timeout: SimDuration,
 }
@@ -105,7 +110,8 @@ impl Config {
     pub fn new(name: impl Into<String>, etcd: Vec<ProcessId>, epoch: Epoch, seed: Seed) -> Self {
         let (costs, accounts) = (Costs::default(), Accounts::default());
         let (authorizer, heartbeats, request_timeout) = (Rc::new(AlwaysAllow), Rc::default(), REQUEST_TIMEOUT);
-        Config { name: name.into(), etcd, epoch, seed, costs, accounts, authorizer, heartbeats, request_timeout }
+        let (name, metrics) = (name.into(), Rc::default());
+        Config { name, etcd, epoch, seed, costs, accounts, authorizer, heartbeats, metrics, request_timeout }
     }
 }
 
@@ -142,6 +148,8 @@ pub(super) struct KnownSpec {
     pub(super) given: Rc<PodSpec>,
     /// With its defaults.
     pub(super) completed: Rc<PodSpec>,
+    /// What admission made of that when it was found valid.
+    pub(super) admitted: Rc<PodSpec>,
 }
 
 /// The API server.
@@ -170,6 +178,7 @@ pub struct ApiServer {
     pub(super) lease_waiters: Vec<Task>,
     pub(super) collections: BTreeMap<u64, Collection>,
     pub(super) next_collection: u64,
+    pub(super) quotas: Quotas,
     /// Pod specifications that were defaulted and found valid, by the address of what was given.
     pub(super) known_specs: Map<usize, KnownSpec>,
     pub(super) writes: Vec<CommittedWrite>,
@@ -211,6 +220,7 @@ impl ApiServer {
             lease_waiters: Vec::new(),
             collections: BTreeMap::new(),
             next_collection: 0,
+            quotas: Quotas::default(),
             known_specs: Map::default(),
             writes: Vec::new(),
             doubts: Doubts::default(),
@@ -523,6 +533,7 @@ impl ApiServer {
             token::RECONNECT => self.reconnect(ctx),
             token::BOOTSTRAP => self.bootstrap(ctx),
             token::DEADLINE => self.expire(ctx),
+            token::QUOTA => self.quota_timer(ctx),
             token::PROGRESS => {
                 self.progress_armed = false;
                 self.ask_how_far(ctx);
@@ -603,6 +614,7 @@ impl ApiServer {
         match task.reply {
             Reply::Nobody | Reply::Abandoned => {}
             Reply::Collection(number) => self.collected(&task, number, result, ctx),
+            Reply::Quota(number) => self.quota_written(number, result, ctx),
             Reply::Client(client, id) => self.respond(client, id, result, ctx),
         }
     }

@@ -69,6 +69,13 @@ pub fn of(object: &Object) -> u64 {
                 + (38 * uncounted + indexes) as u64
         }
         Object::CronJob(it) => of_template(&it.spec.job.template) + 120 + OWNER * it.status.active.len() as u64,
+        Object::ResourceQuota(quota) => {
+            let lists = [&quota.wanted, &quota.hard, &quota.used];
+            40 + 32 * lists.iter().map(|list| list.names().count() as u64).sum::<u64>()
+        }
+        Object::LimitRange(range) => 160 * range.content.spec.as_ref().map_or(0, |spec| spec.limits.len() as u64),
+        Object::RuntimeClass(_) => 120,
+        Object::HorizontalPodAutoscaler(_) => 700,
     };
     of_meta(object.meta()) + body
 }

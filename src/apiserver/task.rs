@@ -19,6 +19,8 @@ pub enum Reply {
     Client(ProcessId, RequestId),
     /// A deletion of a whole collection.
     Collection(u64),
+    /// A batch of requests that is charged to quotas.
+    Quota(u64),
     /// Nobody any more: the time of the request is over, and nothing follows from what it has begun.
     Abandoned,
     /// Nobody: the server itself wanted it.

@@ -218,6 +218,9 @@ impl Cache {
         if let Ok(entry) = self.places.find_entry(hash, |there| *there == slot) {
             entry.remove();
         }
+        if self.places.len() < self.places.capacity() / 8 {
+            self.places.shrink_to(self.places.len() * 2, |there| slots[*there as usize].as_ref().map_or(0, hash_of));
+        }
         self.free.push(slot);
         let gone = self.slots[slot as usize].take();
         if let Some(Object::Pod(pod)) = &gone {

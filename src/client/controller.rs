@@ -36,6 +36,11 @@ pub trait Controller {
         None
     }
 
+    /// True if `resync` is kept to the nanosecond; else it is stretched at random, lest all controllers resync at once.
+    fn resyncs_exactly(&self) -> bool {
+        false
+    }
+
     /// A key that comes up again and again, and how often: a monitor loop that is not about one object.
     fn periodic(&self) -> Option<(ObjectKey, SimDuration)> {
         None

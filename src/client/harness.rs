@@ -369,7 +369,7 @@ impl Loop {
         Loop {
             queue: WorkQueue::new(controller.retry_delays(), config.reaction),
             expectations: Expectations::default(),
-            resync: controller.resync().map(stretch),
+            resync: if controller.resyncs_exactly() { controller.resync() } else { controller.resync().map(stretch) },
             controller,
             clientset,
             recorder,

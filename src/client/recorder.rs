@@ -94,6 +94,11 @@ impl Recorder {
         }
     }
 
+    /// From now on this is the date at which virtual time was zero: the machine's clock is not what it was.
+    pub fn set_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
     /// Records an event. It is written when those before it are.
     pub fn record<T: Copy>(&mut self, note: EventNote, client: &mut Client<T>, ctx: &mut dyn Context<ApiMessage>) {
         if self.waiting.len() < MAX_WAITING {

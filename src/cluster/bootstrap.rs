@@ -7,6 +7,7 @@ use crate::apiserver::{self, ApiServer};
 use crate::client::harness::{self, ControllerManager};
 use crate::controllers;
 use crate::engine::disk::DiskProfile;
+use crate::engine::hash::Map;
 use crate::engine::network::{Network, Patience};
 use crate::engine::process::{Cause, ProcessId};
 use crate::engine::queue::EventQueue;
@@ -17,6 +18,7 @@ use crate::scheduler::{self, Scheduler};
 
 use super::event::{Event, Scheduled};
 use super::fabric::{Fabric, Wiring};
+use super::incarnations::Incarnations;
 use super::members::Members;
 use super::message::TRACE_KINDS;
 use super::node::{NodeCommons, NodeMachine};
@@ -101,10 +103,12 @@ pub(super) fn build(options: ClusterOptions, seed: Seed, trace: bool) -> (World,
         manager: None,
         scheduler: None,
         nodes: Vec::new(),
+        places: Map::default(),
         operator: Operator::new(servers),
         truth: Truth::default(),
         news: VecDeque::new(),
         trace: if trace { Trace::recording(TRACE_KINDS) } else { Trace::off() },
+        incarnations: Incarnations::default(),
         is_over: false,
         conflicts: 0,
         topology: site.topology,
@@ -149,6 +153,7 @@ impl World {
         let mut node = NodeMachine::new(place, process, options, &self.commons);
         let mut wiring = Wiring { fabric: &mut self.fabric, queue, process, cause: Cause::NONE };
         node.preload(&options.images, &mut wiring);
+        self.places.insert(node.name().clone(), place);
         self.nodes.push(node);
         process
     }

@@ -58,12 +58,24 @@ pub enum Event {
         /// What the runtime wrote on it.
         token: Token,
     },
+    /// A machine is switched off in good order, or has power again after a reboot.
+    Power {
+        /// The node's place in the list of nodes.
+        node: u32,
+        /// How often the machine had lost power when it was asked for.
+        epoch: u32,
+        /// Whether it is switched on.
+        on: bool,
+    },
     /// Something that the scenario waits for is due.
     Alarm {
         /// What the scenario wrote on it.
         token: Token,
     },
 }
+
+/// The number of [`Event::Power`]; those between it and the others are kinds of messages.
+const POWER: u16 = 19;
 
 impl Event {
     /// A number for the kind of event, and what it is about: for the trace and the digest.
@@ -77,6 +89,7 @@ impl Event {
             Event::NetworkCheck => (5, [0, 0]),
             Event::Runtime { node, token, .. } => (6, [u64::from(node), token]),
             Event::Alarm { token } => (7, [0, token]),
+            Event::Power { node, on, .. } => (POWER, [u64::from(node), u64::from(on)]),
         }
     }
 }

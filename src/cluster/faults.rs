@@ -8,14 +8,18 @@ use crate::api::pod::Pod;
 use crate::engine::network::{Directions, MachineId, PartitionId};
 use crate::engine::process::{Cause, ProcessId};
 use crate::engine::queue::EventQueue;
-use crate::kubelet::{Command, KubeletInput};
+use crate::engine::time::SimDuration;
+use crate::kubelet::{Command, KubeletInput, clock};
 
 use super::bootstrap::schedule_start;
-use super::event::Scheduled;
+use super::event::{Event, Scheduled};
 use super::fabric::Wiring;
 use super::options::NodeOptions;
 use super::topology::Role;
 use super::world::World;
+
+/// How long the other services of a machine take to end once the kubelet no longer holds the shutdown up.
+pub(super) const SERVICES_END: SimDuration = SimDuration::from_secs(1);
 
 /// Something was named that is not there, or is there already.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -62,7 +66,7 @@ pub(super) struct Moment<'a> {
 
 impl World {
     fn node_place(&self, name: &str) -> Result<usize, FaultError> {
-        self.nodes.iter().position(|node| node.name().as_str() == name).ok_or_else(|| FaultError::Unknown {
+        self.places.get(name).map(|place| *place as usize).ok_or_else(|| FaultError::Unknown {
             what: "node",
             name: name.to_owned(),
             known: self.nodes.iter().map(|node| node.name().to_string()).collect(),
@@ -97,6 +101,7 @@ impl World {
             self.fabric.crash_disk(now, process);
             if let Role::Kubelet(place) = self.topology.role(process) {
                 self.nodes[place as usize].crash();
+                self.look_at_lives(place, moment.cause);
             }
         }
         self.disturbed(moment.queue.now());
@@ -214,6 +219,81 @@ impl World {
         machine.set_image(image, present, &mut wiring);
         self.fabric.settle(moment.queue, moment.cause);
         Ok(())
+    }
+
+    /// Stops a node's kubelet as `SIGSTOP` does, or lets it go on: what happens to it meanwhile waits for it.
+    pub(super) fn hang(&mut self, node: &str, hangs: bool, moment: &mut Moment<'_>) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        let machine = &mut self.nodes[place];
+        let process = machine.process();
+        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+        if hangs {
+            machine.hang();
+        } else {
+            machine.go_on(&mut wiring);
+        }
+        self.look_at_lives(place as u32, moment.cause);
+        self.disturbed(moment.queue.now());
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Makes the clock of a node's machine wrong, or right again.
+    pub(super) fn set_clock(&mut self, node: &str, fault: clock::Fault, moment: &Moment<'_>) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        self.nodes[place].clock().set(clock::Fault { since: moment.queue.now(), ..fault });
+        self.disturbed(moment.queue.now());
+        Ok(())
+    }
+
+    /// Switches a node's machine off in good order, and on again after a while if it is a reboot. The kubelet may hold that up for
+    /// as long as its configuration says (logind, `InhibitDelayMaxSec`, which the kubelet sets to that).
+    pub(super) fn shut_down(
+        &mut self,
+        node: &str,
+        reboot: Option<SimDuration>,
+        moment: &mut Moment<'_>,
+    ) -> Result<(), FaultError> {
+        let place = self.node_place(node)?;
+        let now = moment.queue.now();
+        let machine = &mut self.nodes[place];
+        if !machine.is_on() {
+            return Ok(());
+        }
+        machine.comes_back_after(reboot);
+        let held_up = machine.shutdown_grace().filter(|_| machine.kubelet().is_some());
+        let (process, epoch) = (machine.process(), machine.power_losses());
+        let Some(longest) = held_up else {
+            self.power(place as u32, epoch, false, moment);
+            return Ok(());
+        };
+        let event = Event::Power { node: place as u32, epoch, on: false };
+        moment.queue.schedule(now + longest + SERVICES_END, Scheduled { cause: moment.cause, event });
+        let mut wiring = Wiring { fabric: &mut self.fabric, queue: moment.queue, process, cause: moment.cause };
+        machine.kubelet_input(KubeletInput::Command(Command::ShutDown), &mut wiring);
+        self.disturbed(now);
+        self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Switches a machine off or on, unless it has lost power or got it back since that was decided.
+    pub(super) fn power(&mut self, node: u32, epoch: u32, on: bool, moment: &mut Moment<'_>) {
+        let machine = &mut self.nodes[node as usize];
+        if machine.power_losses() != epoch || machine.is_on() == on {
+            return;
+        }
+        let name = machine.name().clone();
+        // The machine is one of this cluster's: neither can fail.
+        if on {
+            let _ = self.restart_machine(&name, moment);
+            return;
+        }
+        let back = machine.comes_back_after(None);
+        let _ = self.crash_machine(&name, moment);
+        if let Some(down) = back {
+            let event = Event::Power { node, epoch: self.nodes[node as usize].power_losses(), on: true };
+            moment.queue.schedule(moment.queue.now() + down, Scheduled { cause: moment.cause, event });
+        }
     }
 
     /// Adds a machine whose kubelet registers itself as a node.

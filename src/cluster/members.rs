@@ -19,6 +19,8 @@ pub struct Members {
     processes: Vec<ProcessId>,
     safety: SafetyChecker,
     leader: Option<(u32, u64)>,
+    /// The term in which each member leads, if it does, as it was when it was last looked at.
+    standings: Vec<Option<u64>>,
     elections: u64,
 }
 
@@ -44,6 +46,7 @@ impl Members {
             processes: processes.to_vec(),
             safety: SafetyChecker::new(),
             leader: None,
+            standings: vec![None; processes.len()],
             elections: 0,
         }
     }
@@ -60,7 +63,11 @@ impl Members {
         {
             observation.violation = Some(("Raft safety".to_owned(), violation.to_string()));
         }
-        observation.leader = self.leadership();
+        let standing = leads(&self.members[place as usize]);
+        if self.standings[place as usize] != standing {
+            self.standings[place as usize] = standing;
+            observation.leader = self.leadership();
+        }
         observation
     }
 
@@ -82,6 +89,7 @@ impl Members {
                 observation.violation = Some(("Raft safety".to_owned(), violation.to_string()));
             }
         }
+        self.standings[place as usize] = None;
         observation.leader = self.leadership();
         observation
     }
@@ -94,7 +102,6 @@ impl Members {
 
     /// Notes who leads; some if that changed.
     fn leadership(&mut self) -> Option<(Option<u32>, u64)> {
-        let leads = |member: &Member<Stored>| member.core().filter(|_| member.is_leader()).map(|core| core.term());
         if let Some((place, term)) = self.leader
             && leads(&self.members[place as usize]) == Some(term)
         {
@@ -138,4 +145,9 @@ impl Members {
     pub fn member(&self, place: u32) -> &Member<Stored> {
         &self.members[place as usize]
     }
+}
+
+/// The term in which a member leads; none if it does not.
+fn leads(member: &Member<Stored>) -> Option<u64> {
+    member.core().filter(|_| member.is_leader()).map(|core| core.term())
 }

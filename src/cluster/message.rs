@@ -18,7 +18,8 @@ pub enum Message {
     Etcd(EtcdMessage),
 }
 
-/// What the trace calls its events: first those of [`super::event::Event`], then messages by what they say.
+/// What the trace calls its events: first those of [`super::event::Event`], then messages by what they say; last what came
+/// later.
 pub const TRACE_KINDS: &[&str] = &[
     "starts",
     "message",
@@ -39,6 +40,7 @@ pub const TRACE_KINDS: &[&str] = &[
     "Raft message",
     "etcd lease",
     "etcd greeting",
+    "power",
 ];
 
 impl Message {

@@ -9,12 +9,14 @@
 //! - `members`, `node`, `operator`: the etcd members, the machines that run pods, who types commands
 //! - `topology`: which machines there are, and which processes run on them
 //! - `faults`: what can be done to a cluster from outside
+//! - `incarnations`: whether pods of one name run at once
 //! - `news`, `truth`: what the cluster tells, and what is committed
 
 mod bootstrap;
 pub mod event;
 pub mod fabric;
 pub mod faults;
+mod incarnations;
 pub mod members;
 pub mod message;
 pub mod news;
@@ -35,8 +37,9 @@ use crate::engine::driver::{Halt, Simulation};
 use crate::engine::network::{Directions, PartitionId};
 use crate::engine::process::{Cause, Token};
 use crate::engine::random::Seed;
-use crate::engine::time::SimTime;
+use crate::engine::time::{SimDuration, SimTime};
 use crate::engine::trace::Trace;
+use crate::kubelet::clock;
 
 use self::event::{Event, Scheduled};
 use self::fabric::Wiring;
@@ -218,6 +221,32 @@ impl Cluster {
     /// Lets a node's kubelet do so again.
     pub fn resume_heartbeats(&mut self, node: &str) -> Result<(), FaultError> {
         self.at_this_moment(|world, moment| world.heartbeats(node, true, moment))
+    }
+
+    /// Stops a node's kubelet, whose process stays: it does nothing, renews no lease, and containers run on.
+    pub fn hang_kubelet(&mut self, node: &str) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.hang(node, true, moment))
+    }
+
+    /// Lets a kubelet that hangs go on, with all that has happened to it meanwhile.
+    pub fn resume_kubelet(&mut self, node: &str) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.hang(node, false, moment))
+    }
+
+    /// Makes the clock of a node's machine wrong from now on; the default makes it right.
+    pub fn set_clock(&mut self, node: &str, fault: clock::Fault) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.set_clock(node, fault, moment))
+    }
+
+    /// Reboots a node's machine, which is without power for a while. Its containers die; its pods are started again in place, but for
+    /// those that a kubelet with a `shutdownGracePeriod` has ended.
+    pub fn reboot(&mut self, node: &str, down: SimDuration) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.shut_down(node, Some(down), moment))
+    }
+
+    /// Switches a node's machine off in good order: a kubelet with a `shutdownGracePeriod` ends its pods first.
+    pub fn shut_down(&mut self, node: &str) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.shut_down(node, None, moment))
     }
 
     /// Puts the file of a static pod on a node, in place of one of the same name.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::api::meta::ObjectKey;
+use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::apiserver::protocol::Answer;
@@ -38,8 +38,22 @@ pub enum News {
         /// The Raft term.
         term: u64,
     },
+    /// More pods of one name run at once than before, or fewer.
+    Twins(Box<Twins>),
     /// An invariant does not hold: the run is over.
     Violation(Violation),
+}
+
+/// Pods of one name whose containers run at once: an old one, deleted from the API, on a node that nobody reaches, and the one
+/// that took its place. What should be there once (a member of a StatefulSet, a lock's holder) is there twice.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Twins {
+    /// The name of the pods.
+    pub key: ObjectKey,
+    /// Those whose containers run, oldest first, each with its node; fewer than two if it is over.
+    pub alive: Vec<(Uid, Name)>,
+    /// The event since when this is so.
+    pub cause: Cause,
 }
 
 /// A write to the API, as etcd committed it.

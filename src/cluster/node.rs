@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use crate::api::meta::{Epoch, Labels};
+use k8s_openapi::api::core::v1 as core;
+
+use crate::api::meta::{Epoch, Labels, Uid};
 use crate::api::name::Name;
 use crate::api::pod::Pod;
 use crate::apiserver::heartbeats::Heartbeats;
@@ -15,6 +17,7 @@ use crate::apiserver::protocol::ApiMessage;
 use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
 use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
+use crate::kubelet::clock::NodeClock;
 use crate::kubelet::settings::{KubeletProfile, KubeletSettings, KubeletTimings, NodeSettings};
 use crate::kubelet::{Command, Configuration, Kubelet, KubeletInput, NodeContext};
 use crate::runtime::interface::{Action, Event as RuntimeEvent};
@@ -24,6 +27,7 @@ use crate::runtime::span::Spread;
 
 use super::event::{Event, Scheduled};
 use super::fabric::Wiring;
+use super::faults::SERVICES_END;
 use super::options::{KubeletKind, NodeOptions};
 
 /// A machine that runs pods.
@@ -39,6 +43,13 @@ pub struct NodeMachine {
     runtime: SimulatedRuntime,
     /// How often the machine has lost power: what the runtime waited for before is void.
     power_losses: u32,
+    is_on: bool,
+    /// What has happened to the kubelet since it hangs, if it does.
+    held: Option<VecDeque<KubeletInput>>,
+    /// Containers have begun or ended since somebody asked.
+    stirred: bool,
+    /// How long after it is switched off it comes back, if it is being rebooted.
+    back_after: Option<SimDuration>,
     /// The files of static pods.
     static_pods: Vec<Rc<Pod>>,
 }
@@ -91,6 +102,7 @@ impl NodeMachine {
             },
             labels: labels.collect::<Labels>(),
             taints: options.taints.clone().into(),
+            info: Some(Rc::new(system_info(&name, commons.seed, 0))),
             ..NodeSettings::new(name.clone(), address)
         };
         let settings = KubeletSettings {
@@ -102,6 +114,7 @@ impl NodeMachine {
             profile,
             configuration,
             heartbeats: Rc::clone(&commons.heartbeats),
+            clock: Rc::default(),
         };
         let mut runtime = RuntimeSettings {
             address: Some(address),
@@ -124,6 +137,10 @@ impl NodeMachine {
             kubelet: None,
             runtime: SimulatedRuntime::new(Rc::new(runtime), Rc::clone(&commons.images)),
             power_losses: 0,
+            is_on: true,
+            held: None,
+            stirred: false,
+            back_after: None,
             static_pods: Vec::new(),
         }
     }
@@ -151,6 +168,51 @@ impl NodeMachine {
     /// How often the machine has lost power.
     pub fn power_losses(&self) -> u32 {
         self.power_losses
+    }
+
+    /// Whether it has power.
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// Says whether it comes back when it is switched off next; what was said before.
+    pub fn comes_back_after(&mut self, down: Option<SimDuration>) -> Option<SimDuration> {
+        std::mem::replace(&mut self.back_after, down)
+    }
+
+    /// How long its kubelet may hold a shutdown up; none if it does not.
+    pub fn shutdown_grace(&self) -> Option<SimDuration> {
+        let grace = self.settings.configuration.shutdown;
+        (!grace.is_off()).then_some(grace.total)
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> &NodeClock {
+        &self.settings.clock
+    }
+
+    /// Whether containers of a pod run on it.
+    pub fn runs(&self, pod: Uid) -> bool {
+        self.is_on && self.runtime.runs(pod)
+    }
+
+    /// Whether containers have begun or ended since this was asked last.
+    pub fn take_stirred(&mut self) -> bool {
+        std::mem::take(&mut self.stirred)
+    }
+
+    /// The kubelet does nothing any more, though its process is there.
+    pub fn hang(&mut self) {
+        if self.kubelet.is_some() && self.held.is_none() {
+            self.held = Some(VecDeque::new());
+        }
+    }
+
+    /// A kubelet that hangs goes on, with all that has happened to it meanwhile.
+    pub fn go_on(&mut self, wiring: &mut Wiring<'_>) {
+        for input in self.held.take().into_iter().flatten() {
+            self.drive(Work::Kubelet(input), wiring);
+        }
     }
 
     /// Sets the kubelet up; it begins with [`crate::engine::process::Input::Start`].
@@ -184,11 +246,14 @@ impl NodeMachine {
     /// The kubelet dies; containers run on.
     pub fn crash_kubelet(&mut self) {
         self.kubelet = None;
+        self.held = None;
     }
 
     /// The machine loses power.
     pub fn crash(&mut self) {
-        self.kubelet = None;
+        self.crash_kubelet();
+        self.is_on = false;
+        self.stirred = true;
         self.power_losses += 1;
     }
 
@@ -206,6 +271,13 @@ impl NodeMachine {
 
     /// The machine has power again: no container runs any more.
     pub fn restart(&mut self, wiring: &mut Wiring<'_>) {
+        if !self.is_on {
+            self.is_on = true;
+            let seed = self.settings.seed;
+            let info = Some(Rc::new(system_info(&self.name, seed, self.power_losses)));
+            let node = NodeSettings { info, ..self.settings.node.clone() };
+            self.settings = Rc::new(KubeletSettings { node, ..KubeletSettings::clone(&self.settings) });
+        }
         self.drive(Work::Runtime(RuntimeInput::MachineRestarted), wiring);
     }
 
@@ -227,14 +299,37 @@ impl NodeMachine {
         let mut next = Some(first);
         while let Some(item) = next {
             let (node, epoch) = (self.place, self.power_losses);
-            let mut wiring = NodeWiring { wiring, node, epoch, work: &mut work };
-            match (item, &mut self.kubelet) {
-                (Work::Kubelet(input), Some(kubelet)) => kubelet.handle(input, &mut wiring),
-                (Work::Kubelet(_), None) => {}
-                (Work::Runtime(input), _) => self.runtime.handle(input, &mut wiring),
+            let stirred = &mut self.stirred;
+            let mut wiring = NodeWiring { wiring, node, epoch, work: &mut work, stirred };
+            match (item, &mut self.kubelet, &mut self.held) {
+                (Work::Kubelet(input), Some(_), Some(held)) => held.push_back(input),
+                (Work::Kubelet(input), Some(kubelet), None) => kubelet.handle(input, &mut wiring),
+                (Work::Kubelet(_), None, _) => {}
+                (Work::Runtime(input), ..) => self.runtime.handle(input, &mut wiring),
             }
             next = work.pop_front();
         }
+    }
+}
+
+/// What a node tells of its machine. Each boot has another id; the rest is what the recorded kubelets told.
+fn system_info(name: &str, seed: Seed, boot: u32) -> core::NodeSystemInfo {
+    let id = |purpose: &str| {
+        let mut stream = seed.stream(name, purpose);
+        Uid::from_random(stream.below(u64::MAX), stream.below(u64::MAX)).to_string()
+    };
+    let machine = id("machine");
+    core::NodeSystemInfo {
+        architecture: "amd64".to_owned(),
+        boot_id: id(&format!("boot {boot}")),
+        container_runtime_version: "containerd://1.7.24".to_owned(),
+        kernel_version: "6.1.0".to_owned(),
+        kubelet_version: "v1.36.2".to_owned(),
+        machine_id: machine.replace('-', ""),
+        operating_system: "linux".to_owned(),
+        os_image: "Debian GNU/Linux 12 (bookworm)".to_owned(),
+        system_uuid: machine,
+        ..core::NodeSystemInfo::default()
     }
 }
 
@@ -254,6 +349,7 @@ struct NodeWiring<'a, 'w> {
     node: u32,
     epoch: u32,
     work: &'a mut VecDeque<Work>,
+    stirred: &'a mut bool,
 }
 
 impl Context<ApiMessage> for NodeWiring<'_, '_> {
@@ -287,6 +383,12 @@ impl Context<ApiMessage> for NodeWiring<'_, '_> {
 }
 
 impl NodeContext for NodeWiring<'_, '_> {
+    fn power_off(&mut self) {
+        let event = Event::Power { node: self.node, epoch: self.epoch, on: false };
+        let at = self.wiring.queue.now() + SERVICES_END;
+        self.wiring.queue.schedule(at, Scheduled { cause: self.wiring.cause, event });
+    }
+
     fn act(&mut self, action: Action) {
         self.work.push_back(Work::Runtime(RuntimeInput::Act(action)));
     }
@@ -308,6 +410,7 @@ impl RuntimeContext for NodeWiring<'_, '_> {
     }
 
     fn emit(&mut self, event: RuntimeEvent) {
+        *self.stirred |= matches!(event, RuntimeEvent::Started { .. } | RuntimeEvent::Exited { .. });
         self.work.push_back(Work::Kubelet(KubeletInput::Runtime(event)));
     }
 }

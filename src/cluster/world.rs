@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use crate::api::name::Name;
 use crate::apiserver::{ApiServer, CommittedWrite};
 use crate::client::harness::ControllerManager;
 use crate::engine::driver;
+use crate::engine::hash::Map;
 use crate::engine::process::{Cause, Input, ProcessId, Token};
 use crate::engine::queue::EventQueue;
 use crate::engine::random::Seed;
@@ -16,6 +18,8 @@ use crate::scheduler::Scheduler;
 
 use super::event::{Event, Scheduled};
 use super::fabric::{Arrived, Fabric, Wiring};
+use super::faults::Moment;
+use super::incarnations::Incarnations;
 use super::members::{Members, Observation};
 use super::message::Message;
 use super::news::{News, Violation, Write};
@@ -41,8 +45,11 @@ pub struct World {
     pub(super) manager: Option<ControllerManager>,
     pub(super) scheduler: Option<Scheduler>,
     pub(super) nodes: Vec<NodeMachine>,
+    /// Where the machine of a name stands among the nodes.
+    pub(super) places: Map<Name, u32>,
     pub(super) operator: Operator,
     pub(super) truth: Truth,
+    pub(super) incarnations: Incarnations,
     pub(super) news: VecDeque<News>,
     pub(super) trace: Trace,
     pub(super) is_over: bool,
@@ -96,7 +103,9 @@ impl driver::World for World {
                 let machine = &mut self.nodes[node as usize];
                 let mut wiring = Wiring { fabric: &mut self.fabric, queue, process: machine.process(), cause };
                 machine.runtime_timer(epoch, token, &mut wiring);
+                self.look_at_lives(node, cause);
             }
+            Event::Power { node, epoch, on } => self.power(node, epoch, on, &mut Moment { queue, cause }),
             Event::Alarm { token } => self.news.push_back(News::Alarm { token }),
         }
         self.fabric.settle(queue, cause);
@@ -165,6 +174,7 @@ impl World {
             Role::Kubelet(place) => {
                 if let Some(input) = incoming.input(Message::api) {
                     self.nodes[place as usize].kubelet_input(KubeletInput::Process(input), wiring);
+                    self.look_at_lives(place, cause);
                 }
             }
             Role::Operator => {
@@ -246,6 +256,7 @@ impl World {
                 cause,
             };
             self.truth.apply(&write);
+            self.follow_identity(&write);
             self.news.push_back(News::Write(Rc::new(write)));
         }
     }
@@ -260,6 +271,10 @@ impl World {
             Event::Runtime { node, token, .. } => {
                 let (kind, _) = scheduled.event.words();
                 (kind, [u64::from(node), token], self.nodes[node as usize].process())
+            }
+            Event::Power { node, .. } => {
+                let (kind, operands) = scheduled.event.words();
+                (kind, operands, self.nodes[node as usize].process())
             }
             Event::Start { process } | Event::Timer { process, .. } | Event::DiskDone { process, .. } => {
                 let (kind, [_, detail]) = scheduled.event.words();

@@ -35,6 +35,14 @@ pub struct Config {
     pub concurrent_namespace_syncs: usize,
     /// `--concurrent-serviceaccount-token-syncs` governs tokens only; the ServiceAccount controller itself is started with one worker.
     pub concurrent_service_account_syncs: usize,
+    /// `--concurrent-resource-quota-syncs`.
+    pub concurrent_resource_quota_syncs: usize,
+    /// `--resource-quota-sync-period`.
+    pub resource_quota_sync_period: SimDuration,
+    /// `--concurrent-horizontal-pod-autoscaler-syncs`.
+    pub concurrent_horizontal_pod_autoscaler_syncs: usize,
+    /// How HorizontalPodAutoscalers are treated.
+    pub horizontal: super::horizontal::Settings,
     /// `--min-resync-period`: 12 h, stretched at random up to 24 h. None switches resyncs off.
     pub resync: Option<SimDuration>,
     /// Pods that a ReplicaSet creates or deletes in one sync (replicaset, `BurstReplicas`).
@@ -47,6 +55,8 @@ pub struct Config {
     pub endpoint_slice_batch_period: SimDuration,
     /// `--endpoint-updates-batch-period`.
     pub endpoints_batch_period: SimDuration,
+    /// `--pvclaimbinder-sync-period`.
+    pub volume_binder_sync_period: SimDuration,
     /// `--node-monitor-period`.
     pub node_monitor_period: SimDuration,
     /// `--node-monitor-grace-period`.
@@ -89,12 +99,17 @@ impl Default for Config {
             concurrent_garbage_collector_syncs: 20,
             concurrent_namespace_syncs: 10,
             concurrent_service_account_syncs: 1,
+            concurrent_resource_quota_syncs: 5,
+            resource_quota_sync_period: SimDuration::from_secs(300),
+            concurrent_horizontal_pod_autoscaler_syncs: 5,
+            horizontal: super::horizontal::Settings::default(),
             resync: Some(SimDuration::from_secs(12 * 3600)),
             replica_set_burst: 500,
             daemon_set_burst: 250,
             max_endpoints_per_slice: 100,
             endpoint_slice_batch_period: SimDuration::ZERO,
             endpoints_batch_period: SimDuration::ZERO,
+            volume_binder_sync_period: SimDuration::from_secs(15),
             node_monitor_period: SimDuration::from_secs(5),
             node_monitor_grace_period: SimDuration::from_secs(50),
             node_startup_grace_period: SimDuration::from_secs(60),

@@ -26,7 +26,7 @@ const FOREGROUND: Name = Name::of("foregroundDeletion");
 const ORPHAN: Name = Name::of("orphan");
 
 /// Everything but events, which have no owners worth following (`DefaultIgnoredResources`).
-const KINDS: &[Kind] = &[
+pub(super) const KINDS: &[Kind] = &[
     Kind::Namespace,
     Kind::Node,
     Kind::Lease,
@@ -54,6 +54,10 @@ const KINDS: &[Kind] = &[
     Kind::DaemonSet,
     Kind::Job,
     Kind::CronJob,
+    Kind::ResourceQuota,
+    Kind::LimitRange,
+    Kind::RuntimeClass,
+    Kind::HorizontalPodAutoscaler,
 ];
 
 /// The garbage collector. Its keys are objects of any kind.

@@ -18,7 +18,10 @@
 //! - `garbage_collector`: what its owners left behind
 //! - `namespace`: namespaces that are being deleted
 //! - `service_account`: the default account of each namespace
+//! - `resource_quota`: what the objects of a namespace use of its quotas
+//! - `horizontal`: HorizontalPodAutoscalers
 //! - `node_ipam`: the range of pod addresses of each node
+//! - `persistent_volume`: claims and their volumes
 //!
 //! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), the publisher of the cluster's
 //! root certificate, token controllers, and those of kinds that do not exist yet.
@@ -41,13 +44,16 @@ pub mod endpoint_slice;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod history;
+pub mod horizontal;
 pub mod job;
 pub mod namespace;
 pub mod node_ipam;
 pub mod node_lifecycle;
 mod owner;
+pub mod persistent_volume;
 pub mod pod_gc;
 pub mod replica_set;
+pub mod resource_quota;
 mod script;
 pub mod service_account;
 mod service_pods;
@@ -78,7 +84,13 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(garbage_collector::GarbageCollector::new(config)),
         Box::new(namespace::NamespaceController::new(config)),
         Box::new(service_account::ServiceAccountController::new(config)),
+        Box::new(horizontal::HorizontalController::new(config)),
+        Box::new(resource_quota::ResourceQuotaController::new(config)),
         Box::new(node_ipam::NodeIpamController::new(config)),
+        Box::new(persistent_volume::PersistentVolumeController::new(config)),
+        Box::new(persistent_volume::provisioner::Provisioner),
+        Box::new(persistent_volume::protection::ClaimProtection::default()),
+        Box::new(persistent_volume::protection::VolumeProtection),
         Box::new(job::JobController::new(config)),
         Box::new(cron_job::CronJobController::new(config)),
         Box::new(ttl_after_finished::TtlAfterFinishedController::new(config)),

@@ -78,6 +78,12 @@ impl Script<'_> {
         self.now
     }
 
+    /// The cache as it is now. The code runs again and again and may see another state each time: what it takes from here it
+    /// must keep.
+    pub fn view(&self) -> View<'_> {
+        self.view
+    }
+
     /// Makes a step with requests and returns their results.
     pub fn step(&mut self, step: impl FnOnce() -> Step) -> Result<Vec<Outcome>, Halt> {
         match self.past.get(self.read) {

@@ -29,6 +29,7 @@ use super::node::NodeAgent;
 use super::restore::Remains;
 use super::settings::KubeletSettings;
 use super::shared::{Purpose, Shared};
+use super::shutdown::Shutdown;
 use super::tokens::Timer;
 use super::worker::{Held, Stage, Worker};
 use super::writer::same;
@@ -37,6 +38,9 @@ use super::writer::same;
 pub trait NodeContext: Context<ApiMessage> {
     /// Asks the node's container runtime for something. Events that follow come as [`KubeletInput::Runtime`].
     fn act(&mut self, action: Action);
+
+    /// Lets the machine be switched off: nothing holds that up any more. A machine that nobody can switch off stays on.
+    fn power_off(&mut self) {}
 }
 
 /// How often a kubelet looks for pods of which something is left that should not be (kubelet, `housekeepingPeriod`).
@@ -60,6 +64,8 @@ pub enum Command {
     StopHeartbeats,
     /// Does so again.
     ResumeHeartbeats,
+    /// The machine is to be switched off, as soon as the kubelet allows.
+    ShutDown,
     /// A file of a static pod appears.
     AddStaticPod(Rc<Pod>),
     /// The file of the static pod of this name is gone.
@@ -90,6 +96,7 @@ pub struct Kubelet {
     begun: SimTime,
     pub(super) evictions: Evictions,
     pub(super) image_gc: ImageGc,
+    pub(super) shutdown: Option<Shutdown>,
 }
 
 impl Kubelet {
@@ -133,6 +140,7 @@ impl Kubelet {
             begun: now,
             evictions: Evictions::new(now),
             image_gc: ImageGc::default(),
+            shutdown: None,
         }
     }
 
@@ -153,6 +161,7 @@ impl Kubelet {
             KubeletInput::Runtime(event) => self.runtime_event(event, ctx),
             KubeletInput::Command(command) => self.command(command, ctx),
         }
+        self.follow_shutdown(ctx);
         self.record_notes(ctx);
     }
 
@@ -160,6 +169,7 @@ impl Kubelet {
         match command {
             Command::StopHeartbeats => self.node.silent = true,
             Command::ResumeHeartbeats => self.node.silent = false,
+            Command::ShutDown => self.shut_down(ctx),
             // Before the runtime was listed nothing can be begun.
             Command::AddStaticPod(pod) if self.listed => self.static_added(&pod, ctx),
             Command::AddStaticPod(pod) => self.static_pods.push(pod),
@@ -274,6 +284,9 @@ impl Kubelet {
 
     /// Whether there is room for a pod beside all others.
     fn admits(&self, number: PodNumber, pod: &Pod) -> Result<(), Rejection> {
+        if let Some(rejection) = self.shutdown_rejection() {
+            return Err(rejection);
+        }
         let active =
             self.workers.values().filter(|other| other.could_have_running_containers() && other.number != number);
         let others = active.map(|other| other.allocated().as_ref());
@@ -387,6 +400,7 @@ impl Kubelet {
             }
             Timer::Monitor => self.monitor(ctx),
             Timer::ImageGc => self.collect_images(ctx),
+            Timer::Shutdown => self.group_is_over(ctx),
             Timer::Register => self.node.register(&mut self.shared, ctx),
             Timer::NodeStatus => self.node.look(&mut self.shared, ctx),
             Timer::Lease => self.node.lease_due(&mut self.shared, ctx),
@@ -549,6 +563,10 @@ impl Kubelet {
 
     /// Hands the events that the handling of the input noted to the recorder.
     fn record_notes(&mut self, ctx: &mut dyn NodeContext) {
+        let settings = &self.shared.settings;
+        if !self.shared.notes.is_empty() {
+            self.recorder.set_epoch(settings.local_epoch(ctx.now()));
+        }
         for (cause, note) in std::mem::take(&mut self.shared.notes) {
             ctx.set_cause(cause);
             self.recorder.record(note, &mut self.shared.client, ctx);

@@ -3,6 +3,7 @@
 use crate::api::resources::Resources;
 use crate::engine::time::SimDuration;
 
+use super::shutdown::ShutdownGrace;
 use super::thresholds::{Level, Signal, Threshold};
 
 /// A kubelet's configuration, with the defaults of Kubernetes 1.36.
@@ -22,6 +23,8 @@ pub struct Configuration {
     pub parallel_pulls: u32,
     /// How many processes the node can have.
     pub pids: i64,
+    /// How long a shutdown is held up: 0.
+    pub shutdown: ShutdownGrace,
 }
 
 /// When images that no container uses are taken from the node.
@@ -53,6 +56,7 @@ impl Default for Configuration {
             parallel_pulls: 1,
             // fs.pid_max of a machine with systemd.
             pids: 4_194_304,
+            shutdown: ShutdownGrace::default(),
         }
     }
 }

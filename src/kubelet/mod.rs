@@ -7,6 +7,7 @@
 //! - `agent`: the process: its inputs, and which part of it each one concerns
 //! - `settings`: what a kubelet is made of: node, timings, profile
 //! - `tokens`: its timers
+//! - `clock`: the clock of its machine, which may be wrong
 //! - `shared`: what all its pods share: client, recorder, clocks, queues
 //! - `node`: registration, lease and status of the node
 //! - `configuration`: what an administrator may say to a kubelet
@@ -21,6 +22,8 @@
 //! - `resize`: pods that get more or less while they run
 //! - `sources`: ConfigMaps and Secrets that a pod needs before it can run
 //! - `sync`: one pass over a pod that runs or is to run
+//! - `shutdown`: ends the pods in order before the machine is switched off
+//! - `stand_in`: what the stand-in of the recordings reads from annotations
 //! - `start`: starting one container: back-off, image, create, start, hook
 //! - `actions`: what a pass has to do: compares a pod with its containers
 //! - `terminate`: one pass over a pod that must end, and what follows
@@ -38,6 +41,7 @@ pub mod admission;
 pub mod affinity;
 pub mod agent;
 pub mod back_off;
+pub mod clock;
 pub mod conditions;
 pub mod configuration;
 pub mod eviction;
@@ -53,7 +57,9 @@ pub mod resize;
 pub mod restore;
 pub mod settings;
 pub mod shared;
+pub mod shutdown;
 pub mod sources;
+mod stand_in;
 pub mod start;
 pub mod status;
 pub mod sync;

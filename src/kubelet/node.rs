@@ -69,6 +69,10 @@ pub struct NodeAgent {
     /// The node as the API has it, as far as the watch has told.
     in_api: Option<Rc<Node>>,
     status_timer: Option<(SimTime, TimerId)>,
+    /// The node was there already and the machine has been booted since.
+    rebooted: bool,
+    /// Since when the machine is about to be switched off, if it is.
+    shutting_down: Option<crate::api::meta::Timestamp>,
     features: Rc<[Name]>,
     /// What runs short, and since when it has or has not.
     pressures: [(bool, crate::api::meta::Timestamp); 3],
@@ -102,6 +106,8 @@ impl NodeAgent {
             report_due: SimTime::ZERO,
             in_api: None,
             status_timer: None,
+            rebooted: false,
+            shutting_down: None,
             features: FEATURES.map(Name::of).into(),
             pressures: [(false, shared.date(shared.began)); 3],
             under: [false; 3],
@@ -215,11 +221,12 @@ impl NodeAgent {
                 last_transition: since,
             };
         let no = ConditionStatus::False;
-        let ready = match self.ready_since {
-            Some(since) => {
+        let ready = match (self.shutting_down, self.ready_since) {
+            (Some(since), _) => condition("Ready", no, "KubeletNotReady", "node is shutting down", since),
+            (None, Some(since)) => {
                 condition("Ready", ConditionStatus::True, "KubeletReady", "kubelet is posting ready status", since)
             }
-            None => condition("Ready", no, "KubeletNotReady", "[CSINode is not yet initialized]", self.began),
+            (None, None) => condition("Ready", no, "KubeletNotReady", "[CSINode is not yet initialized]", self.began),
         };
         let settings = &shared.settings.node;
         NodeStatus {
@@ -259,10 +266,11 @@ impl NodeAgent {
     /// The node that was there already was read: its Ready condition may go on.
     pub fn found(&mut self, result: &Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if let Ok(Answer::Object(object)) = result
-            && let Some(ready) = Node::of(object).and_then(|node| node.condition("Ready"))
-            && ready.status == ConditionStatus::True
+            && let Some(node) = Node::of(object)
         {
-            self.ready_since = Some(ready.last_transition);
+            let ready = node.condition("Ready").filter(|ready| ready.status == ConditionStatus::True);
+            self.ready_since = ready.map(|ready| ready.last_transition);
+            self.rebooted = node.status.info.as_ref().is_some_and(|info| info.boot_id != boot_id(shared));
         }
         self.look_at(ctx.now() + shared.settings.timings.ready, ctx);
     }
@@ -300,9 +308,19 @@ impl NodeAgent {
         self.in_api.as_ref()
     }
 
+    /// The machine is about to be switched off: the node says at once that it is not ready.
+    pub fn shut_down(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.shutting_down = Some(shared.date(ctx.now()));
+        let message = format!("Node {} status is now: NodeNotReady", shared.settings.node.name);
+        shared.record_node(EventType::Normal, "NodeNotReady", message);
+        self.reported = None;
+        self.look_at(ctx.now(), ctx);
+    }
+
     /// True if the API does not say what was last written.
     fn is_contradicted(&self) -> bool {
-        self.reported.is_some() && self.in_api.as_ref().is_some_and(|node| !node.is_ready())
+        let ready = self.shutting_down.is_none();
+        self.reported.is_some() && self.in_api.as_ref().is_some_and(|node| node.is_ready() != ready)
     }
 
     /// Looks at the node's status and writes it if there is a reason to.
@@ -320,7 +338,12 @@ impl NodeAgent {
             self.look_at(self.report_due, ctx);
             return;
         }
-        if self.ready_since.is_none() {
+        if std::mem::take(&mut self.rebooted) {
+            // kubelet, nodestatus.MachineInfo.
+            let message = format!("Node {} has been rebooted, boot id: {}", shared.settings.node.name, boot_id(shared));
+            shared.record_node(EventType::Warning, "Rebooted", message);
+        }
+        if self.ready_since.is_none() && self.shutting_down.is_none() {
             self.ready_since = Some(shared.date(ctx.now()));
             let message = format!("Node {} status is now: NodeReady", shared.settings.node.name);
             shared.record_node(EventType::Normal, "NodeReady", message);
@@ -387,12 +410,12 @@ impl NodeAgent {
         let timings = &shared.settings.timings;
         // component-helpers, lease controller: the period and up to 4 percent more.
         let jitter = self.lease_stream.between(0, timings.lease.as_nanos() / 25);
-        let period = timings.lease + SimDuration::from_nanos(jitter);
+        let period = shared.settings.clock.span(timings.lease + SimDuration::from_nanos(jitter));
         self.renew_after(period, ctx);
         if self.silent {
             return;
         }
-        let date = shared.settings.epoch.micro_time(ctx.now());
+        let date = shared.settings.local_epoch(ctx.now()).micro_time(ctx.now());
         if self.lease_is_prompt
             && let Some(lease) = &self.lease
             && shared.settings.heartbeats.note(&shared.settings.node.name, lease.meta.revision(), date, ctx.now())
@@ -442,6 +465,11 @@ impl NodeAgent {
             Ok(_) => {}
         }
     }
+}
+
+/// Which boot of the machine this is.
+fn boot_id(shared: &Shared) -> &str {
+    shared.settings.node.info.as_ref().map_or("", |info| &info.boot_id)
 }
 
 /// The largest images, as the status names them.

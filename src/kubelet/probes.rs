@@ -202,7 +202,7 @@ impl Worker {
     /// When the initial delay is over: whole seconds counted from the start time, which the status cuts to seconds.
     fn delay_over(&self, index: u16, seconds: u32, shared: &Shared) -> SimTime {
         let Instance::Running { since, .. } = self.record(index).instance else { return SimTime::ZERO };
-        let started = shared.settings.epoch.sim_time(shared.date(since));
+        let started = shared.settings.local_epoch(since).sim_time(shared.date(since));
         started + SimDuration::from_secs(u64::from(seconds))
     }
 

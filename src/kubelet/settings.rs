@@ -13,7 +13,9 @@ use crate::apiserver::heartbeats::Heartbeats;
 use crate::apiserver::protocol::User;
 use crate::engine::process::ProcessId;
 use crate::engine::random::Seed;
-use crate::engine::time::SimDuration;
+use crate::engine::time::{SimDuration, SimTime};
+
+use super::clock::NodeClock;
 
 use super::configuration::Configuration;
 
@@ -36,6 +38,15 @@ pub struct KubeletSettings {
     pub configuration: Configuration,
     /// Where renewals of the lease may be noted while nobody needs to see them travel.
     pub heartbeats: Rc<Heartbeats>,
+    /// The machine's clock.
+    pub clock: Rc<NodeClock>,
+}
+
+impl KubeletSettings {
+    /// The date at which virtual time was zero, by the machine's clock.
+    pub fn local_epoch(&self, now: SimTime) -> Epoch {
+        self.clock.epoch(self.epoch, now)
+    }
 }
 
 /// The node as a kubelet registers it.
@@ -167,6 +178,8 @@ pub struct KubeletProfile {
     pub images_present: bool,
     /// A container whose image is named so never becomes ready, probe or not: the stand-in has no probes.
     pub never_ready: Option<&'static str>,
+    /// Reads from a pod's annotations whether its containers are ready, and how long they take to be.
+    pub annotations: bool,
 }
 
 impl Default for KubeletProfile {
@@ -177,6 +190,7 @@ impl Default for KubeletProfile {
             deletion_write: true,
             images_present: false,
             never_ready: None,
+            annotations: false,
         }
     }
 }
@@ -192,6 +206,7 @@ impl KubeletProfile {
             deletion_write: false,
             images_present: true,
             never_ready: Some("never-ready"),
+            annotations: true,
         }
     }
 

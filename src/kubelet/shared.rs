@@ -150,12 +150,12 @@ impl Shared {
 
     /// The date in whole seconds.
     pub fn date(&self, at: SimTime) -> Timestamp {
-        self.settings.epoch.timestamp(at)
+        self.settings.local_epoch(at).timestamp(at)
     }
 
     /// The present for recorders.
     pub fn now(&self, ctx: &dyn NodeContext) -> Now {
-        Now { at: ctx.now(), epoch: self.settings.epoch }
+        Now { at: ctx.now(), epoch: self.settings.local_epoch(ctx.now()) }
     }
 
     /// `base` and up to half of it again (apimachinery, `wait.Jitter` with factor 0.5).

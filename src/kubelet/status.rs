@@ -44,8 +44,8 @@ impl Worker {
     /// The status that follows from what was seen. `ended` says that no container will run any more.
     pub fn generate_status(&self, shared: &Shared, ended: bool, now: SimTime) -> PodStatus {
         let old = self.status();
-        let init_containers = self.container_statuses(shared, &old.init_containers, true);
-        let containers = self.container_statuses(shared, &old.containers, false);
+        let init_containers = self.container_statuses(shared, &old.init_containers, true, now);
+        let containers = self.container_statuses(shared, &old.containers, false, now);
         let mut status = PodStatus {
             observed_generation: self.pod.meta.generation.max(old.observed_generation),
             host_ip: Some(shared.settings.node.address),
@@ -102,18 +102,24 @@ impl Worker {
     }
 
     /// When `activeDeadlineSeconds` is over, if the pod has a deadline: counted from the start time in whole seconds.
-    pub fn deadline(&self, shared: &Shared) -> Option<SimTime> {
+    pub fn deadline(&self, shared: &Shared, now: SimTime) -> Option<SimTime> {
         let seconds = self.pod.spec.full.active_deadline_seconds?;
         let start = self.status().start_time?;
         let end = crate::api::meta::Timestamp(start.0.saturating_add(seconds.max(0)));
-        Some(shared.settings.epoch.sim_time(end))
+        Some(shared.settings.local_epoch(now).sim_time(end))
     }
 
     fn deadline_passed(&self, shared: &Shared, now: SimTime) -> bool {
-        self.deadline(shared).is_some_and(|end| now >= end)
+        self.deadline(shared, now).is_some_and(|end| now >= end)
     }
 
-    fn container_statuses(&self, shared: &Shared, old: &Rc<[ContainerStatus]>, init: bool) -> Rc<[ContainerStatus]> {
+    fn container_statuses(
+        &self,
+        shared: &Shared,
+        old: &Rc<[ContainerStatus]>,
+        init: bool,
+        now: SimTime,
+    ) -> Rc<[ContainerStatus]> {
         let indexes: Vec<u16> = if init { self.init_indexes().collect() } else { self.main_indexes().collect() };
         if indexes.is_empty() {
             return Rc::default();
@@ -122,7 +128,7 @@ impl Worker {
             let old = old.iter().find(|status| status.name == self.spec(index).name);
             let mut status = self.container_status(shared, index, old);
             self.apply_trouble(index, &mut status);
-            self.apply_probes(index, &mut status, shared);
+            self.apply_probes(index, &mut status, shared, now);
             status
         });
         let statuses: Rc<[ContainerStatus]> = statuses.collect();
@@ -216,7 +222,7 @@ impl Worker {
     }
 
     /// `started` and `ready` as the probes say.
-    fn apply_probes(&self, index: u16, status: &mut ContainerStatus, shared: &Shared) {
+    fn apply_probes(&self, index: u16, status: &mut ContainerStatus, shared: &Shared, now: SimTime) {
         let running = matches!(status.state, ContainerState::Running { .. });
         let started = running && self.has_started(index);
         status.started = Some(started);
@@ -225,7 +231,10 @@ impl Worker {
                 matches!(&status.state, ContainerState::Terminated(terminated) if terminated.exit_code == 0)
             }
             ContainerRole::Sidecar | ContainerRole::Main => {
-                started && self.is_ready(index) && !shared.settings.profile.is_never_ready(&self.spec(index).image)
+                started
+                    && self.is_ready(index)
+                    && !shared.settings.profile.is_never_ready(&self.spec(index).image)
+                    && self.stand_in_ready(index, shared, now)
             }
         };
     }

@@ -186,8 +186,9 @@ impl Worker {
             };
             now + shared.jittered(wait)
         });
-        let deadline = if self.stage == Stage::Running { self.deadline(shared) } else { None };
-        let next = [again, deadline.filter(|end| *end > now)].into_iter().flatten().min();
+        let deadline = if self.stage == Stage::Running { self.deadline(shared, now) } else { None };
+        let ready = self.stand_in_due(shared, now);
+        let next = [again, deadline.filter(|end| *end > now), ready].into_iter().flatten().min();
         shared.sync_at(self, next, ctx);
         self.last_sync = Some(now);
         self.fresh = false;

@@ -36,6 +36,8 @@ pub enum Timer {
     Volume(PodNumber, u16),
     /// The grace of a stray container's preStop hook is over.
     StrayGrace(PodNumber, u16),
+    /// The time that a group of pods has for a shutdown is over.
+    Shutdown,
 }
 
 impl Timer {
@@ -58,6 +60,7 @@ impl Timer {
             Timer::ImageGc => of(15, 0, 0),
             Timer::Volume(pod, index) => of(16, u64::from(index), pod.0),
             Timer::StrayGrace(pod, index) => of(17, u64::from(index), pod.0),
+            Timer::Shutdown => of(18, 0, 0),
         }
     }
 
@@ -82,6 +85,7 @@ impl Timer {
             15 => Timer::ImageGc,
             16 => Timer::Volume(pod, index),
             17 => Timer::StrayGrace(pod, index),
+            18 => Timer::Shutdown,
             _ => return None,
         })
     }

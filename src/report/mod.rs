@@ -8,6 +8,7 @@
 //! - `sketch`: two versions without what they share
 //! - `writes`, `events`, `decisions`: `writes.jsonl`, `events.csv` and `scheduling.jsonl`, written while the run goes on
 //! - `pods`, `nodes`, `rollouts`, `etcd`: what is kept of the run, and `pods.csv` and `nodes.csv`
+//! - `twins`: when pods of one name ran at once
 //! - `pending`: which pods do not run, and why
 //! - `summary`, `screen`: everything in one value, as `summary.json` and as one screen of text
 //! - `folder`: an output folder that is whole or absent
@@ -33,6 +34,7 @@ pub mod sketch;
 pub mod summary;
 pub mod table;
 pub mod tracks;
+pub mod twins;
 pub mod writes;
 
 #[cfg(test)]

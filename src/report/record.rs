@@ -37,6 +37,7 @@ use super::rollouts::Rollouts;
 use super::sketch::Sketcher;
 use super::summary::Summary;
 use super::tracks::Picture;
+use super::twins::Overlaps;
 use super::writes;
 
 /// Bytes of trace after which it is looked through for events that led to nothing.
@@ -49,6 +50,7 @@ pub struct Recorder {
     nodes: NodeTable,
     rollouts: Rollouts,
     etcd: Leaderships,
+    overlaps: Overlaps,
     by_kind: BTreeMap<Kind, u64>,
     by_agent: BTreeMap<Name, u64>,
     files: Option<Files>,
@@ -120,6 +122,12 @@ impl Recorder {
             News::Write(write) => self.write(write),
             News::EtcdLeader { member, term } => self.etcd.changed(at, *member, *term),
             News::Decided(decided) => self.decided(decided),
+            News::Twins(twins) => {
+                self.overlaps.changed(at, twins);
+                if let Some(files) = &mut self.files {
+                    files.causes.push(twins.cause);
+                }
+            }
             News::Answer { .. } | News::Alarm { .. } | News::Violation(_) => {}
         }
     }
@@ -226,6 +234,11 @@ impl Recorder {
     /// The rollouts.
     pub fn rollouts(&self) -> &Rollouts {
         &self.rollouts
+    }
+
+    /// When pods of one name ran at once.
+    pub fn overlaps(&self) -> &Overlaps {
+        &self.overlaps
     }
 
     /// Who led etcd.

@@ -29,6 +29,7 @@ impl fmt::Display for Screen<'_> {
         self.steps(f)?;
         self.rollouts(f)?;
         self.pending(f)?;
+        self.twins(f)?;
         self.counts(f)?;
         writeln!(f, "\ndigest {} after {} events", summary.digest, summary.events)
     }
@@ -97,6 +98,18 @@ impl Screen<'_> {
         list(f, groups.iter(), |group| {
             let message = cut(&group.message);
             format!("{:>4}  {}  {YELLOW}{}{PLAIN}  {message}", group.count, group.owner, group.reason)
+        })
+    }
+
+    fn twins(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let twins = &self.0.twins;
+        if twins.is_empty() {
+            return Ok(());
+        }
+        heading(f, "pods of one name that ran at once")?;
+        list(f, twins.iter(), |one| {
+            let end = one.ended.map_or_else(|| "the end".to_owned(), clock);
+            format!("{RED}{}{PLAIN}  {} to {end}  on {}", one.pod, clock(one.began), one.nodes.join(", "))
         })
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::api::name::Name;
 use crate::cluster::truth::Truth;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::scenario::outcome::{Ending, ExpectationRecord, Outcome, StepRecord};
@@ -13,6 +14,7 @@ use super::pods::PodTable;
 use super::record::Recorder;
 use super::rollouts::{Rollout, RolloutEnd, RolloutReason};
 use super::table::{duration_seconds, seconds};
+use super::twins::Overlap;
 
 /// What a run came to.
 #[derive(Clone, Debug, Serialize)]
@@ -37,6 +39,8 @@ pub struct Summary {
     /// Disrupted pods by the reason of their DisruptionTarget condition.
     pub disruptions: BTreeMap<String, CountedPods>,
     pub pending: Vec<PendingSummary>,
+    /// Times during which more than one pod of a name ran: the one that the API has and such as ran on out of its sight.
+    pub twins: Vec<TwinsSummary>,
     pub nodes: NodesSummary,
     pub api: ApiSummary,
     pub etcd: EtcdSummary,
@@ -146,6 +150,22 @@ pub struct PendingSummary {
     pub pods: Vec<String>,
 }
 
+/// A time during which more than one pod of a name ran.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs, reason = "the fields are the words of the file")]
+pub struct TwinsSummary {
+    pub pod: String,
+    pub began: f64,
+    /// None if they ran to the end of the run.
+    pub ended: Option<f64>,
+    /// How many ran at most.
+    pub most: usize,
+    /// The nodes on which they ran, in the order in which the pods came.
+    pub nodes: Vec<String>,
+    /// The event with which it began.
+    pub cause: u64,
+}
+
 /// All nodes of the run.
 #[derive(Clone, Debug, Serialize)]
 #[allow(missing_docs, reason = "the fields are the words of the file")]
@@ -219,6 +239,7 @@ impl Summary {
             restarts: restarts(recorder.pods()),
             disruptions: disruptions(recorder.pods()),
             pending: pending::groups(truth).into_iter().map(PendingSummary::new).collect(),
+            twins: recorder.overlaps().all().iter().map(TwinsSummary::new).collect(),
             nodes: NodesSummary {
                 registered: recorder.nodes().rows().count(),
                 removed: recorder.nodes().rows().filter(|(_, row)| row.removed.is_some()).count(),
@@ -318,6 +339,19 @@ impl PendingSummary {
             message: group.message,
             count: group.pods.len(),
             pods: group.pods.into_iter().take(SHOWN).collect(),
+        }
+    }
+}
+
+impl TwinsSummary {
+    fn new(overlap: &Overlap) -> Self {
+        TwinsSummary {
+            pod: format!("{}/{}", overlap.key.namespace, overlap.key.name),
+            began: seconds(overlap.began),
+            ended: overlap.ended.map(seconds),
+            most: overlap.most,
+            nodes: overlap.nodes.iter().map(Name::to_string).collect(),
+            cause: overlap.cause.0,
         }
     }
 }

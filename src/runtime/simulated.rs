@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::pod::Handler;
 use crate::engine::process::TimerId;
@@ -198,6 +199,15 @@ impl SimulatedRuntime {
     /// How many containers run.
     pub fn running(&self) -> usize {
         self.containers.values().filter(|instance| instance.is_running()).count()
+    }
+
+    /// Whether a container of a pod runs.
+    pub fn runs(&self, pod: Uid) -> bool {
+        let numbers = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.pod.uid == pod).map(|(id, _)| id.pod);
+        numbers.last().is_some_and(|number| {
+            let instances = self.containers.range(first_of(number)..).take_while(|(id, _)| id.pod == number);
+            instances.into_iter().any(|(_, instance)| instance.is_running())
+        })
     }
 
     /// CPU in thousandths of a core and memory in bytes that a pod's containers use now.

@@ -10,17 +10,23 @@ use crate::api::pod::Pod;
 use crate::api::validation::format;
 use crate::apiserver::protocol::{Part, Propagation};
 use crate::engine::network::Directions;
+use crate::engine::time::SimDuration;
+use crate::kubelet::clock;
+use crate::runtime::span::Span;
 
 use super::build;
 use super::check::Checker;
 use super::file::cluster::PoolFile;
 use super::file::step::{
-    ApplyFile, CascadeFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, NodeImageFile, PartitionFile,
-    PatchFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StaticPodFile, StaticPodsFile, StepFile,
-    TaintStepFile,
+    ApplyFile, CascadeFile, ClockFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, NodeImageFile,
+    PartitionFile, PatchFile, PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, StaticPodFile,
+    StaticPodsFile, StepFile, TaintStepFile,
 };
 use super::manifests::Manifest;
 use super::plan::{Action, Command, Drain, Fault, Mark, Rollout, StaticPod, object_key};
+
+/// How long a reboot takes if nothing is said.
+const REBOOT: SimDuration = SimDuration::from_secs(30);
 
 /// The one action of a step; none if there is not exactly one, or something is wrong with it.
 pub(super) fn action(checker: &mut Checker<'_>, step: &StepFile, path: &str) -> Option<Action> {
@@ -271,15 +277,38 @@ fn node(checker: &mut Checker<'_>, file: &NodeFile, path: &str) -> Option<Action
         of(&file.stop_heartbeats, Fault::StopHeartbeats),
         of(&file.resume_heartbeats, Fault::ResumeHeartbeats),
         of(&file.remove, Fault::RemoveNode),
+        of(&file.shutdown, Fault::Shutdown),
+        of(&file.hang, Fault::Hang),
+        of(&file.resume, Fault::Resume),
+        file.reboot.clone().map(|node| Fault::Reboot(node, file.down.map_or(REBOOT, |down| down.0))),
+        file.clock.as_ref().map(|clock| wrong_clock(checker, clock, &format!("{path}.clock"))),
         added,
         image(&file.add_image, true),
         image(&file.remove_image, false),
         file.add_static_pods.as_ref().map(|pods| static_pods(checker, pods, &format!("{path}.addStaticPods"))),
         file.remove_static_pod.clone().map(|StaticPodFile { node, name }| Fault::RemoveStaticPod { node, name }),
     ];
-    let expected = "expected one of crash, restart, stopHeartbeats, resumeHeartbeats, add, remove, addImage, removeImage, \
-                    addStaticPods and removeStaticPod";
+    if file.down.is_some() && file.reboot.is_none() {
+        checker.wrong(&format!("{path}.down"), "this is for reboot");
+    }
+    let expected = "expected one of crash, restart, reboot, hang, resume, clock, shutdown, stopHeartbeats, \
+         resumeHeartbeats, add, remove, addImage, removeImage, addStaticPods and removeStaticPod";
     one_fault(checker, faults.into_iter().flatten(), path, expected)
+}
+
+fn wrong_clock(checker: &mut Checker<'_>, file: &ClockFile, path: &str) -> Fault {
+    let nanos = |span: Option<Span>| span.map_or(0, |span| i64::try_from(span.0.as_nanos()).unwrap_or(i64::MAX));
+    let (ahead, behind, gains, loses) = (nanos(file.ahead), nanos(file.behind), nanos(file.gains), nanos(file.loses));
+    if file.ahead.is_some() && file.behind.is_some() || file.gains.is_some() && file.loses.is_some() {
+        checker.expected(path, "a clock cannot do both", "expected ahead or behind, gains or loses");
+    }
+    if loses >= 1_000_000_000 {
+        checker.wrong(&format!("{path}.loses"), "a clock that loses a second in every second stands still");
+    }
+    Fault::Clock(
+        file.node.clone(),
+        clock::Fault { ahead_ns: ahead - behind, gain_ns: gains - loses, ..Default::default() },
+    )
 }
 
 fn static_pods(checker: &mut Checker<'_>, file: &StaticPodsFile, path: &str) -> Fault {
@@ -440,6 +469,11 @@ fn describe_fault(fault: &Fault) -> String {
         Fault::ProcessRestart(name) => format!("process {name} begins anew"),
         Fault::StopHeartbeats(node) => format!("node {node} falls silent"),
         Fault::ResumeHeartbeats(node) => format!("node {node} is heard again"),
+        Fault::Reboot(node, _) => format!("node {node} is rebooted"),
+        Fault::Shutdown(node) => format!("node {node} is shut down"),
+        Fault::Hang(node) => format!("the kubelet of node {node} hangs"),
+        Fault::Resume(node) => format!("the kubelet of node {node} goes on"),
+        Fault::Clock(node, _) => format!("the clock of node {node} is set"),
         Fault::AddNodes(nodes) => {
             format!("added: {}", nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", "))
         }

@@ -10,6 +10,7 @@ use crate::kubelet::Configuration;
 use crate::runtime::model::ImageModels;
 use crate::runtime::span::Span;
 
+use super::file::amount::Amount;
 use super::file::cluster::{
     ClusterFile, ControllersFile, EffectFile, KubeletFile, LeaseRenewalsFile, NetworkFile, PoolFile, TaintFile,
 };
@@ -216,6 +217,13 @@ fn controllers(
     replace(&mut config.node_monitor_period, length(file.node_monitor_period));
     replace(&mut config.node_monitor_grace_period, length(file.node_monitor_grace_period));
     replace(&mut config.node_startup_grace_period, length(file.node_startup_grace_period));
+    let thousandths = |amount: Option<Amount>| amount.map(|amount| amount.0.milli_value().max(0).unsigned_abs());
+    replace(&mut config.node_eviction_rate, thousandths(file.node_eviction_rate));
+    replace(&mut config.secondary_node_eviction_rate, thousandths(file.secondary_node_eviction_rate));
+    let percent = thousandths(file.unhealthy_zone_threshold).map(|share| usize::try_from(share / 10).unwrap_or(100));
+    replace(&mut config.unhealthy_zone_percent, percent);
+    replace(&mut config.large_cluster_size, file.large_cluster_size_threshold.map(|size| size as usize));
+    replace(&mut config.terminated_pod_threshold, file.terminated_pod_gc_threshold.map(|count| count as usize));
     replace(&mut config.pod_gc_period, length(file.pod_gc_period));
     config
 }

@@ -2,19 +2,74 @@
 
 use std::collections::BTreeMap;
 
+use crate::api::kind::Kind;
+use crate::api::meta::ObjectKey;
+use crate::api::node::Node;
+use crate::api::object::Object;
+use crate::api::pod::Pod;
 use crate::cluster::Cluster;
 use crate::cluster::options::NodeOptions;
 use crate::engine::network::PartitionId;
 
+use super::pattern;
 use super::plan::Fault;
 
-/// The partitions of a run that have not ended.
+/// The label that says in which zone a node stands.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// What was done to the cluster and may have to be named again.
 #[derive(Default)]
-pub struct Partitions {
+pub struct Faults {
+    /// The partitions that have not ended.
     open: BTreeMap<String, PartitionId>,
+    /// To which nodes each step did something.
+    struck: BTreeMap<String, Vec<String>>,
 }
 
-impl Partitions {
+impl Faults {
+    /// The faults of a step, each with its node by name. Remembers which nodes those are.
+    pub fn aim(&mut self, step: &str, fault: &Fault, cluster: &Cluster) -> Result<Vec<Fault>, String> {
+        let kubelet = match fault {
+            Fault::ProcessCrash(name) | Fault::ProcessRestart(name) => name.strip_prefix("kubelet/"),
+            _ => None,
+        };
+        let Some(word) = kubelet.or(fault.node()) else { return Ok(vec![fault.clone()]) };
+        let nodes = self.nodes(word, cluster)?;
+        self.struck.insert(step.to_owned(), nodes.clone());
+        Ok(nodes.into_iter().map(|node| fault.at(node)).collect())
+    }
+
+    /// The nodes to which a step did something.
+    pub fn struck(&self, step: &str) -> &[String] {
+        self.struck.get(step).map_or(&[], Vec::as_slice)
+    }
+
+    /// The nodes that a word means: by a zone, by a pod, by an earlier step, or any other word itself.
+    fn nodes(&self, word: &str, cluster: &Cluster) -> Result<Vec<String>, String> {
+        if let Some(step) = word.strip_prefix("step/") {
+            return self.struck.get(step).cloned().ok_or_else(|| format!("the step \"{step}\" did nothing to a node"));
+        }
+        if let Some(zone) = word.strip_prefix("zone/") {
+            let nodes = cluster.truth().list(Kind::Node).filter_map(Object::get::<Node>);
+            let here = nodes.filter(|node| node.meta.labels.get(ZONE).is_some_and(|label| *label == *zone));
+            let names: Vec<String> = here.map(|node| node.meta.name.to_string()).collect();
+            return if names.is_empty() { Err(format!("there is no node in zone \"{zone}\"")) } else { Ok(names) };
+        }
+        match word.strip_prefix("pod/") {
+            Some(pod) => self.node_of(pod, cluster).map(|node| vec![node]),
+            None => Ok(vec![word.to_owned()]),
+        }
+    }
+
+    /// The node on which a pod runs, named with or without its namespace.
+    fn node_of(&self, pod: &str, cluster: &Cluster) -> Result<String, String> {
+        let (namespace, name) = pod.split_once('/').unwrap_or(("default", pod));
+        let key = pattern::find(&ObjectKey::new(Kind::Pod, namespace, name), cluster.truth())?;
+        let pod = cluster.truth().get(Kind::Pod, &key.namespace, &key.name).and_then(Object::get::<Pod>);
+        let node = pod.and_then(|pod| pod.node.as_ref());
+        node.map(|node| node.to_string()).ok_or_else(|| format!("the pod \"{name}\" is on no node"))
+    }
+
     /// Does what a step says; an error says why it cannot be done.
     pub fn inject(&mut self, fault: &Fault, cluster: &mut Cluster) -> Result<(), String> {
         let done = match fault {
@@ -24,6 +79,11 @@ impl Partitions {
             Fault::ProcessRestart(name) => cluster.restart_process(name),
             Fault::StopHeartbeats(node) => cluster.stop_heartbeats(node),
             Fault::ResumeHeartbeats(node) => cluster.resume_heartbeats(node),
+            Fault::Reboot(node, down) => cluster.reboot(node, *down),
+            Fault::Shutdown(node) => cluster.shut_down(node),
+            Fault::Hang(node) => cluster.hang_kubelet(node),
+            Fault::Resume(node) => cluster.resume_kubelet(node),
+            Fault::Clock(node, fault) => cluster.set_clock(node, *fault),
             Fault::AddStaticPods { node, pods } => {
                 pods.iter().try_for_each(|pod| cluster.add_static_pod(node, pod.0.clone()))
             }
@@ -39,9 +99,15 @@ impl Partitions {
                 if self.open.contains_key(name) {
                     return Err(format!("there is a partition \"{name}\" already"));
                 }
-                let first = machines(between, &[], cluster)?;
+                let named = |words: &[String]| -> Result<Vec<String>, String> {
+                    let meant: Vec<Vec<String>> =
+                        words.iter().map(|word| self.nodes(word, cluster)).collect::<Result<_, _>>()?;
+                    Ok(meant.concat())
+                };
+                let (between, and) = (named(between)?, named(and)?);
+                let first = machines(&between, &[], cluster)?;
                 let every = ["*".to_owned()];
-                let second = machines(if and.is_empty() { &every } else { and }, &first, cluster)?;
+                let second = machines(if and.is_empty() { &every } else { &and }, &first, cluster)?;
                 cluster.partition(&first, &second, *directions).map(|id| {
                     self.open.insert(name.clone(), id);
                 })
@@ -113,7 +179,7 @@ fn machines(patterns: &[String], without: &[String], cluster: &Cluster) -> Resul
             "etcd-leader" => etcd_member("leader", cluster)?,
             other => other.to_owned(),
         };
-        let meant: Vec<&String> = known.iter().filter(|name| matches(&pattern, name)).collect();
+        let meant: Vec<&String> = known.iter().filter(|name| pattern::matches(&pattern, name)).collect();
         if meant.is_empty() {
             return Err(format!("there is no machine \"{pattern}\" (there are: {})", known.join(", ")));
         }
@@ -122,36 +188,4 @@ fn machines(patterns: &[String], without: &[String], cluster: &Cluster) -> Resul
     found.sort();
     found.dedup();
     Ok(found)
-}
-
-/// Whether a pattern, in which `*` stands for any text, means a name.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((start, rest)) => match name.strip_prefix(start) {
-            None => false,
-            Some(name) => {
-                name.char_indices().map(|(at, _)| at).chain([name.len()]).any(|at| matches(rest, &name[at..]))
-            }
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        for (pattern, name, expected) in [
-            ("etcd-*", "etcd-0", true),
-            ("*", "", true),
-            ("*-1", "node-1", true),
-            ("n*e-*", "node-12", true),
-            ("node-1", "node-12", false),
-            ("etcd-*", "node-1", false),
-        ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
-    }
 }

@@ -6,7 +6,10 @@ use crate::api::resources::Resources;
 use crate::engine::time::SimDuration;
 use crate::kubelet::Configuration;
 use crate::kubelet::configuration::with_allocatable;
+use crate::kubelet::shutdown::ShutdownGrace;
 use crate::kubelet::thresholds::{Level, Signal, Threshold};
+
+use crate::runtime::span::Span;
 
 use super::build::Complaint;
 use super::file::amount::Amount;
@@ -46,7 +49,18 @@ pub fn configuration(file: &KubeletConfigFile, path: &str, complaints: &mut Vec<
         image_collection: images,
         parallel_pulls,
         pids: file.pid_max.map_or(default.pids, i64::from),
+        shutdown: shutdown(file, path, complaints),
     }
+}
+
+fn shutdown(file: &KubeletConfigFile, path: &str, complaints: &mut Vec<Complaint>) -> ShutdownGrace {
+    let length = |span: Option<Span>| span.map_or(SimDuration::ZERO, |span| span.0);
+    let (total, critical) = (length(file.shutdown_grace_period), length(file.shutdown_grace_period_critical_pods));
+    if critical > total {
+        let message = "critical pods cannot have more than all of shutdownGracePeriod".to_owned();
+        complaints.push((format!("{path}.shutdownGracePeriodCriticalPods"), message, None));
+    }
+    ShutdownGrace { total, critical }
 }
 
 fn reserve(reserved: &mut Resources, amounts: &BTreeMap<String, Amount>, path: &str, complaints: &mut Vec<Complaint>) {

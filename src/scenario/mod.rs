@@ -13,6 +13,7 @@
 //! - `runner`: drives a cluster through the plan
 //! - `timeline`: which step stands where
 //! - `kubectl`, `fault`: what steps do
+//! - `pattern`: which object or machine a name with a `*` means
 //! - `settle`: whether anything is still in transition
 //! - `expectation`: expectations while a run goes on
 //! - `outcome`: what a run came to
@@ -29,6 +30,7 @@ mod kubelet;
 mod load;
 pub mod manifests;
 pub mod outcome;
+mod pattern;
 pub mod plan;
 pub mod runner;
 mod settle;

@@ -14,6 +14,7 @@ use crate::apiserver::protocol::{Part, Propagation};
 use crate::cluster::options::NodeOptions;
 use crate::engine::network::Directions;
 use crate::engine::time::{SimDuration, SimTime};
+use crate::kubelet::clock;
 
 use super::condition::Expression;
 use super::file::step::PatchKindFile;
@@ -216,6 +217,16 @@ pub enum Fault {
     StopHeartbeats(String),
     /// A node's kubelet speaks again.
     ResumeHeartbeats(String),
+    /// A node's machine is rebooted and is down for so long.
+    Reboot(String, SimDuration),
+    /// A node's machine is switched off in good order.
+    Shutdown(String),
+    /// A node's kubelet hangs.
+    Hang(String),
+    /// A node's kubelet that hangs goes on.
+    Resume(String),
+    /// The clock of a node's machine is wrong.
+    Clock(String, clock::Fault),
     /// Nodes are added.
     AddNodes(Vec<NodeOptions>),
     /// A node's machine goes for good; its node is deleted by a command that follows.
@@ -260,6 +271,56 @@ pub enum Fault {
     },
     /// A partition ends.
     Heal(String),
+}
+
+impl Fault {
+    /// How the scenario names the node that this happens to, if it happens to one.
+    pub fn node(&self) -> Option<&str> {
+        match self {
+            Fault::StopHeartbeats(node)
+            | Fault::ResumeHeartbeats(node)
+            | Fault::Reboot(node, _)
+            | Fault::Shutdown(node)
+            | Fault::Hang(node)
+            | Fault::Resume(node)
+            | Fault::Clock(node, _)
+            | Fault::RemoveNode(node)
+            | Fault::MachineCrash(node)
+            | Fault::MachineRestart(node) => Some(node),
+            Fault::AddStaticPods { node, .. } | Fault::RemoveStaticPod { node, .. } | Fault::Image { node, .. } => {
+                Some(node)
+            }
+            Fault::ProcessCrash(_)
+            | Fault::ProcessRestart(_)
+            | Fault::AddNodes(_)
+            | Fault::EtcdCrash(_)
+            | Fault::EtcdRestart(_)
+            | Fault::Partition { .. }
+            | Fault::Heal(_) => None,
+        }
+    }
+
+    /// The same for a node of this name; of a process, for its kubelet.
+    pub fn at(&self, node: String) -> Fault {
+        match self {
+            Fault::StopHeartbeats(_) => Fault::StopHeartbeats(node),
+            Fault::ResumeHeartbeats(_) => Fault::ResumeHeartbeats(node),
+            Fault::Reboot(_, down) => Fault::Reboot(node, *down),
+            Fault::Shutdown(_) => Fault::Shutdown(node),
+            Fault::Hang(_) => Fault::Hang(node),
+            Fault::Resume(_) => Fault::Resume(node),
+            Fault::Clock(_, fault) => Fault::Clock(node, *fault),
+            Fault::RemoveNode(_) => Fault::RemoveNode(node),
+            Fault::MachineCrash(_) => Fault::MachineCrash(node),
+            Fault::MachineRestart(_) => Fault::MachineRestart(node),
+            Fault::ProcessCrash(_) => Fault::ProcessCrash(format!("kubelet/{node}")),
+            Fault::ProcessRestart(_) => Fault::ProcessRestart(format!("kubelet/{node}")),
+            Fault::AddStaticPods { pods, .. } => Fault::AddStaticPods { node, pods: pods.clone() },
+            Fault::RemoveStaticPod { name, .. } => Fault::RemoveStaticPod { node, name: name.clone() },
+            Fault::Image { image, present, .. } => Fault::Image { node, image: image.clone(), present: *present },
+            other => other.clone(),
+        }
+    }
 }
 
 /// The file of a static pod.

@@ -18,11 +18,13 @@ use crate::engine::time::{SimDuration, SimTime};
 use crate::engine::trace::Trace;
 
 use super::Scenario;
+use super::actions;
 use super::condition::{Condition, Conditions};
 use super::expectation::{Expecting, Moment};
-use super::fault::Partitions;
+use super::fault::Faults;
 use super::kubectl::Session;
 use super::outcome::{Ending, Outcome, StepRecord};
+use super::pattern;
 use super::plan::{Action, Command, Fault, Until};
 use super::settle::Settling;
 use super::timeline::Timeline;
@@ -52,7 +54,7 @@ pub struct Run {
     until: Option<Condition>,
     expectations: Vec<Expecting>,
     settling: Settling,
-    partitions: Partitions,
+    faults: Faults,
     /// Which step asked what.
     requests: BTreeMap<OperatorRequest, (usize, u64)>,
     /// The writes of this moment.
@@ -82,7 +84,7 @@ impl Run {
             until,
             expectations: scenario.expectations.iter().cloned().map(Expecting::new).collect(),
             settling: Settling::default(),
-            partitions: Partitions::default(),
+            faults: Faults::default(),
             requests: BTreeMap::new(),
             writes: Vec::new(),
             wake: SimTime::ZERO,
@@ -197,6 +199,7 @@ impl Run {
                     }
                 }
                 News::Decided(_) => {}
+                News::Twins(twins) => self.conditions.note_twins(&twins),
                 News::EtcdLeader { member, .. } => self.conditions.note_leader(member),
                 News::Violation(violation) => self.ending = Some(Ending::Violated(violation)),
             }
@@ -251,16 +254,40 @@ impl Run {
     fn begin(&mut self, place: usize, cause: Option<Cause>, observer: &mut dyn Observer) {
         let now = self.cluster.now();
         let cause = self.timeline.begin(place, now, cause);
+        let scenario = Rc::clone(&self.scenario);
+        let step = &scenario.steps[place];
+        let aimed = match &step.action {
+            Action::Fault(fault) => Some(self.faults.aim(&step.name, fault, &self.cluster)),
+            Action::Command(_) | Action::Note(_) => None,
+        };
+        if let Some(Ok(faults)) = &aimed {
+            let nodes = self.faults.struck(&step.name);
+            let record = &mut self.timeline.records[place];
+            match faults.first() {
+                Some(fault) if !step.is_labelled && !nodes.is_empty() => {
+                    record.label = actions::describe(&Action::Fault(fault.at(nodes.join(", "))));
+                }
+                _ => record.label = record.label.replace("{node}", &nodes.join(", ")),
+            }
+        }
         observer.step_began(&self.cluster, &self.timeline.records[place]);
         self.cluster.ascribe(cause);
-        let scenario = Rc::clone(&self.scenario);
-        match &scenario.steps[place].action {
-            Action::Note(_) => self.end(place, Ok(()), observer),
-            Action::Command(command) => self.attach(place, command.clone(), observer),
-            Action::Fault(fault) => match (self.partitions.inject(fault, &mut self.cluster), fault) {
-                (Ok(()), Fault::RemoveNode(node)) => self.attach(place, remove_node(node), observer),
-                (done, _) => self.end(place, done.map_err(|why| format!("error: {why}")), observer),
+        match (&step.action, aimed) {
+            (Action::Command(command), _) => match pattern::resolve(command.clone(), self.cluster.truth()) {
+                Ok(command) => self.attach(place, command, observer),
+                Err(why) => self.end(place, Err(format!("error: {why}")), observer),
             },
+            (Action::Note(_), _) | (Action::Fault(_), None) => self.end(place, Ok(()), observer),
+            (Action::Fault(_), Some(Err(why))) => self.end(place, Err(format!("error: {why}")), observer),
+            (Action::Fault(_), Some(Ok(faults))) => {
+                let inject = |fault: &Fault| self.faults.inject(fault, &mut self.cluster);
+                match faults.iter().try_for_each(inject) {
+                    Ok(()) if removed(&faults).next().is_some() => {
+                        self.attach(place, remove_nodes(removed(&faults)), observer);
+                    }
+                    done => self.end(place, done.map_err(|why| format!("error: {why}")), observer),
+                }
+            }
         }
     }
 
@@ -345,10 +372,18 @@ impl Run {
     }
 }
 
+/// The nodes that go for good.
+fn removed(faults: &[Fault]) -> impl Iterator<Item = &str> {
+    faults.iter().filter_map(|fault| match fault {
+        Fault::RemoveNode(node) => Some(node.as_str()),
+        _ => None,
+    })
+}
+
 /// A machine that goes for good leaves a node that somebody, in the cloud its controller, deletes.
-fn remove_node(node: &str) -> Command {
+fn remove_nodes<'n>(nodes: impl Iterator<Item = &'n str>) -> Command {
     Command::Delete {
-        keys: vec![ObjectKey::new(Kind::Node, "", node)],
+        keys: nodes.map(|node| ObjectKey::new(Kind::Node, "", node)).collect(),
         wait: true,
         grace_seconds: None,
         propagation: Propagation::Background,

@@ -1,4 +1,8 @@
 //! Which node a pod goes to (kube-scheduler, `schedulePod`).
+//!
+//! What the real one calls OpportunisticBatching, the next best node of the pod before for one like it, has no part in this: it asks
+//! all plugins for a signature of the pod, and PodTopologySpread gives none while there are default constraints, as there are by
+//! default. So it matters to profiles alone whose `defaultConstraints` are an empty list.
 
 use std::rc::Rc;
 

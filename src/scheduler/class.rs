@@ -20,6 +20,7 @@ use super::profile::Profile;
 use crate::api::meta::{OwnerReference, Uid};
 use crate::api::name::Name;
 use crate::api::pod::{Pod, PodSpec};
+use crate::engine::hash::Map;
 
 /// The verdict on a node that fits.
 const FITS: u16 = 0;
@@ -431,12 +432,12 @@ impl PodClass {
             return self.score_plainly(profile, pod, feasible, totals, cluster);
         }
         let mut kinds: Vec<(Key, usize)> = Vec::new();
+        let mut numbers: Map<Key, usize> = Map::default();
         let mut of_node = Vec::with_capacity(feasible.len());
         for place in feasible {
             let key = self.key(*place as usize, cluster);
-            let known = kinds.iter().rposition(|(known, _)| *known == key);
-            let number = known.unwrap_or_else(|| {
-                kinds.push((key, 0));
+            let number = *numbers.entry(key).or_insert_with_key(|key| {
+                kinds.push((key.clone(), 0));
                 kinds.len() - 1
             });
             kinds[number].1 += 1;

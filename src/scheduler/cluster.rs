@@ -416,6 +416,10 @@ impl Cluster {
                 number
             }
             None => {
+                // A slot is large: as many again would be too many in reserve.
+                if self.slots.len() == self.slots.capacity() {
+                    self.slots.reserve_exact(self.slots.len() / 8 + 8);
+                }
                 self.slots.push(slot);
                 self.slots.len() as u32 - 1
             }

@@ -11,8 +11,8 @@ use super::framework::Stance;
 /// and what followers look at ([`Follower::stance`](super::framework::Follower::stance)).
 pub(super) type Key = Stance;
 
-/// With more kinds than these, nodes are looked at one by one.
-const MOST: usize = 128;
+/// With more kinds than these, nodes are looked at one by one. Tests come there sooner.
+const MOST: usize = if cfg!(test) { 64 } else { 512 };
 
 /// A kind.
 struct Kind {
@@ -64,7 +64,7 @@ pub(super) struct Kinds {
     cells: Vec<Cell>,
     room: usize,
     words: usize,
-    kind_of: Vec<u8>,
+    kind_of: Vec<u16>,
     placed: Bits,
     /// The scores that are each node's own.
     own: Vec<i32>,
@@ -149,7 +149,7 @@ impl Kinds {
             return;
         };
         self.placed.set(place, true);
-        self.kind_of[place] = kind as u8;
+        self.kind_of[place] = kind as u16;
         self.list[kind].nodes += 1;
         let score = self.own[place];
         let cell = &mut self.cells[place / 64 * self.room + kind];

@@ -98,19 +98,25 @@ impl NodeInfo {
     /// Adds a pod.
     pub fn add(&mut self, pod: &Rc<Pod>) {
         let spec = &pod.spec;
-        self.pods.push(pod.clone());
+        put(&mut self.pods, pod);
         if has_affinity(spec) {
-            self.pods_with_affinity.push(pod.clone());
+            put(&mut self.pods_with_affinity, pod);
         }
         if requires_anti_affinity(spec) {
-            self.pods_with_required_anti_affinity.push(pod.clone());
+            put(&mut self.pods_with_required_anti_affinity, pod);
         }
         if has_volumes(spec) {
-            self.pods_with_volumes.push(pod.clone());
+            put(&mut self.pods_with_volumes, pod);
         }
         match self.priorities.binary_search_by_key(&spec.priority, |(priority, _)| *priority) {
             Ok(place) => self.priorities[place].1 += 1,
-            Err(place) => self.priorities.insert(place, (spec.priority, 1)),
+            Err(place) => {
+                // Most nodes have pods of one priority only.
+                if self.priorities.is_empty() {
+                    self.priorities.reserve_exact(1);
+                }
+                self.priorities.insert(place, (spec.priority, 1));
+            }
         }
         self.account(pod, i64::wrapping_add);
         self.ports.extend(spec.host_ports.iter().cloned());
@@ -198,6 +204,14 @@ pub fn requires_anti_affinity(spec: &PodSpec) -> bool {
     let anti = spec.full.affinity.as_ref().and_then(|affinity| affinity.pod_anti_affinity.as_ref());
     let required = anti.and_then(|anti| anti.required_during_scheduling_ignored_during_execution.as_ref());
     required.is_some_and(|terms| !terms.is_empty())
+}
+
+/// Adds a pod to a list. Many lists have a single one, for which a vector would reserve four times the room.
+fn put(list: &mut Vec<Rc<Pod>>, pod: &Rc<Pod>) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.push(pod.clone());
 }
 
 fn take(list: &mut Vec<Rc<Pod>>, pod: Uid) -> Option<Rc<Pod>> {

@@ -1,9 +1,10 @@
 //! The order in which nodes are tried: in turns over the zones, so that a part of the list has nodes of all of them
 //! (kube-scheduler, `backend/cache/node_tree.go`).
 
+use std::rc::Rc;
+
 use crate::api::name::Name;
 use crate::api::node::Node;
-use crate::engine::hash::Map;
 
 /// A region and a zone.
 type Zone = (Name, Name);
@@ -11,29 +12,37 @@ type Zone = (Name, Name);
 /// Nodes by zone, zones in the order in which they were first seen.
 #[derive(Default)]
 pub struct NodeTree {
-    zones: Vec<(Zone, Vec<u32>)>,
-    zone_of: Map<u32, Zone>,
+    zones: Vec<(Rc<Zone>, Vec<u32>)>,
+    /// The zone of each node, by its number.
+    zone_of: Vec<Option<Rc<Zone>>>,
 }
 
 impl NodeTree {
     /// Takes a node in under its number; true if it is new or its zone changed.
     pub fn set(&mut self, number: u32, node: &Node) -> bool {
         let zone = zone(node);
-        if self.zone_of.get(&number) == Some(&zone) {
+        let place = number as usize;
+        if self.zone_of.get(place).and_then(Option::as_deref) == Some(&zone) {
             return false;
         }
         self.remove(number);
-        match self.zones.iter_mut().find(|(there, _)| *there == zone) {
-            Some((_, nodes)) => nodes.push(number),
-            None => self.zones.push((zone.clone(), vec![number])),
+        let known = self.zones.iter().position(|(there, _)| **there == zone);
+        let known = known.unwrap_or_else(|| {
+            self.zones.push((Rc::new(zone), Vec::new()));
+            self.zones.len() - 1
+        });
+        let (zone, nodes) = &mut self.zones[known];
+        nodes.push(number);
+        if self.zone_of.len() <= place {
+            self.zone_of.resize(place + 1, None);
         }
-        self.zone_of.insert(number, zone);
+        self.zone_of[place] = Some(zone.clone());
         true
     }
 
     /// Takes a node out.
     pub fn remove(&mut self, number: u32) {
-        let Some(zone) = self.zone_of.remove(&number) else { return };
+        let Some(zone) = self.zone_of.get_mut(number as usize).and_then(Option::take) else { return };
         if let Some((_, nodes)) = self.zones.iter_mut().find(|(there, _)| *there == zone) {
             nodes.retain(|node| *node != number);
         }

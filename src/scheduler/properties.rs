@@ -208,6 +208,7 @@ struct Bench {
     pods: Vec<(Rc<Pod>, bool)>,
     /// Pods that are nominated to nodes.
     nominated: Vec<Uid>,
+    outcomes: Vec<Outcome>,
     specs: Vec<Rc<PodSpec>>,
     next: u128,
 }
@@ -226,6 +227,7 @@ impl Bench {
             fresh: Algorithm::plain(0, stream()),
             pods: Vec::new(),
             nominated: Vec::new(),
+            outcomes: Vec::new(),
             specs: specs(),
             next: 0,
         }
@@ -302,6 +304,7 @@ impl Bench {
         let outcome = self.keeping.schedule(&self.profile, &pod, &self.cluster);
         let fresh = self.fresh.schedule(&self.profile, &pod, &self.cluster);
         assert_eq!(outcome, fresh, "what is kept changes the result");
+        self.outcomes.push(outcome.clone());
         if self.cluster.node_count() < 100 && !self.cluster.has_nominations() {
             self.check_against_rules(&pod, &outcome);
         }
@@ -390,6 +393,16 @@ proptest! {
     }
 
     #[test]
+    fn the_same_steps_lead_to_the_same_decisions(steps in steps(60)) {
+        let [mut one, mut other] = [Bench::new(), Bench::new()];
+        for step in &steps {
+            one.step(step);
+            other.step(step);
+        }
+        prop_assert_eq!(one.outcomes, other.outcomes);
+    }
+
+    #[test]
     fn one_more_node_never_keeps_a_pod_from_being_placed_unless_pods_are_spread(
         steps in steps(60),
         node in 12..16u8,
@@ -453,6 +466,23 @@ fn in_a_large_cluster_what_is_kept_never_changes_a_choice() {
         }
     }
     assert!(bench.pods.len() > 150, "only {} pods found a node", bench.pods.len());
+}
+
+/// Where all nodes are told apart by where the pods are that a pod looks at, they are looked at one by one.
+#[test]
+fn with_more_kinds_of_nodes_than_are_kept_apart_what_is_kept_never_changes_a_choice() {
+    let mut bench = Bench::new();
+    for node in 0..200 {
+        bench.step(&Step::SetNode { node, shape: 1, label: node, taint: 0, cordoned: false, image: 0, zone: 0 });
+    }
+    let spread_over_disks = 14;
+    for number in 0..60_u16 {
+        bench.step(&Step::Schedule { spec: spread_over_disks, like: 1 });
+        bench.step(&Step::Schedule { spec: (number % SPECS as u16) as u8, like: (number % u16::from(LIKES)) as u8 });
+    }
+    let over_disks = &bench.specs[usize::from(spread_over_disks)];
+    assert!(over_disks.full.topology_spread_constraints.iter().flatten().any(|one| one.topology_key == "disk"));
+    assert!(bench.pods.len() > 80, "only {} pods found a node", bench.pods.len());
 }
 
 #[test]

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::cluster::Cluster;
 use super::configuration::Configuration;
-use super::framework::{Code, Permit, Placement, Plugin, Point, Status};
+use super::framework::{Code, NodeFilter, Permit, Placement, Plugin, Point, PreFilter, Status};
+use super::node_info::NodeInfo;
 use super::profile::{Profile, Row};
 use super::queue::Place;
 use super::registry::Registry;
@@ -14,6 +15,7 @@ use super::testing::{Run, changed, node, node_from, pod, pod_from, replica};
 use crate::api::kind::Kind;
 use crate::api::name::Name;
 use crate::api::object::Object;
+use crate::api::pod::Pod;
 use crate::apiserver::protocol::Operation;
 use crate::apiserver::status::{Reason, Status as Failure};
 use crate::engine::time::SimDuration;
@@ -335,4 +337,92 @@ fn a_nomination_that_is_gone_wakes_only_pods_that_had_to_yield_to_it() {
     };
     assert_eq!(tries("low"), (2, Some(Place::Unschedulable)));
     assert_eq!(tries("high"), (1, Some(Place::Unschedulable)));
+}
+
+#[test]
+fn a_pod_for_one_node_goes_there_whatever_others_are_better_and_says_why_if_it_cannot() {
+    let pinned = |name: &str, node: &str, cpu: &str| {
+        let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]});
+        let affinity =
+            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}});
+        let container = json!({"name": "app", "image": "app", "resources": {"requests": {"cpu": cpu}}});
+        pod_from(name, json!({"containers": [container], "affinity": affinity}))
+    };
+    let nodes = (0..3).map(|place| node(&format!("node-{place}"), "1"));
+    let mut objects: Vec<Object> = nodes.collect();
+    objects.extend([
+        pinned("a", "node-1", "400m"),
+        pinned("b", "node-1", "400m"),
+        pinned("c", "node-1", "400m"),
+        pinned("d", "node-2", "400m"),
+    ]);
+    let mut run = Run::start(objects);
+    run.until_millis(3000);
+    assert_eq!(["a", "b", "d"].map(|name| run.node_of(name)), ["node-1", "node-1", "node-2"]);
+    let pod = run.pod("c");
+    let told = pod.status.conditions.iter().find_map(|condition| condition.message.clone()).unwrap_or_default();
+    let expected = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't satisfy plugin(s) [NodeAffinity].";
+    assert!(told.starts_with(expected), "{told}");
+}
+
+/// Fails on a node.
+struct Broken;
+
+struct Breaks;
+
+impl Plugin for Broken {
+    fn name(&self) -> &'static str {
+        "Broken"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter]
+    }
+
+    fn pre_filter(&self, _pod: &Pod, _cluster: &Cluster) -> PreFilter {
+        PreFilter::all(Breaks)
+    }
+}
+
+impl NodeFilter for Breaks {
+    fn filter(&self, node: &NodeInfo) -> Status {
+        if node.name == "b" { Status::error(Name::of("lost")) } else { Status::SUCCESS }
+    }
+}
+
+#[test]
+fn a_filter_that_fails_on_one_node_ends_the_cycle_with_its_error() {
+    let mut rows = Profile::standard_rows();
+    rows.push(Row { plugin: Box::new(Broken), weight: 0 });
+    let profile = Profile::new(Name::of("default-scheduler"), rows);
+    let mut run = Run::with_profile(vec![node("a", "4"), node("b", "4"), pod("web", "1")], profile);
+    run.until_millis(100);
+    let why = "running \"Broken\" filter plugin: lost";
+    assert_eq!(
+        writes_about(&run, "web"),
+        [format!("4 event web FailedScheduling: {why}"), format!("4 patch web {why}")]
+    );
+    assert_eq!(run.scheduler.queue().place_of(run.pod("web").meta.uid), Some(Place::ErrorBackOff));
+    // Where an earlier plugin rejects the node, nobody is asked further.
+    run.write(changed(&node("b", "4"), |node| node.unschedulable = true));
+    run.until_millis(3_000);
+    assert_eq!(run.node_of("web"), "a");
+}
+
+#[test]
+fn a_filter_whose_pre_filter_is_off_fails() {
+    let text = "
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+profiles:
+- plugins:
+    preFilter: {disabled: [{name: NodePorts}, {name: NodeAffinity}]}
+";
+    let configuration = Configuration::read("scheduler.yml", text, &Registry::in_tree());
+    let configuration = Rc::new(configuration.unwrap_or_else(|problems| panic!("{problems:?}")));
+    let objects = vec![node("a", "4"), pod("web", "1")];
+    let mut run = Run::with(objects, |config| config.configuration = configuration);
+    run.until_millis(100);
+    let why = "running \"NodePorts\" filter plugin: reading \"PreFilterNodePorts\" from cycleState: not found";
+    assert_eq!(writes_about(&run, "event web"), [format!("4 event web FailedScheduling: {why}")]);
 }

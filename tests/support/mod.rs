@@ -107,7 +107,7 @@ impl Bed {
                     self.answers.insert(request, result);
                 }
                 News::EtcdLeader { member, term } => self.leaders.push((self.cluster.now(), member, term)),
-                News::Alarm { .. } | News::Decided(_) => {}
+                News::Alarm { .. } | News::Decided(_) | News::Twins(_) => {}
                 News::Violation(violation) => panic!("an invariant does not hold: {violation}"),
             }
         }

@@ -8,6 +8,7 @@ mod network;
 mod node;
 mod plain;
 mod pod;
+mod quota;
 mod resize;
 mod revision;
 mod selected;

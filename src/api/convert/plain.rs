@@ -2,12 +2,14 @@
 
 use std::rc::Rc;
 
-use k8s_openapi::api::{core, scheduling, storage};
+use k8s_openapi::api::{autoscaling, core, node, scheduling, storage};
 
 use super::meta::{from_meta, to_meta};
 use super::{Convert, ConvertError, some_unless_empty};
+use crate::api::autoscaling::HorizontalPodAutoscaler;
 use crate::api::name::Name;
-use crate::api::plain::{ConfigMap, Namespace, PriorityClass, Secret, ServiceAccount};
+use crate::api::plain::{ConfigMap, Namespace, PriorityClass, RuntimeClass, Secret, ServiceAccount};
+use crate::api::quota::LimitRange;
 use crate::api::storage::{
     CSIDriver, CSINode, CSIStorageCapacity, PersistentVolume, PersistentVolumeClaim, StorageClass, VolumeAttachment,
 };
@@ -72,4 +74,7 @@ kept_as_they_are!(
     CSIDriver: storage::v1::CSIDriver,
     CSIStorageCapacity: storage::v1::CSIStorageCapacity,
     VolumeAttachment: storage::v1::VolumeAttachment,
+    LimitRange: core::v1::LimitRange,
+    RuntimeClass: node::v1::RuntimeClass,
+    HorizontalPodAutoscaler: autoscaling::v2::HorizontalPodAutoscaler,
 );

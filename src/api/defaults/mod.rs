@@ -10,13 +10,17 @@
 //! - `workload`: Deployments, ReplicaSets, StatefulSets and ReplicationControllers
 //! - `batch`: Jobs and CronJobs
 //! - `network`: Services and their endpoints
+//! - `autoscaling`: autoscalers
+//! - `quota`: quotas and limits of namespaces
 //! - `other`: the remaining kinds
 
+mod autoscaling;
 mod batch;
 mod container;
 mod network;
 mod other;
 mod pod;
+mod quota;
 mod storage;
 mod volume;
 mod workload;

@@ -16,6 +16,8 @@
 //! - `persistent`: PersistentVolumes and claims to them
 //! - `storage`: storage classes, attachments and what CSI drivers say
 //! - `policy`: disruption budgets
+//! - `autoscaling`: autoscalers
+//! - `quota`: quotas and limits of namespaces, runtime classes
 //! - `workload`: Deployments, ReplicaSets and their statuses
 //! - `stateful`: StatefulSets and ReplicationControllers
 //! - `daemon`: DaemonSets
@@ -25,6 +27,7 @@
 //! - `endpoints`: Endpoints and EndpointSlices
 //! - `other`: the remaining kinds
 
+mod autoscaling;
 mod container;
 mod cron_job;
 mod daemon;
@@ -40,6 +43,7 @@ mod persistent;
 mod pod;
 mod policy;
 mod probe;
+mod quota;
 pub mod resources;
 mod scheduling;
 mod selector;
@@ -52,6 +56,7 @@ mod workload;
 pub use error::{ErrorList, FieldError, FieldErrorKind};
 pub use job_status::job_status;
 pub use pod::pod_template;
+pub use quota::quota_status;
 pub use workload::{deployment_status, replica_set_status};
 
 /// A kind whose objects the API server checks.

@@ -117,7 +117,7 @@ fn comes_in_pieces(name: &str) -> bool {
     counted.contains(&name) || is_extended(name)
 }
 
-fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut ErrorList) {
+pub(super) fn container_resource_name(name: &str, path: &Path<'_>, errors: &mut ErrorList) {
     let complaints = format::label_key(name);
     if !complaints.is_empty() {
         return errors.invalid_each(path, name, complaints);

@@ -1,26 +1,36 @@
 //! Admission: what the server adds to objects and refuses before they are stored, one plugin per file.
 //!
 //! - `namespace_lifecycle`: no content in namespaces that are missing or going
+//! - `limit_ranger`: what containers get who do not ask, and how much they may ask for
 //! - `service_account`: every pod has an account and its token
 //! - `taint_nodes`: new nodes take no pods before they are ready
 //! - `priority`: priority classes become numbers
 //! - `default_tolerations`: pods stay five minutes on a node that is lost
+//! - `default_storage_class`: claims that name no class get the default one
+//! - `storage_protection`: claims and volumes carry a finalizer while they are in use
+//! - `runtime_class`: what the runtime of a pod adds to it
 //! - `pod_topology_labels`: a bound pod carries the zone and region of its node
 //! - `pod_resize`: no pod is resized beyond its node
 //! - `specs`: a pod template's specification is admitted once for all its pods
 //! - `offline`: what admission makes of pods where no cluster runs
 //!
+//! Quotas are checked last of all and may have to wait for writes of their own: the server does that (`quota`).
+//!
 //! Plugins see the server's watch caches. What they need and do not find there is looked up in etcd by the server, which
 //! then asks them again; they never wait themselves.
 
+mod default_storage_class;
 mod default_tolerations;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod offline;
 mod pod_resize;
 mod pod_topology_labels;
 mod priority;
+mod runtime_class;
 mod service_account;
 mod specs;
+mod storage_protection;
 mod taint_nodes;
 
 use std::rc::Rc;
@@ -111,6 +121,22 @@ pub trait Plugin {
     fn admit_spec(&self, _pod: &Pod, _facts: Facts<'_>, _spec: &mut PodSpec) -> Result<(), Refusal> {
         Ok(())
     }
+
+    /// What a pod is told in an annotation of what [`Plugin::admit_spec`] does to it. Called as seldom.
+    fn annotation(&self, _pod: &Pod, _facts: Facts<'_>) -> Option<(Name, Name)> {
+        None
+    }
+
+    /// Refuses an object that is otherwise ready to be stored; `old` is what it replaces.
+    fn validate(
+        &self,
+        _: Attributes<'_>,
+        _: Facts<'_>,
+        _object: &Object,
+        _old: Option<&Object>,
+    ) -> Result<(), Refusal> {
+        Ok(())
+    }
 }
 
 /// All plugins in the order of the real server (kubeapiserver/options/plugins.go), and the specifications admitted.
@@ -125,10 +151,14 @@ impl Chain {
     pub fn new(accounts: Accounts, tokens: Stream) -> Chain {
         let plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(NamespaceLifecycle::default()),
+            Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccount { accounts }),
             Box::new(taint_nodes::TaintNodesByCondition),
             Box::new(priority::Priority),
             Box::new(default_tolerations::DefaultTolerationSeconds),
+            Box::new(default_storage_class::DefaultStorageClass),
+            Box::new(storage_protection::StorageObjectInUseProtection),
+            Box::new(runtime_class::RuntimeClass),
         ];
         Chain { plugins, specs: Specs::default(), tokens }
     }
@@ -148,11 +178,26 @@ impl Chain {
         let attributes = Attributes { verb: Verb::Create, key, subresource: false };
         self.check(attributes, facts)?;
         if let Object::Pod(pod) = object {
-            let admitted = self.specs.admit(&self.plugins, pod, facts)?;
-            Rc::make_mut(pod).spec = admitted;
+            let (spec, annotations) = self.specs.admit(&self.plugins, pod, facts)?;
+            let pod = Rc::make_mut(pod);
+            pod.spec = spec;
+            for (key, value) in annotations.pairs() {
+                pod.meta.annotations = pod.meta.annotations.with(key.clone(), value.clone());
+            }
         }
         let Chain { plugins, tokens, .. } = self;
         plugins.iter().try_for_each(|plugin| plugin.admit(attributes, facts, object, tokens))
+    }
+
+    /// Refuses an object that is otherwise ready to be stored; `old` is what it replaces.
+    pub fn validate(
+        &self,
+        attributes: Attributes<'_>,
+        facts: Facts<'_>,
+        object: &Object,
+        old: Option<&Object>,
+    ) -> Result<(), Refusal> {
+        self.plugins.iter().try_for_each(|plugin| plugin.validate(attributes, facts, object, old))
     }
 
     /// Lets a resized pod pass, or refuses it.
@@ -183,6 +228,11 @@ impl<'a> Facts<'a> {
         let meant = |key: &ObjectKey| key.kind == R::KIND && key.namespace == *namespace && key.name == *name;
         let (_, object) = self.looked_up.iter().find(|(key, _)| meant(key))?;
         Some(object.as_ref().and_then(R::of))
+    }
+
+    /// The quotas or limit ranges of a namespace that the cache knows, by name.
+    pub fn in_namespace<R: Resource>(&self, namespace: &Name) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
+        self.caches[R::KIND as usize].filed(namespace).filter_map(R::of)
     }
 
     /// All objects of a kind that the cache knows, in no order.

@@ -5,7 +5,11 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use crate::api::convert::{self, ConvertError};
+use crate::api::kind::Kind;
+use crate::api::meta::Labels;
 use crate::api::pod::{Pod, PodSpec};
+use crate::apiserver::status::{Reason, Status};
 use crate::engine::hash::Map;
 
 use super::{Facts, Plugin, Refusal};
@@ -21,6 +25,8 @@ struct Admitted {
     given: Rc<PodSpec>,
     facts: Known,
     result: Rc<PodSpec>,
+    /// What each pod is told of it.
+    annotations: Labels,
 }
 
 /// The specifications that were admitted lately, found by the address of what was given.
@@ -31,27 +37,31 @@ pub struct Specs {
 }
 
 impl Specs {
-    /// What admission makes of the pod's specification.
+    /// What admission makes of the pod's specification, and what annotations say about it.
     pub fn admit(
         &mut self,
         plugins: &[Box<dyn Plugin>],
         pod: &Rc<Pod>,
         facts: Facts<'_>,
-    ) -> Result<Rc<PodSpec>, Refusal> {
+    ) -> Result<(Rc<PodSpec>, Labels), Refusal> {
         let known: Known = plugins.iter().map(|plugin| plugin.spec_facts(pod, facts)).collect::<Result<_, _>>()?;
         let address = Rc::as_ptr(&pod.spec) as usize;
         let before = self.by_address.get(&address);
         if let Some(admitted) = before.and_then(|list| list.iter().find(|admitted| admitted.facts == known)) {
-            return Ok(admitted.result.clone());
+            return Ok((admitted.result.clone(), admitted.annotations.clone()));
         }
         let mut spec = PodSpec::clone(&pod.spec);
         for plugin in plugins {
             plugin.admit_spec(pod, facts, &mut spec)?;
         }
-        let unchanged = spec.full == pod.spec.full;
-        let result = if unchanged { pod.spec.clone() } else { Rc::new(spec) };
-        self.remember(address, Admitted { given: pod.spec.clone(), facts: known, result: result.clone() });
-        Ok(result)
+        let result = match spec.full == pod.spec.full {
+            true => pod.spec.clone(),
+            false => compiled(spec, pod)?,
+        };
+        let annotations: Labels = plugins.iter().filter_map(|plugin| plugin.annotation(pod, facts)).collect();
+        let (given, told) = (pod.spec.clone(), annotations.clone());
+        self.remember(address, Admitted { given, facts: known, result: result.clone(), annotations });
+        Ok((result, told))
     }
 
     fn remember(&mut self, address: usize, admitted: Admitted) {
@@ -68,4 +78,10 @@ impl Specs {
             }
         }
     }
+}
+
+/// The changed specification with what follows from it.
+fn compiled(spec: PodSpec, pod: &Pod) -> Result<Rc<PodSpec>, Refusal> {
+    let failed = |error: ConvertError| Status::about(Reason::Invalid, Kind::Pod, &pod.meta.name, error.to_string());
+    Ok(Rc::new(convert::compile("spec", spec.full).map_err(failed)?))
 }

@@ -2,12 +2,15 @@
 
 use std::rc::Rc;
 
+use crate::api::autoscaling::HorizontalPodAutoscaler;
 use crate::api::kind::Kind;
 use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::plain::{ConfigMap, Namespace, PriorityClass, Secret};
+use crate::api::quota::ResourceQuota;
 use crate::api::revision::ControllerRevision;
 use crate::api::validation::error::{ErrorList, FieldError, Path};
+use crate::api::validation::quota_status;
 
 use crate::apiserver::protocol::Part;
 use crate::apiserver::status::Status;
@@ -81,6 +84,38 @@ pub fn update_priority_class(new: &PriorityClass, old: &PriorityClass) -> Result
         Ok(())
     } else {
         Err(Box::new(Status::invalid(Kind::PriorityClass, &new.meta.name, &errors)))
+    }
+}
+
+/// A new quota has no status.
+pub fn create_quota(quota: &mut ResourceQuota) {
+    quota.hard = Rc::default();
+    quota.used = Rc::default();
+}
+
+/// The specification changes without the status, the status without the specification; what a status says must be amounts.
+pub fn update_quota(new: &mut ResourceQuota, old: &ResourceQuota, part: Part) -> Result<(), Box<Status>> {
+    if part != Part::Status {
+        new.hard = old.hard.clone();
+        new.used = old.used.clone();
+        return Ok(());
+    }
+    new.spec = old.spec.clone();
+    new.wanted = old.wanted.clone();
+    let errors = quota_status(&new.hard, &new.used);
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Box::new(Status::invalid(Kind::ResourceQuota, &new.meta.name, &errors))),
+    }
+}
+
+/// The specification changes without the status, the status without the specification.
+pub fn update_autoscaler(new: &mut HorizontalPodAutoscaler, old: &HorizontalPodAutoscaler, part: Part) {
+    let content = Rc::make_mut(&mut new.content);
+    if part == Part::Status {
+        content.spec.clone_from(&old.content.spec);
+    } else {
+        content.status.clone_from(&old.content.status);
     }
 }
 

@@ -53,6 +53,8 @@ pub fn allows(kind: Kind) -> Allows {
         Kind::Lease => Allows { create_on_update: true, unconditional_update: false, ..plain },
         Kind::Event => Allows { create_on_update: true, propagation: PropagationDefault::Unsupported, ..plain },
         Kind::Job | Kind::CronJob => Allows { propagation: PropagationDefault::Orphan, ..plain },
+        Kind::LimitRange => Allows { create_on_update: true, ..plain },
+        Kind::RuntimeClass => Allows { create_on_update: true, unconditional_update: false, ..plain },
         Kind::Endpoints | Kind::Service => Allows { create_on_update: true, ..plain },
         Kind::CSINode
         | Kind::CSIDriver
@@ -91,6 +93,8 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
         Object::StatefulSet(set) => workload::create_stateful_set(Rc::make_mut(set)),
         Object::Job(job) => batch::create_job(Rc::make_mut(job)),
         Object::CronJob(cron_job) => Rc::make_mut(cron_job).status = Default::default(),
+        Object::HorizontalPodAutoscaler(it) => Rc::make_mut(&mut Rc::make_mut(it).content).status = None,
+        Object::ResourceQuota(quota) => cluster::create_quota(Rc::make_mut(quota)),
         _ => {}
     }
     Ok(())
@@ -148,6 +152,12 @@ pub fn prepare_update(new: &mut Object, old: &Object, part: Part) -> Result<(), 
         }
         (Object::ReplicationController(new), Object::ReplicationController(old)) => {
             workload::update_replication_controller(Rc::make_mut(new), old, part);
+        }
+        (Object::HorizontalPodAutoscaler(new), Object::HorizontalPodAutoscaler(old)) => {
+            cluster::update_autoscaler(Rc::make_mut(new), old, part);
+        }
+        (Object::ResourceQuota(new), Object::ResourceQuota(old)) => {
+            cluster::update_quota(Rc::make_mut(new), old, part)?;
         }
         (Object::EndpointSlice(new), Object::EndpointSlice(old)) => network::update_slice(Rc::make_mut(new), old)?,
         (Object::Job(new), Object::Job(old)) => batch::update_job(Rc::make_mut(new), old, part)?,

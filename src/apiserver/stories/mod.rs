@@ -4,12 +4,15 @@
 //! - `objects`: creation, admission, updates, conflicts
 //! - `endings`: deletion, finalizers, namespaces, eviction
 //! - `limits`: what the server gives up, gives out, and deletes by the dozen
+//! - `quotas`: limits and quotas of namespaces, runtime classes
 //! - `watches`: lists and watches
 //! - `truths`: what holds whatever happens
 
 mod endings;
+mod evictions;
 mod harness;
 mod limits;
 mod objects;
+mod quotas;
 mod truths;
 mod watches;

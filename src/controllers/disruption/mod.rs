@@ -260,7 +260,7 @@ fn look_at_pod(view: &View<'_>, pod: &Rc<Pod>, now: Now) -> Plan {
             reason: None,
             message: None,
             last_transition: now.timestamp(),
-            observed_generation: condition.observed_generation,
+            observed_generation: pod.meta.generation,
         };
     }
     let operation = Operation::Update { object: freed.boxed(), part: Part::Status, dry_run: false };

@@ -110,7 +110,7 @@ impl Monitor {
                 .insert(name.clone(), Health { ready: Some((ready.0, ready.1, ConditionStatus::Unknown)), ..health });
         }
         let posted = silent || node.condition("Ready").is_some();
-        let tainted = !node.taints.is_empty() && taints::all_no_execute().iter().any(|taint| taints::has(node, taint));
+        let tainted = taints::any_no_execute(node);
         if posted && current == ConditionStatus::True && !tainted && !self.retry.contains(name) {
             self.zones.dequeue(node);
             return None;
@@ -200,6 +200,9 @@ struct Work {
 pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) -> Plan {
     let nodes: Vec<_> = view.list::<Node>().collect();
     let mut state = monitor.borrow_mut();
+    // A node that is new to the controller is taken to be reachable until it is seen not to be, also after a restart.
+    let new = nodes.iter().filter(|node| !state.known.contains_key(&node.meta.name) && taints::any_no_execute(node));
+    let new: Vec<Rc<Node>> = new.map(|node| Rc::clone(node)).collect();
     let (places, notes) = state.register(&nodes);
     let work: Vec<_> = nodes.iter().filter_map(|node| state.look(view, node, now)).collect();
     let mut counts: BTreeMap<Name, (usize, usize)> = BTreeMap::new();
@@ -222,6 +225,9 @@ pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) ->
     script::run(view, now, move |script| {
         for (about, reason, message) in &notes {
             script.record(about, EventType::Normal, reason, message.clone());
+        }
+        for node in &new {
+            lift(script, &monitor, node)?;
         }
         for work in &work {
             carry_out(script, &monitor, work)?;

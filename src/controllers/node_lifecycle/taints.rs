@@ -45,6 +45,11 @@ pub(super) fn all_no_execute() -> [Taint; 2] {
     [taint(UNREACHABLE, TaintEffect::NoExecute), taint(NOT_READY, TaintEffect::NoExecute)]
 }
 
+/// True if the node has one of them.
+pub(super) fn any_no_execute(node: &Node) -> bool {
+    !node.taints.is_empty() && all_no_execute().iter().any(|taint| has(node, taint))
+}
+
 /// True if the node has a taint of the same key and effect.
 pub(super) fn has(node: &Node, wanted: &Taint) -> bool {
     node.taints.iter().any(|taint| matches(taint, wanted))

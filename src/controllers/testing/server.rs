@@ -336,9 +336,9 @@ impl Server {
         self.writes.push(format!("update {what}{key}"));
         let mut new = new;
         new.meta_mut();
-        if let Object::Namespace(namespace) = &new
-            && namespace.finalizers.is_empty()
-        {
+        let meta = new.meta();
+        let ends = meta.is_deleting() && meta.finalizers().is_empty() && key.kind != Kind::Pod && part == Part::Main;
+        if ends || matches!(&new, Object::Namespace(namespace) if namespace.finalizers.is_empty()) {
             self.vanish(&key);
             return Ok(Answer::Object(new));
         }

@@ -15,17 +15,38 @@ pub(super) type Slot = u32;
 /// Histories in one block.
 const BLOCK: usize = 256;
 
-/// Histories in blocks, so that a growing store copies none of them and wastes little.
+/// Histories in blocks, so that a growing store copies none of them and wastes little. Keys that go with a lease have blocks of
+/// their own: they come and go in crowds, and a block in which nothing is left is given back.
 #[derive(Debug)]
-struct Blocks<V>(Vec<Vec<Option<KeyHistory<V>>>>);
+struct Blocks<V> {
+    blocks: Vec<Block<V>>,
+    /// Vacant slots of keys without and with a lease.
+    free: [Vec<Slot>; 2],
+    /// The blocks to which slots are added, of keys without and with a lease.
+    open: [Option<usize>; 2],
+    /// Blocks that were given back.
+    vacant: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Block<V> {
+    /// No place at all if the block was given back.
+    places: Vec<Option<KeyHistory<V>>>,
+    used: usize,
+    leased: bool,
+}
 
 impl<V> Blocks<V> {
-    fn get(&self, slot: Slot) -> Option<&KeyHistory<V>> {
-        self.0[slot as usize / BLOCK][slot as usize % BLOCK].as_ref()
+    fn new() -> Self {
+        Blocks { blocks: Vec::new(), free: Default::default(), open: [None; 2], vacant: Vec::new() }
     }
 
-    fn place(&mut self, slot: Slot) -> &mut Option<KeyHistory<V>> {
-        &mut self.0[slot as usize / BLOCK][slot as usize % BLOCK]
+    fn get(&self, slot: Slot) -> Option<&KeyHistory<V>> {
+        self.blocks[slot as usize / BLOCK].places[slot as usize % BLOCK].as_ref()
+    }
+
+    fn get_mut(&mut self, slot: Slot) -> Option<&mut KeyHistory<V>> {
+        self.blocks[slot as usize / BLOCK].places[slot as usize % BLOCK].as_mut()
     }
 
     /// The key in a slot; an empty one sorts first and is never asked for.
@@ -33,14 +54,60 @@ impl<V> Blocks<V> {
         self.get(slot).map_or("", |history| &history.key)
     }
 
-    fn push(&mut self, history: KeyHistory<V>) -> Slot {
-        if self.0.last().is_none_or(|block| block.len() == BLOCK) {
-            self.0.push(Vec::with_capacity(BLOCK));
+    fn insert(&mut self, history: KeyHistory<V>) -> Slot {
+        let leased = history.newest.lease.is_some();
+        if let Some(slot) = self.free[usize::from(leased)].pop() {
+            let block = &mut self.blocks[slot as usize / BLOCK];
+            block.places[slot as usize % BLOCK] = Some(history);
+            block.used += 1;
+            return slot;
         }
-        let full = (self.0.len() - 1) * BLOCK;
-        let block = self.0.last_mut().expect("there is one now");
-        block.push(Some(history));
-        Slot::try_from(full + block.len() - 1).expect("fewer than 2^32 keys")
+        let number = self.open_block(leased);
+        let block = &mut self.blocks[number];
+        block.places.push(Some(history));
+        block.used += 1;
+        Slot::try_from(number * BLOCK + block.places.len() - 1).expect("fewer than 2^32 keys")
+    }
+
+    /// A block with room at its end.
+    fn open_block(&mut self, leased: bool) -> usize {
+        let open = &mut self.open[usize::from(leased)];
+        if let Some(number) = *open
+            && self.blocks[number].places.len() < BLOCK
+        {
+            return number;
+        }
+        let block = Block { places: Vec::with_capacity(BLOCK), used: 0, leased };
+        let number = match self.vacant.pop() {
+            Some(number) => {
+                self.blocks[number] = block;
+                number
+            }
+            None => {
+                self.blocks.push(block);
+                self.blocks.len() - 1
+            }
+        };
+        *open = Some(number);
+        number
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        let number = slot as usize / BLOCK;
+        let block = &mut self.blocks[number];
+        block.places[slot as usize % BLOCK] = None;
+        block.used -= 1;
+        let (class, is_empty) = (usize::from(block.leased), block.used == 0);
+        if !is_empty {
+            self.free[class].push(slot);
+            return;
+        }
+        block.places = Vec::new();
+        self.free[class].retain(|free| *free as usize / BLOCK != number);
+        if self.open[class] == Some(number) {
+            self.open[class] = None;
+        }
+        self.vacant.push(number);
     }
 }
 
@@ -49,7 +116,6 @@ impl<V> Blocks<V> {
 #[derive(Debug)]
 pub(super) struct KeyIndex<V> {
     blocks: Blocks<V>,
-    free: Vec<Slot>,
     by_name: HashTable<Slot>,
     in_order: Order,
 }
@@ -57,7 +123,7 @@ pub(super) struct KeyIndex<V> {
 impl<V> KeyIndex<V> {
     /// An index without keys.
     pub fn new() -> Self {
-        KeyIndex { blocks: Blocks(Vec::new()), free: Vec::new(), by_name: HashTable::new(), in_order: Order::default() }
+        KeyIndex { blocks: Blocks::new(), by_name: HashTable::new(), in_order: Order::default() }
     }
 
     /// Where a key lies, if it was ever written and not forgotten.
@@ -72,21 +138,14 @@ impl<V> KeyIndex<V> {
 
     /// The history of the key in a slot, to be changed. The slot must be in use.
     pub fn history_mut(&mut self, slot: Slot) -> &mut KeyHistory<V> {
-        self.blocks.place(slot).as_mut().expect("a slot is asked for only while its key is kept")
+        self.blocks.get_mut(slot).expect("a slot is asked for only while its key is kept")
     }
 
     /// Adds a key that is not there, with its first version.
     pub fn insert(&mut self, key: Key, first: Version<V>) -> Slot {
         let name = key.clone();
-        let history = KeyHistory::new(key, first);
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                *self.blocks.place(slot) = Some(history);
-                slot
-            }
-            None => self.blocks.push(history),
-        };
-        let KeyIndex { blocks, by_name, in_order, .. } = self;
+        let slot = self.blocks.insert(KeyHistory::new(key, first));
+        let KeyIndex { blocks, by_name, in_order } = self;
         by_name.insert_unique(hash(&name), slot, |there| hash(blocks.key(*there)));
         in_order.insert(slot);
         slot
@@ -94,14 +153,16 @@ impl<V> KeyIndex<V> {
 
     /// Removes a key of which nothing is kept.
     pub fn remove(&mut self, slot: Slot) {
-        let KeyIndex { blocks, by_name, in_order, free } = self;
+        let KeyIndex { blocks, by_name, in_order } = self;
         let Some(history) = blocks.get(slot) else { return };
         if let Ok(entry) = by_name.find_entry(hash(&history.key), |there| *there == slot) {
             entry.remove();
         }
+        if by_name.len() < by_name.capacity() / 8 {
+            by_name.shrink_to(by_name.len() * 2, |there| hash(blocks.key(*there)));
+        }
         in_order.remove(slot, |left, right| blocks.key(left).cmp(blocks.key(right)));
-        *blocks.place(slot) = None;
-        free.push(slot);
+        blocks.remove(slot);
     }
 
     /// Calls `visit` with each key of a range that exists at a revision, in order.

@@ -133,6 +133,7 @@ impl World {
             profile: Default::default(),
             configuration: Default::default(),
             heartbeats: Default::default(),
+            clock: Default::default(),
         };
         let mut runtime = RuntimeSettings::new(Seed(7), Name::of("kn1"));
         runtime.pod_range = Some(Name::of("10.244.0.0/24"));

@@ -20,7 +20,7 @@ const DEPLOYMENT: Sources = Sources::objects(Kind::Deployment);
 const PODS: Sources = DEPLOYMENT.and(Sources::objects(Kind::ReplicaSet)).and(Sources::objects(Kind::Pod));
 
 /// All functions, in the order in which they are documented.
-pub(super) static FUNCTIONS: [Function; 12] = [
+pub(super) static FUNCTIONS: [Function; 13] = [
     ("ready", Sources::NONE, |context, name, _| {
         add(context, name, |object: Value| Ok((condition_status(&object, "Ready") == "True").into()));
     }),
@@ -43,6 +43,14 @@ pub(super) static FUNCTIONS: [Function; 12] = [
     }),
     ("image", Sources::NONE, |context, name, _| add(context, name, |object: Value| Ok(image(&object)))),
     ("restarts", Sources::NONE, |context, name, _| add(context, name, |pod: Value| Ok(restarts(&pod).into()))),
+    ("twins", Sources::TWINS, |context, name, sight| {
+        let sight = Arc::clone(sight);
+        let twins = move || -> Answer {
+            let names: Vec<Value> = read(&sight).twins.iter().map(|name| name.clone().into()).collect();
+            Ok(names.into())
+        };
+        let _ = context.add_function(name, twins);
+    }),
     ("etcdLeader", Sources::LEADER, |context, name, sight| {
         let sight = Arc::clone(sight);
         let leader = move || -> Answer {

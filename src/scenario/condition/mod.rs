@@ -28,6 +28,7 @@
 //! | `podsOf('web')` | the pods of a Deployment |
 //! | `image(object)` | the first container's image |
 //! | `restarts(pod)` | how often its containers were restarted |
+//! | `twins()` | the names, as `default/db-0`, of which more than one pod runs now: one in the API, others on nodes out of reach |
 //! | `etcdLeader()` | the member that leads, such as `etcd-1`, or an empty text |
 //!
 //! Macros over the fields of a mapping (`labels.map(key, ...)`) meet them in the order of their names.
@@ -40,7 +41,7 @@ mod sight;
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
-use crate::cluster::news::Write;
+use crate::cluster::news::{Twins, Write};
 use crate::engine::time::SimTime;
 
 pub use expression::{Expression, Wrong};
@@ -91,6 +92,11 @@ impl Conditions {
     /// Takes note of who leads the etcd members.
     pub fn note_leader(&mut self, member: Option<u32>) {
         self.subjects.note_leader(member);
+    }
+
+    /// Takes note of pods of one name that run at once.
+    pub fn note_twins(&mut self, twins: &Twins) {
+        self.subjects.note_twins(twins);
     }
 
     /// Takes note of the time.

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use crate::api::kind::Kind;
 use crate::api::name::Name;
 use crate::api::object::Object;
-use crate::cluster::news::Write;
+use crate::cluster::news::{Twins, Write};
 use crate::engine::time::SimTime;
 
 use super::expression::{Expression, list_name};
@@ -25,6 +25,7 @@ pub struct Sources {
     lists: u64,
 }
 
+const TWINS_BIT: u32 = 61;
 const LEADER_BIT: u32 = 62;
 const TIME_BIT: u32 = 63;
 
@@ -35,6 +36,9 @@ impl Sources {
     pub const TIME: Sources = Sources { objects: 1 << TIME_BIT, lists: 0 };
     /// Who leads etcd.
     pub const LEADER: Sources = Sources { objects: 1 << LEADER_BIT, lists: 0 };
+
+    /// Which names more than one pod runs under.
+    pub const TWINS: Sources = Sources { objects: 1 << TWINS_BIT, lists: 0 };
 
     /// Single objects of a kind.
     pub const fn objects(kind: Kind) -> Sources {
@@ -62,7 +66,8 @@ impl fmt::Debug for Sources {
         let kinds = Kind::all().filter(|kind| self.contains(Sources::objects(*kind))).map(|kind| kind.row().name);
         let leader = self.contains(Sources::LEADER).then_some("leader");
         let time = self.contains(Sources::TIME).then_some("time");
-        f.debug_set().entries(kinds.chain(leader).chain(time)).finish()
+        let twins = self.contains(Sources::TWINS).then_some("twins");
+        f.debug_set().entries(kinds.chain(twins).chain(leader).chain(time)).finish()
     }
 }
 
@@ -73,6 +78,8 @@ pub(super) struct Sight {
     kinds: BTreeMap<Kind, BTreeMap<(String, String), Value>>,
     /// Who leads the etcd members.
     pub leader: Option<u32>,
+    /// Names, with their namespaces, of which more than one pod runs.
+    pub twins: BTreeSet<String>,
 }
 
 impl Sight {
@@ -149,6 +156,19 @@ impl Subjects {
     pub fn note_leader(&mut self, member: Option<u32>) {
         write(&self.sight).leader = member;
         self.touch(LEADER_BIT);
+    }
+
+    pub fn note_twins(&mut self, twins: &Twins) {
+        let name = format!("{}/{}", twins.key.namespace, twins.key.name);
+        {
+            let known = &mut write(&self.sight).twins;
+            if twins.alive.len() > 1 {
+                known.insert(name)
+            } else {
+                known.remove(&name)
+            };
+        }
+        self.touch(TWINS_BIT);
     }
 
     pub fn note_time(&mut self, now: SimTime) {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::api::kind::Kind;
-use crate::api::meta::ObjectKey;
+use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::engine::process::Cause;
@@ -81,6 +81,10 @@ fn ask(text: &str) -> Result<bool, String> {
     conditions.note_write(&pod(7, "web-1", 0));
     conditions.note_write(&pod(8, "web-2", 4));
     conditions.note_leader(Some(1));
+    for (name, pods) in [("db-1", 2), ("db-0", 3), ("db-1", 1)] {
+        let alive = vec![(Uid(1), Name::of("node-1")); pods];
+        conditions.note_twins(&Twins { key: ObjectKey::new(Kind::Pod, "default", name), alive, cause: Cause::NONE });
+    }
     conditions.note_time(SimTime::from_nanos(61_500_000_000));
     conditions.ask(&mut Condition::new(expression.into())).0.clone()
 }
@@ -100,6 +104,7 @@ fn every_name_that_is_documented_can_be_used() {
         "podsOf('web').size() == 2 && podsOf('none').size() == 0",
         "image(deployment('web')) == 'app:v1' && image(pod('web-1')) == 'app:v1'",
         "etcdLeader() == 'etcd-1'",
+        "twins() == ['default/db-0'] && 'default/db-0' in twins() && !('default/db-1' in twins())",
         "now == 61 && now > 60",
         "has(deployment('web').status.availableReplicas) && !has(deployment('web').status.readyReplicas)",
     ] {

@@ -118,6 +118,10 @@ pub struct KubeletConfigFile {
     pub serialize_image_pulls: Option<bool>,
     /// How many are pulled at a time if not one after the other. Any number if not given.
     pub max_parallel_image_pulls: Option<u32>,
+    /// How long a shutdown is held up until pods have ended. Not at all if not given.
+    pub shutdown_grace_period: Option<Span>,
+    /// Of that, for critical pods, which end last.
+    pub shutdown_grace_period_critical_pods: Option<Span>,
     /// How many processes the node can have (`fs.pid_max` of the machine). 4194304 if not given.
     pub pid_max: Option<u32>,
 }
@@ -235,6 +239,16 @@ pub struct ControllersFile {
     pub node_monitor_grace_period: Option<Span>,
     /// How long a new node may be silent (`--node-startup-grace-period`). 60s if not given.
     pub node_startup_grace_period: Option<Span>,
+    /// How many nodes a second are given up in a zone that is mostly well, as "0.1" or 100m (`--node-eviction-rate`). 0.1 if not given.
+    pub node_eviction_rate: Option<Amount>,
+    /// The same in a large zone that is partly down (`--secondary-node-eviction-rate`). 0.01 if not given.
+    pub secondary_node_eviction_rate: Option<Amount>,
+    /// The share of a zone's nodes from which on it is partly down, as "0.55" (`--unhealthy-zone-threshold`). 0.55 if not given.
+    pub unhealthy_zone_threshold: Option<Amount>,
+    /// A zone with no more nodes than this gives up none while it is partly down (`--large-cluster-size-threshold`). 50 if not given.
+    pub large_cluster_size_threshold: Option<u32>,
+    /// How many pods that have ended are kept (`--terminated-pod-gc-threshold`). 12500 if not given.
+    pub terminated_pod_gc_threshold: Option<u32>,
     /// How often pods without a node or beyond the limit of ended ones are collected. 20s if not given.
     pub pod_gc_period: Option<Span>,
 }

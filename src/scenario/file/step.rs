@@ -18,7 +18,8 @@ use super::cluster::{EffectFile, PoolFile};
 pub struct StepFile {
     /// The step's name, its own.
     pub name: String,
-    /// What the step is called in the list of writes, as a recording of a real cluster would: the command itself.
+    /// What the step is called in the list of writes, as a recording of a real cluster would: the command itself. `{node}` in it
+    /// stands for the node to which the step does something.
     #[serde(default)]
     pub label: Option<String>,
     /// It is expected to fail: it counts as done if it does, and as failed if it does not.
@@ -90,7 +91,8 @@ pub struct StepFile {
     /// Something that happens to etcd members.
     #[serde(default)]
     pub etcd: Option<EtcdStepFile>,
-    /// Something that happens to a process, such as `kube-scheduler` or `kubelet/node-3`.
+    /// Something that happens to a process, such as `kube-scheduler` or `kubelet/node-3` (or `kubelet/pod/db-0` and so on, as nodes are
+    /// meant in `node`).
     #[serde(default)]
     pub process: Option<PowerFile>,
     /// Something that happens to a machine, such as `control-plane-0`.
@@ -118,7 +120,8 @@ pub struct ApplyFile {
     pub namespace: Option<String>,
 }
 
-/// An object: `deployment/web`, in the namespace `default` unless another one is given.
+/// An object: `deployment/web`, in the namespace `default` unless another one is given. A `*` in the name stands for any text: the
+/// first object, by name, that there is at that moment.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeleteFile {
@@ -212,7 +215,7 @@ pub enum PatchKindFile {
     Json,
 }
 
-/// What is done about a rollout; exactly one of the fields besides `namespace` is given.
+/// What is done about the rollout of a Deployment (`web` or `deployment/web`) or DaemonSet (`daemonset/agent`); exactly one of the fields besides `namespace` is given.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RolloutFile {
@@ -300,7 +303,9 @@ pub struct TaintStepFile {
     pub remove: bool,
 }
 
-/// Something that happens to nodes; exactly one of the fields is given.
+/// Something that happens to nodes; exactly one of the fields is given, besides `down` with `reboot`. A node is meant by its name,
+/// by its zone (`zone/a` for all nodes there), as the one on which a pod runs at that moment (`pod/db-0`, `pod/shop/db-0`, `pod/shop/web-*` for the first of that name), or as
+/// the one to which an earlier step did something (`step/power loss`).
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeFile {
@@ -310,6 +315,24 @@ pub struct NodeFile {
     /// The machine has power again.
     #[serde(default)]
     pub restart: Option<String>,
+    /// The machine is switched off in good order: with a `shutdownGracePeriod` its kubelet ends the pods first.
+    #[serde(default)]
+    pub shutdown: Option<String>,
+    /// The machine is rebooted in good order: containers die, and pods that the kubelet did not end before are started again in place.
+    #[serde(default)]
+    pub reboot: Option<String>,
+    /// With `reboot`: how long it is down. 30s if not given.
+    #[serde(default)]
+    pub down: Option<Span>,
+    /// The kubelet hangs: its process is there and does nothing; no heartbeat, no pod begun or ended. Containers run on.
+    #[serde(default)]
+    pub hang: Option<String>,
+    /// A kubelet that hangs goes on.
+    #[serde(default)]
+    pub resume: Option<String>,
+    /// The machine's clock is wrong from now on.
+    #[serde(default)]
+    pub clock: Option<ClockFile>,
     /// The kubelet neither renews the node's lease nor writes its status; pods run on.
     #[serde(default)]
     pub stop_heartbeats: Option<String>,
@@ -364,6 +387,26 @@ pub struct NodeImageFile {
     pub node: String,
     /// The image.
     pub image: String,
+}
+
+/// How the clock of a node's machine is wrong. Without any of the times it is right again.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClockFile {
+    /// The node.
+    pub node: String,
+    /// It is ahead by so much.
+    #[serde(default)]
+    pub ahead: Option<Span>,
+    /// It is behind by so much.
+    #[serde(default)]
+    pub behind: Option<Span>,
+    /// It gains so much in every second.
+    #[serde(default)]
+    pub gains: Option<Span>,
+    /// It loses so much in every second; less than a second.
+    #[serde(default)]
+    pub loses: Option<Span>,
 }
 
 /// Something that happens to etcd members; exactly one of the fields is given. A member is named by `etcd-0`, ..., or as

@@ -5,10 +5,11 @@
 //! waits for has come. Commands know only what the API answers.
 //!
 //! - this file: a command under way, and what it may ask for
-//! - `apply`, `delete`, `change`, `rollout`, `stateful_set`, `node`, `drain`: the commands
+//! - `apply`, `delete`, `change`, `rollout`, `stateful_set`, `daemon_rollout`, `node`, `drain`: the commands
 
 mod apply;
 mod change;
+mod daemon_rollout;
 mod delete;
 mod drain;
 mod node;
@@ -134,6 +135,9 @@ async fn run(shell: Shell, command: Command, delay: SimDuration) -> Done {
         Command::SetImage { key, images } => change::set_image(&shell, &key, &images).await,
         Command::Patch { key, kind, patch, part } => change::patch(&shell, &key, kind, patch, part).await,
         Command::Mark { key, mark, set } => change::mark(&shell, &key, mark, &set).await,
+        Command::Rollout { key, verb } if key.kind == Kind::DaemonSet => {
+            daemon_rollout::rollout(&shell, &key, verb).await
+        }
         Command::Rollout { key, verb } if key.kind == Kind::StatefulSet => {
             stateful_set::rollout(&shell, &key, verb).await
         }

@@ -240,3 +240,132 @@ expect:
     assert!(outcome.expectations[2].at > outcome.expectations[3].at);
     assert!(!outcome.is_success());
 }
+
+const BUDGET: &str = "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: web}, spec: {minAvailable: 2, selector: {matchLabels: {app: web}}}}";
+
+#[test]
+fn a_drain_that_a_budget_forbids_waits_five_seconds_and_asks_again() {
+    // Both pods must stay: the drain gets nothing done until the Deployment is larger.
+    let outcome = run(&format!(
+        "
+- {{name: budget, after: created, create: {{manifests: [{{object: {BUDGET}}}]}}}}
+- {{name: drain, after: budget, delay: 1s, drain: {{node: node-0}}}}
+- {{name: more, after: budget, delay: 12s, scale: {{object: deploy/web, replicas: 3}}}}
+expect:
+- {{name: two are ready all the time, from: created, always: \"pods.filter(p, ready(p) && !has(p.metadata.deletionTimestamp)).size() >= 2\"}}
+- {{name: empty, atEnd: \"pods.size() == 3 && pods.all(p, p.spec.nodeName != 'node-0')\"}}
+"
+    ));
+    assert!(outcome.is_success(), "{outcome:?}");
+    let printed = outcome.step("drain").map(|step| step.output.clone()).unwrap_or_default();
+    let name =
+        printed.iter().find_map(|line| line.strip_prefix("evicting pod default/")).unwrap_or_default().to_owned();
+    let refused = format!(
+        "error when evicting pods/\"{name}\" -n \"default\" (will retry after 5s): Cannot evict pod as it would violate the pod's disruption budget."
+    );
+    assert_eq!(printed.iter().filter(|line| **line == refused).count(), 3, "{printed:?}");
+    assert_eq!(printed.last().map(String::as_str), Some("node/node-0 drained"));
+    assert!(printed.contains(&format!("pod/{name} evicted")));
+}
+
+#[test]
+fn a_drain_says_which_pods_are_in_its_way() {
+    let pod = |name: &str, volume: &str| {
+        format!(
+            "{{object: {{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{nodeName: node-2, containers: [{{name: app, image: app}}]{volume}}}}}}}"
+        )
+    };
+    let pods = [pod("bare", ""), pod("data", ", volumes: [{name: scratch, emptyDir: {}}]")].join(", ");
+    let agent = "{object: {apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent}, spec: {selector: {matchLabels: {app: agent}}, template: {metadata: {labels: {app: agent}}, spec: {containers: [{name: app, image: agent}]}}}}}";
+    let outcome = run(&format!(
+        "
+- {{name: pods, after: created, create: {{manifests: [{pods}, {agent}]}}}}
+- {{name: agents, after: pods, rollout: {{status: daemonset/agent, timeout: 30s}}}}
+- {{name: plain, after: agents, delay: 5s, expectFailure: true, drain: {{node: node-2}}}}
+- {{name: less, after: plain, expectFailure: true, drain: {{node: node-2, ignoreDaemonsets: true, force: true}}}}
+- {{name: all, after: less, drain: {{node: node-2, ignoreDaemonsets: true, force: true, deleteEmptydirData: true}}}}
+expect:
+- {{name: the agent stays, atEnd: \"pods.filter(p, p.spec.nodeName == 'node-2').all(p, p.metadata.labels.app == 'agent')\"}}
+"
+    ));
+    let step = |name: &str| outcome.step(name).cloned().unwrap_or_else(|| panic!("{name}"));
+    let agent = "default/agent-";
+    let error = step("plain").error.unwrap_or_default();
+    assert!(
+        error.starts_with('[')
+            && error.contains(&format!(
+                "cannot delete DaemonSet-managed Pods (use --ignore-daemonsets to ignore): {agent}"
+            )),
+        "{error}"
+    );
+    assert!(error.contains("cannot delete Pods that declare no controller (use --force to override): default/bare"));
+    assert!(
+        error.contains("cannot delete Pods with local storage (use --delete-emptydir-data to override): default/data")
+    );
+    let printed = step("plain").output;
+    assert_eq!(printed[0], "node/node-2 cordoned");
+    assert_eq!(
+        printed[1..],
+        [
+            format!("error: unable to drain node \"node-2\" due to error: {error}, continuing command..."),
+            "There are pending nodes to be drained:".to_owned(),
+            " node-2".to_owned()
+        ]
+    );
+    let expected = "cannot delete Pods with local storage (use --delete-emptydir-data to override): default/data";
+    assert_eq!(step("less").error.as_deref(), Some(expected));
+    let printed = step("all").output;
+    assert_eq!(printed[0], "node/node-2 already cordoned");
+    assert!(printed[1].starts_with(&format!("Warning: ignoring DaemonSet-managed Pods: {agent}")), "{printed:?}");
+    assert!(
+        printed[1].ends_with("; deleting Pods that declare no controller: default/bare, default/data"),
+        "{printed:?}"
+    );
+    assert_eq!(printed.last().map(String::as_str), Some("node/node-2 drained"));
+    assert!(outcome.is_success(), "{outcome:?}");
+}
+
+#[test]
+fn a_daemon_set_is_rolled_out_back_and_restarted() {
+    let agent = "{object: {apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent}, spec: {selector: {matchLabels: {app: agent}}, template: {metadata: {labels: {app: agent}}, spec: {containers: [{name: app, image: 'agent:v1'}]}}}}}";
+    check(
+        &format!(
+            "
+- {{name: create, after: created, create: {{manifests: [{agent}]}}}}
+- {{name: ready, after: create, rollout: {{status: daemonset/agent, timeout: 30s}}}}
+- {{name: no last one, after: ready, expectFailure: true, rollout: {{undo: ds/agent}}}}
+- {{name: image, after: no last one, setImage: {{object: ds/agent, images: {{app: 'agent:v2'}}}}}}
+- {{name: rolled, after: image, rollout: {{status: ds/agent, timeout: 1m}}}}
+- {{name: undo, after: rolled, rollout: {{undo: ds/agent}}}}
+- {{name: undone, after: undo, rollout: {{status: ds/agent, timeout: 1m}}}}
+- {{name: same, after: undone, rollout: {{undo: ds/agent, toRevision: 3}}}}
+- {{name: restart, after: same, rollout: {{restart: ds/agent}}}}
+- {{name: pause, after: restart, expectFailure: true, rollout: {{pause: ds/agent}}}}
+- {{name: restarted, after: pause, rollout: {{status: ds/agent, timeout: 1m}}}}
+"
+        ),
+        "create: done
+  daemonset.apps/agent created
+ready: done
+  daemon set \"agent\" successfully rolled out
+no last one: done
+  error: no last revision to roll back to
+image: done
+  daemonset.apps/agent image updated
+rolled: done
+  daemon set \"agent\" successfully rolled out
+undo: done
+  daemonset.apps/agent rolled back
+undone: done
+  daemon set \"agent\" successfully rolled out
+same: done
+  daemonset.apps/agent skipped rollback (current template already matches revision 3)
+restart: done
+  daemonset.apps/agent restarted
+pause: done
+  error: daemonsets.apps \"agent\" pausing is not supported
+restarted: done
+  daemon set \"agent\" successfully rolled out
+",
+    );
+}

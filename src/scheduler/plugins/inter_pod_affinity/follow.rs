@@ -118,10 +118,8 @@ impl Following {
         if own_matter {
             wishes_of_incoming(incoming, namespace, labels, &mut wish);
         }
-        if let Some(terms) = &group.terms {
-            if own_matter {
-                wishes_of_existing(incoming, terms, self.plugin.hard_pod_affinity_weight, &mut wish);
-            }
+        if let Some(terms) = group.terms.as_ref().filter(|_| own_matter) {
+            wishes_of_existing(incoming, terms, self.plugin.hard_pod_affinity_weight, &mut wish);
         }
         wanted.into_iter().map(|(rule, key, weight)| (self.table(rule, &key, cluster), weight)).collect()
     }

@@ -66,10 +66,17 @@ mod tests {
     use k8s_openapi::api::core::v1::{Toleration, TopologySpreadConstraint};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+    use serde_json::json;
+
+    use super::super::PodTopologySpread;
     use super::super::constraint::{Action, compile};
     use super::*;
+    use crate::api::kind::Kind;
     use crate::api::name::Name;
-    use crate::scheduler::testing::{changed, node, pod as a_pod};
+    use crate::scheduler::cluster::Cluster;
+    use crate::scheduler::event::ClusterEvent;
+    use crate::scheduler::framework::Plugin;
+    use crate::scheduler::testing::{changed, node, object, pod as a_pod};
 
     fn constraints(taints: Option<&str>) -> Vec<Constraint> {
         let labels = [("app".to_owned(), "web".to_owned())].into();
@@ -94,6 +101,28 @@ mod tests {
     fn check(taints: Option<&str>, old: Option<&Object>, new: Option<&Object>, expected: Hint) {
         let own = pod("own", None);
         assert_eq!(hint(&own, || Ok(constraints(taints)), old, new), expected, "{old:?} {new:?}");
+    }
+
+    #[test]
+    fn for_pods_without_constraints_the_defaults_are_looked_at_as_they_are_now() {
+        let default = TopologySpreadConstraint {
+            topology_key: "zone".to_owned(),
+            max_skew: 1,
+            when_unsatisfiable: "DoNotSchedule".to_owned(),
+            ..TopologySpreadConstraint::default()
+        };
+        let plugin = PodTopologySpread { defaults: vec![default], is_system: false };
+        let (mut cluster, own) = (Cluster::default(), pod("web", None));
+        let (web, db) = (Object::Pod(pod("web", Some("a"))), Object::Pod(pod("db", Some("a"))));
+        let says = |cluster: &Cluster, gone: &Object| {
+            plugin.hint(&own, ClusterEvent::AssignedPodDelete, Some(gone), None, cluster)
+        };
+        // Nothing says yet which pods are alike: no default holds.
+        assert_eq!(says(&cluster, &web), Hint::Skip);
+        let spec = json!({ "selector": { "app": "web" }, "ports": [{ "port": 80 }] });
+        let service = json!({ "metadata": { "name": "web", "namespace": "default" }, "spec": spec });
+        cluster.set_object(&object(Kind::Service, service));
+        assert_eq!((says(&cluster, &web), says(&cluster, &db)), (Hint::Queue, Hint::Skip));
     }
 
     #[test]

@@ -1,0 +1,221 @@
+//! Stories of claims and volumes.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::meta::{Deletion, Labels, Timestamp};
+use crate::api::object::Resource;
+use crate::api::pod::Pod;
+use crate::api::storage::StorageClass;
+use crate::controllers::testing::{self, Server};
+use protection::{ClaimProtection, VolumeProtection};
+use provisioner::Provisioner;
+
+struct Story {
+    server: Server,
+    controllers: Vec<Box<dyn Controller>>,
+    later: BTreeSet<(u64, usize, ObjectKey)>,
+}
+
+impl Story {
+    fn new() -> Self {
+        let controllers: Vec<Box<dyn Controller>> = vec![
+            Box::new(PersistentVolumeController::new(&Config::default())),
+            Box::new(Provisioner),
+            Box::new(ClaimProtection::default()),
+            Box::new(VolumeProtection),
+        ];
+        Story { server: Server::at(100), controllers, later: BTreeSet::new() }
+    }
+
+    fn put(&mut self, kind: Kind, json: Value) {
+        let mut object = Object::from_json(kind, json).expect("an object");
+        if object.meta().uid == Default::default() {
+            object.meta_mut().uid = crate::api::meta::Uid(9_000 + u128::from(self.server.writes.len() as u64));
+        }
+        self.server.put(object);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.server.settle(&self.controllers, &mut self.later);
+    }
+
+    fn class(&mut self, name: &str, mode: &str) {
+        let class = json!({"metadata": {"name": name}, "provisioner": "disks.example.com", "volumeBindingMode": mode,
+            "reclaimPolicy": "Delete"});
+        self.put(Kind::StorageClass, class);
+    }
+
+    fn claim(&mut self, name: &str, class: &str, size: &str) {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": class,
+            "resources": {"requests": {"storage": size}}});
+        let metadata = json!({"name": name, "namespace": "default", "uid": format!("{:032x}", name.len() + 500),
+            "finalizers": ["kubernetes.io/pvc-protection"]});
+        self.put(
+            Kind::PersistentVolumeClaim,
+            json!({"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}),
+        );
+    }
+
+    fn volume(&mut self, name: &str, class: &str, size: &str) {
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": class, "capacity": {"storage": size},
+            "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/x"}});
+        self.put(
+            Kind::PersistentVolume,
+            json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Pending"}}),
+        );
+    }
+
+    fn claim_state(&self, name: &str) -> (String, String) {
+        let claim = self.server.get::<PersistentVolumeClaim>("default", name).expect("the claim");
+        (claim.phase().to_owned(), claim.volume().to_owned())
+    }
+
+    fn volume_phase(&self, name: &str) -> String {
+        self.server.get::<PersistentVolume>("", name).map_or("gone", |volume| volume.phase()).to_owned()
+    }
+
+    fn has_event(&self, text: &str) -> bool {
+        self.server.events.iter().any(|event| event.starts_with(text))
+    }
+}
+
+#[test]
+fn the_smallest_volume_that_is_large_enough_is_taken_in_four_writes() {
+    let mut story = Story::new();
+    for (name, size) in [("pv-10", "10Gi"), ("pv-5", "5Gi"), ("pv-2", "2Gi")] {
+        story.volume(name, "manual", size);
+        assert_eq!(story.volume_phase(name), "Available");
+    }
+    let before = story.server.writes.len();
+    story.claim("data", "manual", "3Gi");
+    assert_eq!(story.claim_state("data"), ("Bound".to_owned(), "pv-5".to_owned()));
+    assert_eq!(story.volume_phase("pv-5"), "Bound");
+    assert_eq!(
+        &story.server.writes[before..],
+        [
+            "update persistentvolume/pv-5",
+            "update status of persistentvolume/pv-5",
+            "update persistentvolumeclaim/default/data",
+            "update status of persistentvolumeclaim/default/data"
+        ]
+    );
+    let claim = story.server.get::<PersistentVolumeClaim>("default", "data").expect("the claim").clone();
+    assert_eq!(claim.meta.annotations.get(&BOUND_BY_CONTROLLER).map(|it| it.as_str()), Some("yes"));
+    let capacity = claim.content.status.as_ref().and_then(|status| status.capacity.clone()).expect("a capacity");
+    assert_eq!(capacity["storage"].0, "5Gi");
+    story.claim("other", "manual", "20Gi");
+    assert_eq!(story.claim_state("other"), ("Pending".to_owned(), String::new()));
+    assert!(story.has_event("ProvisioningFailed storageclass.storage.k8s.io \"manual\" not found"));
+}
+
+#[test]
+fn a_class_with_immediate_binding_has_a_volume_made_and_taken_away_again() {
+    let mut story = Story::new();
+    story.class("fast", "Immediate");
+    story.claim("data", "fast", "1Gi");
+    let (phase, volume) = story.claim_state("data");
+    assert_eq!(phase, "Bound");
+    assert!(volume.starts_with("pvc-00000000-0000"), "{volume}");
+    assert!(
+        story.has_event("ExternalProvisioning Waiting for a volume to be created either by the external provisioner")
+    );
+    assert!(story.has_event("Provisioning External provisioner is provisioning volume for claim \"default/data\""));
+    assert!(story.has_event(&format!("ProvisioningSucceeded Successfully provisioned volume {volume}")));
+    story.server.vanish(&ObjectKey::new(Kind::PersistentVolumeClaim, "default", "data"));
+    story.settle();
+    assert_eq!(story.volume_phase(&volume), "gone");
+}
+
+#[test]
+fn a_class_that_waits_for_its_consumer_waits_until_the_scheduler_has_chosen_a_node() {
+    let mut story = Story::new();
+    story.class("local", "WaitForFirstConsumer");
+    story.claim("data", "local", "1Gi");
+    assert!(story.has_event("WaitForFirstConsumer waiting for first consumer to be created before binding"));
+    let mut pod = testing::ready_pod("web", 0);
+    let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
+    Rc::make_mut(&mut pod.spec).full.volumes = serde_json::from_value(volumes).ok();
+    story.server.put(pod.boxed());
+    story.server.edit::<PersistentVolumeClaim>("default", "data", |_| {});
+    story.settle();
+    assert!(story.has_event("WaitForPodScheduled waiting for pod web to be scheduled"));
+    assert_eq!(story.claim_state("data"), ("Pending".to_owned(), String::new()));
+    story.server.edit::<PersistentVolumeClaim>("default", "data", |claim| {
+        claim.meta.annotations = claim.meta.annotations.with(SELECTED_NODE, "node-1");
+    });
+    story.settle();
+    assert_eq!(story.claim_state("data").0, "Bound");
+}
+
+#[test]
+fn a_volume_whose_claim_is_gone_is_released_and_kept_and_a_claim_whose_volume_is_gone_is_lost() {
+    let mut story = Story::new();
+    story.volume("pv-1", "manual", "1Gi");
+    story.claim("data", "manual", "1Gi");
+    story.server.vanish(&ObjectKey::new(Kind::PersistentVolumeClaim, "default", "data"));
+    story.settle();
+    assert_eq!(story.volume_phase("pv-1"), "Released");
+    story.volume("pv-2", "manual", "1Gi");
+    story.claim("next", "manual", "1Gi");
+    assert_eq!(story.claim_state("next").1, "pv-2", "a released volume is not given to another claim");
+    story.server.vanish(&ObjectKey::new(Kind::PersistentVolume, "", "pv-2"));
+    story.settle();
+    assert_eq!(story.claim_state("next").0, "Lost");
+    assert!(story.has_event("ClaimLost Bound claim has lost its PersistentVolume."));
+}
+
+#[test]
+fn a_volume_that_a_user_keeps_for_a_claim_waits_for_it() {
+    let mut story = Story::new();
+    story.volume("pv-1", "manual", "1Gi");
+    story.server.edit::<PersistentVolume>("", "pv-1", |volume| {
+        let claim = json!({"namespace": "default", "name": "data"});
+        Rc::make_mut(&mut volume.content).spec.as_mut().expect("a spec").claim_ref = serde_json::from_value(claim).ok();
+    });
+    story.claim("x", "manual", "1Gi");
+    assert_eq!(story.claim_state("x").0, "Pending");
+    story.claim("data", "manual", "1Gi");
+    assert_eq!(story.claim_state("data"), ("Bound".to_owned(), "pv-1".to_owned()));
+}
+
+#[test]
+fn a_claim_that_a_pod_uses_does_not_go_before_the_pod() {
+    let mut story = Story::new();
+    story.claim("data", "", "1Gi");
+    assert!(
+        story.has_event("FailedBinding no persistent volumes available for this claim and no storage class is set")
+    );
+    let mut pod = testing::ready_pod("web", 0);
+    pod.node = Some("node-1".into());
+    let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
+    Rc::make_mut(&mut pod.spec).full.volumes = serde_json::from_value(volumes).ok();
+    story.server.put(pod.boxed());
+    let deletion = Deletion { timestamp: Timestamp(100), grace_seconds: None };
+    story.server.edit::<PersistentVolumeClaim>("default", "data", |claim| claim.meta.deletion = Some(deletion));
+    story.settle();
+    let is_there = |story: &Story| story.server.get::<PersistentVolumeClaim>("default", "data").is_some();
+    assert!(is_there(&story));
+    story.server.vanish(&ObjectKey::new(Kind::Pod, "default", "web"));
+    story.settle();
+    assert!(!is_there(&story));
+    assert!(story.server.all::<Pod>().is_empty());
+}
+
+#[test]
+fn a_claim_that_says_nothing_gets_the_default_class_once_there_is_one() {
+    let mut story = Story::new();
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    story.put(Kind::PersistentVolumeClaim, json!({"metadata": {"name": "data", "namespace": "default"}, "spec": spec}));
+    story.class("fast", "Immediate");
+    story.server.edit::<StorageClass>("", "fast", |class| {
+        class.meta.annotations = Labels::NONE.with("storageclass.kubernetes.io/is-default-class", "true");
+    });
+    story.server.edit::<PersistentVolumeClaim>("default", "data", |_| {});
+    story.settle();
+    assert_eq!(story.claim_state("data").0, "Bound");
+}

@@ -1,0 +1,130 @@
+//! `kubectl rollout` of DaemonSets: status, restart and undo (kubectl, polymorphichelpers).
+
+use std::rc::Rc;
+
+use serde_json::json;
+
+use crate::api::convert::template_patch;
+use crate::api::kind::Kind;
+use crate::api::meta::ObjectKey;
+use crate::api::object::Object;
+use crate::api::revision::ControllerRevision;
+use crate::api::workload::{DaemonSet, DaemonSetStrategy};
+use crate::apiserver::protocol::{Answer, ListRevision, Operation, Part, Patch, Scope};
+use crate::controllers::deployment::kubectl::RESTARTED_AT;
+use crate::engine::time::SimDuration;
+
+use super::super::plan::Rollout;
+use super::change::send_patch;
+use super::{Done, Shell, from_server, printed_name};
+
+pub(super) async fn rollout(shell: &Shell, key: &ObjectKey, verb: Rollout) -> Done {
+    let set = daemon_set(&shell.get(key).await?, key)?;
+    let (patch, word) = match verb {
+        Rollout::Status(timeout) => return status(shell, key, set, timeout).await,
+        Rollout::Pause => return Err(format!("error: {} pausing is not supported", kind_and_name(key))),
+        Rollout::Resume => return Err(format!("error: {} resuming is not supported", kind_and_name(key))),
+        Rollout::Restart => {
+            let date = shell.date().0;
+            let date = jiff::Timestamp::from_second(date).map_or_else(|_| date.to_string(), |date| date.to_string());
+            let annotations = json!({RESTARTED_AT.as_str(): date});
+            (json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}), "restarted")
+        }
+        Rollout::Undo(number) => {
+            let revision = find(revisions(shell, &set).await?, number)?;
+            let Some(kept) = revision.template() else {
+                return Err(format!("error: unable to restore revision {}", revision.revision));
+            };
+            if kept.template.says_the_same(&set.template) {
+                let why = format!("skipped rollback (current template already matches revision {number})");
+                shell.print(format!("{} {why}", printed_name(key)));
+                return Ok(());
+            }
+            (template_patch(&kept.template), "rolled back")
+        }
+    };
+    send_patch(shell, key, Patch::Strategic(Rc::new(patch)), Part::Main).await?;
+    shell.print(format!("{} {word}", printed_name(key)));
+    Ok(())
+}
+
+fn kind_and_name(key: &ObjectKey) -> String {
+    format!("{} \"{}\"", key.kind.row().qualified_plural(), key.name)
+}
+
+fn daemon_set(object: &Object, key: &ObjectKey) -> Result<Rc<DaemonSet>, String> {
+    object.get::<DaemonSet>().cloned().ok_or_else(|| format!("error: {} is no DaemonSet", printed_name(key)))
+}
+
+/// The revisions that a DaemonSet controls, oldest first.
+async fn revisions(shell: &Shell, set: &DaemonSet) -> Result<Vec<Rc<ControllerRevision>>, String> {
+    let scope = Scope {
+        kind: Kind::ControllerRevision,
+        namespace: Some(set.meta.namespace.clone()),
+        labels: Some(Rc::clone(&set.selector)),
+        fields: Vec::new(),
+    };
+    let operation = Operation::List { scope, limit: 0, continue_token: None, at: ListRevision::Latest };
+    let Answer::List { items, .. } = shell.send(operation).await.map_err(from_server)? else {
+        return Err("error: the server answered something else than a list".to_owned());
+    };
+    let owned = |it: &&Rc<ControllerRevision>| it.meta.controller().is_some_and(|owner| owner.uid == set.meta.uid);
+    let mut all: Vec<_> = items.iter().filter_map(Object::get::<ControllerRevision>).filter(owned).cloned().collect();
+    all.sort_by_key(|revision| revision.revision);
+    Ok(all)
+}
+
+/// A revision by its number; zero stands for the one before the newest.
+fn find(revisions: Vec<Rc<ControllerRevision>>, number: i64) -> Result<Rc<ControllerRevision>, String> {
+    let found = if number == 0 {
+        if revisions.len() <= 1 {
+            return Err("error: no last revision to roll back to".to_owned());
+        }
+        revisions.get(revisions.len() - 2)
+    } else {
+        revisions.iter().find(|revision| revision.revision == number)
+    };
+    found.cloned().ok_or_else(|| format!("error: unable to find specified revision {number} in history"))
+}
+
+/// Waits for a rollout and prints each stage once (`DaemonSetStatusViewer`).
+async fn status(shell: &Shell, key: &ObjectKey, first: Rc<DaemonSet>, timeout: Option<SimDuration>) -> Done {
+    let until = timeout.map(|timeout| shell.now() + timeout);
+    shell.watch(key);
+    let mut present = first;
+    loop {
+        match stage(&present)? {
+            None => {
+                shell.print(format!("daemon set \"{}\" successfully rolled out", key.name));
+                return Ok(());
+            }
+            Some(line) => shell.print(line),
+        }
+        present = match shell.next_change(key, until).await {
+            Some(Some(object)) => daemon_set(&object, key)?,
+            Some(None) => return Err("error: object has been deleted".to_owned()),
+            None => return Err("error: timed out waiting for the condition".to_owned()),
+        };
+    }
+}
+
+/// What is waited for; none once the rollout is complete.
+fn stage(set: &DaemonSet) -> Result<Option<String>, String> {
+    if set.strategy == DaemonSetStrategy::OnDelete {
+        return Err("error: rollout status is only available for RollingUpdate strategy type".to_owned());
+    }
+    let (status, desired) = (&set.status, set.status.desired_number_scheduled);
+    if set.meta.generation > status.observed_generation {
+        return Ok(Some("Waiting for daemon set spec update to be observed...".to_owned()));
+    }
+    let (updated, available) = (status.updated_number_scheduled, status.number_available);
+    let waiting =
+        |what: String| Ok(Some(format!("Waiting for daemon set \"{}\" rollout to finish: {what}...", set.meta.name)));
+    if updated < desired {
+        waiting(format!("{updated} out of {desired} new pods have been updated"))
+    } else if available < desired {
+        waiting(format!("{available} of {desired} updated pods are available"))
+    } else {
+        Ok(None)
+    }
+}
