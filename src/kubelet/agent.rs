@@ -267,12 +267,13 @@ impl Kubelet {
         self.remains.give_back(&mut worker, ctx.now());
         self.numbers.insert(worker.pod.meta.uid, number);
         let ends = worker.pod.meta.is_deleting() || worker.pod.is_terminal();
-        if !ends && known.is_none() {
-            if let Err(rejection) = self.admits(number, &worker.pod) {
-                worker.reject(rejection, &mut self.shared, ctx);
-                self.workers.insert(number, worker);
-                return;
-            }
+        if !ends
+            && known.is_none()
+            && let Err(rejection) = self.admits(number, &worker.pod)
+        {
+            worker.reject(rejection, &mut self.shared, ctx);
+            self.workers.insert(number, worker);
+            return;
         }
         if ends {
             worker.stage = Stage::Terminating;
