@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(case(&[Ready(600), Ready(600), Missing]).cpu(50).map(|all| all.0), Ok(3), "the direction would turn");
         // It counts as using all that it requests when there would be fewer.
         assert_eq!(case(&[Ready(100), Ready(100), Missing]).cpu(50).map(|all| all.0), Ok(3));
-        assert_eq!(case(&[Ready(10), Ready(10), Ready(10), Ready(10), Missing]).cpu(50).map(|all| all.0), Ok(3));
+        assert_eq!(case(&[Ready(10), Ready(10), Ready(10), Ready(10), Missing]).cpu(50).map(|all| all.0), Ok(2));
     }
 
     #[test]
