@@ -102,9 +102,8 @@ impl Kept {
         let mut bounds: Vec<SimTime> = changes.filter(|at| from < *at && *at < to).collect();
         bounds.extend([from, to]);
         bounds.sort_unstable();
-        let piece = |pair: &[SimTime]| {
-            i128::from(self.share_at(pair[0])) * i128::from(pair[1].since(pair[0]).as_nanos())
-        };
+        let piece =
+            |pair: &[SimTime]| i128::from(self.share_at(pair[0])) * i128::from(pair[1].since(pair[0]).as_nanos());
         bounds.windows(2).map(piece).sum()
     }
 
@@ -209,9 +208,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Metrics of containers and signals.
     pub fn new(uses: Rc<dyn Uses>, signals: Vec<Signal>) -> Self {
-        let keep = |signal: Signal| {
-            (signal.name.clone(), Kept { signal, ready: BTreeSet::new(), counts: Vec::new() })
-        };
+        let keep = |signal: Signal| (signal.name.clone(), Kept { signal, ready: BTreeSet::new(), counts: Vec::new() });
         Metrics { uses, signals: RefCell::new(signals.into_iter().map(keep).collect()) }
     }
 
@@ -259,13 +256,11 @@ impl Metrics {
                 Ok(Measures::Pods(pods.filter_map(|pod| self.resources(pod, &signals, epoch, now)).collect()))
             }
             MetricsQuery::Pods { metric } => {
-                let kept = signals.get(metric).filter(|kept| {
-                    matches!(kept.signal.of, Measured::Pods(_)) && kept.signal.namespace == *namespace
-                });
+                let kept = signals
+                    .get(metric)
+                    .filter(|kept| matches!(kept.signal.of, Measured::Pods(_)) && kept.signal.namespace == *namespace);
                 let Some(kept) = kept else {
-                    return Err(missing(format!(
-                        "the server could not find the metric {metric} for pods"
-                    )));
+                    return Err(missing(format!("the server could not find the metric {metric} for pods")));
                 };
                 let timestamp = epoch.timestamp(now);
                 let of = |pod: &Rc<Pod>| PodMetrics {
@@ -286,9 +281,7 @@ impl Metrics {
                     Some(kept) => Ok(Measures::Values(vec![kept.signal.at(now)])),
                     None => {
                         let resource = kind.to_ascii_lowercase();
-                        Err(missing(format!(
-                            "the server could not find the metric {metric} for {resource}s {name}"
-                        )))
+                        Err(missing(format!("the server could not find the metric {metric} for {resource}s {name}")))
                     }
                 }
             }
@@ -297,19 +290,15 @@ impl Metrics {
                     kept.signal.namespace == *namespace
                         && matches!(&kept.signal.of, Measured::External(labels) if selector.matches(labels))
                 };
-                Ok(Measures::Values(signals.get(metric).filter(is_meant).map(|kept| kept.signal.at(now)).into_iter().collect()))
+                Ok(Measures::Values(
+                    signals.get(metric).filter(is_meant).map(|kept| kept.signal.at(now)).into_iter().collect(),
+                ))
             }
         }
     }
 
     /// What metrics-server tells of a pod; none as long as it has not looked at each of its containers twice.
-    fn resources(
-        &self,
-        pod: &Pod,
-        signals: &BTreeMap<Name, Kept>,
-        epoch: Epoch,
-        now: SimTime,
-    ) -> Option<PodMetrics> {
+    fn resources(&self, pod: &Pod, signals: &BTreeMap<Name, Kept>, epoch: Epoch, now: SimTime) -> Option<PodMetrics> {
         if pod.status.phase != PodPhase::Running {
             return None;
         }
@@ -377,7 +366,8 @@ impl Metrics {
 fn seen(started: SimTime, now: SimTime) -> Option<(SimTime, SimTime)> {
     let shown = now.as_nanos().checked_sub(GATHERING.as_nanos())?;
     let last = SimTime::from_nanos(shown - shown % SCRAPE.as_nanos());
-    let looks_before = |time: SimTime| (time >= started).then(|| time.since(started).as_nanos() / HOUSEKEEPING.as_nanos());
+    let looks_before =
+        |time: SimTime| (time >= started).then(|| time.since(started).as_nanos() / HOUSEKEEPING.as_nanos());
     let look = |number: u64| started + HOUSEKEEPING * number;
     let latest = looks_before(last).filter(|looks| *looks > 0)?;
     if latest == 1 {

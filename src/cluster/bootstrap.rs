@@ -167,7 +167,12 @@ impl World {
         let config = apiserver::Config::new(name, members.collect(), self.options.epoch, self.seed);
         let heartbeats = Rc::clone(&self.commons.heartbeats);
         let metrics = Rc::clone(&self.metrics);
-        ApiServer::new(apiserver::Config { heartbeats, metrics, request_timeout: self.options.request_timeout, ..config })
+        ApiServer::new(apiserver::Config {
+            heartbeats,
+            metrics,
+            request_timeout: self.options.request_timeout,
+            ..config
+        })
     }
 
     /// A controller manager without any state.

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::apiserver::metrics::{ContainerUse, Uses};
 use super::size::Size;
 use super::span::{Span, Spread};
+use crate::apiserver::metrics::{ContainerUse, Uses};
 
 /// How the containers of an image behave.
 ///

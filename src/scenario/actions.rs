@@ -16,8 +16,7 @@ use super::check::Checker;
 use super::file::cluster::PoolFile;
 use super::file::step::{
     ApplyFile, CascadeFile, DeleteFile, DirectionFile, EtcdStepFile, MarkFile, NodeFile, PartitionFile, PatchFile,
-    PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, SignalStepFile, StepFile,
-    TaintStepFile,
+    PatchKindFile, PowerFile, RolloutFile, ScaleFile, SetImageFile, SignalStepFile, StepFile, TaintStepFile,
 };
 use super::manifests::Manifest;
 use super::plan::{Action, Command, Drain, Fault, Mark, Rollout, object_key};

@@ -210,7 +210,11 @@ fn signals(files: &[SignalFile], complaints: &mut Vec<Complaint>) -> Vec<Signal>
         let mut steps: Vec<_> =
             file.amounts.iter().map(|step| (SimTime::ZERO + step.at.0, step.amount.0.milli_value())).collect();
         if !steps.is_sorted_by_key(|(at, _)| *at) {
-            complain(".amounts", "the amounts are not in the order of their times".to_owned(), "expected the earliest first");
+            complain(
+                ".amounts",
+                "the amounts are not in the order of their times".to_owned(),
+                "expected the earliest first",
+            );
             steps.sort_by_key(|(at, _)| *at);
         }
         let of = match (&file.pods, &file.object, &file.labels) {
@@ -223,7 +227,11 @@ fn signals(files: &[SignalFile], complaints: &mut Vec<Complaint>) -> Vec<Signal>
                 Measured::External(pairs.collect())
             }
             _ => {
-                complain("", "the signal measures several things".to_owned(), "expected one of pods, object and labels");
+                complain(
+                    "",
+                    "the signal measures several things".to_owned(),
+                    "expected one of pods, object and labels",
+                );
                 Measured::External(Labels::NONE)
             }
         };

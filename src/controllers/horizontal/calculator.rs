@@ -406,7 +406,11 @@ mod tests {
         use Is::{Missing, Ready};
         // Without the third pod's measure four would be asked for: it counts as idle.
         assert_eq!(case(&[Ready(1000), Ready(1000), Missing]).cpu(50).map(|all| all.0), Ok(4));
-        assert_eq!(case(&[Ready(600), Ready(600), Missing]).cpu(50).map(|all| all.0), Ok(3), "the direction would turn");
+        assert_eq!(
+            case(&[Ready(600), Ready(600), Missing]).cpu(50).map(|all| all.0),
+            Ok(3),
+            "the direction would turn"
+        );
         // It counts as using all that it requests when there would be fewer.
         assert_eq!(case(&[Ready(100), Ready(100), Missing]).cpu(50).map(|all| all.0), Ok(3));
         assert_eq!(case(&[Ready(10), Ready(10), Ready(10), Ready(10), Missing]).cpu(50).map(|all| all.0), Ok(2));
@@ -418,7 +422,11 @@ mod tests {
         assert_eq!(case(&[Ready(1000), Pending]).cpu(50).map(|all| all.0), Ok(2), "1000 of 2000 is what should be");
         assert_eq!(case(&[Ready(2000), Young(900)]).cpu(50).map(|all| all.0), Ok(4));
         assert_eq!(case(&[Ready(2000), NeverReady(900)]).cpu(50).map(|all| all.0), Ok(4));
-        assert_eq!(case(&[Ready(100), Pending, Pending]).cpu(50).map(|all| all.0), Ok(1), "when there will be fewer they are left out");
+        assert_eq!(
+            case(&[Ready(100), Pending, Pending]).cpu(50).map(|all| all.0),
+            Ok(1),
+            "when there will be fewer they are left out"
+        );
         assert_eq!(case(&[Young(900), Pending]).cpu(50), Err(NO_METRICS.to_owned()));
     }
 

@@ -326,8 +326,8 @@ fn of_metric(metric: &MetricSpec, situation: &Situation<'_>, facts: &Facts<'_>, 
     }
     if let Some(source) = &metric.container_resource {
         let (resource, container) = (&source.name, &source.container);
-        let (replicas, name, current) = of_resource(resource, container, &source.target, situation, answer)
-            .map_err(|why| Failure {
+        let (replicas, name, current) =
+            of_resource(resource, container, &source.target, situation, answer).map_err(|why| Failure {
                 reason: "FailedGetContainerResourceMetric",
                 error: format!("failed to get {container} container metric value: {why}"),
                 why,
@@ -335,7 +335,11 @@ fn of_metric(metric: &MetricSpec, situation: &Situation<'_>, facts: &Facts<'_>, 
         let (container, resource) = (container.clone(), resource.clone());
         let status = autoscaling::ContainerResourceMetricStatus { container, current, name: resource };
         let type_ = "ContainerResource".to_owned();
-        return Ok((replicas, name, MetricStatus { type_, container_resource: Some(status), ..MetricStatus::default() }));
+        return Ok((
+            replicas,
+            name,
+            MetricStatus { type_, container_resource: Some(status), ..MetricStatus::default() },
+        ));
     }
     let Some(source) = &metric.resource else {
         let why = format!("unknown metric source type \"{}\"", metric.type_);
@@ -348,7 +352,11 @@ fn of_metric(metric: &MetricSpec, situation: &Situation<'_>, facts: &Facts<'_>, 
             why,
         })?;
     let status = autoscaling::ResourceMetricStatus { current, name: source.name.clone() };
-    Ok((replicas, name, MetricStatus { type_: "Resource".to_owned(), resource: Some(status), ..MetricStatus::default() }))
+    Ok((
+        replicas,
+        name,
+        MetricStatus { type_: "Resource".to_owned(), resource: Some(status), ..MetricStatus::default() },
+    ))
 }
 
 /// `computeStatusForResourceMetricGeneric`.
@@ -370,11 +378,14 @@ fn of_resource(
         return Ok((proposal.replicas, format!("{resource} resource"), current));
     }
     let Some(share) = target.average_utilization else {
-        return Err("invalid resource metric source: neither an average utilization target nor an average value (usage) \
+        return Err(
+            "invalid resource metric source: neither an average utilization target nor an average value (usage) \
                     target was set"
-            .to_owned());
+                .to_owned(),
+        );
     };
-    let proposal = samples.and_then(|samples| calculator::by_utilization(situation, samples, resource, container, share));
+    let proposal =
+        samples.and_then(|samples| calculator::by_utilization(situation, samples, resource, container, share));
     let proposal = proposal.map_err(|error| format!("failed to get {resource} utilization: {error}"))?;
     let of = if container.is_empty() { "" } else { "container " };
     let current = MetricValueStatus {
@@ -418,8 +429,7 @@ fn of_object(
         let current = MetricValueStatus { average_value: Some(text(each, Format::DecimalSi)), ..Default::default() };
         (replicas, current, external_name(metric))
     };
-    let status =
-        autoscaling::ObjectMetricStatus { current, described_object: object.clone(), metric: metric.clone() };
+    let status = autoscaling::ObjectMetricStatus { current, described_object: object.clone(), metric: metric.clone() };
     Ok((replicas, name, MetricStatus { type_: "Object".to_owned(), object: Some(status), ..MetricStatus::default() }))
 }
 
@@ -515,8 +525,8 @@ fn values(answer: Option<&Outcome>) -> Result<Vec<i64>, String> {
 
 /// What pods use of a resource, one of their containers or all of them (`GetResourceMetric`).
 fn used(answer: Option<&Outcome>, resource: &str, container: &str) -> Result<Samples, String> {
-    let measures = measures(answer)
-        .map_err(|error| format!("unable to fetch metrics from resource metrics API: {error}"))?;
+    let measures =
+        measures(answer).map_err(|error| format!("unable to fetch metrics from resource metrics API: {error}"))?;
     let Measures::Pods(pods) = measures else { return Err("no metrics returned from resource metrics API".to_owned()) };
     if pods.is_empty() {
         return Err("no metrics returned from resource metrics API".to_owned());

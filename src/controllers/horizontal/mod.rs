@@ -41,7 +41,7 @@ use crate::engine::time::SimDuration;
 use super::config::Config;
 use super::script::{self, Halt, Script};
 
-use decision::{Draft, Decision};
+use decision::{Decision, Draft};
 use pace::History;
 
 /// How often the scale is written anew when another one has changed the target (client-go, retry: `DefaultRetry`).
@@ -189,7 +189,12 @@ impl Look {
             Err(status) => return self.no_scale(script, draft, status.message),
         };
         draft.at(script.now());
-        draft.set("AbleToScale", true, "SucceededGetScale", "the HPA controller was able to get the target's current scale");
+        draft.set(
+            "AbleToScale",
+            true,
+            "SucceededGetScale",
+            "the HPA controller was able to get the target's current scale",
+        );
         let mut answers = Vec::new();
         if decision::needs_metrics(self.spec(), scale.desired) {
             let pods = self.pods.get_or_init(|| self.select(&scale.selector, &target, &script.view()));
@@ -205,14 +210,27 @@ impl Look {
             let mut memory = self.memory.borrow_mut();
             let remembered = memory.entry(self.key.clone()).or_default();
             let pods = self.pods.get().map(Result::as_ref);
-            let facts = decision::Facts { spec: self.spec(), scale: &scale, pods, answers: &answers, settings: &self.settings, now };
+            let facts = decision::Facts {
+                spec: self.spec(),
+                scale: &scale,
+                pods,
+                answers: &answers,
+                settings: &self.settings,
+                now,
+            };
             decision::decide(draft.clone(), &facts, &mut remembered.history)
         });
         self.carry_out(script, decision, target, scale)
     }
 
     /// Does what was decided and says so.
-    fn carry_out(&self, script: &mut Script<'_>, decision: &Decision, target: ObjectKey, scale: Scale) -> Result<(), Halt> {
+    fn carry_out(
+        &self,
+        script: &mut Script<'_>,
+        decision: &Decision,
+        target: ObjectKey,
+        scale: Scale,
+    ) -> Result<(), Halt> {
         let mut draft = decision.draft.clone();
         draft.events.iter().for_each(|event| script.push(Step::Record(event.clone())));
         draft.events.clear();
@@ -351,7 +369,9 @@ impl Look {
             })
         };
         let others: Vec<String> = same_namespace
-            .filter(|(key, other)| **key == self.key && !pods.is_empty() || other.selector.as_deref().is_some_and(speaks))
+            .filter(|(key, other)| {
+                **key == self.key && !pods.is_empty() || other.selector.as_deref().is_some_and(speaks)
+            })
             .map(|(key, _)| format!("{{{} {}}}", key.namespace, key.name))
             .collect();
         if others.len() > 1 {
@@ -365,8 +385,13 @@ impl Look {
 /// The pods that a target's selector selects: those that it owns, by way of ReplicaSets or not, and those that nobody owns. The
 /// original looks at all pods of the namespace; pods that another owner's selector would have to share are not sought here.
 fn pods_of(target: &ObjectKey, selector: &Selector, view: &View<'_>) -> Vec<Rc<Pod>> {
-    let Some(owner) = view.object(target).map(|object| object.meta().uid).or_else(|| uid_of(target, selector, view)) else {
-        return view.list_in::<Pod>(&target.namespace).filter(|pod| selector.matches(&pod.meta.labels)).cloned().collect();
+    let Some(owner) = view.object(target).map(|object| object.meta().uid).or_else(|| uid_of(target, selector, view))
+    else {
+        return view
+            .list_in::<Pod>(&target.namespace)
+            .filter(|pod| selector.matches(&pod.meta.labels))
+            .cloned()
+            .collect();
     };
     let owned = view.owned_by::<Pod>(owner);
     let sets = view.owned_by::<ReplicaSet>(owner);

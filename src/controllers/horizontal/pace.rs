@@ -63,8 +63,7 @@ const LOWER: Why = (
     "ScaleUpStabilized",
     "recent recommendations were lower than current one, applying the lowest recent recommendation",
 );
-const UP_LIMIT: Why =
-    ("ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate");
+const UP_LIMIT: Why = ("ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate");
 const DOWN_LIMIT: Why =
     ("ScaleDownLimit", "the desired replica count is decreasing faster than the maximum scale rate");
 const TOO_MANY: Why = ("TooManyReplicas", "the desired replica count is more than the maximum replica count");
@@ -341,6 +340,10 @@ mod tests {
         assert_eq!(history.pace(wish(15, 90), Some(&max), 0, at(161)).replicas, 23);
         history.made(Some(&max), 15, 9, at(170));
         let paced = history.pace(wish(9, 1), Some(&max), 0, at(175));
-        assert_eq!((paced.replicas, paced.limited), (7, (true, DOWN_LIMIT)), "half of the fifteen at the minute's start");
+        assert_eq!(
+            (paced.replicas, paced.limited),
+            (7, (true, DOWN_LIMIT)),
+            "half of the fifteen at the minute's start"
+        );
     }
 }

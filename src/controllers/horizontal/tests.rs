@@ -210,7 +210,8 @@ fn bounds_hold_without_any_measure_and_zero_switches_scaling_off() {
 
 #[test]
 fn a_target_that_is_not_there_is_told_of() {
-    let mut missing = story(1, json!({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop"}}));
+    let mut missing =
+        story(1, json!({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop"}}));
     assert_eq!(missing.look(), [STATUS]);
     assert_eq!(missing.server.events, ["FailedGetScale deployments.apps \"shop\" not found"]);
     assert_eq!(missing.condition("AbleToScale"), ("False".into(), "FailedGetScale".into()));

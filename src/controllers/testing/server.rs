@@ -246,7 +246,9 @@ impl Server {
             }
             Operation::GetScale { key } => self.scale(key),
             Operation::SetScale { key, replicas, .. } => {
-                let Object::Deployment(deployment) = self.find(key)? else { panic!("only Deployments are scaled here") };
+                let Object::Deployment(deployment) = self.find(key)? else {
+                    panic!("only Deployments are scaled here")
+                };
                 let mut deployment = (*deployment).clone();
                 deployment.spec.replicas = *replicas;
                 self.writes.push(format!("scale {key} to {replicas}"));
