@@ -450,8 +450,8 @@ mod tests {
         let metrics = Metrics::new(Rc::new(One(used)), Vec::new());
         let pod = pod("a", 1);
         assert_eq!(usage(&metrics, &pod, 30), None, "nothing has been scraped that is older than its start");
-        // Scraped at 45 s: the kubelet looked at 40 s, the container is too old to count from its start.
-        assert_eq!(usage(&metrics, &pod, 46), None);
+        // Scraped at 45 s, after one at 30 s: the kubelet had looked at 30 s and at 40 s.
+        assert_eq!(usage(&metrics, &pod, 46), Some((100, 70, 40, 10)));
         // Scraped at 60 s, after one at 45 s.
         assert_eq!(usage(&metrics, &pod, 61), Some((300, 70, 60, 20)));
         assert_eq!(usage(&metrics, &pod, 74), Some((300, 70, 60, 20)), "until the next scrape");
@@ -459,7 +459,8 @@ mod tests {
 
     #[test]
     fn a_young_container_counts_from_its_start() {
-        assert_eq!(seen(at(20), at(31)), None);
+        assert_eq!(seen(at(20), at(31)), Some((at(20), at(30))));
+        assert_eq!(seen(at(22), at(46)), None, "at its first scrape it is too old to count from its start");
         assert_eq!(seen(at(17), at(31)), Some((at(17), at(27))));
         assert_eq!(seen(at(17), at(46)), Some((at(27), at(37))));
         assert_eq!(seen(at(17), at(30)), None, "the scrape is not yet gathered");

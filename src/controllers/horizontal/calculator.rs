@@ -413,7 +413,7 @@ mod tests {
         );
         // It counts as using all that it requests when there would be fewer.
         assert_eq!(case(&[Ready(100), Ready(100), Missing]).cpu(50).map(|all| all.0), Ok(3));
-        assert_eq!(case(&[Ready(10), Ready(10), Ready(10), Ready(10), Missing]).cpu(50).map(|all| all.0), Ok(3));
+        assert_eq!(case(&[Ready(10), Ready(10), Ready(10), Ready(10), Missing]).cpu(50).map(|all| all.0), Ok(2));
     }
 
     #[test]

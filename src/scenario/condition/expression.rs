@@ -133,6 +133,7 @@ pub(super) fn list_name(kind: Kind) -> String {
         Kind::Endpoints => "endpoints".to_owned(),
         Kind::PriorityClass => "priorityClasses".to_owned(),
         Kind::StorageClass => "storageClasses".to_owned(),
+        Kind::RuntimeClass => "runtimeClasses".to_owned(),
         Kind::CSIStorageCapacity => "csiStorageCapacities".to_owned(),
         _ => format!("{}s", lower_first(kind)),
     }
