@@ -97,6 +97,10 @@ impl Controller for DaemonSetController {
         &[Kind::DaemonSet, Kind::Pod, Kind::Node, Kind::ControllerRevision]
     }
 
+    fn reads_its_writes(&self) -> &'static [Kind] {
+        &[Kind::Pod, Kind::DaemonSet]
+    }
+
     fn on_change(&self, change: Change<'_>, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
         match change.object() {
             Object::DaemonSet(set) => enqueue(owner::key_of(&**set), SimDuration::ZERO),
