@@ -336,8 +336,8 @@ impl ImageModels {
 }
 
 impl Uses for ImageModels {
-    fn of(&self, image: &str, _pod: &str, _container: &str) -> ContainerUse {
-        let model = self.of(image);
+    fn of(&self, image: &str, pod: &str, container: &str) -> ContainerUse {
+        let model = self.of_container(image, pod, container);
         ContainerUse {
             milli_cpu: model.cpu.iter().map(|usage| (usage.from.0, usage.amount)).collect(),
             memory: model.memory.iter().map(|usage| (usage.from.0, usage.amount.0)).collect(),
