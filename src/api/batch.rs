@@ -216,7 +216,8 @@ impl JobStatus {
 
     /// The condition Complete or Failed, once one of them is true.
     pub fn finished(&self) -> Option<&JobCondition> {
-        let ends = |it: &&JobCondition| (it.kind == "Complete" || it.kind == "Failed") && it.status == ConditionStatus::True;
+        let ends =
+            |it: &&JobCondition| (it.kind == "Complete" || it.kind == "Failed") && it.status == ConditionStatus::True;
         self.conditions.iter().find(ends)
     }
 }

@@ -83,8 +83,9 @@ fn to_spec(spec: &JobSpec) -> full::JobSpec {
 fn from_spec(path: &str, mut full: full::JobSpec) -> Result<JobSpec, ConvertError> {
     let template = from_template(&format!("{path}.template"), std::mem::take(&mut full.template))?;
     let selector = match &full.selector {
-        Some(labels) => Selector::compile(Some(labels))
-            .map_err(|message| ConvertError::new(format!("{path}.selector"), message))?,
+        Some(labels) => {
+            Selector::compile(Some(labels)).map_err(|message| ConvertError::new(format!("{path}.selector"), message))?
+        }
         None => Selector::nothing(),
     };
     let indexed = full.completion_mode.as_deref() == Some("Indexed");

@@ -58,14 +58,8 @@ fn zone(text: &str) -> Result<(Zone, &str), String> {
 
 fn descriptor(text: &str, zone: Zone) -> Result<Schedule, String> {
     let all = |bounds: &Bounds| range(bounds.low, bounds.high, 1) | STAR;
-    let hourly = Calendar {
-        minute: 1,
-        hour: all(&HOURS),
-        day: all(&DAYS),
-        month: all(&MONTHS),
-        weekday: all(&WEEKDAYS),
-        zone,
-    };
+    let hourly =
+        Calendar { minute: 1, hour: all(&HOURS), day: all(&DAYS), month: all(&MONTHS), weekday: all(&WEEKDAYS), zone };
     let first_day = 1 << DAYS.low;
     let calendar = match text {
         "@yearly" | "@annually" => Calendar { hour: 1, day: first_day, month: 1 << MONTHS.low, ..hourly },
@@ -154,7 +148,8 @@ fn number_or_name(text: &str, bounds: &Bounds) -> Result<u64, String> {
 
 /// A whole number as Go reads it.
 fn number(text: &str) -> Result<u64, String> {
-    let failed = |why: &str| format!("failed to parse int from {text}: strconv.Atoi: parsing {}: {why}", go_quote(text));
+    let failed =
+        |why: &str| format!("failed to parse int from {text}: strconv.Atoi: parsing {}: {why}", go_quote(text));
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(failed("invalid syntax"));
@@ -176,7 +171,10 @@ mod tests {
         check("", "empty spec string");
         check("* * *", "expected exactly 5 fields, found 3: [* * *]");
         check("5-x * * * *", "failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax");
-        check("99999999999999999999 * * * *", "failed to parse int from 99999999999999999999: strconv.Atoi: parsing \"99999999999999999999\": value out of range");
+        check(
+            "99999999999999999999 * * * *",
+            "failed to parse int from 99999999999999999999: strconv.Atoi: parsing \"99999999999999999999\": value out of range",
+        );
         check("1-2-3 * * * *", "too many hyphens: 1-2-3");
         check("*/1/2 * * * *", "too many slashes: */1/2");
         check("* * 0 * *", "beginning of range (0) below minimum (1): 0");

@@ -113,8 +113,7 @@ impl Zone {
     /// A date as Go's `time.RFC1123Z` writes it.
     pub fn rfc1123(&self, unix: i64) -> String {
         const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-        const MONTHS: [&str; 12] =
-            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let civil = self.civil(unix);
         let (weekday, month) = (DAYS[civil.weekday() as usize], MONTHS[civil.month as usize - 1]);
         let minutes = self.offset(unix) / 60;
@@ -139,7 +138,9 @@ mod tests {
 
     #[test]
     fn zones_are_known_by_their_exact_names() {
-        assert!(Zone::load("Europe/Berlin").is_ok() && Zone::load("US/Pacific").is_ok() && Zone::load("Etc/UTC").is_ok());
+        assert!(
+            Zone::load("Europe/Berlin").is_ok() && Zone::load("US/Pacific").is_ok() && Zone::load("Etc/UTC").is_ok()
+        );
         let error = |name| Zone::load(name).err();
         assert_eq!(error("europe/berlin").as_deref(), Some("unknown time zone europe/berlin"));
         assert_eq!(error("../x").as_deref(), Some("time: invalid location name"));

@@ -92,7 +92,10 @@ fn time_zone(zone: &str, path: &Path<'_>, errors: &mut ErrorList) {
     }
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_+".contains(&byte);
     let well_formed = |part: &str| {
-        !matches!(part, "." | "..") && !part.starts_with('-') && (1..=14).contains(&part.len()) && part.bytes().all(letter)
+        !matches!(part, "." | "..")
+            && !part.starts_with('-')
+            && (1..=14).contains(&part.len())
+            && part.bytes().all(letter)
     };
     if !zone.split('/').all(well_formed) {
         return errors.push(FieldError::invalid(path, zone, format!("unknown time zone {zone}")));
@@ -139,7 +142,9 @@ mod tests {
         );
         check(
             json!({"schedule": "TZ=UTC 0 * * * *"}),
-            &["spec.schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead"],
+            &[
+                "spec.schedule: Invalid value: \"TZ=UTC 0 * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            ],
         );
         check(
             json!({"timeZone": "Mars/Olympus", "startingDeadlineSeconds": -1}),

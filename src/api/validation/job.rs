@@ -188,7 +188,8 @@ pub(super) fn job_spec(spec: &JobSpec, path: &Path<'_>, errors: &mut ErrorList) 
 fn managed_by(manager: &str, path: &Path<'_>, errors: &mut ErrorList) {
     if manager.is_empty() {
         errors.push(FieldError::required(path, ""));
-    } else if let Some((host, rest)) = manager.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty())
+    } else if let Some((host, rest)) =
+        manager.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty())
     {
         errors.invalid_each(path, host, format::dns_1123_subdomain(host));
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
@@ -462,9 +463,7 @@ mod tests {
         check_update(json!({"spec": {"suspend": true}}), other, &[]);
         let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "j"}]}}}});
         check_update(json!({"spec": {"suspend": true}}), image, &["spec.template.spec: field is immutable"]);
-        let indexed = |count: i32, parallelism: i32| {
-            json!({"spec": {"completionMode": "Indexed", "completions": count, "parallelism": parallelism}})
-        };
+        let indexed = |count: i32, parallelism: i32| json!({"spec": {"completionMode": "Indexed", "completions": count, "parallelism": parallelism}});
         check_update(indexed(3, 3), indexed(5, 5), &[]);
         check_update(
             indexed(3, 3),

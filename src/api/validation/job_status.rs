@@ -307,7 +307,9 @@ mod tests {
         check(
             json!({"startTime": start}),
             json!({"startTime": start, "conditions": conditions(&["Failed"])}),
-            &["status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition"],
+            &[
+                "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
+            ],
         );
         check(
             json!({"startTime": start, "conditions": conditions(&["FailureTarget"])}),
@@ -331,7 +333,9 @@ mod tests {
         check(
             json!({}),
             json!({"completedIndexes": "0,3"}),
-            &["status.completedIndexes: Invalid value: \"0,3\": error parsing completedIndexes: too large index: \"3\""],
+            &[
+                "status.completedIndexes: Invalid value: \"0,3\": error parsing completedIndexes: too large index: \"3\"",
+            ],
         );
         check(
             json!({}),

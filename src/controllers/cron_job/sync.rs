@@ -58,8 +58,7 @@ enum End {
 pub(super) fn sync(script: &mut Script<'_>, from: &Snapshot) -> Result<Again, Halt> {
     let cron_job = &*from.cron_job;
     let status = cron_job.status.clone();
-    let mut progress =
-        Progress { cron_job, about: owner::reference(cron_job), status, detached: None, dirty: false };
+    let mut progress = Progress { cron_job, about: owner::reference(cron_job), status, detached: None, dirty: false };
     clean_up(script, &mut progress, &from.jobs)?;
     let end = schedule_job(script, &mut progress, &from.jobs)?;
     if progress.dirty {
@@ -329,12 +328,7 @@ fn replace_active(script: &mut Script<'_>, progress: &mut Progress<'_>) -> Resul
 type Created = Result<Option<ObjectReference>, String>;
 
 /// Creates the Job of a time. If it is there already, it counts if it is the CronJob's own.
-fn create(
-    script: &mut Script<'_>,
-    progress: &mut Progress<'_>,
-    name: String,
-    scheduled: i64,
-) -> Result<Created, Halt> {
+fn create(script: &mut Script<'_>, progress: &mut Progress<'_>, name: String, scheduled: i64) -> Result<Created, Halt> {
     let job = match new_job(progress.cron_job, &name, scheduled) {
         Ok(job) => job,
         Err(message) => return Ok(Err(message)),

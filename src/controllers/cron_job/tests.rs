@@ -26,7 +26,8 @@ impl Bed {
         let job = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"template": pod}});
         let mut merged = json!({"schedule": "* * * * *", "jobTemplate": job});
         json_patch::merge(&mut merged, &spec);
-        let full = json!({"metadata": {"name": "c", "namespace": "default", "uid": Uid(5).to_string()}, "spec": merged});
+        let full =
+            json!({"metadata": {"name": "c", "namespace": "default", "uid": Uid(5).to_string()}, "spec": merged});
         let mut full: <CronJob as Convert>::Full = serde_json::from_value(full).expect("a CronJob");
         full.set_defaults();
         let mut cron_job = CronJob::from_full(full).expect("a CronJob");
@@ -99,11 +100,15 @@ fn forbid_waits_until_the_old_job_has_ended_and_then_starts_at_once() {
     let mut bed = Bed::new(json!({"concurrencyPolicy": "Forbid"}), 90);
     bed.to(190);
     assert_eq!(bed.jobs(), ["c-2"]);
-    let forbidden = "JobAlreadyActive Not starting job because prior execution is running and concurrency policy is Forbid";
+    let forbidden =
+        "JobAlreadyActive Not starting job because prior execution is running and concurrency policy is Forbid";
     assert_eq!(bed.server.events.last().map(String::as_str), Some(forbidden));
     bed.end("c-2", "Complete");
     assert_eq!((bed.jobs(), bed.active()), (vec!["c-2".to_owned(), "c-3".to_owned()], 1));
-    assert_eq!(bed.server.events[2..], ["SawCompletedJob Saw completed job: c-2, condition: Complete", "SuccessfulCreate Created job c-3"]);
+    assert_eq!(
+        bed.server.events[2..],
+        ["SawCompletedJob Saw completed job: c-2, condition: Complete", "SuccessfulCreate Created job c-3"]
+    );
 }
 
 #[test]

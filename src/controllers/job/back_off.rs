@@ -77,10 +77,7 @@ fn containers_finished_at(pod: &Pod) -> Option<Timestamp> {
     latest(main, &mut pod.status.init_containers.iter().filter(is_sidecar))
 }
 
-fn latest(
-    before: Option<Timestamp>,
-    statuses: &mut dyn Iterator<Item = &ContainerStatus>,
-) -> Option<Timestamp> {
+fn latest(before: Option<Timestamp>, statuses: &mut dyn Iterator<Item = &ContainerStatus>) -> Option<Timestamp> {
     let mut latest = before;
     for status in statuses {
         let ContainerState::Terminated(end) = &status.state else { return None };

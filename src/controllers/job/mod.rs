@@ -107,7 +107,13 @@ impl JobController {
     }
 
     /// A pod came, changed, or is on its way out.
-    fn pod_changed(&self, change: Change<'_>, pod: &Pod, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
+    fn pod_changed(
+        &self,
+        change: Change<'_>,
+        pod: &Pod,
+        view: &View<'_>,
+        enqueue: &mut dyn FnMut(ObjectKey, SimDuration),
+    ) {
         let old = match change {
             Change::Updated { old, new } if old.meta().revision() == new.meta().revision() => return, // A resync.
             Change::Updated { old, .. } => Some(old.meta()),
@@ -127,7 +133,8 @@ impl JobController {
             }
             enqueue(key, BATCH);
         };
-        if let Some(job) = before.filter(|_| moved).and_then(|it| owner::resolve::<Job>(view, &pod.meta.namespace, it)) {
+        if let Some(job) = before.filter(|_| moved).and_then(|it| owner::resolve::<Job>(view, &pod.meta.namespace, it))
+        {
             wake(job);
         }
         if let Some(owner) = owner {
@@ -174,7 +181,13 @@ impl JobController {
         jobs.into_iter()
     }
 
-    fn job_changed(&self, change: Change<'_>, job: &Job, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
+    fn job_changed(
+        &self,
+        change: Change<'_>,
+        job: &Job,
+        view: &View<'_>,
+        enqueue: &mut dyn FnMut(ObjectKey, SimDuration),
+    ) {
         let key = owner::key_of(job);
         let orphan_pods = |enqueue: &mut dyn FnMut(ObjectKey, SimDuration)| {
             let pods = view.unsettled_pods(job.meta.uid).filter(|pod| pod.is_tracked());

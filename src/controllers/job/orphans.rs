@@ -41,10 +41,5 @@ pub(super) fn untrack(pod: &Pod) -> Operation {
         labels: Vec::new(),
         annotations: Vec::new(),
     };
-    Operation::Patch {
-        key: owner::key_of(pod),
-        patch: Patch::Typed(Box::new(patch)),
-        part: Part::Main,
-        dry_run: false,
-    }
+    Operation::Patch { key: owner::key_of(pod), patch: Patch::Typed(Box::new(patch)), part: Part::Main, dry_run: false }
 }

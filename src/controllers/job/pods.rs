@@ -83,7 +83,8 @@ fn remove(script: &mut Script<'_>, progress: &mut Progress<'_>, doomed: &[Rc<Pod
     let mut failure = None;
     let mut left: BTreeSet<_> = BTreeSet::new();
     if !tracked.is_empty() {
-        let outcomes = script.step(|| Step::Parallel(tracked.iter().map(|pod| Request::new(untrack(pod))).collect()))?;
+        let outcomes =
+            script.step(|| Step::Parallel(tracked.iter().map(|pod| Request::new(untrack(pod))).collect()))?;
         note_written(script, progress, &outcomes);
         for (pod, status) in tracked.iter().zip(&outcomes).filter_map(|(pod, it)| Some((pod, it.as_ref().err()?))) {
             left.insert(pod.meta.uid);
@@ -135,10 +136,13 @@ fn create(script: &mut Script<'_>, progress: &mut Progress<'_>, missing: usize) 
     if wait == SimDuration::ZERO && progress.spec.is_indexed() {
         let mut pending = pending_indexes(progress, missing);
         if progress.limit_per_index().is_some() {
-            let wait_of = |index: &u32| progress.kept.get(index).map_or(SimDuration::ZERO, |pod| {
-                back_off::remaining(all_failures_before(pod) + 1, back_off::finished_at(pod), now)
-            });
-            let (due, later): (Vec<u32>, Vec<u32>) = pending.iter().partition(|index| wait_of(index) == SimDuration::ZERO);
+            let wait_of = |index: &u32| {
+                progress.kept.get(index).map_or(SimDuration::ZERO, |pod| {
+                    back_off::remaining(all_failures_before(pod) + 1, back_off::finished_at(pod), now)
+                })
+            };
+            let (due, later): (Vec<u32>, Vec<u32>) =
+                pending.iter().partition(|index| wait_of(index) == SimDuration::ZERO);
             if due.is_empty() {
                 wait = later.iter().map(wait_of).min().unwrap_or(SimDuration::ZERO);
             }

@@ -214,7 +214,8 @@ impl<'a> Progress<'a> {
     fn judge(&mut self, now: Now) {
         if self.status.is_true(&SUCCESS_CRITERIA_MET) {
             self.ending = self.status.condition(&SUCCESS_CRITERIA_MET).cloned();
-        } else if let Some(target) = self.status.condition(&FAILURE_TARGET).filter(|it| it.status == ConditionStatus::True)
+        } else if let Some(target) =
+            self.status.condition(&FAILURE_TARGET).filter(|it| it.status == ConditionStatus::True)
         {
             self.ending = Some(condition(&FAILED, target.reason.clone(), target.message.clone(), now.timestamp()));
         } else if let Some(message) = self.fatal_failure() {

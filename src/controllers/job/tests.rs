@@ -31,7 +31,8 @@ impl Bed {
         let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
         let mut merged = json!({"template": template});
         json_patch::merge(&mut merged, &spec);
-        let full = json!({"metadata": {"name": "j", "namespace": "default", "uid": Uid(9).to_string()}, "spec": merged});
+        let full =
+            json!({"metadata": {"name": "j", "namespace": "default", "uid": Uid(9).to_string()}, "spec": merged});
         let mut full: <Job as Convert>::Full = serde_json::from_value(full).expect("a Job");
         full.set_defaults();
         let mut job = Job::from_full(full).expect("a Job");
@@ -263,7 +264,8 @@ fn a_suspended_job_loses_its_pods_and_begins_anew_when_it_is_resumed() {
 #[test]
 fn a_success_policy_ends_the_job_before_all_indexes_are_done() {
     let rules = json!([{"succeededIndexes": "0,2-3", "succeededCount": 1}]);
-    let spec = json!({"completions": 4, "parallelism": 4, "completionMode": "Indexed", "successPolicy": {"rules": rules}});
+    let spec =
+        json!({"completions": 4, "parallelism": 4, "completionMode": "Indexed", "successPolicy": {"rules": rules}});
     let mut bed = Bed::new(spec);
     let pods = bed.active();
     bed.end(&pods[1], 0);
@@ -277,7 +279,10 @@ fn a_success_policy_ends_the_job_before_all_indexes_are_done() {
     leaving.for_each(|pod| bed.server.vanish(&owner::key_of(&*pod)));
     bed.pass(1);
     assert_eq!(bed.conditions(), ["SuccessCriteriaMet SuccessPolicy", "Complete SuccessPolicy"]);
-    assert_eq!(bed.job().status.condition("Complete").map(|it| it.message.as_str().to_owned()), Some("Matched rules at index 0".to_owned()));
+    assert_eq!(
+        bed.job().status.condition("Complete").map(|it| it.message.as_str().to_owned()),
+        Some("Matched rules at index 0".to_owned())
+    );
 }
 
 #[test]

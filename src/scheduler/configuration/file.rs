@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use crate::api::duration::Duration;
 
-
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
