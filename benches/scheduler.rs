@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::rc::Rc;
-use std::time::Instant;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group};
 use kubesim::api::kind::Kind;
@@ -248,12 +247,13 @@ fn print_figures() {
 }
 
 /// How long something takes on a core: without the time that others had it, where the kernel tells.
+#[expect(clippy::disallowed_types, reason = "a bench measures the wall clock")]
 fn cpu_seconds(work: impl FnOnce()) -> f64 {
     let on_core = || {
         let told = std::fs::read_to_string("/proc/self/schedstat").ok()?;
         told.split_whitespace().next()?.parse::<u64>().ok()
     };
-    let (before, start) = (on_core(), Instant::now());
+    let (before, start) = (on_core(), std::time::Instant::now());
     work();
     match (before, on_core()) {
         (Some(before), Some(after)) => (after - before) as f64 / 1e9,

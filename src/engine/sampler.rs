@@ -47,7 +47,7 @@ impl Sampler {
         match cell.checked_sub(OUTERMOST).and_then(|inner| self.borders.get(inner..inner + 2)) {
             Some(&[low, high]) => {
                 let within = bits << CELL_BITS >> 32;
-                let rise = u128::from(high - low) * u128::from(within) >> 32;
+                let rise = (u128::from(high - low) * u128::from(within)) >> 32;
                 SimDuration::from_nanos(low + rise as u64)
             }
             _ => self.distribution.log_normal_at(bits).unwrap_or_default(),

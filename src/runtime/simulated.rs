@@ -203,8 +203,8 @@ impl SimulatedRuntime {
 
     /// Whether a container of a pod runs.
     pub fn runs(&self, pod: Uid) -> bool {
-        let numbers = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.pod.uid == pod).map(|(id, _)| id.pod);
-        numbers.last().is_some_and(|number| {
+        let mut numbers = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.pod.uid == pod).map(|(id, _)| id.pod);
+        numbers.next_back().is_some_and(|number| {
             let instances = self.containers.range(first_of(number)..).take_while(|(id, _)| id.pod == number);
             instances.into_iter().any(|(_, instance)| instance.is_running())
         })

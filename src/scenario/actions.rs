@@ -228,9 +228,9 @@ fn rollout(checker: &mut Checker<'_>, file: &RolloutFile, path: &str) -> Option<
     let word = if name.contains('/') { name.clone() } else { format!("deployment/{name}") };
     let path = format!("{path}.{field}");
     let key = key(checker, &word, &file.namespace, &path)?;
-    if !matches!(key.kind, Kind::Deployment | Kind::StatefulSet) {
+    if !matches!(key.kind, Kind::Deployment | Kind::DaemonSet | Kind::StatefulSet) {
         let message = format!("a {} has no rollout", key.kind.row().name);
-        checker.expected(&path, message, "expected a Deployment or a StatefulSet");
+        checker.expected(&path, message, "expected a Deployment, a DaemonSet or a StatefulSet");
         return None;
     }
     Some(Action::Command(Command::Rollout { key, verb: *verb }))

@@ -37,7 +37,7 @@ until: {time: 10}
         &[
             "s.yml:4:8: epoch: \"yesterday\" is not a date (expected one such as 2026-11-20T18:32:16Z)",
             "s.yml:7:12: cluster.nodes[0].name: \"Big_Node\" cannot begin the name of a node: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-            "s.yml:8:18: unknown field \"cluster.nodes[1].cpus\" (expected one of name, count, cpu, memory, pods, ephemeralStorage, zones, labels, taints, images, kubelet, pullBandwidth)",
+            "s.yml:8:18: unknown field \"cluster.nodes[1].cpus\" (expected one of name, count, cpu, memory, pods, ephemeralStorage, zones, labels, taints, images, kubelet, pullBandwidth, kubeletConfig)",
             "s.yml:8:35: cluster.nodes[1].memory: \"lots\" is not an amount (expected a quantity such as 500m, 4 or 16Gi)",
             "s.yml:9:19: cluster.etcd.members: there cannot be 2 etcd members (expected 1, 3 or 5)",
             "s.yml:11:17: steps[0].at: \"soon\" is not a duration (expected numbers with units, such as 1.5s, 200ms or 1h30m)",
@@ -69,7 +69,7 @@ expect:
             "s.yml:10:20: steps[1].after: there is no step \"z\" (expected one of: a, b, c)",
             "s.yml:11:3: steps[2]: the step \"b\" does several things: uncordon, heal (expected one action; use several steps)",
             "s.yml:11:10: steps[2].name: there are two steps called \"b\"",
-            "s.yml:11:19: steps[2].when: the condition names an unknown variable \"podz\" (expected one of: namespaces, nodes, leases, pods, replicaSets, deployments, services, endpointSlices, endpoints, events, configMaps, secrets, serviceAccounts, priorityClasses, controllerRevisions, persistentVolumes, persistentVolumeClaims, storageClasses, csiNodes, csiDrivers, csiStorageCapacities, volumeAttachments, podDisruptionBudgets, statefulSets, replicationControllers, now)",
+            "s.yml:11:19: steps[2].when: the condition names an unknown variable \"podz\" (expected one of: namespaces, nodes, leases, pods, replicaSets, deployments, services, endpointSlices, endpoints, events, configMaps, secrets, serviceAccounts, priorityClasses, controllerRevisions, persistentVolumes, persistentVolumeClaims, storageClasses, csiNodes, csiDrivers, csiStorageCapacities, volumeAttachments, podDisruptionBudgets, statefulSets, replicationControllers, daemonSets, jobs, cronJobs, resourceQuotas, limitRanges, runtimeClasses, horizontalPodAutoscalers, now)",
             "s.yml:12:3: steps[3]: the step \"c\" does nothing (expected one action, such as apply, setImage or node)",
             "s.yml:12:28: steps[3].delay: a delay counts from the end of another step, but there is no after",
             "s.yml:14:46: expect[0].within: this has no meaning here",

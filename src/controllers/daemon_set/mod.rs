@@ -105,11 +105,11 @@ impl Controller for DaemonSetController {
         match change.object() {
             Object::DaemonSet(set) => enqueue(owner::key_of(&**set), SimDuration::ZERO),
             Object::Pod(pod) => owned_changed(change, pod.as_ref(), view, enqueue),
-            Object::ControllerRevision(revision) => {
-                // The controller's own creations are no news to it.
-                if !matches!(change, Change::Added(_)) || revision.meta.controller().is_none() {
-                    owned_changed(change, revision.as_ref(), view, enqueue);
-                }
+            // The controller's own creations are no news to it.
+            Object::ControllerRevision(revision)
+                if !matches!(change, Change::Added(_)) || revision.meta.controller().is_none() =>
+            {
+                owned_changed(change, revision.as_ref(), view, enqueue);
             }
             Object::Node(_) => node_changed(change, view, enqueue),
             _ => {}

@@ -143,13 +143,16 @@ impl Controller for HorizontalController {
     }
 }
 
+/// The pods of a selector, or why there are none: an event's reason, its message and that of the condition.
+type Selection = Result<Rc<[Rc<Pod>]>, (&'static str, String, String)>;
+
 /// One look at an autoscaler. What is found out once is kept: the code of a look runs again with each answer.
 struct Look {
     key: ObjectKey,
     autoscaler: Rc<HorizontalPodAutoscaler>,
     settings: Rc<Settings>,
     memory: Memory,
-    pods: OnceCell<Result<Rc<[Rc<Pod>]>, (&'static str, String, String)>>,
+    pods: OnceCell<Selection>,
     decision: OnceCell<Decision>,
 }
 
@@ -339,12 +342,7 @@ impl Look {
 
     /// The pods that a selector selects, if no other autoscaler speaks of them; else an event's reason, its message and that of the
     /// condition (`validateAndParseSelector`).
-    fn select(
-        &self,
-        text: &str,
-        target: &ObjectKey,
-        view: &View<'_>,
-    ) -> Result<Rc<[Rc<Pod>]>, (&'static str, String, String)> {
+    fn select(&self, text: &str, target: &ObjectKey, view: &View<'_>) -> Selection {
         if text.is_empty() {
             let why = "the HPA target's scale is missing a selector".to_owned();
             return Err(("SelectorRequired", "selector is required".to_owned(), why));

@@ -336,7 +336,7 @@ fn first_to_go(progress: &Progress<'_>, at_least: usize) -> Vec<Rc<Pod>> {
             }
         }
         for mut pods in by_index.into_values() {
-            pods.sort_by(|one, other| by_rank(one, other));
+            pods.sort_by(by_rank);
             left.extend(pods.pop());
             doomed.extend(pods);
         }
@@ -346,7 +346,7 @@ fn first_to_go(progress: &Progress<'_>, at_least: usize) -> Vec<Rc<Pod>> {
         left = progress.active_pods.clone();
     }
     if doomed.len() < at_least {
-        left.sort_by(|one, other| by_rank(one, other));
+        left.sort_by(by_rank);
         doomed.extend(left.into_iter().take(at_least - doomed.len()));
     }
     doomed

@@ -20,6 +20,9 @@ use crate::engine::time::SimDuration;
 
 use super::now_at;
 
+/// Says which requests fail, and how.
+pub type Failing = Box<dyn FnMut(&Operation) -> Option<Status>>;
+
 /// An API server, cache and clock in one: writes are visible at once, and every plan is carried out to its end.
 #[derive(Default)]
 pub struct Server {
@@ -36,7 +39,7 @@ pub struct Server {
     /// What the metrics APIs answer.
     pub metrics: Option<Measures>,
     /// Says which requests fail, and how.
-    pub failing: Option<Box<dyn FnMut(&Operation) -> Option<Status>>>,
+    pub failing: Option<Failing>,
     /// Pods vanish at once when they are deleted.
     pub deletes_pods_at_once: bool,
     changes: Vec<(Option<Object>, Option<Object>)>,
