@@ -547,6 +547,8 @@ fn counts(bed: &Bed) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for write in &bed.writes {
         let what = match (write.key.kind, &write.new) {
+            // In how many steps a Deployment is scaled depends on which pods become ready in the same moment.
+            (Kind::Event, Some(Object::Event(event))) if event.reason == "ScalingReplicaSet" => continue,
             (Kind::Event, Some(Object::Event(event))) => format!("Event {} {}", event.involved.kind, event.reason),
             (Kind::Pod | Kind::ReplicaSet | Kind::Deployment, _) if write.verb != "patch" && write.verb != "update" => {
                 format!("{:?} {}", write.key.kind, write.verb)
@@ -562,7 +564,8 @@ fn counts(bed: &Bed) -> BTreeMap<String, usize> {
 fn renewals_that_are_worked_out_when_asked_for_lead_to_what_renewals_lead_to_that_all_travel() {
     let (each, asked) = (course(LeaseRenewals::Each), course(LeaseRenewals::WhenAsked));
     for ((what, left), (_, right)) in each.times.iter().zip(&asked.times) {
-        assert!((left - right).abs() < 0.5, "{what} after {left} s with each, {right} s when asked");
+        // A kubelet looks at its containers once a second: a moment later may be a look later.
+        assert!((left - right).abs() < 1.0, "{what} after {left} s with each, {right} s when asked");
     }
     assert_eq!(each.counts, asked.counts);
     assert_eq!(each.end, asked.end);

@@ -38,6 +38,7 @@ use status::Tally;
 pub struct ReplicaSetController<R = ReplicaSet> {
     name: &'static str,
     watches: &'static [Kind],
+    reads_its_writes: &'static [Kind],
     workers: usize,
     resync: Option<SimDuration>,
     burst: usize,
@@ -68,6 +69,7 @@ impl ReplicaSetController<ReplicaSet> {
         ReplicaSetController {
             name: "replicaset-controller",
             watches: &[Kind::ReplicaSet, Kind::Pod],
+            reads_its_writes: &[Kind::Pod, Kind::ReplicaSet],
             workers: config.concurrent_replica_set_syncs,
             resync: config.resync,
             burst: config.replica_set_burst,
@@ -82,6 +84,8 @@ impl ReplicaSetController<ReplicationController> {
         ReplicaSetController {
             name: "replication-controller",
             watches: &[Kind::ReplicationController, Kind::Pod],
+            // Not yet for these, as the original says.
+            reads_its_writes: &[],
             workers: config.concurrent_replication_controller_syncs,
             resync: config.resync,
             burst: config.replica_set_burst,
@@ -136,6 +140,10 @@ impl<R: Replicated> Controller for ReplicaSetController<R> {
 
     fn watches(&self) -> &'static [Kind] {
         self.watches
+    }
+
+    fn reads_its_writes(&self) -> &'static [Kind] {
+        self.reads_its_writes
     }
 
     fn on_change(&self, change: Change<'_>, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
