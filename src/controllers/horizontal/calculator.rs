@@ -141,7 +141,7 @@ pub fn by_utilization(
     }
     let requests = requests(situation.pods, container, resource)?;
     let (ratio, utilization, usage) = utilization(&samples, &requests, target)?;
-    let filler = |pod: &Name| requests.get(pod).copied().unwrap_or(0) * i64::from(target.max(100)) / 100;
+    let filler = |pod: &Name| requests.get(pod).copied().unwrap_or(0).saturating_mul(i64::from(target.max(100))) / 100;
     let again = |samples: &Samples| utilization_ratio(samples, &requests, target);
     let replicas = settle(situation, &groups, samples, ratio, &filler, &again)?;
     Ok(Proposal { replicas, utilization: Some(utilization), usage })
@@ -156,14 +156,14 @@ fn utilization(samples: &Samples, requests: &BTreeMap<Name, i64>, target: i32) -
     let (mut used, mut requested, mut entries) = (0i64, 0i64, 0i64);
     for (pod, sample) in samples {
         let Some(request) = requests.get(pod) else { continue };
-        used += sample.value;
-        requested += request;
+        used = used.saturating_add(sample.value);
+        requested = requested.saturating_add(*request);
         entries += 1;
     }
     if requested == 0 {
         return Err("no metrics returned matched known pods".to_owned());
     }
-    let share = ((used * 100) / requested) as i32;
+    let share = (used.saturating_mul(100) / requested) as i32;
     Ok((f64::from(share) / f64::from(target), share, used / entries))
 }
 
@@ -183,7 +183,7 @@ pub fn by_average(
         return Err(NO_METRICS.to_owned());
     }
     let average = |samples: &Samples| {
-        let total = samples.values().map(|sample| sample.value).sum::<i64>();
+        let total = samples.values().fold(0i64, |total, sample| total.saturating_add(sample.value));
         total / samples.len() as i64
     };
     let usage = average(&samples);

@@ -5,18 +5,17 @@ use std::rc::Rc;
 use serde_json::json;
 
 use crate::api::convert::template_patch;
-use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::object::Object;
 use crate::api::revision::ControllerRevision;
 use crate::api::workload::{DaemonSet, DaemonSetStrategy};
-use crate::apiserver::protocol::{Answer, ListRevision, Operation, Part, Patch, Scope};
+use crate::apiserver::protocol::{Part, Patch};
 use crate::controllers::deployment::kubectl::RESTARTED_AT;
 use crate::engine::time::SimDuration;
 
 use super::super::plan::Rollout;
 use super::change::send_patch;
-use super::{Done, Shell, from_server, printed_name};
+use super::{Done, Shell, controlled, printed_name};
 
 pub(super) async fn rollout(shell: &Shell, key: &ObjectKey, verb: Rollout) -> Done {
     let set = daemon_set(&shell.get(key).await?, key)?;
@@ -58,18 +57,7 @@ fn daemon_set(object: &Object, key: &ObjectKey) -> Result<Rc<DaemonSet>, String>
 
 /// The revisions that a DaemonSet controls, oldest first.
 async fn revisions(shell: &Shell, set: &DaemonSet) -> Result<Vec<Rc<ControllerRevision>>, String> {
-    let scope = Scope {
-        kind: Kind::ControllerRevision,
-        namespace: Some(set.meta.namespace.clone()),
-        labels: Some(Rc::clone(&set.selector)),
-        fields: Vec::new(),
-    };
-    let operation = Operation::List { scope, limit: 0, continue_token: None, at: ListRevision::Latest };
-    let Answer::List { items, .. } = shell.send(operation).await.map_err(from_server)? else {
-        return Err("error: the server answered something else than a list".to_owned());
-    };
-    let owned = |it: &&Rc<ControllerRevision>| it.meta.controller().is_some_and(|owner| owner.uid == set.meta.uid);
-    let mut all: Vec<_> = items.iter().filter_map(Object::get::<ControllerRevision>).filter(owned).cloned().collect();
+    let mut all: Vec<Rc<ControllerRevision>> = controlled(shell, &set.meta, &set.selector).await?;
     all.sort_by_key(|revision| revision.revision);
     Ok(all)
 }

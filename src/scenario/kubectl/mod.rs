@@ -25,9 +25,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::api::kind::Kind;
-use crate::api::meta::{ObjectKey, Timestamp};
-use crate::api::object::Object;
-use crate::apiserver::protocol::{Answer, Operation};
+use crate::api::meta::{Meta, ObjectKey, Timestamp};
+use crate::api::object::{Object, Resource};
+use crate::api::selector::Selector;
+use crate::apiserver::protocol::{Answer, ListRevision, Operation, Scope};
 use crate::apiserver::status::{Reason, Status};
 use crate::cluster::news::Write;
 use crate::engine::time::{SimDuration, SimTime};
@@ -285,6 +286,22 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("alarm", &self.alarm()).finish_non_exhaustive()
     }
+}
+
+/// The objects of a kind that a workload controls, among those that its selector finds.
+async fn controlled<R: Resource>(shell: &Shell, owner: &Meta, selector: &Rc<Selector>) -> Result<Vec<Rc<R>>, String> {
+    let scope = Scope {
+        kind: R::KIND,
+        namespace: Some(owner.namespace.clone()),
+        labels: Some(Rc::clone(selector)),
+        fields: Vec::new(),
+    };
+    let operation = Operation::List { scope, limit: 0, continue_token: None, at: ListRevision::Latest };
+    let Answer::List { items, .. } = shell.send(operation).await.map_err(from_server)? else {
+        return Err("error: the server answered something else than a list".to_owned());
+    };
+    let owned = |it: &&Rc<R>| it.meta().controller().is_some_and(|controller| controller.uid == owner.uid);
+    Ok(items.iter().filter_map(Object::get::<R>).filter(owned).cloned().collect())
 }
 
 #[cfg(test)]

@@ -2,16 +2,14 @@
 
 use std::rc::Rc;
 
-use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::object::Object;
 use crate::api::workload::{Deployment, ReplicaSet};
-use crate::apiserver::protocol::{Answer, ListRevision, Operation, Scope};
 use crate::controllers::deployment::kubectl::{self, Undo};
 use crate::engine::time::SimDuration;
 
 use super::super::plan::Rollout;
-use super::{Done, Shell, from_server, printed_name};
+use super::{Done, Shell, controlled, from_server, printed_name};
 
 pub(super) async fn rollout(shell: &Shell, key: &ObjectKey, verb: Rollout) -> Done {
     let deployment = deployment(shell, key).await?;
@@ -47,19 +45,7 @@ async fn deployment(shell: &Shell, key: &ObjectKey) -> Result<Rc<Deployment>, St
 
 /// The ReplicaSets that a Deployment controls.
 async fn replica_sets(shell: &Shell, deployment: &Deployment) -> Result<Vec<Rc<ReplicaSet>>, String> {
-    let scope = Scope {
-        kind: Kind::ReplicaSet,
-        namespace: Some(deployment.meta.namespace.clone()),
-        labels: Some(Rc::clone(&deployment.spec.selector)),
-        fields: Vec::new(),
-    };
-    let operation = Operation::List { scope, limit: 0, continue_token: None, at: ListRevision::Latest };
-    let Answer::List { items, .. } = shell.send(operation).await.map_err(from_server)? else {
-        return Err("error: the server answered something else than a list".to_owned());
-    };
-    let uid = deployment.meta.uid;
-    let owned = |set: &&Rc<ReplicaSet>| set.meta.controller().is_some_and(|owner| owner.uid == uid);
-    Ok(items.iter().filter_map(Object::get::<ReplicaSet>).filter(owned).cloned().collect())
+    controlled(shell, &deployment.meta, &deployment.spec.selector).await
 }
 
 /// Waits for a rollout and prints each stage once (kubectl, polymorphichelpers: DeploymentStatusViewer).

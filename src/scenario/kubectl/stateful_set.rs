@@ -2,18 +2,16 @@
 
 use std::rc::Rc;
 
-use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::object::Object;
 use crate::api::revision::ControllerRevision;
 use crate::api::stateful::StatefulSet;
-use crate::apiserver::protocol::{Answer, ListRevision, Operation, Scope};
 use crate::controllers::deployment::kubectl::Undo;
 use crate::controllers::stateful_set::kubectl;
 use crate::engine::time::SimDuration;
 
 use super::super::plan::Rollout;
-use super::{Done, Shell, from_server, printed_name};
+use super::{Done, Shell, controlled, from_server, printed_name};
 
 pub(super) async fn rollout(shell: &Shell, key: &ObjectKey, verb: Rollout) -> Done {
     let object = shell.get(key).await?;
@@ -42,19 +40,7 @@ pub(super) async fn rollout(shell: &Shell, key: &ObjectKey, verb: Rollout) -> Do
 
 /// The revisions that a set controls.
 async fn revisions(shell: &Shell, set: &StatefulSet) -> Result<Vec<Rc<ControllerRevision>>, String> {
-    let scope = Scope {
-        kind: Kind::ControllerRevision,
-        namespace: Some(set.meta.namespace.clone()),
-        labels: Some(Rc::clone(&set.selector)),
-        fields: Vec::new(),
-    };
-    let operation = Operation::List { scope, limit: 0, continue_token: None, at: ListRevision::Latest };
-    let Answer::List { items, .. } = shell.send(operation).await.map_err(from_server)? else {
-        return Err("error: the server answered something else than a list".to_owned());
-    };
-    let uid = set.meta.uid;
-    let owned = |it: &&Rc<ControllerRevision>| it.meta.controller().is_some_and(|owner| owner.uid == uid);
-    Ok(items.iter().filter_map(Object::get::<ControllerRevision>).filter(owned).cloned().collect())
+    controlled(shell, &set.meta, &set.selector).await
 }
 
 /// Waits for a rollout and prints each stage once (kubectl, polymorphichelpers: StatefulSetStatusViewer).
