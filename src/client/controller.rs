@@ -36,6 +36,11 @@ pub trait Controller {
         None
     }
 
+    /// The kinds of which a resync tells.
+    fn resynced(&self) -> &'static [Kind] {
+        self.watches()
+    }
+
     /// True if `resync` is kept to the nanosecond; else it is stretched at random, lest all controllers resync at once.
     fn resyncs_exactly(&self) -> bool {
         false

@@ -236,11 +236,11 @@ impl ControllerManager {
         }
     }
 
-    /// Tells a loop of every object of its kinds as if it had been updated.
+    /// Tells a loop of every object of the kinds that it resyncs as if it had been updated.
     fn resync(&mut self, place: usize, ctx: &mut dyn Context<ApiMessage>) {
         let Some(it) = self.loops.get_mut(place) else { return };
         let view = self.cache.view();
-        for kind in it.controller.watches() {
+        for kind in it.controller.resynced() {
             for object in view.objects(*kind) {
                 it.hear(Change::Updated { old: object, new: object }, &view, ctx.now(), ctx.cause());
             }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
-use crate::api::meta::ObjectKey;
+use crate::api::meta::{ObjectKey, Timestamp};
 use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::object::Object;
@@ -16,7 +16,7 @@ use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodP
 use crate::apiserver::protocol::{DeleteOptions, Operation, Part};
 use crate::apiserver::status::Reason;
 use crate::client::controller::{Change, Controller};
-use crate::client::plan::{Again, Plan};
+use crate::client::plan::{Again, Plan, Request, Step};
 use crate::client::view::{Now, View};
 use crate::engine::time::{SimDuration, SimTime};
 
@@ -34,6 +34,33 @@ pub struct PodGarbageCollector {
     threshold: usize,
     /// Nodes that pods name and that do not exist, and when that may be believed (in memory as in the original).
     missing: RefCell<BTreeMap<Name, SimTime>>,
+    /// What the passes are about: followed change by change, so that a pass with nothing to do looks at no pod.
+    concern: RefCell<Concern>,
+}
+
+/// Pods that a pass may have to look at.
+#[derive(Default)]
+struct Concern {
+    /// How many have ended.
+    ended: usize,
+    /// Those being deleted.
+    deleting: BTreeSet<(Name, Name)>,
+}
+
+impl Concern {
+    fn add(&mut self, pod: &Pod) {
+        self.ended += usize::from(pod.is_terminal());
+        if pod.meta.is_deleting() {
+            self.deleting.insert((pod.meta.namespace.clone(), pod.meta.name.clone()));
+        }
+    }
+
+    fn remove(&mut self, pod: &Pod) {
+        self.ended -= usize::from(pod.is_terminal());
+        if pod.meta.is_deleting() {
+            self.deleting.remove(&(pod.meta.namespace.clone(), pod.meta.name.clone()));
+        }
+    }
 }
 
 impl PodGarbageCollector {
@@ -44,6 +71,7 @@ impl PodGarbageCollector {
             quarantine: config.pod_gc_quarantine,
             threshold: config.terminated_pod_threshold,
             missing: RefCell::default(),
+            concern: RefCell::default(),
         }
     }
 
@@ -74,35 +102,42 @@ impl Controller for PodGarbageCollector {
         &[Kind::Pod, Kind::Node]
     }
 
-    fn on_change(&self, _change: Change<'_>, _view: &View<'_>, _enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {}
+    fn on_change(&self, change: Change<'_>, _view: &View<'_>, _enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
+        let mut concern = self.concern.borrow_mut();
+        match change {
+            Change::Added(Object::Pod(pod)) => concern.add(pod),
+            Change::Deleted(Object::Pod(pod)) => concern.remove(pod),
+            Change::Updated { old: Object::Pod(old), new: Object::Pod(new) } => {
+                concern.remove(old);
+                concern.add(new);
+            }
+            _ => {}
+        }
+    }
 
     fn periodic(&self) -> Option<(ObjectKey, SimDuration)> {
         Some((ObjectKey::new(Kind::Pod, Name::EMPTY, Name::EMPTY), self.period))
     }
 
     fn reconcile(&self, view: &View<'_>, _key: &ObjectKey, now: Now) -> Plan {
-        let mut ended = Vec::new();
+        let concern = self.concern.borrow();
         let mut out_of_service = Vec::new();
         let mut unscheduled = Vec::new();
-        let mut absent = BTreeSet::new();
-        for pod in view.list::<Pod>() {
-            if pod.is_terminal() {
-                ended.push(pod);
-            }
-            if pod.meta.is_deleting() {
-                match &pod.node {
-                    None => unscheduled.push(pod.clone()),
-                    Some(name) if view.get::<Node>(&Name::EMPTY, name).is_some_and(|node| is_out_of_service(node)) => {
-                        out_of_service.push(pod.clone());
-                    }
-                    Some(_) => {}
+        for (namespace, name) in &concern.deleting {
+            let Some(pod) = view.get::<Pod>(namespace, name) else { continue };
+            match &pod.node {
+                None => unscheduled.push(pod.clone()),
+                Some(name) if view.get::<Node>(&Name::EMPTY, name).is_some_and(|node| is_out_of_service(node)) => {
+                    out_of_service.push(pod.clone());
                 }
+                Some(_) => {}
             }
         }
+        let mut absent: BTreeSet<Name> = BTreeSet::new();
         let used = view.nodes_with_pods();
         absent.extend(used.filter(|name| view.get::<Node>(&Name::EMPTY, name).is_none()).cloned());
-        let mut doomed = surplus(ended, self.threshold);
-        doomed.extend(out_of_service);
+        let surplus = if self.threshold > 0 { surplus(view, concern.ended.saturating_sub(self.threshold)) } else { Vec::new() };
+        out_of_service.sort_by_key(by_eviction_and_creation);
         let missing: Vec<_> = self
             .long_missing(&absent, now.at)
             .into_iter()
@@ -111,24 +146,21 @@ impl Controller for PodGarbageCollector {
                 (node, pods)
             })
             .collect();
-        if doomed.is_empty() && missing.is_empty() && unscheduled.is_empty() {
+        if surplus.is_empty() && out_of_service.is_empty() && missing.is_empty() && unscheduled.is_empty() {
             return Plan::nothing();
         }
         script::run(view, now, move |script| {
-            for pod in &doomed {
-                fail_and_delete(script, pod, false)?;
-            }
-            for (node, pods) in &missing {
+            fail_and_delete_all(script, &surplus)?;
+            fail_and_delete_all(script, &out_of_service)?;
+            script.each(&missing, |script, (node, pods)| {
                 // The cache may be behind; the API server knows.
                 let key = ObjectKey::new(Kind::Node, Name::EMPTY, node.clone());
-                let gone = script.ask(Operation::Get { key })?.is_err_and(|status| status.reason == Reason::NotFound);
-                for pod in pods.iter().filter(|_| gone) {
-                    fail_and_delete(script, pod, true)?;
+                if script.ask(Operation::Get { key })?.is_err_and(|status| status.reason == Reason::NotFound) {
+                    script.each(pods, |script, pod| fail_and_delete(script, pod, true))?;
                 }
-            }
-            for pod in &unscheduled {
-                fail_and_delete(script, pod, false)?;
-            }
+                Ok(())
+            })?;
+            script.each(&unscheduled, |script, pod| fail_and_delete(script, pod, false))?;
             Ok(Again::OnChange)
         })
     }
@@ -139,56 +171,87 @@ fn is_out_of_service(node: &Node) -> bool {
     !node.is_ready() && node.taints.iter().any(|taint| taint.key == *OUT_OF_SERVICE)
 }
 
-/// The ended pods beyond the threshold: evicted ones first, then the oldest (`byEvictionAndCreationTimestamp`).
-fn surplus(mut ended: Vec<&Rc<Pod>>, threshold: usize) -> Vec<Rc<Pod>> {
-    if threshold == 0 || ended.len() <= threshold {
+/// The ended pods that go first: evicted ones, then the oldest.
+fn surplus(view: &View<'_>, count: usize) -> Vec<Rc<Pod>> {
+    if count == 0 {
         return Vec::new();
     }
-    let evicted = |pod: &Pod| pod.status.phase == PodPhase::Failed && pod.status.reason.as_deref() == Some("Evicted");
-    ended.sort_by_key(|pod| (!evicted(pod), pod.meta.created, pod.meta.name.clone()));
-    let count = ended.len() - threshold;
+    let mut ended: Vec<_> = view.list::<Pod>().filter(|pod| pod.is_terminal()).collect();
+    ended.sort_by_cached_key(|pod| by_eviction_and_creation(pod));
     ended.into_iter().take(count).cloned().collect()
+}
+
+/// Evicted ones come first, then the oldest (`byEvictionAndCreationTimestamp`).
+fn by_eviction_and_creation(pod: &Rc<Pod>) -> (bool, Timestamp, Name) {
+    let evicted = pod.status.phase == PodPhase::Failed && pod.status.reason.as_deref() == Some("Evicted");
+    (!evicted, pod.meta.created, pod.meta.name.clone())
+}
+
+/// Calls pods Failed that have not ended, and deletes all of them without grace, all at once as goroutines do. A failure is
+/// left to the next pass (`gcTerminated`, `gcTerminating`).
+fn fail_and_delete_all(script: &mut Script<'_>, pods: &[Rc<Pod>]) -> Result<(), Halt> {
+    if pods.is_empty() {
+        return Ok(());
+    }
+    let (ended, running): (Vec<_>, Vec<_>) = pods.iter().partition(|pod| pod.is_terminal());
+    let mut doomed = ended;
+    if !running.is_empty() {
+        let failures = || running.iter().map(|pod| Request::new(failure(pod, None))).collect();
+        let outcomes = script.step(|| Step::Parallel(failures()))?;
+        doomed.extend(running.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(pod, _)| *pod));
+    }
+    let deletions = || doomed.iter().map(|pod| Request::new(deletion(pod))).collect();
+    script.step(|| Step::Parallel(deletions())).map(|_| ())
 }
 
 /// Calls a pod Failed if it has not ended, and deletes it without grace. A failure is left to the next pass
 /// (`markFailedAndDeletePod`).
 fn fail_and_delete(script: &mut Script<'_>, pod: &Pod, orphaned: bool) -> Result<(), Halt> {
-    let key = owner::key_of(pod);
     if !pod.is_terminal() {
-        let mut failed = pod.clone();
-        failed.status.phase = PodPhase::Failed;
-        failed.status.observed_generation = pod.meta.generation;
-        if orphaned {
-            let now = script.now().timestamp();
-            failed.status.conditions.retain(|condition| condition.kind != PodConditionType::DisruptionTarget);
-            failed.status.conditions.push(PodCondition {
-                kind: PodConditionType::DisruptionTarget,
-                status: ConditionStatus::True,
-                reason: Some(Name::of("DeletionByPodGC")),
-                message: Some(Name::of("PodGC: node no longer exists")),
-                last_transition: now,
-                observed_generation: pod.meta.generation,
-            });
-        }
-        // The original patches the status; the whole status of the same version comes to the same.
-        let object = Object::Pod(Rc::new(failed));
-        if script.ask(Operation::Update { object, part: Part::Status, dry_run: false })?.is_err() {
+        let since = orphaned.then(|| script.now().timestamp());
+        if script.ask(failure(pod, since))?.is_err() {
             return Ok(());
         }
     }
-    let options = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
-    let _ = script.ask(Operation::Delete { key, options })?;
+    let _ = script.ask(deletion(pod))?;
     Ok(())
+}
+
+/// Calls a pod Failed, and an orphaned one disrupted since a time. The original patches the status; the whole status of the
+/// same version comes to the same.
+fn failure(pod: &Pod, orphaned: Option<Timestamp>) -> Operation {
+    let mut failed = pod.clone();
+    failed.status.phase = PodPhase::Failed;
+    failed.status.observed_generation = pod.meta.generation;
+    if let Some(since) = orphaned {
+        failed.status.conditions.retain(|condition| condition.kind != PodConditionType::DisruptionTarget);
+        failed.status.conditions.push(PodCondition {
+            kind: PodConditionType::DisruptionTarget,
+            status: ConditionStatus::True,
+            reason: Some(Name::of("DeletionByPodGC")),
+            message: Some(Name::of("PodGC: node no longer exists")),
+            last_transition: since,
+            observed_generation: pod.meta.generation,
+        });
+    }
+    Operation::Update { object: Object::Pod(Rc::new(failed)), part: Part::Status, dry_run: false }
+}
+
+/// Deletes a pod without grace.
+fn deletion(pod: &Pod) -> Operation {
+    let options = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
+    Operation::Delete { key: owner::key_of(pod), options }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::meta::{Deletion, Timestamp};
+    use crate::api::meta::Deletion;
     use crate::controllers::testing::{self, Server};
 
     fn pass(server: &mut Server, controller: &PodGarbageCollector) {
         let (key, _) = controller.periodic().expect("a pass");
+        server.tell(controller);
         server.reconcile(controller, &key);
     }
 

@@ -149,6 +149,23 @@ impl Distribution {
             Distribution::Empirical(quantiles) => quantiles.points[0].1,
         }
     }
+
+    /// A length that no sample is above.
+    pub fn maximum(&self) -> SimDuration {
+        match self {
+            Distribution::Constant(length) => *length,
+            Distribution::Uniform { low, high } => (*low).max(*high),
+            Distribution::Exponential { mean } => {
+                SimDuration::from_nanos((mean.as_nanos() as f64 * -libm::log(open_unit(0))) as u64)
+            }
+            Distribution::LogNormal { median, sigma_thousandths } => {
+                log_normal_length(*median, *sigma_thousandths, u64::MAX)
+            }
+            Distribution::Empirical(quantiles) => {
+                quantiles.points.iter().map(|(_, length)| *length).max().unwrap_or(SimDuration::ZERO)
+            }
+        }
+    }
 }
 
 fn log_normal_length(median: SimDuration, sigma_thousandths: u32, bits: u64) -> SimDuration {
@@ -357,9 +374,20 @@ mod tests {
         }
 
         #[test]
-        fn no_sample_is_below_the_minimum(seed in any::<u64>()) {
+        fn no_sample_is_beyond_the_bounds(seed in any::<u64>()) {
             let mut stream = Seed(seed).stream("", "");
-            prop_assert!((0..50).all(|_| stream.sample(&measured()) >= measured().minimum()));
+            let length = SimDuration::from_millis;
+            let all = [
+                measured(),
+                Distribution::Constant(length(3)),
+                Distribution::Uniform { low: length(2), high: length(9) },
+                Distribution::Exponential { mean: length(5) },
+                Distribution::log_normal(length(4), length(20)),
+            ];
+            for distribution in &all {
+                let bounds = distribution.minimum()..=distribution.maximum();
+                prop_assert!((0..50).all(|_| bounds.contains(&stream.sample(distribution))));
+            }
         }
     }
 }

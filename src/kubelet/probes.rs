@@ -1,8 +1,9 @@
 //! Readiness, liveness and startup probes of a pod's containers.
 //!
 //! Follows the prober (`worker.run`, `doProbe`, `UpdatePodStatus`). A probe ticks from when its pod was first synced; ticks
-//! that would find nothing to probe are left out, so a timer is set only for those that probe. What a probe sees of its
-//! container is the status that this kubelet last made.
+//! that would find nothing to probe are left out, and so are those that would find, once more, what counts already and what
+//! the runtime says will not change: a timer is set only for a tick that may matter. What a probe sees of its container is
+//! the status that this kubelet last made.
 
 use crate::api::event::EventType;
 use crate::api::pod::{self, ContainerRole, ContainerState};
@@ -38,6 +39,8 @@ pub struct Probe {
     in_flight: bool,
     /// Asked for while one was in flight.
     triggered: bool,
+    /// No tick before this time would learn anything, unless the container ends.
+    quiet_until: SimTime,
     timer: Option<TimerId>,
     /// Ends this probe for good.
     stopped: bool,
@@ -73,6 +76,7 @@ impl Worker {
                     on_hold: false,
                     in_flight: false,
                     triggered: false,
+                    quiet_until: SimTime::ZERO,
                     timer: None,
                     stopped: false,
                 })
@@ -156,6 +160,7 @@ impl Worker {
         }
         if probe.attempt != attempt && attempt.is_some() {
             (probe.attempt, probe.result, probe.on_hold) = (attempt, None, false);
+            probe.quiet_until = SimTime::ZERO;
         }
         if !asked || probe.stopped || probe.on_hold {
             if let Some(timer) = probe.timer.take() {
@@ -191,7 +196,10 @@ impl Worker {
             return;
         }
         let after = ctx.now() + SimDuration::from_nanos(1);
-        let at = after.max(earliest).next_tick(probe.anchor, period);
+        if probe.quiet_until == SimTime::MAX {
+            return;
+        }
+        let at = after.max(earliest).max(probe.quiet_until).next_tick(probe.anchor, period);
         let token = Timer::Probe(self.number, index, kind).token();
         let timer = ctx.set_timer(at, token);
         if let Some(probe) = self.probe_mut(index, kind) {
@@ -243,11 +251,24 @@ impl Worker {
         ctx.act(Action::Probe { ticket, container, kind, handler, timeout });
     }
 
-    /// A probe was answered.
+    /// A container has ended: its probes find something else from the next tick on.
+    pub fn resume_probes(&mut self, index: u16, shared: &Shared, ctx: &mut dyn NodeContext) {
+        for kind in KINDS {
+            let Some(probe) = self.probe_mut(index, kind).filter(|probe| probe.quiet_until > ctx.now()) else { continue };
+            probe.quiet_until = SimTime::ZERO;
+            if let Some(timer) = probe.timer.take() {
+                ctx.cancel_timer(timer);
+            }
+            self.next_tick(index, kind, shared, ctx);
+        }
+    }
+
+    /// A probe was answered, and answers like it come until a time.
     pub fn probe_done(
         &mut self,
         ticket: Ticket,
         outcome: &ProbeOutcome,
+        same_until: SimTime,
         shared: &mut Shared,
         ctx: &mut dyn NodeContext,
     ) {
@@ -267,6 +288,8 @@ impl Worker {
                 ProbeOutcome::Errored(_) => false,
             }
         };
+        let settled = probe.last && probe.result == Some(true) && *outcome == ProbeOutcome::Success;
+        probe.quiet_until = if settled { same_until } else { SimTime::ZERO };
         let triggered = std::mem::take(&mut probe.triggered);
         self.record_probe(index, kind, outcome, shared);
         if changed {

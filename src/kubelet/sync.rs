@@ -267,6 +267,7 @@ impl Worker {
             }
             Event::Exited { container, .. } => {
                 self.happened(event, shared, ctx);
+                self.resume_probes(container.index, shared, ctx);
                 self.on_killing(shared, ctx, |killing: &mut Killing, worker, shared, ctx| {
                     killing.stopped(container, worker, shared, ctx);
                 });
@@ -275,7 +276,9 @@ impl Worker {
                 self.happened(event, shared, ctx);
                 self.on_killing(shared, ctx, |killing, _, _, _| killing.sandbox_stopped(sandbox));
             }
-            Event::ProbeDone { ticket, outcome } => self.probe_done(ticket, &outcome, shared, ctx),
+            Event::ProbeDone { ticket, outcome, same_until } => {
+                self.probe_done(ticket, &outcome, same_until, shared, ctx);
+            }
             Event::HookDone { ticket, outcome } => self.hook_done(ticket, outcome, shared, ctx),
             Event::ImageAdded { .. }
             | Event::ImageRemoved { .. }

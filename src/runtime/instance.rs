@@ -154,14 +154,35 @@ impl Instance {
         Exit { code: stop.code, reason: reason_of(stop.code), at: now + takes }
     }
 
-    /// What a probe finds now, and after how long.
-    pub fn probe(&self, question: &Question<'_>, stream: &mut Stream, now: SimTime) -> (SimDuration, ProbeOutcome) {
-        let (health, turns) = match question.kind {
+    /// The model of what probes of a kind find, and its place among the kinds.
+    fn health(&self, kind: ProbeKind) -> (&Health, usize) {
+        match kind {
             ProbeKind::Readiness => (&self.model.readiness, 0),
             ProbeKind::Liveness => (&self.model.liveness, 1),
             ProbeKind::Startup => (&self.model.startup, 2),
-        };
-        let turned = self.turns.as_ref().map_or(0, |all| all[turns].iter().filter(|turn| **turn <= now).count());
+        }
+    }
+
+    /// How often the answers to probes of a kind have turned.
+    fn turned(&self, place: usize, now: SimTime) -> usize {
+        self.turns.as_ref().map_or(0, |all| all[place].iter().filter(|turn| **turn <= now).count())
+    }
+
+    /// Until when every probe finds what one finds now, as long as the instance runs; now if none of them can be foreseen
+    /// because an answer may take too long.
+    pub fn same_until(&self, question: &Question<'_>, now: SimTime) -> SimTime {
+        let (health, place) = self.health(question.kind);
+        if health.latency.0.maximum() > question.timeout {
+            return now;
+        }
+        let turns = self.turns.as_ref().map_or(&[][..], |all| &all[place]);
+        turns.get(self.turned(place, now)).copied().unwrap_or(SimTime::MAX)
+    }
+
+    /// What a probe finds now, and after how long.
+    pub fn probe(&self, question: &Question<'_>, stream: &mut Stream, now: SimTime) -> (SimDuration, ProbeOutcome) {
+        let (health, turns) = self.health(question.kind);
+        let turned = self.turned(turns, now);
         let passing = health.passing ^ (turned % 2 == 1);
         let latency = health.latency.0.sample(stream);
         let times_failing = (turned + usize::from(!health.passing)).div_ceil(2).max(1);

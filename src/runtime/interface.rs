@@ -221,6 +221,8 @@ pub enum Event {
         ticket: Ticket,
         /// What came of it.
         outcome: ProbeOutcome,
+        /// As long as the container runs, a probe of this kind finds the same before this time; in the past if nobody knows.
+        same_until: SimTime,
     },
     /// A hook has ended.
     HookDone {

@@ -551,14 +551,15 @@ impl SimulatedRuntime {
             }
             None => {
                 let outcome = ProbeOutcome::Errored("container is not running".to_owned());
-                ctx.emit(Event::ProbeDone { ticket, outcome });
+                ctx.emit(Event::ProbeDone { ticket, outcome, same_until: ctx.now() });
                 return;
             }
         };
         let mut stream = self.container_stream(id, &format!("probe {number}"));
         let Some(instance) = self.containers.get(&id) else { return };
         let (takes, outcome) = instance.probe(question, &mut stream, ctx.now());
-        self.later(takes, Due::Tell(Event::ProbeDone { ticket, outcome }), ctx);
+        let same_until = instance.same_until(question, ctx.now());
+        self.later(takes, Due::Tell(Event::ProbeDone { ticket, outcome, same_until }), ctx);
     }
 
     fn run_hook(

@@ -107,6 +107,10 @@ impl Controller for PersistentVolumeController {
         Some(self.resync)
     }
 
+    fn resynced(&self) -> &'static [Kind] {
+        &[Kind::PersistentVolumeClaim, Kind::PersistentVolume]
+    }
+
     fn resyncs_exactly(&self) -> bool {
         true
     }

@@ -89,6 +89,19 @@ impl Server {
         self.cache.view().list().cloned().collect()
     }
 
+    /// Tells a controller of the changes since the last call, and forgets them and what it would look at.
+    pub fn tell(&mut self, controller: &dyn Controller) {
+        for (old, new) in std::mem::take(&mut self.changes) {
+            let change = match (&old, &new) {
+                (None, Some(new)) => Change::Added(new),
+                (Some(old), Some(new)) => Change::Updated { old, new },
+                (Some(old), None) => Change::Deleted(old),
+                (None, None) => continue,
+            };
+            controller.on_change(change, &self.cache.view(), &mut |_, _| {});
+        }
+    }
+
     /// Lets a controller look at a key, carries its plan out, and returns when it wants to look again.
     pub fn reconcile(&mut self, controller: &dyn Controller, key: &ObjectKey) -> Again {
         let plan = controller.reconcile(&self.cache.view(), key, self.now());
