@@ -20,6 +20,7 @@
 //! - `worker`: one pod: what is wanted, what was seen, what is being done
 //! - `relist`: how changes in the runtime come to be seen (the generic PLEG)
 //! - `resize`: pods that get more or less while they run
+//! - `reset`: restarts all containers of a pod in place because one of them asks for it
 //! - `sources`: ConfigMaps and Secrets that a pod needs before it can run
 //! - `sync`: one pass over a pod that runs or is to run
 //! - `shutdown`: ends the pods in order before the machine is switched off
@@ -53,6 +54,7 @@ pub mod probes;
 pub mod puller;
 pub mod qos;
 pub mod relist;
+pub mod reset;
 pub mod resize;
 pub mod restore;
 pub mod settings;

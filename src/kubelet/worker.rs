@@ -161,6 +161,10 @@ pub enum Step {
     CreateSandbox,
     /// Start a container.
     Start(u16),
+    /// Kill a container because all of the pod's are restarted.
+    KillAtOnce(u16),
+    /// Take a container away, of which nothing runs any more.
+    Remove(u16),
 }
 
 /// What a pass is doing.
@@ -463,16 +467,8 @@ impl Worker {
     /// True if a container that ended with this code is started again (podutil, `ContainerShouldRestart`): by the first of its
     /// own rules that is for the code, else by its own policy, else by the pod's.
     pub fn restarts(&self, index: u16, code: i32) -> bool {
-        let own = self.own_container(index);
-        let rules = own.into_iter().filter(|own| own.restart_policy.is_some());
-        let mut rules = rules.flat_map(|own| own.restart_policy_rules.iter().flatten());
-        let rule = rules.find(|rule| {
-            rule.exit_codes.as_ref().is_some_and(|codes| {
-                let among = codes.values.iter().flatten().any(|value| *value == code);
-                among == (codes.operator == "In")
-            })
-        });
-        rule.is_some()
+        let own_policy = self.own_container(index).is_some_and(|own| own.restart_policy.is_some());
+        own_policy && self.restart_rule(index, code).is_some()
             || match self.restart_policy(index) {
                 RestartPolicy::Always => true,
                 RestartPolicy::OnFailure => code != 0,

@@ -11,3 +11,4 @@ mod life;
 mod lines;
 mod node;
 mod probing;
+mod reset;
