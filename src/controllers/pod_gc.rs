@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
-use crate::api::meta::ObjectKey;
+use crate::api::meta::{ObjectKey, Timestamp};
 use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::object::Object;
 use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase};
-use crate::apiserver::protocol::{DeleteOptions, Operation, Part};
+use crate::apiserver::protocol::{DeleteOptions, Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
 use crate::client::controller::{Change, Controller};
 use crate::client::plan::{Again, Plan};
@@ -101,6 +101,7 @@ impl Controller for PodGarbageCollector {
         }
         let used = view.nodes_with_pods();
         absent.extend(used.filter(|name| view.get::<Node>(&Name::EMPTY, name).is_none()).cloned());
+        out_of_service.sort_by_key(|pod| gone_first(pod));
         let mut doomed = surplus(ended, self.threshold);
         doomed.extend(out_of_service);
         let missing: Vec<_> = self
@@ -139,15 +140,20 @@ fn is_out_of_service(node: &Node) -> bool {
     !node.is_ready() && node.taints.iter().any(|taint| taint.key == *OUT_OF_SERVICE)
 }
 
-/// The ended pods beyond the threshold: evicted ones first, then the oldest (`byEvictionAndCreationTimestamp`).
+/// The ended pods beyond the threshold.
 fn surplus(mut ended: Vec<&Rc<Pod>>, threshold: usize) -> Vec<Rc<Pod>> {
     if threshold == 0 || ended.len() <= threshold {
         return Vec::new();
     }
-    let evicted = |pod: &Pod| pod.status.phase == PodPhase::Failed && pod.status.reason.as_deref() == Some("Evicted");
-    ended.sort_by_key(|pod| (!evicted(pod), pod.meta.created, pod.meta.name.clone()));
+    ended.sort_by_key(|pod| gone_first(pod));
     let count = ended.len() - threshold;
     ended.into_iter().take(count).cloned().collect()
+}
+
+/// Which pod goes first: an evicted one, then the oldest (`byEvictionAndCreationTimestamp`).
+fn gone_first(pod: &Pod) -> (bool, Timestamp, Name) {
+    let evicted = pod.status.phase == PodPhase::Failed && pod.status.reason.as_deref() == Some("Evicted");
+    (!evicted, pod.meta.created, pod.meta.name.clone())
 }
 
 /// Calls a pod Failed if it has not ended, and deletes it without grace. A failure is left to the next pass
@@ -170,9 +176,9 @@ fn fail_and_delete(script: &mut Script<'_>, pod: &Pod, orphaned: bool) -> Result
                 observed_generation: pod.meta.generation,
             });
         }
-        // The original patches the status; the whole status of the same version comes to the same.
-        let object = Object::Pod(Rc::new(failed));
-        if script.ask(Operation::Update { object, part: Part::Status, dry_run: false })?.is_err() {
+        let patch = Patch::Typed(Box::new(TypedPatch::PodStatus { uid: pod.meta.uid, status: failed.status }));
+        let operation = Operation::Patch { key: key.clone(), patch, part: Part::Status, dry_run: false };
+        if script.ask(operation)?.is_err() {
             return Ok(());
         }
     }
@@ -184,7 +190,7 @@ fn fail_and_delete(script: &mut Script<'_>, pod: &Pod, orphaned: bool) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::meta::{Deletion, Timestamp};
+    use crate::api::meta::Deletion;
     use crate::controllers::testing::{self, Server};
 
     fn pass(server: &mut Server, controller: &PodGarbageCollector) {

@@ -31,6 +31,8 @@ pub struct Worker {
     pub number: PodNumber,
     /// The newest version of the pod that the watch has brought.
     pub pod: Rc<Pod>,
+    /// Since when this kubelet knows the pod.
+    pub known_since: SimTime,
     /// What the last status write returned, while the watch has not brought a version as new.
     pub written: Option<Rc<Pod>>,
     /// A status that is not in the API, or not yet known to be.
@@ -333,12 +335,13 @@ impl Instance {
 
 impl Worker {
     /// A pod that is new to this kubelet.
-    pub fn new(number: PodNumber, pod: Rc<Pod>) -> Self {
+    pub fn new(number: PodNumber, pod: Rc<Pod>, now: SimTime) -> Self {
         let containers = pod.spec.containers.iter().map(|_| Record::default()).collect();
         let rare = qos::is_static(&pod).then(|| Box::new(Rare { mirror: Some(Mirror::default()), ..Rare::default() }));
         Worker {
             number,
             pod,
+            known_since: now,
             written: None,
             held: None,
             stage: Stage::Running,

@@ -166,12 +166,38 @@ impl Instance {
         let latency = health.latency.0.sample(stream);
         let times_failing = (turned + usize::from(!health.passing)).div_ceil(2).max(1);
         let looks = health.failures.get(times_failing - 1).or(health.failures.last()).unwrap_or(&health.failure);
-        let hangs = !passing && *looks == ProbeFailure::Hangs;
-        if hangs || latency > question.timeout {
+        // A gRPC client tries to connect until its time is over.
+        let grpc = matches!(question.handler, Handler::Grpc { .. });
+        let hangs = *looks == ProbeFailure::Hangs || (grpc && *looks == ProbeFailure::Refused);
+        if !passing && hangs {
             return (question.timeout, ProbeOutcome::Failure(timed_out(question)));
+        }
+        if latency > question.timeout {
+            let late = format!("timeout: health rpc did not complete within {}", question.timeout);
+            let why = if grpc { late } else { timed_out(question) };
+            return (question.timeout, ProbeOutcome::Failure(why));
+        }
+        if let Some(error) = self.grpc_error(question) {
+            return (latency, ProbeOutcome::Failure(error));
         }
         let outcome = if passing { ProbeOutcome::Success } else { ProbeOutcome::Failure(failure(looks, question)) };
         (latency, outcome)
+    }
+
+    /// Why a gRPC server that answers does not answer as to its health (pkg/probe/grpc, `Probe`).
+    fn grpc_error(&self, question: &Question<'_>) -> Option<String> {
+        let (Handler::Grpc { service, .. }, Some(model)) = (question.handler, &self.model.grpc) else { return None };
+        let protocol = "grpc.health.v1.Health";
+        if !model.implemented {
+            return Some(format!(
+                "error: this server does not implement the grpc health protocol ({protocol}): unknown service {protocol}"
+            ));
+        }
+        let unknown = model
+            .services
+            .as_ref()
+            .is_some_and(|known| !service.is_empty() && !known.iter().any(|one| *service == **one));
+        unknown.then(|| "error: health rpc probe failed: rpc error: code = NotFound desc = unknown service".to_owned())
     }
 }
 
@@ -232,10 +258,10 @@ fn failure(failure: &ProbeFailure, question: &Question<'_>) -> String {
             _ => "HTTP probe failed with statuscode: 500".to_owned(),
         },
         Handler::TcpSocket { port } => refused(*port),
-        Handler::Grpc { port } => match failure {
-            ProbeFailure::Refused => timed_out(&Question { handler: &Handler::Grpc { port: *port }, ..*question }),
-            _ => "service unhealthy (responded with \"NOT_SERVING\")".to_owned(),
-        },
+        Handler::Grpc { .. } => {
+            let status = if let ProbeFailure::Grpc(status) = failure { status } else { "NOT_SERVING" };
+            format!("service unhealthy (responded with {status:?})")
+        }
     }
 }
 
@@ -250,7 +276,7 @@ fn timed_out(question: &Question<'_>) -> String {
             question.address(*port)
         ),
         Handler::TcpSocket { port } => format!("dial tcp {}: i/o timeout", question.address(*port)),
-        Handler::Grpc { port } => format!(
+        Handler::Grpc { port, .. } => format!(
             "timeout: failed to connect service {:?} within {}: context deadline exceeded",
             question.address(*port),
             question.timeout

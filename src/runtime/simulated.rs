@@ -334,7 +334,7 @@ impl SimulatedRuntime {
                 }
             }
             Action::ReadUsage { volumes_at } => {
-                ctx.emit(Event::Usage(Box::new(self.node_usage(ctx.now(), volumes_at))));
+                ctx.emit(Event::Usage(Box::new(self.node_usage(ctx.now(), &volumes_at))));
             }
             Action::UpdateLimits { container, limits } => self.update_limits(container, limits, ctx),
         }

@@ -53,7 +53,7 @@ fn all_containers_are_removed_and_the_pod_begins_with_its_init_containers_again(
     for policy in [Always, Never] {
         let mut world = world(&[88, 0]);
         world.create("p", pod(policy));
-        world.run(10_000);
+        world.run(12_500);
         let ended = world.times("p", "work[terminated:Error(88)")[0];
         let began_again: Vec<u64> = world.times("p", "prepare[running rc=1");
         assert_eq!(began_again.len(), 1, "{:#?}", world.lines("p", &["PATCH"]));

@@ -124,6 +124,8 @@ pub struct KubeletConfigFile {
     pub shutdown_grace_period_critical_pods: Option<Span>,
     /// How many processes the node can have (`fs.pid_max` of the machine). 4194304 if not given.
     pub pid_max: Option<u32>,
+    /// How many inodes the filesystem of the node has. One for each 16 KiB of its ephemeral storage if not given.
+    pub inodes: Option<u32>,
 }
 
 /// Which kubelet runs on a node.
