@@ -11,7 +11,6 @@ use crate::api::kind::Kind;
 use crate::api::meta::{ObjectKey, Timestamp};
 use crate::api::name::Name;
 use crate::api::node::Node;
-use crate::api::object::Object;
 use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase};
 use crate::apiserver::protocol::{DeleteOptions, Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
@@ -191,6 +190,7 @@ fn fail_and_delete(script: &mut Script<'_>, pod: &Pod, orphaned: bool) -> Result
 mod tests {
     use super::*;
     use crate::api::meta::Deletion;
+    use crate::api::object::Object;
     use crate::controllers::testing::{self, Server};
 
     fn pass(server: &mut Server, controller: &PodGarbageCollector) {

@@ -422,12 +422,8 @@ impl NodeAgent {
             controller: false,
             block_owner_deletion: false,
         };
-        let meta = Meta {
-            namespace: LEASE_NAMESPACE,
-            name: name.clone(),
-            owners: Some([owner].into()),
-            ..Meta::default()
-        };
+        let meta =
+            Meta { namespace: LEASE_NAMESPACE, name: name.clone(), owners: Some([owner].into()), ..Meta::default() };
         let lease = Lease {
             meta,
             holder: Some(name),

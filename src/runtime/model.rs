@@ -65,8 +65,7 @@ pub struct ImageModel {
     pub processes: Vec<Usage<u64>>,
     /// What an instance has written into emptyDir volumes, by the volume's name, from a time after its start on.
     pub volumes: BTreeMap<String, Vec<Usage<Size>>>,
-    /// What an instance uses besides for each unit of load that its pod bears (the scenario's `signals` of pods). Metrics tell of
-    /// it; it kills nothing.
+    /// What an instance uses besides for each unit of load that its pod bears (the scenario's `signals` of pods).
     pub load: LoadModel,
 }
 
@@ -258,7 +257,7 @@ impl ImageModel {
     /// True if an instance uses something of its node that the node can run out of.
     pub fn uses_node(&self) -> bool {
         let disk = !(self.disk.is_empty() && self.inodes.is_empty() && self.volumes.is_empty());
-        disk || !(self.memory.is_empty() && self.processes.is_empty())
+        disk || !(self.memory.is_empty() && self.processes.is_empty()) || self.load.memory.0 > 0
     }
 }
 
@@ -371,6 +370,11 @@ impl Uses for ImageModels {
             milli_cpu_per_unit: model.load.cpu,
             memory_per_unit: model.load.memory.0,
         }
+    }
+
+    fn load_costs_memory(&self) -> bool {
+        let named = self.models.iter().map(|one| &one.model);
+        named.chain([&self.default]).any(|model| model.load.memory.0 > 0)
     }
 }
 

@@ -55,6 +55,13 @@ pub enum RuntimeInput {
     AddImage(Name),
     /// An image is taken out of the store.
     RemoveImage(Name),
+    /// The load that a pod bears has changed.
+    Load {
+        /// The pod.
+        pod: Uid,
+        /// In thousandths of a unit.
+        thousandths: u64,
+    },
 }
 
 /// A node's runtime: what it is made of.
@@ -182,6 +189,7 @@ impl SimulatedRuntime {
                     ctx.emit(Event::ImageRemoved { name });
                 }
             }
+            RuntimeInput::Load { pod, thousandths } => self.bear(pod, thousandths, ctx),
         }
     }
 
@@ -269,6 +277,36 @@ impl SimulatedRuntime {
     fn forget(&mut self, id: ContainerId) {
         self.containers.remove(&id);
         self.users.remove(&id);
+    }
+
+    /// The containers of a pod bear another load: what memory that costs may be more than they may use.
+    fn bear(&mut self, pod: Uid, thousandths: u64, ctx: &mut dyn RuntimeContext) {
+        let numbers = self.sandboxes.iter().filter(|(_, sandbox)| sandbox.pod.uid == pod).map(|(id, _)| id.pod);
+        let Some(number) = numbers.max() else { return };
+        let mut changed = false;
+        for id in self.ids_of(number) {
+            let Some(end) = self.containers.get_mut(&id).and_then(|instance| instance.bear(thousandths, ctx.now())) else {
+                continue;
+            };
+            changed = true;
+            match end {
+                Some(exit) => self.exit_later(id, exit, ctx),
+                None => self.exit_never(id, ctx),
+            }
+        }
+        if changed {
+            ctx.emit(Event::UsageChanged);
+            self.watch_memory(ctx);
+        }
+    }
+
+    /// A container does not end by itself after all.
+    fn exit_never(&mut self, id: ContainerId, ctx: &mut dyn RuntimeContext) {
+        let due = self.containers.get_mut(&id).and_then(|instance| instance.due.take());
+        if let Some((_, token, timer)) = due {
+            ctx.cancel_timer(timer);
+            self.due.remove(&token);
+        }
     }
 
     /// Lets a container have other limits; with less memory than it uses it is killed.
@@ -499,7 +537,11 @@ impl SimulatedRuntime {
             return;
         };
         let stopped = instance.stop(grace, &mut stream, now);
-        if instance.due.is_none_or(|(exit, ..)| stopped.at < exit.at) {
+        let sooner = instance.due.is_none_or(|(exit, ..)| stopped.at < exit.at);
+        if let Some(instance) = self.containers.get_mut(&id) {
+            instance.settle();
+        }
+        if sooner {
             self.exit_later(id, stopped, ctx);
         }
     }

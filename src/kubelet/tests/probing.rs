@@ -243,8 +243,5 @@ fn grpc_probes_tell_what_the_health_service_says() {
     assert!(closed.starts_with(words.0) && closed.ends_with(words.1), "{closed}");
     let running = world.times("closed", "phase=\"Running\"")[0];
     let failed = world.times("closed", "Readiness probe failed")[0];
-    assert!(
-        (900..1_100).contains(&(failed - running)),
-        "the client tries until its time is over: {running} {failed}"
-    );
+    assert!((900..1_100).contains(&(failed - running)), "the client tries until its time is over: {running} {failed}");
 }

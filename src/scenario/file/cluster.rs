@@ -23,8 +23,11 @@ pub struct ClusterFile {
     /// the scheduler run on the first. 1 if not given.
     pub api_servers: Option<u32>,
     /// When an API server gives up a request that is not a watch, and answers with a timeout (`--request-timeout`). 60s if not
-    /// given; clients take a server that says nothing for 75s for dead.
+    /// given. Clients wait as long as it takes, unless their connection breaks.
     pub request_timeout: Option<Span>,
+    /// Whether metrics-server runs, as the process `metrics-server` on `control-plane-0`: without it nobody can tell what pods use. It
+    /// does if not given.
+    pub metrics_server: Option<bool>,
     /// Whether the renewals of node leases travel while nothing disturbs the cluster.
     pub lease_renewals: LeaseRenewalsFile,
     /// The network between all machines.
