@@ -542,7 +542,7 @@ mod tests {
     fn after_a_new_start_two_scrapes_are_needed() {
         assert_eq!(seen(at(17), at(100), at(112)), None, "it has looked once");
         assert_eq!(seen(at(17), at(100), at(116)), Some((at(97), at(107))), "at 100 s and at 115 s");
-        assert_eq!(seen(at(95), at(100), at(116)), Some((at(95), at(105))), "a young container counts from its start");
+        assert_eq!(seen(at(98), at(100), at(116)), Some((at(98), at(108))), "a young container counts from its start");
     }
 
     #[test]

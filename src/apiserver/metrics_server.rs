@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn one_that_begins_anew_has_to_be_ready_first_and_has_forgotten_what_it_knew() {
         let second = |s: u64| SimTime::from_nanos(s * 1_000_000_000);
-        let refusal = |server: &MetricsServer, at: u64| server.scrapes_since(second(at)).map_err(|status| status.message.clone());
+        let refusal =
+            |server: &MetricsServer, at: u64| server.scrapes_since(second(at)).map_err(|status| status.message.clone());
         let absent = MetricsServer::new(false);
         let missing = "the server could not find the requested resource (get pods.metrics.k8s.io)".to_owned();
         assert_eq!(refusal(&absent, 5), Err(missing));

@@ -272,9 +272,7 @@ impl Cluster {
             world.spread_load(moment.queue, moment.cause);
             found
         };
-        self.at_this_moment(set)
-            .then_some(())
-            .ok_or_else(|| format!("there is no signal \"{name}\""))
+        self.at_this_moment(set).then_some(()).ok_or_else(|| format!("there is no signal \"{name}\""))
     }
 
     /// Adds a machine whose kubelet registers itself as a node.

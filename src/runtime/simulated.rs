@@ -285,7 +285,8 @@ impl SimulatedRuntime {
         let Some(number) = numbers.max() else { return };
         let mut changed = false;
         for id in self.ids_of(number) {
-            let Some(end) = self.containers.get_mut(&id).and_then(|instance| instance.bear(thousandths, ctx.now())) else {
+            let Some(end) = self.containers.get_mut(&id).and_then(|instance| instance.bear(thousandths, ctx.now()))
+            else {
                 continue;
             };
             changed = true;
