@@ -149,6 +149,8 @@ pub enum Handler {
     Grpc {
         /// The port.
         port: u16,
+        /// The service that is asked about; empty for the whole server.
+        service: Name,
     },
     /// Waits.
     Sleep {

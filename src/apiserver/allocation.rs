@@ -1,7 +1,9 @@
 //! What is given to Services out of a range: cluster addresses and node ports, each to one Service at a time.
 //!
-//! In use is what the watch cache shows, and what this server has given away and not yet seen there. Several servers know of one
-//! another's gifts through their watch caches; the real ones agree through objects in etcd.
+//! In use is what the watch cache shows, and what this server has given away and not yet seen there. What other servers give away
+//! may not show there yet; so each gift is a key in etcd, which comes and goes with the Service in one transaction, and of two
+//! servers that give the same away only one succeeds. The other one tries another, or refuses what was asked for by name.
+//! (The real ones agree through objects of their own: an IPAddress for each address, one bitmap for all node ports.)
 
 use crate::api::network::Service;
 use crate::api::object::Object;
@@ -20,6 +22,26 @@ pub enum Claim {
     Address(String),
     /// A port of all nodes.
     Port(i32),
+}
+
+/// What a Service has out of the ranges; nothing of other objects.
+pub fn held(object: &Object) -> Vec<Claim> {
+    let Object::Service(service) = object else { return Vec::new() };
+    let address = service.spec.cluster_ip.clone().filter(|address| !address.is_empty() && address != "None");
+    let address = address.filter(|_| addresses::are_needed(&service.spec)).map(Claim::Address);
+    let mut claims: Vec<Claim> = address.into_iter().chain(ports::of(&service.spec).map(Claim::Port)).collect();
+    claims.dedup();
+    claims
+}
+
+/// What the old version of an object has and the new one has not.
+pub fn released(old: &Object, new: &Object) -> Vec<Claim> {
+    let mut claims = held(old);
+    if !claims.is_empty() {
+        let kept = held(new);
+        claims.retain(|claim| !kept.contains(claim));
+    }
+    claims
 }
 
 /// A claim that the watch cache may not show yet.
@@ -97,6 +119,12 @@ impl Allocator {
         if !claims.is_empty() {
             self.reserved.retain(|kept| kept.revision.is_some() || !claims.contains(&kept.claim));
         }
+    }
+
+    /// These claims of a Service that was not stored belong to others since the revisions given.
+    pub fn taken(&mut self, taken: Vec<(Claim, u64)>) {
+        let reservation = |(claim, since)| Reservation { claim, revision: Some(since) };
+        self.reserved.extend(taken.into_iter().map(reservation));
     }
 
     fn forget_seen(&mut self, revision: u64) {

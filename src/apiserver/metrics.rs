@@ -4,11 +4,11 @@
 //! Behind the real APIs stand metrics-server, which scrapes every kubelet each 15 s, and adapters of monitoring systems. Here
 //! an answer is worked out when somebody asks: from what pods say of their containers, from what the images' models say of
 //! usage, and from the scenario's signals, as of the scrapes that would have been made. So nobody pays for scrapes of
-//! which nobody hears. What this does not show is metrics-server's own life: it never fails, and it reaches every node that the
+//! which nobody hears. metrics-server is a process that can be absent or die (`metrics_server`); it reaches every node that the
 //! control plane holds to be ready.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -19,6 +19,7 @@ use crate::api::pod::{ConditionStatus, ContainerState, Pod, PodConditionType, Po
 use crate::api::selector::Selector;
 use crate::engine::time::{SimDuration, SimTime};
 
+use super::metrics_server::MetricsServer;
 use super::status::{Reason, Status};
 
 /// How often metrics-server scrapes the kubelets (`--metric-resolution`).
@@ -48,6 +49,11 @@ pub struct ContainerUse {
 pub trait Uses: fmt::Debug {
     /// What a container of an image uses.
     fn of(&self, image: &str, pod: &str, container: &str) -> ContainerUse;
+
+    /// True if load costs any container memory.
+    fn load_costs_memory(&self) -> bool {
+        false
+    }
 }
 
 /// What a signal is a measure of.
@@ -90,7 +96,8 @@ impl Signal {
 #[derive(Debug)]
 struct Kept {
     signal: Signal,
-    ready: BTreeSet<Uid>,
+    /// The pods that share it, and their nodes.
+    ready: BTreeMap<Uid, Name>,
     /// How many pods shared it, from a time on.
     counts: Vec<(SimTime, u64)>,
 }
@@ -187,6 +194,11 @@ pub enum Measures {
 pub struct Metrics {
     uses: Rc<dyn Uses>,
     signals: RefCell<BTreeMap<Name, Kept>>,
+    /// The process that scrapes.
+    pub server: MetricsServer,
+    /// Pods whose load may have changed, with their nodes; kept only if load costs memory.
+    changed: RefCell<BTreeMap<Uid, Name>>,
+    keeps_changed: bool,
 }
 
 /// Containers of which nothing is known use nothing.
@@ -201,15 +213,49 @@ impl Uses for Nothing {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Metrics::new(Rc::new(Nothing), Vec::new())
+        Metrics::new(Rc::new(Nothing), Vec::new(), false)
     }
 }
 
 impl Metrics {
-    /// Metrics of containers and signals.
-    pub fn new(uses: Rc<dyn Uses>, signals: Vec<Signal>) -> Self {
-        let keep = |signal: Signal| (signal.name.clone(), Kept { signal, ready: BTreeSet::new(), counts: Vec::new() });
-        Metrics { uses, signals: RefCell::new(signals.into_iter().map(keep).collect()) }
+    /// Metrics of containers and signals, with metrics-server or without.
+    pub fn new(uses: Rc<dyn Uses>, signals: Vec<Signal>, has_server: bool) -> Self {
+        let keep = |signal: Signal| (signal.name.clone(), Kept { signal, ready: BTreeMap::new(), counts: Vec::new() });
+        Metrics {
+            keeps_changed: uses.load_costs_memory(),
+            uses,
+            signals: RefCell::new(signals.into_iter().map(keep).collect()),
+            server: MetricsServer::new(has_server),
+            changed: RefCell::default(),
+        }
+    }
+
+    /// The times at which the load of pods changes by itself, if that matters to their containers.
+    pub fn load_steps(&self) -> Vec<SimTime> {
+        let signals = self.signals.borrow();
+        let of_pods = signals.values().filter(|kept| self.keeps_changed && matches!(kept.signal.of, Measured::Pods(_)));
+        of_pods.flat_map(|kept| kept.signal.steps.iter().map(|(at, _)| *at)).collect()
+    }
+
+    /// The load of all pods may have changed.
+    pub fn load_changed(&self) {
+        if self.keeps_changed {
+            let signals = self.signals.borrow();
+            self.changed.borrow_mut().extend(signals.values().flat_map(|kept| kept.ready.clone()));
+        }
+    }
+
+    /// The pods whose load may have changed since this was last asked: the node, the pod, and its load in thousandths of a unit.
+    pub fn take_loads(&self, now: SimTime) -> Vec<(Name, Uid, u64)> {
+        if self.changed.borrow().is_empty() {
+            return Vec::new();
+        }
+        let signals = self.signals.borrow();
+        let load = |pod: Uid| {
+            let shared = signals.values().filter(|kept| kept.ready.contains_key(&pod));
+            shared.fold(0u64, |sum, kept| sum.saturating_add(u64::try_from(kept.share_at(now)).unwrap_or(0)))
+        };
+        std::mem::take(&mut *self.changed.borrow_mut()).into_iter().map(|(pod, node)| (node, pod, load(pod))).collect()
     }
 
     /// Changes the amount of a signal from now on; false if there is none of this name.
@@ -218,6 +264,9 @@ impl Metrics {
         let Some(kept) = signals.get_mut(name) else { return false };
         kept.signal.steps.retain(|(from, _)| *from <= now);
         kept.signal.steps.push((now, amount));
+        if self.keeps_changed {
+            self.changed.borrow_mut().extend(kept.ready.clone());
+        }
         true
     }
 
@@ -227,9 +276,18 @@ impl Metrics {
         let mut signals = signals.borrow_mut();
         for kept in signals.values_mut().filter(|kept| kept.concerns(pod)) {
             let shares = new.is_some() && pod.status.is_ready() && !pod.is_terminal();
-            let changed = if shares { kept.ready.insert(pod.meta.uid) } else { kept.ready.remove(&pod.meta.uid) };
+            let node = pod.node.clone().unwrap_or_default();
+            let changed = match shares {
+                true => kept.ready.insert(pod.meta.uid, node.clone()).is_none(),
+                false => kept.ready.remove(&pod.meta.uid).is_some(),
+            };
             if !changed {
                 continue;
+            }
+            if self.keeps_changed {
+                let mut all = self.changed.borrow_mut();
+                all.insert(pod.meta.uid, node);
+                all.extend(kept.ready.clone());
             }
             let count = kept.ready.len() as u64;
             kept.counts.retain(|(at, _)| *at != now);
@@ -253,7 +311,9 @@ impl Metrics {
         let signals = self.signals.borrow();
         match query {
             MetricsQuery::Resources => {
-                Ok(Measures::Pods(pods.filter_map(|pod| self.resources(pod, &signals, epoch, now)).collect()))
+                let since = self.server.scrapes_since(now)?;
+                let resources = |pod: &Rc<Pod>| self.resources(pod, &signals, epoch, (since, now));
+                Ok(Measures::Pods(pods.filter_map(resources).collect()))
             }
             MetricsQuery::Pods { metric } => {
                 let kept = signals
@@ -270,7 +330,7 @@ impl Metrics {
                     containers: Vec::new(),
                     value: kept.share_at(now),
                 };
-                Ok(Measures::Pods(pods.filter(|pod| kept.ready.contains(&pod.meta.uid)).map(of).collect()))
+                Ok(Measures::Pods(pods.filter(|pod| kept.ready.contains_key(&pod.meta.uid)).map(of).collect()))
             }
             MetricsQuery::Object { kind, name, metric } => {
                 let is_meant = |kept: &&Kept| {
@@ -298,7 +358,13 @@ impl Metrics {
     }
 
     /// What metrics-server tells of a pod; none as long as it has not looked at each of its containers twice.
-    fn resources(&self, pod: &Pod, signals: &BTreeMap<Name, Kept>, epoch: Epoch, now: SimTime) -> Option<PodMetrics> {
+    fn resources(
+        &self,
+        pod: &Pod,
+        signals: &BTreeMap<Name, Kept>,
+        epoch: Epoch,
+        (since, now): (SimTime, SimTime),
+    ) -> Option<PodMetrics> {
         if pod.status.phase != PodPhase::Running {
             return None;
         }
@@ -308,7 +374,7 @@ impl Metrics {
         for status in statuses {
             let ContainerState::Running { started_at } = status.state else { continue };
             let started = epoch.sim_time(started_at);
-            let (from, to) = seen(started, now)?;
+            let (from, to) = seen(started, since, now)?;
             let used = self.uses.of(&status.image, &pod.meta.name, &status.name);
             let (busy, load) = self.load(pod, &used, signals, epoch, (from, to));
             let window = to.since(from).as_nanos().max(1);
@@ -362,10 +428,12 @@ impl Metrics {
 }
 
 /// The two moments between which metrics-server knows what a container used. Each scrape finds what the kubelet last looked at. A
-/// container that is younger than the scrape's period counts from its start (metrics-server, pkg/storage/pod.go).
-fn seen(started: SimTime, now: SimTime) -> Option<(SimTime, SimTime)> {
+/// container that is younger than the scrape's period counts from its start (metrics-server, pkg/storage/pod.go). The first scrape was
+/// made when it began.
+fn seen(started: SimTime, since: SimTime, now: SimTime) -> Option<(SimTime, SimTime)> {
     let shown = now.as_nanos().checked_sub(GATHERING.as_nanos())?;
-    let last = SimTime::from_nanos(shown - shown % SCRAPE.as_nanos());
+    let scraping = shown.checked_sub(since.as_nanos())?;
+    let last = SimTime::from_nanos(shown - scraping % SCRAPE.as_nanos());
     let looks_before =
         |time: SimTime| (time >= started).then(|| time.since(started).as_nanos() / HOUSEKEEPING.as_nanos());
     let look = |number: u64| started + HOUSEKEEPING * number;
@@ -374,6 +442,9 @@ fn seen(started: SimTime, now: SimTime) -> Option<(SimTime, SimTime)> {
         return Some((started, look(1)));
     }
     let before = SimTime::from_nanos(last.as_nanos().checked_sub(SCRAPE.as_nanos())?);
+    if before < since {
+        return None;
+    }
     let previous = looks_before(before).filter(|looks| *looks > 0)?;
     (previous < latest).then(|| (look(previous), look(latest)))
 }
@@ -447,7 +518,8 @@ mod tests {
             memory: vec![(SimDuration::ZERO, 50), (SimDuration::from_secs(20), 70)],
             ..ContainerUse::default()
         };
-        let metrics = Metrics::new(Rc::new(One(used)), Vec::new());
+        let metrics = Metrics::new(Rc::new(One(used)), Vec::new(), true);
+        metrics.server.begins(at(0));
         let pod = pod("a", 1);
         assert_eq!(usage(&metrics, &pod, 30), None, "nothing has been scraped that is older than its start");
         // Scraped at 45 s, after one at 30 s: the kubelet had looked at 30 s and at 40 s.
@@ -459,11 +531,18 @@ mod tests {
 
     #[test]
     fn a_young_container_counts_from_its_start() {
-        assert_eq!(seen(at(20), at(31)), Some((at(20), at(30))));
-        assert_eq!(seen(at(22), at(46)), None, "at its first scrape it is too old to count from its start");
-        assert_eq!(seen(at(17), at(31)), Some((at(17), at(27))));
-        assert_eq!(seen(at(17), at(46)), Some((at(27), at(37))));
-        assert_eq!(seen(at(17), at(30)), None, "the scrape is not yet gathered");
+        assert_eq!(seen(at(20), at(0), at(31)), Some((at(20), at(30))));
+        assert_eq!(seen(at(22), at(0), at(46)), None, "at its first scrape it is too old to count from its start");
+        assert_eq!(seen(at(17), at(0), at(31)), Some((at(17), at(27))));
+        assert_eq!(seen(at(17), at(0), at(46)), Some((at(27), at(37))));
+        assert_eq!(seen(at(17), at(0), at(30)), None, "the scrape is not yet gathered");
+    }
+
+    #[test]
+    fn after_a_new_start_two_scrapes_are_needed() {
+        assert_eq!(seen(at(17), at(100), at(112)), None, "it has looked once");
+        assert_eq!(seen(at(17), at(100), at(116)), Some((at(97), at(107))), "at 100 s and at 115 s");
+        assert_eq!(seen(at(98), at(100), at(116)), Some((at(98), at(108))), "a young container counts from its start");
     }
 
     #[test]
@@ -475,7 +554,8 @@ mod tests {
             steps: vec![(SimTime::ZERO, 100_000), (at(50), 300_000)],
         };
         let used = ContainerUse { milli_cpu_per_unit: 2, memory_per_unit: 10, ..ContainerUse::default() };
-        let metrics = Metrics::new(Rc::new(One(used)), vec![signal]);
+        let metrics = Metrics::new(Rc::new(One(used)), vec![signal], true);
+        metrics.server.begins(at(0));
         let (a, b) = (pod("a", 1), pod("b", 2));
         metrics.note(None, Some(&a), at(20));
         // Between 40 s and 60 s: 100 units for half of the time, then 300, each at two thousandths of a core.
@@ -497,7 +577,7 @@ mod tests {
             of: Measured::External(Labels::NONE.with("topic", "orders")),
             steps: vec![(SimTime::ZERO, 7_000)],
         };
-        let metrics = Metrics::new(Rc::new(Nothing), vec![external]);
+        let metrics = Metrics::new(Rc::new(Nothing), vec![external], true);
         let ask = |selector: &str| {
             let selector = Rc::new(Selector::parse(selector).expect("a selector"));
             let query = MetricsQuery::External { metric: Name::of("queue"), selector };

@@ -28,6 +28,7 @@
 //! - `equality`: whether two versions say the same
 //! - `heartbeats`: renewals of node leases that nobody needs to see travel
 //! - `metrics`: how much pods use, and other measures, as the metrics APIs tell
+//! - `metrics_server`: whether metrics-server is there to tell the former
 //! - `names`: names that the server makes
 //! - `allocation`, `addresses`, `ports`: cluster addresses and node ports of Services
 //! - `size`, `costs`: how large objects are, and how long requests take
@@ -52,6 +53,7 @@ mod failure;
 pub mod heartbeats;
 mod link;
 pub mod metrics;
+pub mod metrics_server;
 mod names;
 mod patching;
 mod pipeline;

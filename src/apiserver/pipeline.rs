@@ -16,9 +16,10 @@ use crate::engine::time::{SimDuration, SimTime};
 use crate::etcd::error::{Code, Error};
 use crate::etcd::lease::LeaseId;
 use crate::etcd::message::{Reply as EtcdReply, Request as EtcdRequest};
-use crate::etcd::mvcc::RangeResult;
+use crate::etcd::mvcc::{RangeResult, TxnResult};
 
 use super::admission::{Attributes, Facts, Refusal, Verb};
+use super::allocation;
 use super::change::{self, Change, Then};
 use super::complete;
 use super::direct::has_cache;
@@ -246,7 +247,7 @@ impl ApiServer {
             return self.ask(task, SimDuration::ZERO, request, ctx);
         }
         match self.prepare(&mut task, &mut object, ctx) {
-            Ok(()) => self.charge(Ready { task, object, replaces: None, main_part: true }, ctx),
+            Ok(()) => self.charge(Ready { task, object, replaces: None, part: Some(Part::Main) }, ctx),
             Err(refusal) => self.refused(task, refusal, ctx),
         }
     }
@@ -300,7 +301,7 @@ impl ApiServer {
             complete::validate(object)?;
             self.remember(given, completed, admitted);
         }
-        let attributes = Attributes { verb: Verb::Create, key: &key, subresource: false };
+        let attributes = Attributes { verb: Verb::Create, key: &key, subresource: false, resize: false };
         let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
         self.chain.validate(attributes, facts, object, None)
     }
@@ -340,7 +341,7 @@ impl ApiServer {
             }
         }
         let delay = self.config.costs.of_request(size::of(&object));
-        let request = storage::create(storage::key_of(&object.key()), object.clone(), lease);
+        let request = storage::create(storage::key_of(&object.key()), object.clone(), lease, &task.claims);
         self.ask(Task { step: Step::Create(object), ..task }, delay, request, ctx);
     }
 
@@ -388,6 +389,7 @@ impl ApiServer {
             },
             key: &key,
             subresource: is_subresource(&task.operation),
+            resize: is_resize(&task.operation),
         };
         let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
         if let Err(refusal) = self.chain.check(attributes, facts) {
@@ -462,16 +464,17 @@ impl ApiServer {
         then: Then,
         ctx: &mut dyn Context<ServerMessage>,
     ) {
-        let main_part = match &task.operation {
-            Operation::Update { part, .. } | Operation::Patch { part, .. } => *part == Part::Main,
-            Operation::SetScale { .. } => false,
-            _ => return self.store(Ready { task, object: new, replaces: Some((old, then)), main_part: false }, ctx),
+        let part = match &task.operation {
+            Operation::Update { part, .. } | Operation::Patch { part, .. } => Some(*part),
+            Operation::SetScale { .. } => None,
+            _ => return self.store(Ready { task, object: new, replaces: Some((old, then)), part: None }, ctx),
         };
         let key = new.key();
-        let attributes = Attributes { verb: Verb::Update, key: &key, subresource: !main_part };
+        let subresource = part != Some(Part::Main);
+        let attributes = Attributes { verb: Verb::Update, key: &key, subresource, resize: part == Some(Part::Resize) };
         let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
         match self.chain.validate(attributes, facts, &new, Some(&old)) {
-            Ok(()) => self.charge(Ready { task, object: new, replaces: Some((old, then)), main_part }, ctx),
+            Ok(()) => self.charge(Ready { task, object: new, replaces: Some((old, then)), part }, ctx),
             Err(refusal) => self.refused(task, refusal, ctx),
         }
     }
@@ -490,13 +493,15 @@ impl ApiServer {
             None => storage::key_of(&key),
         };
         let keeps_lease = key.kind.row().seconds_to_live.is_some();
-        let request = storage::replace(etcd_key, old.meta().revision(), new.clone(), keeps_lease);
+        let released = allocation::released(&old, &new);
+        let revision = old.meta().revision();
+        let request = storage::replace(etcd_key, revision, new.clone(), keeps_lease, &task.claims, &released);
         let delay = self.config.costs.of_request(size::of(&new));
         self.ask(Task { step: Step::Replace { old, new, then }, ..task }, delay, request, ctx);
     }
 
     fn remove(&mut self, task: Task, old: Object, ctx: &mut dyn Context<ServerMessage>) {
-        let request = storage::remove(storage::key_of(&old.key()), old.meta().revision());
+        let request = storage::remove(storage::key_of(&old.key()), old.meta().revision(), &allocation::held(&old));
         let delay = self.config.costs.of_request(0);
         self.ask(Task { step: Step::Remove { old }, ..task }, delay, request, ctx);
     }
@@ -570,6 +575,8 @@ impl ApiServer {
                 if result.succeeded {
                     self.committed(&mut task, None, Some(object.clone()), revision);
                     self.finish(task, Ok(Answer::Object(object)), ctx);
+                } else if self.claims_taken(&mut task, &result) && storage::otherwise_found(&result).is_none() {
+                    self.advance(task, ctx);
                 } else {
                     self.name_taken(task, &object, ctx);
                 }
@@ -580,6 +587,7 @@ impl ApiServer {
             }
             (Step::Replace { old, new, then }, Ok(EtcdReply::Txn(result))) => {
                 if !result.succeeded {
+                    self.claims_taken(&mut task, &result);
                     let present = storage::otherwise_found(&result).and_then(|kv| kv.value.as_ref()?.object().cloned());
                     return self.read(task, present, ctx);
                 }
@@ -693,6 +701,15 @@ impl ApiServer {
                 }
             },
         }
+    }
+
+    /// Takes in which of a request's claims another server has given away; true if it has any of them.
+    fn claims_taken(&mut self, task: &mut Task, result: &TxnResult<Stored>) -> bool {
+        let taken = storage::taken(result, &task.claims);
+        let any = !taken.is_empty();
+        self.allocator.release(&std::mem::take(&mut task.claims));
+        self.allocator.taken(taken);
+        any
     }
 
     fn name_taken(&mut self, task: Task, object: &Object, ctx: &mut dyn Context<ServerMessage>) {

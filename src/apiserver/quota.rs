@@ -39,8 +39,8 @@ pub struct Ready {
     pub object: Object,
     /// What that replaces, and what follows; none for a creation.
     pub replaces: Option<(Object, Then)>,
-    /// True if it concerns the object itself and not a subresource.
-    pub main_part: bool,
+    /// The part of the object that it concerns; none for scales, bindings and the like.
+    pub part: Option<Part>,
 }
 
 /// A request that waits to be charged.
@@ -118,9 +118,14 @@ impl ApiServer {
     pub(super) fn charge(&mut self, ready: Ready, ctx: &mut dyn Context<ServerMessage>) {
         let kind = ready.object.kind();
         let namespace = &ready.object.meta().namespace;
+        let extent = match ready.part {
+            Some(Part::Main) => quota::Extent::Whole,
+            Some(Part::Resize) => quota::Extent::Resize,
+            _ => quota::Extent::Other,
+        };
         let free = !quota::is_counted(kind)
             || self.caches[Kind::ResourceQuota as usize].filed(namespace).next().is_none()
-            || !quota::charges(ready.replaces.as_ref().map(|(old, _)| old), &ready.object, ready.main_part);
+            || !quota::charges(ready.replaces.as_ref().map(|(old, _)| old), &ready.object, extent);
         if free {
             return self.store(ready, ctx);
         }
@@ -312,7 +317,7 @@ fn check(quotas: &[Rc<ResourceQuota>], ready: &Ready, now: Timestamp) -> Result<
         let mut used = (*quota.used).clone();
         used.add(&requested);
         let exceeded = used.mask(|name| requested.get(name).is_some()).exceeding(&quota.hard);
-        if ready.main_part && !exceeded.is_empty() {
+        if ready.part != Some(Part::Status) && !exceeded.is_empty() {
             let only = |amounts: &Amounts| amounts.mask(|name| exceeded.contains(name));
             return Err(forbidden(format!(
                 "exceeded quota: {}, requested: {}, used: {}, limited: {}",

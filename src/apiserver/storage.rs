@@ -13,6 +13,7 @@ use crate::etcd::mvcc::{Compare, DeleteRange, KeyValue, Operation, Put, Range, T
 use crate::etcd::mvcc::{OperationResult, RangeResult};
 use crate::etcd::value::Value;
 
+use super::allocation::Claim;
 use super::size;
 
 /// What all keys begin with (kube-apiserver, `--etcd-prefix`).
@@ -113,24 +114,70 @@ pub fn get(key: Key) -> EtcdRequest {
     Range::key(key).into()
 }
 
-/// Creates a key that must not exist (etcd3 store: `If mod == 0 Then put`).
-pub fn create(key: Key, object: Object, lease: Option<LeaseId>) -> EtcdRequest {
+/// Creates a key that must not exist (etcd3 store: `If mod == 0 Then put`). With claims these must be free as well, or else what is
+/// there is read: the object first.
+pub fn create(key: Key, object: Object, lease: Option<LeaseId>, claims: &[Claim]) -> EtcdRequest {
     let put = Put { lease, ..Put::new(key.clone(), Stored::Object(object)) };
-    Txn::when(Compare::modified_at(key, 0), Operation::Put(put)).into()
+    let when = Txn::when(Compare::modified_at(key.clone(), 0), Operation::Put(put));
+    if claims.is_empty() {
+        return when.into();
+    }
+    with_claims(when.otherwise(Operation::Range(Range::key(key.clone()))), &key, claims, &[]).into()
 }
 
-/// Replaces a key that must still be at a revision, or else reads it. The key keeps its lease.
-pub fn replace(key: Key, revision: u64, object: Object, keep_lease: bool) -> EtcdRequest {
+/// Replaces a key that must still be at a revision, or else reads it. The key keeps its lease. Claims that are new must be free, and
+/// those that are released are free then.
+pub fn replace(
+    key: Key,
+    revision: u64,
+    object: Object,
+    keep_lease: bool,
+    claims: &[Claim],
+    released: &[Claim],
+) -> EtcdRequest {
     let put = Put { keep_lease, ..Put::new(key.clone(), Stored::Object(object)) };
     let when = Txn::when(Compare::modified_at(key.clone(), revision), Operation::Put(put));
-    when.otherwise(Operation::Range(Range::key(key))).into()
+    with_claims(when.otherwise(Operation::Range(Range::key(key.clone()))), &key, claims, released).into()
 }
 
-/// Deletes a key that must still be at a revision, or else reads it.
-pub fn remove(key: Key, revision: u64) -> EtcdRequest {
+/// Deletes a key that must still be at a revision, or else reads it; what it had claimed is free then.
+pub fn remove(key: Key, revision: u64, released: &[Claim]) -> EtcdRequest {
     let delete = DeleteRange { range: KeyRange::One(key.clone()), previous: false };
     let when = Txn::when(Compare::modified_at(key.clone(), revision), Operation::Delete(delete));
-    when.otherwise(Operation::Range(Range::key(key))).into()
+    with_claims(when.otherwise(Operation::Range(Range::key(key.clone()))), &key, &[], released).into()
+}
+
+/// Under which key it is known that something out of a range was given away.
+fn claim_key(claim: &Claim) -> Key {
+    Key::new(&match claim {
+        Claim::Address(address) => format!("{PREFIX}ranges/serviceips/{address}"),
+        Claim::Port(port) => format!("{PREFIX}ranges/servicenodeports/{port}"),
+    })
+}
+
+/// The same transaction, in which claims are taken for an object, each of which must be free, and others are given back. The value
+/// of a claim's key says who has it.
+fn with_claims(mut when: Txn<Stored>, owner: &Key, claims: &[Claim], released: &[Claim]) -> Txn<Stored> {
+    for claim in claims {
+        let key = claim_key(claim);
+        let bytes: Rc<Box<[u8]>> = Rc::new(owner.as_str().as_bytes().to_vec().into_boxed_slice());
+        when.compares.push(Compare::modified_at(key.clone(), 0));
+        when.success.push(Operation::Put(Put::new(key.clone(), Stored::Bytes(bytes))));
+        when.failure.push(Operation::Range(Range::key(key)));
+    }
+    let free = |claim| DeleteRange { range: KeyRange::One(claim_key(claim)), previous: false };
+    when.success.extend(released.iter().map(|claim| Operation::Delete(free(claim))));
+    when
+}
+
+/// Which claims of a transaction that was not carried out are taken already, and since which revision.
+pub fn taken(result: &TxnResult<Stored>, claims: &[Claim]) -> Vec<(Claim, u64)> {
+    let read = |result: &OperationResult<Stored>| match result {
+        OperationResult::Range(range) => found(range).map(|kv| kv.modified),
+        _ => None,
+    };
+    let after = result.results.iter().skip(1).map(read);
+    claims.iter().zip(after).filter_map(|(claim, since)| Some((claim.clone(), since?))).collect()
 }
 
 /// Sets the key on which API servers agree if it was put as often as `version` says, or else reads it.

@@ -499,7 +499,10 @@ mod tests {
                     0 => run.break_connection(),
                     1 => run.server.close_watches(),
                     2 => run.server.compact(),
-                    3 => run.server.dead = !run.server.dead,
+                    3 => {
+                        run.server.dead = !run.server.dead;
+                        run.break_connection();
+                    }
                     4..=8 => run.delete(&key(&name)),
                     _ => run.write(config_map(&name)),
                 }

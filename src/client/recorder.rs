@@ -402,7 +402,12 @@ mod tests {
         let mut run = scribe();
         run.server.dead = true;
         record(&mut run, EventType::Normal, "Pulled", "unheard");
-        run.pass(SimDuration::from_secs(3_600));
+        for lost in 1..=12 {
+            assert!(run.process.recorder.writing.is_some(), "given up after {} tries", lost - 1);
+            run.pass(SimDuration::from_secs(60));
+            run.break_connection();
+        }
+        run.pass(SimDuration::from_secs(60));
         assert!(run.process.recorder.writing.is_none());
         run.server.dead = false;
         run.server.refusals.push(Box::new(|_| Some(Status::new(Reason::Forbidden, "no"))));

@@ -2,7 +2,9 @@
 //! retries, moved to another server when the connection is lost.
 //!
 //! It never decides what a failure means; it hands every answer to the caller who asked. It sets no timer for a request
-//! that finds a token: only requests that wait for one, retries, and one watchdog for silent connections need timers.
+//! that finds a token: only requests that wait for one, retries, and one watchdog for those with a time limit need timers. That
+//! nobody is there any more at the other end of a connection is what the network finds out (its keepalive); a server that is there may take
+//! as long as it likes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -22,10 +24,6 @@ const MAX_RETRIES: u8 = 10;
 
 /// After how long a read whose connection broke is sent again (client-go, `retryAfterResponse`).
 const RETRY_LOST: SimDuration = SimDuration::from_secs(1);
-
-/// An API server answers within its `--request-timeout` of 60 s, if only with a timeout; a connection that is silent for
-/// that long and the 15 s in which a ping must be answered (`HTTP2_PING_TIMEOUT_SECONDS`) is dead.
-const SILENCE: SimDuration = SimDuration::from_secs(75);
 
 /// One of a process's clients: who it is, and its bucket. Several share a process's way to the API server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,7 +57,6 @@ pub struct Client<T> {
     /// How many of `pending` are with the server.
     sent: usize,
     next_id: RequestId,
-    last_heard: SimTime,
     watchdog: Option<(SimTime, TimerId)>,
     inbox: VecDeque<Delivery<T>>,
 }
@@ -85,8 +82,8 @@ struct Pending<T> {
 enum Place {
     /// Waits for a token, or for the time of the next try.
     Here,
-    /// With the server, which should answer before this time.
-    Sent(SimTime),
+    /// With the server.
+    Sent,
 }
 
 impl<T: Copy> Client<T> {
@@ -102,7 +99,6 @@ impl<T: Copy> Client<T> {
             watches: BTreeMap::new(),
             sent: 0,
             next_id: 0,
-            last_heard: SimTime::ZERO,
             watchdog: None,
             inbox: VecDeque::new(),
         }
@@ -188,7 +184,7 @@ impl<T: Copy> Client<T> {
             Input::Timer { token } => match tokens::client_timer(token) {
                 Some(ClientTimer::Bucket(clientset)) => self.token_is_there(Clientset(clientset), ctx),
                 Some(ClientTimer::Retry(id)) => self.retry(id, ctx),
-                Some(ClientTimer::Watchdog) => self.look_for_silence(ctx),
+                Some(ClientTimer::Watchdog) => self.end_overdue(ctx),
                 None => return Some(Input::Timer { token }),
             },
             Input::ConnectionLost { peer } if self.servers.contains(&peer) => {
@@ -212,7 +208,6 @@ impl<T: Copy> Client<T> {
             return if self.servers.contains(&from) { None } else { Some(Input::Message { from, message }) };
         }
         self.connected = true;
-        self.last_heard = ctx.now();
         match message {
             ApiMessage::Watch { watch, events } => self.events(watch, events),
             ApiMessage::Response { id, result } => self.answer(id, result, ctx),
@@ -296,8 +291,8 @@ impl<T: Copy> Client<T> {
         let config = &self.clientsets[usize::from(pending.clientset.0)].config;
         let operation = pending.operation.clone();
         let request = Request { id, user: config.user.clone(), agent: config.agent.clone(), operation };
-        let due = pending.deadline.min(now + SILENCE);
-        pending.place = Place::Sent(due);
+        let due = pending.deadline;
+        pending.place = Place::Sent;
         self.sent += 1;
         let here = ctx.cause();
         ctx.set_cause(pending.cause);
@@ -379,6 +374,7 @@ impl<T: Copy> Client<T> {
     /// Sees to it that the watchdog looks at a time at the latest.
     fn guard(&mut self, due: SimTime, ctx: &mut dyn Context<ApiMessage>) {
         match self.watchdog {
+            _ if due == SimTime::MAX => return,
             Some((at, _)) if at <= due => return,
             Some((_, timer)) => ctx.cancel_timer(timer),
             None => {}
@@ -395,33 +391,19 @@ impl<T: Copy> Client<T> {
         }
     }
 
-    fn look_for_silence(&mut self, ctx: &mut dyn Context<ApiMessage>) {
+    /// Gives up the requests whose time is over.
+    fn end_overdue(&mut self, ctx: &mut dyn Context<ApiMessage>) {
         self.watchdog = None;
         let now = ctx.now();
-        let overdue = |pending: &Pending<T>| matches!(pending.place, Place::Sent(due) if due <= now);
+        let overdue = |pending: &Pending<T>| pending.place == Place::Sent && pending.deadline <= now;
         let late: Vec<RequestId> = self.pending.iter().filter(|(_, p)| overdue(p)).map(|(id, _)| id).collect();
-        let mut silent = false;
         for id in late {
-            let Some(pending) = self.pending.get_mut(id) else { continue };
-            if pending.deadline <= now {
-                let caller = pending.caller;
-                self.pending.remove(id);
-                self.sent -= 1;
-                self.inbox.push_back(Delivery::Answered { caller, id, result: Err(Failure::TimedOut) });
-            } else if now.since(self.last_heard) >= SILENCE {
-                silent = true;
-            } else {
-                pending.place = Place::Sent(pending.deadline.min(now + SILENCE));
-            }
+            let Some(pending) = self.pending.remove(id) else { continue };
+            self.sent -= 1;
+            self.inbox.push_back(Delivery::Answered { caller: pending.caller, id, result: Err(Failure::TimedOut) });
         }
-        if silent {
-            self.connection_lost(ctx);
-        }
-        let dues = self.pending.iter().filter_map(|(_, pending)| match pending.place {
-            Place::Sent(due) => Some(due),
-            Place::Here => None,
-        });
-        if let Some(due) = dues.min() {
+        let sent = self.pending.iter().filter(|(_, pending)| pending.place == Place::Sent);
+        if let Some(due) = sent.map(|(_, pending)| pending.deadline).min() {
             self.guard(due, ctx);
         }
     }

@@ -87,6 +87,9 @@ pub(super) fn build(options: ClusterOptions, seed: Seed, trace: bool) -> (World,
     site.process("control-plane-0", "kube-controller-manager", Role::ControllerManager);
     site.process("control-plane-0", "kube-scheduler", Role::Scheduler);
     site.process("operator", "kubectl", Role::Operator);
+    if options.metrics_server {
+        site.process("control-plane-0", "metrics-server", Role::MetricsServer);
+    }
 
     let commons = NodeCommons {
         seed,
@@ -95,7 +98,7 @@ pub(super) fn build(options: ClusterOptions, seed: Seed, trace: bool) -> (World,
         heartbeats: Rc::default(),
         images: Rc::new(options.images.clone()),
     };
-    let metrics = Rc::new(Metrics::new(commons.images.clone(), options.signals.clone()));
+    let metrics = Rc::new(Metrics::new(commons.images.clone(), options.signals.clone(), options.metrics_server));
     let node_options = options.nodes.clone();
     let mut world = World {
         seed,
@@ -134,6 +137,9 @@ pub(super) fn build(options: ClusterOptions, seed: Seed, trace: bool) -> (World,
     for (place, node) in node_options.iter().enumerate() {
         let process = world.add_node_machine(node, &mut queue);
         schedule_start(&mut queue, process, COMPONENTS_BEGIN + KUBELET_STAGGER * place as u64, Cause::NONE);
+    }
+    for at in world.metrics.load_steps() {
+        queue.schedule(at, Scheduled { cause: Cause::NONE, event: Event::Load });
     }
     (world, queue)
 }

@@ -67,6 +67,8 @@ pub enum Event {
         /// Whether it is switched on.
         on: bool,
     },
+    /// The load that pods bear changes.
+    Load,
     /// Something that the scenario waits for is due.
     Alarm {
         /// What the scenario wrote on it.
@@ -76,6 +78,8 @@ pub enum Event {
 
 /// The number of [`Event::Power`]; those between it and the others are kinds of messages.
 const POWER: u16 = 19;
+/// The number of [`Event::Load`].
+const LOAD: u16 = 20;
 
 impl Event {
     /// A number for the kind of event, and what it is about: for the trace and the digest.
@@ -89,6 +93,7 @@ impl Event {
             Event::NetworkCheck => (5, [0, 0]),
             Event::Runtime { node, token, .. } => (6, [u64::from(node), token]),
             Event::Alarm { token } => (7, [0, token]),
+            Event::Load => (LOAD, [0, 0]),
             Event::Power { node, on, .. } => (POWER, [u64::from(node), u64::from(on)]),
         }
     }

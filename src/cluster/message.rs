@@ -41,6 +41,7 @@ pub const TRACE_KINDS: &[&str] = &[
     "etcd lease",
     "etcd greeting",
     "power",
+    "load",
 ];
 
 impl Message {

@@ -267,9 +267,12 @@ impl Cluster {
     /// Gives a signal another amount, in thousandths; an error if there is none of this name.
     pub fn set_signal(&mut self, name: &str, amount: i64) -> Result<(), String> {
         let now = self.now();
-        self.at_this_moment(|world, _| world.metrics.set(name, amount, now))
-            .then_some(())
-            .ok_or_else(|| format!("there is no signal \"{name}\""))
+        let set = |world: &mut World, moment: &mut Moment<'_>| {
+            let found = world.metrics.set(name, amount, now);
+            world.spread_load(moment.queue, moment.cause);
+            found
+        };
+        self.at_this_moment(set).then_some(()).ok_or_else(|| format!("there is no signal \"{name}\""))
     }
 
     /// Adds a machine whose kubelet registers itself as a node.

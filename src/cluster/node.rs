@@ -269,6 +269,11 @@ impl NodeMachine {
         self.drive(Work::Runtime(input), wiring);
     }
 
+    /// The load that a pod bears has changed, in thousandths of a unit.
+    pub fn set_load(&mut self, pod: Uid, thousandths: u64, wiring: &mut Wiring<'_>) {
+        self.drive(Work::Runtime(RuntimeInput::Load { pod, thousandths }), wiring);
+    }
+
     /// The machine has power again: no container runs any more.
     pub fn restart(&mut self, wiring: &mut Wiring<'_>) {
         if !self.is_on {

@@ -38,6 +38,8 @@ pub struct ClusterOptions {
     pub images: ImageModels,
     /// Measures that change over time: the load of pods, and what autoscalers look at besides.
     pub signals: Vec<Signal>,
+    /// Whether metrics-server runs, on the machine of the first API server.
+    pub metrics_server: bool,
     /// The controllers' settings.
     pub controllers: controllers::config::Config,
     /// Client-side limits of each controller: requests a second, and how many at once.
@@ -116,6 +118,7 @@ impl Default for ClusterOptions {
             network: NetworkOptions::default(),
             images: ImageModels::default(),
             signals: Vec::new(),
+            metrics_server: true,
             controllers: controllers::config::Config::default(),
             controller_limits: Limits { per_second: 20, burst: 30 },
             scheduler_limits: Limits { per_second: 50, burst: 100 },

@@ -20,6 +20,8 @@ pub enum Role {
     Kubelet(u32),
     /// Who types the scenario's commands.
     Operator,
+    /// metrics-server.
+    MetricsServer,
 }
 
 /// The machines and processes of a cluster, by number and by name.

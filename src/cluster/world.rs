@@ -109,6 +109,10 @@ impl driver::World for World {
                 self.look_at_lives(node, cause);
             }
             Event::Power { node, epoch, on } => self.power(node, epoch, on, &mut Moment { queue, cause }),
+            Event::Load => {
+                self.metrics.load_changed();
+                self.spread_load(queue, cause);
+            }
             Event::Alarm { token } => self.news.push_back(News::Alarm { token }),
         }
         self.fabric.settle(queue, cause);
@@ -161,6 +165,7 @@ impl World {
                 {
                     server.handle(input, wiring);
                     self.collect_writes(place, queue.now(), cause);
+                    self.spread_load(queue, cause);
                 }
             }
             Role::ControllerManager => {
@@ -185,6 +190,8 @@ impl World {
                     self.operator.handle(input, wiring, &mut self.news);
                 }
             }
+            // What it scrapes is worked out when somebody asks (`apiserver::metrics`).
+            Role::MetricsServer => {}
         }
     }
 
@@ -199,6 +206,7 @@ impl World {
             Role::ControllerManager => self.manager = Some(self.new_manager()),
             Role::Scheduler => self.scheduler = Some(self.new_scheduler()),
             Role::Kubelet(place) => self.nodes[place as usize].create_kubelet(queue.now()),
+            Role::MetricsServer => self.metrics.server.begins(queue.now()),
         }
         self.deliver(process, Incoming::Start, queue, cause);
     }
@@ -214,7 +222,20 @@ impl World {
             Role::ControllerManager => self.manager = None,
             Role::Scheduler => self.scheduler = None,
             Role::Kubelet(place) => self.nodes[place as usize].crash_kubelet(),
+            Role::MetricsServer => self.metrics.server.dies(),
             Role::Operator => {}
+        }
+    }
+
+    /// Lets the containers of pods bear the load that they share now. Nothing is done where load costs no memory.
+    pub(super) fn spread_load(&mut self, queue: &mut EventQueue<Scheduled>, cause: Cause) {
+        for (node, pod, thousandths) in self.metrics.take_loads(queue.now()) {
+            let Some(place) = self.places.get(&node).copied() else { continue };
+            let machine = &mut self.nodes[place as usize];
+            let process = machine.process();
+            let mut wiring = Wiring { fabric: &mut self.fabric, queue, process, cause };
+            machine.set_load(pod, thousandths, &mut wiring);
+            self.look_at_lives(place, cause);
         }
     }
 
@@ -285,7 +306,7 @@ impl World {
                 (kind, [0, detail], process)
             }
             Event::ConnectionLost(loss) => (scheduled.event.words().0, [u64::from(loss.peer.0), 0], loss.process),
-            Event::NetworkCheck | Event::Alarm { .. } => {
+            Event::NetworkCheck | Event::Load | Event::Alarm { .. } => {
                 let (kind, operands) = scheduled.event.words();
                 (kind, operands, self.operator_process())
             }

@@ -492,4 +492,41 @@ mod tests {
         assert_eq!(server.writes, ["patch replicaset/default/web-1"]);
         assert_eq!(server.all::<ReplicaSet>()[0].meta.owners().len(), 1);
     }
+
+    #[test]
+    fn the_lease_of_a_node_goes_with_the_node() {
+        use crate::api::node::{Lease, Node};
+        let (mut server, controllers) = world();
+        let node = Rc::new(testing::node("node-1"));
+        server.put(Object::Node(node));
+        let node = server.get::<Node>("", "node-1").expect("the node");
+        let owner = OwnerReference {
+            api_version: Name::of("v1"),
+            kind: Name::of("Node"),
+            name: node.meta.name.clone(),
+            uid: node.meta.uid,
+            controller: false,
+            block_owner_deletion: false,
+        };
+        let lease = Lease {
+            meta: Meta {
+                namespace: Name::of("kube-node-lease"),
+                name: Name::of("node-1"),
+                uid: Uid(777),
+                owners: Some([owner].into()),
+                ..Meta::default()
+            },
+            holder: Some(Name::of("node-1")),
+            duration_seconds: Some(40),
+            acquire_time: None,
+            renew_time: None,
+            transitions: None,
+        };
+        server.put(Object::Lease(Rc::new(lease)));
+        settle(&mut server, &controllers);
+        assert!(server.writes.is_empty(), "{:?}", server.writes);
+        server.vanish(&ObjectKey::new(Kind::Node, "", "node-1"));
+        settle(&mut server, &controllers);
+        assert_eq!(server.writes, ["delete lease/kube-node-lease/node-1"]);
+    }
 }

@@ -13,10 +13,10 @@ use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::object::Object;
 use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase};
-use crate::apiserver::protocol::{DeleteOptions, Operation, Part};
+use crate::apiserver::protocol::{DeleteOptions, Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
 use crate::client::controller::{Change, Controller};
-use crate::client::plan::{Again, Plan, Request, Step};
+use crate::client::plan::{Again, Plan};
 use crate::client::view::{Now, View};
 use crate::engine::time::{SimDuration, SimTime};
 
@@ -150,17 +150,24 @@ impl Controller for PodGarbageCollector {
             return Plan::nothing();
         }
         script::run(view, now, move |script| {
-            fail_and_delete_all(script, &surplus)?;
-            fail_and_delete_all(script, &out_of_service)?;
-            script.each(&missing, |script, (node, pods)| {
+            // Those two all at once, the others one by one, as in the original.
+            for pods in [&surplus, &out_of_service] {
+                script.side_by_side(pods.len(), pods.len(), |script, index| {
+                    fail_and_delete(script, &pods[index], false)
+                })?;
+            }
+            script.side_by_side(1, missing.len(), |script, index| {
+                let (node, pods) = &missing[index];
                 // The cache may be behind; the API server knows.
                 let key = ObjectKey::new(Kind::Node, Name::EMPTY, node.clone());
                 if script.ask(Operation::Get { key })?.is_err_and(|status| status.reason == Reason::NotFound) {
-                    script.each(pods, |script, pod| fail_and_delete(script, pod, true))?;
+                    script.side_by_side(1, pods.len(), |script, index| fail_and_delete(script, &pods[index], true))?;
                 }
                 Ok(())
             })?;
-            script.each(&unscheduled, |script, pod| fail_and_delete(script, pod, false))?;
+            script.side_by_side(1, unscheduled.len(), |script, index| {
+                fail_and_delete(script, &unscheduled[index], false)
+            })?;
             Ok(Again::OnChange)
         })
     }
@@ -187,60 +194,35 @@ fn by_eviction_and_creation(pod: &Rc<Pod>) -> (bool, Timestamp, Name) {
     (!evicted, pod.meta.created, pod.meta.name.clone())
 }
 
-/// Calls pods Failed that have not ended, and deletes all of them without grace, all at once as goroutines do. A failure is
-/// left to the next pass (`gcTerminated`, `gcTerminating`).
-fn fail_and_delete_all(script: &mut Script<'_>, pods: &[Rc<Pod>]) -> Result<(), Halt> {
-    if pods.is_empty() {
-        return Ok(());
-    }
-    let (ended, running): (Vec<_>, Vec<_>) = pods.iter().partition(|pod| pod.is_terminal());
-    let mut doomed = ended;
-    if !running.is_empty() {
-        let failures = || running.iter().map(|pod| Request::new(failure(pod, None))).collect();
-        let outcomes = script.step(|| Step::Parallel(failures()))?;
-        doomed.extend(running.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(pod, _)| *pod));
-    }
-    let deletions = || doomed.iter().map(|pod| Request::new(deletion(pod))).collect();
-    script.step(|| Step::Parallel(deletions())).map(|_| ())
-}
-
 /// Calls a pod Failed if it has not ended, and deletes it without grace. A failure is left to the next pass
 /// (`markFailedAndDeletePod`).
 fn fail_and_delete(script: &mut Script<'_>, pod: &Pod, orphaned: bool) -> Result<(), Halt> {
+    let key = owner::key_of(pod);
     if !pod.is_terminal() {
-        let since = orphaned.then(|| script.now().timestamp());
-        if script.ask(failure(pod, since))?.is_err() {
+        let mut status = pod.status.clone();
+        status.phase = PodPhase::Failed;
+        status.observed_generation = pod.meta.generation;
+        if orphaned {
+            let now = script.now().timestamp();
+            status.conditions.retain(|condition| condition.kind != PodConditionType::DisruptionTarget);
+            status.conditions.push(PodCondition {
+                kind: PodConditionType::DisruptionTarget,
+                status: ConditionStatus::True,
+                reason: Some(Name::of("DeletionByPodGC")),
+                message: Some(Name::of("PodGC: node no longer exists")),
+                last_transition: now,
+                observed_generation: pod.meta.generation,
+            });
+        }
+        let patch = Patch::Typed(Box::new(TypedPatch::PodStatus { uid: pod.meta.uid, status }));
+        let operation = Operation::Patch { key: key.clone(), patch, part: Part::Status, dry_run: false };
+        if script.ask(operation)?.is_err() {
             return Ok(());
         }
     }
-    let _ = script.ask(deletion(pod))?;
-    Ok(())
-}
-
-/// Calls a pod Failed, and an orphaned one disrupted since a time. The original patches the status; the whole status of the
-/// same version comes to the same.
-fn failure(pod: &Pod, orphaned: Option<Timestamp>) -> Operation {
-    let mut failed = pod.clone();
-    failed.status.phase = PodPhase::Failed;
-    failed.status.observed_generation = pod.meta.generation;
-    if let Some(since) = orphaned {
-        failed.status.conditions.retain(|condition| condition.kind != PodConditionType::DisruptionTarget);
-        failed.status.conditions.push(PodCondition {
-            kind: PodConditionType::DisruptionTarget,
-            status: ConditionStatus::True,
-            reason: Some(Name::of("DeletionByPodGC")),
-            message: Some(Name::of("PodGC: node no longer exists")),
-            last_transition: since,
-            observed_generation: pod.meta.generation,
-        });
-    }
-    Operation::Update { object: Object::Pod(Rc::new(failed)), part: Part::Status, dry_run: false }
-}
-
-/// Deletes a pod without grace.
-fn deletion(pod: &Pod) -> Operation {
     let options = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
-    Operation::Delete { key: owner::key_of(pod), options }
+    let _ = script.ask(Operation::Delete { key, options })?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -22,8 +22,12 @@ struct InitPlan {
 
 /// The steps that bring a pod to what is wanted.
 pub fn plan(worker: &Worker) -> VecDeque<Step> {
+    let reset = worker.plan_reset();
     if worker.sandbox.is_none_or(|sandbox| !sandbox.ready) {
-        return plan_sandbox(worker);
+        return if reset.is_some() { plan_sandbox_alone(worker) } else { plan_sandbox(worker) };
+    }
+    if let Some(steps) = reset {
+        return steps;
     }
     let init = plan_init(worker);
     if init.failed {
@@ -86,6 +90,12 @@ fn plan_sandbox(worker: &Worker) -> VecDeque<Step> {
         None => steps.extend(starts.into_iter().map(Step::Start)),
     }
     steps
+}
+
+/// A new sandbox and no container yet: those that were there are removed by the next pass.
+fn plan_sandbox_alone(worker: &Worker) -> VecDeque<Step> {
+    let kill = worker.sandbox.map(|_| Step::KillPod);
+    kill.into_iter().chain([Step::CreateSandbox]).collect()
 }
 
 /// Looks at init containers and sidecars from the last to the first: the last one that was ever there says how far the pod is.

@@ -25,6 +25,36 @@ pub struct Rejection {
     pub message: String,
 }
 
+/// A resource of which a node has too little for a pod.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shortage {
+    /// Which.
+    pub resource: Name,
+    /// What the pod requests.
+    pub requested: i64,
+    /// What others have.
+    pub used: i64,
+    /// What there is.
+    pub capacity: i64,
+}
+
+impl Shortage {
+    /// How much is missing (`GetInsufficientAmount`).
+    pub fn missing(&self) -> i64 {
+        self.requested.saturating_sub(self.capacity.saturating_sub(self.used))
+    }
+
+    fn rejection(&self) -> Rejection {
+        let Shortage { resource, requested, used, capacity } = self;
+        Rejection {
+            reason: Name::from(format!("OutOf{resource}")),
+            message: format!(
+                "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+            ),
+        }
+    }
+}
+
 /// The node as an admission sees it.
 pub struct Here<'a> {
     /// The node's name and what it has.
@@ -37,9 +67,13 @@ pub struct Here<'a> {
     pub under: &'a [Pressure],
 }
 
-/// Decides about a pod beside those that are here. A system-critical pod is not refused for want of room: what the real
-/// kubelet would evict for it stays here, for the scheduler has preempted already.
-pub fn admit<'a>(pod: &Pod, others: impl Iterator<Item = &'a PodSpec>, here: &Here<'_>) -> Result<(), Rejection> {
+/// Decides about a pod beside those that are here. A critical pod is not refused for want of room: what is missing is told, so that
+/// others can be ended for it.
+pub fn admit<'a>(
+    pod: &Pod,
+    others: impl Iterator<Item = &'a PodSpec>,
+    here: &Here<'_>,
+) -> Result<Vec<Shortage>, Rejection> {
     admit_under_pressure(pod, here)?;
     let mut used = Resources::default();
     let mut ports_taken = false;
@@ -52,9 +86,9 @@ pub fn admit<'a>(pod: &Pod, others: impl Iterator<Item = &'a PodSpec>, here: &He
     let reject = |name: &'static str, why: &str| {
         Err(Rejection { reason: Name::of(name), message: format!("Predicate {name} failed: {why}") })
     };
-    let shortage = shortage(&pod.spec.requests, &used, count, &here.settings.allocatable);
-    if let Some(shortage) = shortage.filter(|_| !qos::is_critical(pod)) {
-        return Err(shortage);
+    let shortages = shortages(&pod.spec.requests, &used, count, &here.settings.allocatable);
+    if let Some(shortage) = shortages.first().filter(|_| !qos::is_critical(pod)) {
+        return Err(shortage.rejection());
     }
     let elsewhere = pod.only_node.as_ref().is_some_and(|node| *node != here.settings.name);
     if elsewhere || !affinity::matches(&pod.spec, &here.settings.name, here.labels) {
@@ -69,7 +103,7 @@ pub fn admit<'a>(pod: &Pod, others: impl Iterator<Item = &'a PodSpec>, here: &He
     if untolerated && !qos::is_static(pod) {
         return reject("TaintToleration", "node(s) had taints that the pod didn't tolerate");
     }
-    Ok(())
+    Ok(shortages)
 }
 
 /// A node that runs short takes no more pods but critical ones, and those that requested memory if it is only memory that runs
@@ -95,26 +129,22 @@ fn admit_under_pressure(pod: &Pod, here: &Here<'_>) -> Result<(), Rejection> {
     Err(Rejection { reason: Name::of("Evicted"), message })
 }
 
-/// The first resource that there is too little of (noderesources, `Fits`). Extended resources that the node does not have are not
+/// The resources that there is too little of (noderesources, `Fits`). Extended resources that the node does not have are not
 /// asked for (`removeMissingExtendedResources`).
-fn shortage(wanted: &Resources, used: &Resources, count: i64, capacity: &Resources) -> Option<Rejection> {
+fn shortages(wanted: &Resources, used: &Resources, count: i64, capacity: &Resources) -> Vec<Shortage> {
     let rows = [
         ("pods", 1, count, capacity.pods),
         ("cpu", wanted.milli_cpu, used.milli_cpu, capacity.milli_cpu),
         ("memory", wanted.memory, used.memory, capacity.memory),
         ("ephemeral-storage", wanted.ephemeral_storage, used.ephemeral_storage, capacity.ephemeral_storage),
     ];
+    let rows = rows.into_iter().map(|(name, wanted, used, capacity)| (Name::of(name), wanted, used, capacity));
     let scalars = wanted.scalars.iter().filter(|(name, _)| capacity.scalars.iter().any(|(known, _)| known == name));
-    let scalars = scalars.map(|(name, wanted)| (name.as_str(), *wanted, used.scalar(name), capacity.scalar(name)));
-    rows.into_iter()
-        .chain(scalars)
-        .find(|(_, wanted, used, capacity)| *wanted > 0 && wanted.saturating_add(*used) > *capacity)
-        .map(|(resource, wanted, used, capacity)| Rejection {
-            reason: Name::from(format!("OutOf{resource}")),
-            message: format!(
-                "Node didn't have enough resource: {resource}, requested: {wanted}, used: {used}, capacity: {capacity}"
-            ),
-        })
+    let scalars = scalars.map(|(name, wanted)| (name.clone(), *wanted, used.scalar(name), capacity.scalar(name)));
+    rows.chain(scalars)
+        .filter(|(_, wanted, used, capacity)| *wanted > 0 && wanted.saturating_add(*used) > *capacity)
+        .map(|(resource, requested, used, capacity)| Shortage { resource, requested, used, capacity })
+        .collect()
 }
 
 /// True if two pods cannot both have their port.

@@ -21,11 +21,12 @@ use crate::engine::process::{Context, Input, Token};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{Action, Event, PodNumber, State};
 
-use super::admission::{self, Here, Rejection};
+use super::admission::{self, Here, Rejection, Shortage};
 use super::eviction::Evictions;
 use super::image_gc::ImageGc;
 use super::mirror::is_mirror;
 use super::node::NodeAgent;
+use super::preemption::Preemption;
 use super::restore::Remains;
 use super::settings::KubeletSettings;
 use super::shared::{Purpose, Shared};
@@ -97,6 +98,8 @@ pub struct Kubelet {
     pub(super) evictions: Evictions,
     pub(super) image_gc: ImageGc,
     pub(super) shutdown: Option<Shutdown>,
+    /// Pods that end so that a critical one has room.
+    pub(super) preemption: Option<Box<Preemption>>,
 }
 
 impl Kubelet {
@@ -141,6 +144,7 @@ impl Kubelet {
             evictions: Evictions::new(now),
             image_gc: ImageGc::default(),
             shutdown: None,
+            preemption: None,
         }
     }
 
@@ -162,6 +166,7 @@ impl Kubelet {
             KubeletInput::Command(command) => self.command(command, ctx),
         }
         self.follow_shutdown(ctx);
+        self.follow_preemption(ctx);
         self.record_notes(ctx);
     }
 
@@ -260,35 +265,51 @@ impl Kubelet {
     }
 
     pub(super) fn pod_added(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
-        let known = self.remains.number(pod.meta.uid);
-        let number = known.unwrap_or(PodNumber(self.next_number));
-        self.next_number = self.next_number.max(number.0 + 1);
-        let mut worker = Worker::new(number, pod);
-        self.remains.give_back(&mut worker, ctx.now());
-        self.numbers.insert(worker.pod.meta.uid, number);
-        let ends = worker.pod.meta.is_deleting() || worker.pod.is_terminal();
-        if !ends
-            && known.is_none()
-            && let Err(rejection) = self.admits(number, &worker.pod)
-        {
-            worker.reject(rejection, &mut self.shared, ctx);
-            self.workers.insert(number, worker);
+        if self.hold_up(&pod) {
             return;
         }
-        if ends {
+        let ends = pod.meta.is_deleting() || pod.is_terminal();
+        if ends || self.remains.number(pod.meta.uid).is_some() {
+            return self.pod_admitted(pod, ctx);
+        }
+        match self.admits(None, &pod).and_then(|shortages| self.victims_of(&pod, &shortages)) {
+            Ok(victims) if victims.is_empty() => self.pod_admitted(pod, ctx),
+            Ok(victims) => self.preempt(victims, Some(pod), ctx),
+            Err(rejection) => {
+                let mut worker = self.new_worker(pod, ctx);
+                worker.reject(rejection, &mut self.shared, ctx);
+                self.workers.insert(worker.number, worker);
+            }
+        }
+    }
+
+    /// A worker for a pod, with what an earlier kubelet left of it.
+    fn new_worker(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) -> Worker {
+        let number = self.remains.number(pod.meta.uid).unwrap_or(PodNumber(self.next_number));
+        self.next_number = self.next_number.max(number.0 + 1);
+        let mut worker = Worker::new(number, pod, ctx.now());
+        self.remains.give_back(&mut worker, ctx.now());
+        self.numbers.insert(worker.pod.meta.uid, number);
+        worker
+    }
+
+    /// A pod may run here, or must end.
+    pub(super) fn pod_admitted(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
+        let mut worker = self.new_worker(pod, ctx);
+        if worker.pod.meta.is_deleting() || worker.pod.is_terminal() {
             worker.stage = Stage::Terminating;
         }
         worker.want_sync(&mut self.shared, ctx);
-        self.workers.insert(number, worker);
+        self.workers.insert(worker.number, worker);
     }
 
-    /// Whether there is room for a pod beside all others.
-    fn admits(&self, number: PodNumber, pod: &Pod) -> Result<(), Rejection> {
+    /// Whether there is room for a pod beside all others; of what a critical pod lacks others have to be ended.
+    fn admits(&self, number: Option<PodNumber>, pod: &Pod) -> Result<Vec<Shortage>, Rejection> {
         if let Some(rejection) = self.shutdown_rejection() {
             return Err(rejection);
         }
         let active =
-            self.workers.values().filter(|other| other.could_have_running_containers() && other.number != number);
+            self.workers.values().filter(|other| other.could_have_running_containers() && Some(other.number) != number);
         let others = active.map(|other| other.allocated().as_ref());
         let settings = &self.shared.settings.node;
         let in_api = self.node.in_api();
@@ -305,8 +326,14 @@ impl Kubelet {
     /// Tries to set aside what a pod asks for now.
     fn try_resize(&mut self, number: PodNumber, ctx: &mut dyn NodeContext) {
         let Some(worker) = self.workers.get(&number).filter(|worker| worker.wants_resize()) else { return };
-        let decision = self.admits(number, &worker.pod);
+        let pod = worker.pod.clone();
+        let decision = self.admits(Some(number), &pod).and_then(|shortages| self.victims_of(&pod, &shortages));
         let deferred = decision.is_err();
+        let decision = decision.map(|victims| {
+            if !victims.is_empty() {
+                self.preempt(victims, None, ctx);
+            }
+        });
         if deferred {
             self.deferred.insert(number);
         } else {
@@ -329,7 +356,9 @@ impl Kubelet {
         if is_mirror(pod) {
             return self.mirror_gone(pod, ctx);
         }
-        let Some(number) = self.numbers.get(&pod.meta.uid).copied() else { return };
+        let Some(number) = self.numbers.get(&pod.meta.uid).copied() else {
+            return self.no_longer_held_up(pod.meta.uid);
+        };
         let Some(worker) = self.workers.get_mut(&number) else { return };
         worker.pod = with_containers_of(pod.clone(), &worker.pod);
         worker.gone = true;
@@ -401,6 +430,7 @@ impl Kubelet {
             Timer::Monitor => self.monitor(ctx),
             Timer::ImageGc => self.collect_images(ctx),
             Timer::Shutdown => self.group_is_over(ctx),
+            Timer::Preemption => self.victim_is_late(ctx),
             Timer::Register => self.node.register(&mut self.shared, ctx),
             Timer::NodeStatus => self.node.look(&mut self.shared, ctx),
             Timer::Lease => self.node.lease_due(&mut self.shared, ctx),
@@ -462,6 +492,7 @@ impl Kubelet {
                 self.recorder.tidy(ctx.now());
             }
             Purpose::GetLease => self.node.lease_found(result, shared, ctx),
+            Purpose::LeaseOwner => self.node.lease_owner_found(result, shared, ctx),
             Purpose::RenewLease => self.node.lease_renewed(result, shared, ctx),
             Purpose::PodStatus(number) => {
                 let worker = self.workers.get_mut(&number);

@@ -9,6 +9,7 @@ use crate::api::pod::{
     PodStatus,
 };
 
+use super::reset;
 use super::worker::{Instance, Worker};
 
 /// What a new status is compared with.
@@ -81,22 +82,22 @@ fn count(worker: &Worker, status: &PodStatus) -> Counts {
             }
         };
         counts.stopped += 1;
-        counts.not_restartable += u32::from(!worker.restarts(index, ended.exit_code));
+        counts.not_restartable += u32::from(!worker.restarts(index, ended.exit_code) && !reset::was_reset(ended));
     }
     counts
 }
 
 fn count_init(worker: &Worker, index: u16, status: &ContainerStatus, counts: &mut Counts) {
-    let code = match (&status.state, &status.last_state) {
-        (ContainerState::Terminated(terminated), _) => terminated.exit_code,
-        (ContainerState::Waiting { .. }, Some(last)) => last.exit_code,
+    let ended = match (&status.state, &status.last_state) {
+        (ContainerState::Terminated(terminated), _) => terminated,
+        (ContainerState::Waiting { .. }, Some(last)) => last,
         _ => {
             counts.pending_init += 1;
             return;
         }
     };
-    if code != 0 {
-        counts.failed_for_good |= !worker.restarts(index, code);
+    if ended.exit_code != 0 {
+        counts.failed_for_good |= !worker.restarts(index, ended.exit_code) && !reset::was_reset(ended);
     }
 }
 
@@ -114,7 +115,8 @@ fn count_sidecar(status: &ContainerStatus, counts: &mut Counts) {
     }
 }
 
-/// Puts the five conditions into a status whose containers and phase are there, in the order in which the kubelet does.
+/// Puts the conditions into a status whose containers and phase are there, in the order in which the kubelet does: five of every
+/// pod, and whether all its containers are being restarted where a rule of the pod may ask for that.
 pub fn generate(worker: &Worker, status: &mut PodStatus, previous: &Previous<'_>) {
     let condition = |kind: PodConditionType, holds: bool, reason: Option<&'static str>, message: Option<String>| {
         let holds = if holds { ConditionStatus::True } else { ConditionStatus::False };
@@ -129,7 +131,13 @@ pub fn generate(worker: &Worker, status: &mut PodStatus, previous: &Previous<'_>
         }
     };
     let up = worker.sandbox.is_some_and(|sandbox| sandbox.ready);
-    let (initialized, why_not, incomplete) = initialized_condition(worker, status);
+    let mut initialized = initialized_condition(worker, status);
+    // A pod that was initialized stays so though its init containers run again.
+    let was = previous.status.condition(&PodConditionType::Initialized);
+    if !initialized.0 && was.is_some_and(|was| was.status == ConditionStatus::True) {
+        initialized = (true, None, None);
+    }
+    let (initialized, why_not, incomplete) = initialized;
     let unready = unready(worker, status);
     let (ready, why_unready, unready) = unready.map_or((true, None, None), |(why, what)| (false, Some(why), what));
     let (gates, why_gates, gates_message) = match gates(worker) {
@@ -143,6 +151,11 @@ pub fn generate(worker: &Worker, status: &mut PodStatus, previous: &Previous<'_>
         condition(PodConditionType::ContainersReady, ready, why_unready, unready),
         condition(PodConditionType::PodScheduled, true, None, None),
     ];
+    if worker.may_reset() {
+        let (resets, why, message) = worker.reset_condition(status.phase, previous.status);
+        let resetting = condition(reset::RESTARTING, resets, why, message);
+        status.conditions.push(PodCondition { observed_generation: 0, ..resetting });
+    }
 }
 
 /// `[a b]`, as Go prints a list.

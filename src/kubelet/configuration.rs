@@ -4,7 +4,10 @@ use crate::api::resources::Resources;
 use crate::engine::time::SimDuration;
 
 use super::shutdown::ShutdownGrace;
-use super::thresholds::{Level, Signal, Threshold};
+use super::thresholds::{Counts, Level, Signal, Threshold};
+
+/// For how many bytes of a filesystem mke2fs makes an inode (`inode_ratio`).
+const BYTES_PER_INODE: i64 = 16_384;
 
 /// A kubelet's configuration, with the defaults of Kubernetes 1.36.
 #[derive(Clone, PartialEq, Debug)]
@@ -23,6 +26,8 @@ pub struct Configuration {
     pub parallel_pulls: u32,
     /// How many processes the node can have.
     pub pids: i64,
+    /// How many inodes the node's filesystem has; none for one for each 16 KiB, as mke2fs makes them.
+    pub inodes: Option<i64>,
     /// How long a shutdown is held up: 0.
     pub shutdown: ShutdownGrace,
 }
@@ -56,6 +61,7 @@ impl Default for Configuration {
             parallel_pulls: 1,
             // fs.pid_max of a machine with systemd.
             pids: 4_194_304,
+            inodes: None,
             shutdown: ShutdownGrace::default(),
         }
     }
@@ -74,6 +80,11 @@ pub fn with_allocatable(mut thresholds: Vec<Threshold>) -> Vec<Threshold> {
 }
 
 impl Configuration {
+    /// How many processes and inodes a node of this capacity has.
+    pub fn counts(&self, capacity: &Resources) -> Counts {
+        Counts { pids: self.pids, inodes: self.inodes.unwrap_or(capacity.ephemeral_storage / BYTES_PER_INODE) }
+    }
+
     /// What pods may use of a node: all that is not kept for the system and not below a hard threshold (cm,
     /// `GetNodeAllocatableReservation`).
     pub fn allocatable(&self, capacity: &Resources) -> Resources {

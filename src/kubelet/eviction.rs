@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use k8s_openapi::api::core::v1 as core;
 
 use crate::api::event::EventType;
+use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, PodCondition, PodConditionType, PodPhase, PodStatus};
 use crate::api::quantity::{Format, Quantity};
@@ -22,6 +23,7 @@ use super::qos;
 use super::shared::Shared;
 use super::thresholds::{Observation, Pressure, Signal, Threshold, observe};
 use super::tokens::Timer;
+use super::volume_stats::VolumeStats;
 use super::worker::{Stage, Worker};
 
 /// How often is looked (kubelet, `evictionMonitoringPeriod`).
@@ -29,8 +31,6 @@ const PERIOD: SimDuration = SimDuration::from_secs(10);
 /// How often is looked whether an evicted pod is gone (eviction, `podCleanupPollFreq`), and how long it is waited for.
 const CLEANUP_POLL: SimDuration = SimDuration::from_secs(1);
 const CLEANUP_TIMEOUT: SimDuration = SimDuration::from_secs(30);
-/// How often volumes are measured (`volumeStatsAggPeriod`).
-const VOLUME_PERIOD: SimDuration = SimDuration::from_secs(60);
 /// The grace of pods that a hard threshold or a limit evicts, in seconds (eviction, `immediateEvictionGracePeriodSeconds`).
 const IMMEDIATE: i64 = 1;
 /// The reason of evictions.
@@ -63,6 +63,8 @@ pub struct Evictions {
     seen: Vec<(Pressure, SimTime)>,
     /// The pressures of the node.
     pub under: Vec<Pressure>,
+    /// When volumes are measured.
+    volumes: VolumeStats,
     /// Evicted pods that are waited for, and until when.
     awaited: Option<(Vec<PodNumber>, SimTime)>,
 }
@@ -140,9 +142,22 @@ impl Kubelet {
             }
             self.evictions.awaited = None;
         }
-        let began = self.shared.began;
-        let passed = ctx.now().since(began).as_nanos() / VOLUME_PERIOD.as_nanos();
-        ctx.act(Action::ReadUsage { volumes_at: began + VOLUME_PERIOD * passed });
+        let volumes_at = self.measured_volumes(ctx.now());
+        ctx.act(Action::ReadUsage { volumes_at });
+    }
+
+    /// When the volumes of each pod that has any of its own were last measured.
+    fn measured_volumes(&mut self, now: SimTime) -> Vec<(PodNumber, SimTime)> {
+        let writes = |worker: &&Worker| worker.could_have_running_containers() && writes_volumes(&worker.pod.spec.full);
+        let pods: Vec<(PodNumber, Uid, SimTime)> = self
+            .workers
+            .values()
+            .filter(writes)
+            .map(|worker| (worker.number, worker.pod.meta.uid, worker.known_since))
+            .collect();
+        let (seed, began) = (self.shared.settings.seed, self.shared.began);
+        self.evictions.volumes.keep(&pods, seed, began);
+        pods.iter().filter_map(|(pod, ..)| Some((*pod, self.evictions.volumes.last(*pod, now)?))).collect()
     }
 
     /// What is used has been read: looks at thresholds and limits.
@@ -152,7 +167,8 @@ impl Kubelet {
         let settings = self.shared.settings.clone();
         let configuration = &settings.configuration;
         let observed = |usage: &NodeUsage, signal: Signal| {
-            observe(signal, usage, &settings.node.capacity, &configuration.reserved, configuration.pids)
+            let capacity = &settings.node.capacity;
+            observe(signal, usage, capacity, &configuration.reserved, configuration.counts(capacity))
         };
         let must = self.evictions.judge(configuration, &|signal| observed(usage, signal), now);
         self.node.pressures_changed(&self.evictions.under, &self.shared, ctx);
@@ -189,11 +205,8 @@ impl Kubelet {
         if !evictions.first_met.is_empty() || !evictions.under.is_empty() {
             return evictions.look_at(now + PERIOD, ctx);
         }
-        let began = self.shared.began;
-        let measured = usage.next_volume_change.map(|change| {
-            let visible = change.max(began + SimDuration::from_nanos(1)).next_tick(began, VOLUME_PERIOD);
-            if visible > now { visible } else { (now + SimDuration::from_nanos(1)).next_tick(began, VOLUME_PERIOD) }
-        });
+        let unmeasured = usage.pods.iter().filter_map(|pod| Some((pod.pod, pod.next_volume_change?)));
+        let measured = unmeasured.filter_map(|(pod, change)| evictions.volumes.next(pod, change.max(now)));
         if let Some(change) = usage.next_change.into_iter().chain(measured).min() {
             evictions.look_at(after(change), ctx);
         }
@@ -227,7 +240,8 @@ impl Kubelet {
         ctx: &mut dyn NodeContext,
     ) {
         let resource = threshold.signal.resource();
-        let nothing = |pod: PodNumber| PodUsage { pod, containers: Vec::new(), volumes: Vec::new() };
+        let nothing =
+            |pod: PodNumber| PodUsage { pod, containers: Vec::new(), volumes: Vec::new(), next_volume_change: None };
         let used = |pod: PodNumber| usage.pods.iter().find(|used| used.pod == pod);
         let active = self.workers.values().filter(|worker| worker.could_have_running_containers());
         let mut ranked: Vec<(bool, i32, Reverse<i64>, PodNumber)> = active
@@ -248,6 +262,11 @@ impl Kubelet {
     }
 }
 
+/// True if a pod has volumes that are files on its node.
+fn writes_volumes(spec: &core::PodSpec) -> bool {
+    spec.volumes.iter().flatten().any(|volume| volume.empty_dir.is_some())
+}
+
 /// What decides which pod is evicted first: those that use more than they requested, then the lower priority, then who is
 /// furthest above his request (`rankMemoryPressure`, `rankDiskPressureFunc`, `rankPIDPressure`).
 fn rank(worker: &Worker, signal: Signal, used: &PodUsage) -> (bool, i32, Reverse<i64>, PodNumber) {
@@ -258,6 +277,11 @@ fn rank(worker: &Worker, signal: Signal, used: &PodUsage) -> (bool, i32, Reverse
         Pressure::Memory => {
             let used = bytes(used.memory());
             (used.saturating_sub(requests.memory), used <= requests.memory)
+        }
+        Pressure::Disk if signal.resource() == "inodes" => {
+            // Nobody can request inodes; what is requested of the disk is taken off all the same.
+            let used = bytes(used.inodes());
+            (used.saturating_sub(requests.ephemeral_storage), used <= 0)
         }
         Pressure::Disk => {
             let used = bytes(used.disk());
@@ -295,7 +319,8 @@ fn eviction_message(
 ) -> String {
     let mut message = format!("The node was low on resource: {resource}. ");
     if let Some((threshold, observed)) = about {
-        let available = binary(u64::try_from(observed.available).unwrap_or(0));
+        let format = if resource == "inodes" { Format::DecimalSi } else { Format::BinarySi };
+        let available = Quantity::from_value(observed.available.max(0), format);
         message += &format!("Threshold quantity: {}, available: {available}. ", threshold.level.of(observed.capacity));
     }
     for container in used.iter().flat_map(|used| &used.containers) {

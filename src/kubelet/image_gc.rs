@@ -42,7 +42,7 @@ impl Kubelet {
     /// It is time to look.
     pub(super) fn collect_images(&mut self, ctx: &mut dyn NodeContext) {
         self.image_gc = ImageGc { armed: false, asked: true };
-        ctx.act(Action::ReadUsage { volumes_at: ctx.now() });
+        ctx.act(Action::ReadUsage { volumes_at: Vec::new() });
     }
 
     /// Collects images if that is what the usage was read for; true if so.

@@ -235,6 +235,15 @@ impl Worker {
         killing
     }
 
+    /// Begins to stop one container at once, because all of the pod's are restarted. None if it does not run.
+    pub fn kill_for_reset(&mut self, index: u16, shared: &mut Shared, ctx: &mut dyn NodeContext) -> Option<Killing> {
+        let id = self.instance_id(index).filter(|_| self.record(index).instance.is_running())?;
+        let mut killing = Killing::new(None);
+        self.add_victim(&mut killing, id, Some("killing"), 0, shared, ctx);
+        killing.go_on(self, shared, ctx);
+        (!killing.done).then_some(killing)
+    }
+
     /// The grace of a container: the deletion's, else the probe's that wants it stopped, else the pod's.
     fn grace(&self, index: u16, probe: Option<ProbeKind>) -> i64 {
         let spec = self.spec(index);

@@ -12,14 +12,17 @@
 //! - `node`: registration, lease and status of the node
 //! - `configuration`: what an administrator may say to a kubelet
 //! - `admission`: whether a pod that was bound here may run here
+//! - `preemption`: ends pods so that a critical one has room
 //! - `affinity`: whether a pod is for the node at all
 //! - `qos`: what a pod's class of service means on its node
 //! - `thresholds`: how much of the node's resources must be left
 //! - `eviction`: ends pods when something runs short, or when they write more than they may
+//! - `volume_stats`: when the volumes of pods are measured
 //! - `image_gc`: takes images away that no container uses
 //! - `worker`: one pod: what is wanted, what was seen, what is being done
 //! - `relist`: how changes in the runtime come to be seen (the generic PLEG)
 //! - `resize`: pods that get more or less while they run
+//! - `reset`: restarts all containers of a pod in place because one of them asks for it
 //! - `sources`: ConfigMaps and Secrets that a pod needs before it can run
 //! - `sync`: one pass over a pod that runs or is to run
 //! - `shutdown`: ends the pods in order before the machine is switched off
@@ -49,10 +52,12 @@ pub mod image_gc;
 pub mod killing;
 pub mod mirror;
 pub mod node;
+pub mod preemption;
 pub mod probes;
 pub mod puller;
 pub mod qos;
 pub mod relist;
+pub mod reset;
 pub mod resize;
 pub mod restore;
 pub mod settings;
@@ -66,6 +71,7 @@ pub mod sync;
 pub mod terminate;
 pub mod thresholds;
 pub mod tokens;
+pub mod volume_stats;
 pub mod worker;
 pub mod writer;
 

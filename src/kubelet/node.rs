@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::api::event::EventType;
 use crate::api::kind::Kind;
-use crate::api::meta::{Labels, Meta, ObjectKey};
+use crate::api::meta::{Labels, Meta, ObjectKey, OwnerReference};
 use crate::api::name::Name;
 use crate::api::node::{Lease, Node, NodeCondition, NodeImage, NodeStatus};
 use crate::api::object::{Object, Resource};
@@ -387,9 +387,53 @@ impl NodeAgent {
             Ok(Answer::Object(object)) => {
                 self.lease = Lease::of(&object).cloned();
                 self.renew_lease(shared, ctx);
+                return;
             }
-            _ => self.renew_after(shared.settings.timings.lease, ctx),
+            // A lease belongs to its node: without one in the API none is made (`SetNodeOwnerFunc`).
+            Err(failure) if failure.reason() == Some(Reason::NotFound) => {
+                let operation = Operation::Get { key: shared.node_key() };
+                shared.client.request(shared.heartbeat, Caller::Process(Purpose::LeaseOwner), operation, ctx);
+            }
+            _ => {}
         }
+        if self.lease_timer.is_none() {
+            self.renew_after(shared.settings.timings.lease, ctx);
+        }
+    }
+
+    /// The search for the node to which a new lease is to belong was answered. If there is none, it is tried again after a period.
+    pub fn lease_owner_found(
+        &mut self,
+        result: Result<Answer, Failure>,
+        shared: &mut Shared,
+        ctx: &mut dyn NodeContext,
+    ) {
+        let Ok(Answer::Object(Object::Node(node))) = result else { return };
+        if self.silent || self.lease.is_some() {
+            return;
+        }
+        (self.lease_sent, self.lease_is_prompt) = (ctx.now(), false);
+        let name = shared.settings.node.name.clone();
+        let owner = OwnerReference {
+            api_version: Name::of("v1"),
+            kind: Name::of("Node"),
+            name: name.clone(),
+            uid: node.meta.uid,
+            controller: false,
+            block_owner_deletion: false,
+        };
+        let meta =
+            Meta { namespace: LEASE_NAMESPACE, name: name.clone(), owners: Some([owner].into()), ..Meta::default() };
+        let lease = Lease {
+            meta,
+            holder: Some(name),
+            duration_seconds: Some(shared.settings.timings.lease_seconds),
+            acquire_time: None,
+            renew_time: Some(shared.settings.local_epoch(ctx.now()).micro_time(ctx.now())),
+            transitions: None,
+        };
+        let operation = Operation::Create { object: lease.boxed(), dry_run: false };
+        shared.client.request(shared.heartbeat, Caller::Process(Purpose::RenewLease), operation, ctx);
     }
 
     fn renew_after(&mut self, delay: SimDuration, ctx: &mut dyn NodeContext) {
@@ -405,7 +449,7 @@ impl NodeAgent {
         self.renew_lease(shared, ctx);
     }
 
-    /// Renews the lease, or makes it.
+    /// Renews the lease, or looks for it if none is known (component-helpers, lease controller: `sync`).
     fn renew_lease(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let timings = &shared.settings.timings;
         // component-helpers, lease controller: the period and up to 4 percent more.
@@ -415,35 +459,21 @@ impl NodeAgent {
         if self.silent {
             return;
         }
+        let Some(lease) = &self.lease else {
+            let operation = Operation::Get { key: lease_key(shared) };
+            shared.client.request(shared.heartbeat, Caller::Process(Purpose::GetLease), operation, ctx);
+            return;
+        };
         let date = shared.settings.local_epoch(ctx.now()).micro_time(ctx.now());
         if self.lease_is_prompt
-            && let Some(lease) = &self.lease
             && shared.settings.heartbeats.note(&shared.settings.node.name, lease.meta.revision(), date, ctx.now())
         {
             return;
         }
         (self.lease_sent, self.lease_is_prompt) = (ctx.now(), false);
-        let renewed = Some(date);
-        let operation = match &self.lease {
-            Some(lease) => {
-                let mut lease = Lease::clone(lease);
-                lease.renew_time = renewed;
-                Operation::Update { object: lease.boxed(), part: Part::Main, dry_run: false }
-            }
-            None => {
-                let meta =
-                    Meta { namespace: LEASE_NAMESPACE, name: shared.settings.node.name.clone(), ..Meta::default() };
-                let lease = Lease {
-                    meta,
-                    holder: Some(shared.settings.node.name.clone()),
-                    duration_seconds: Some(timings.lease_seconds),
-                    acquire_time: None,
-                    renew_time: renewed,
-                    transitions: None,
-                };
-                Operation::Create { object: lease.boxed(), dry_run: false }
-            }
-        };
+        let mut lease = Lease::clone(lease);
+        lease.renew_time = Some(date);
+        let operation = Operation::Update { object: lease.boxed(), part: Part::Main, dry_run: false };
         shared.client.request(shared.heartbeat, Caller::Process(Purpose::RenewLease), operation, ctx);
     }
 

@@ -34,6 +34,8 @@ pub enum Purpose {
     NodeStatus,
     /// The lease, to see whether there is one.
     GetLease,
+    /// The node, to which a new lease is to belong.
+    LeaseOwner,
     /// The lease's renewal or creation.
     RenewLease,
     /// A pod's status.

@@ -4,7 +4,7 @@
 
 use crate::api::event::EventType;
 use crate::api::name::Name;
-use crate::api::pod::{ContainerRole, PullPolicy};
+use crate::api::pod::{ContainerRole, ContainerStatus, PullPolicy};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{Action, ContainerConfig, ContainerId, HookKind, ImageRecord, Limits, Ticket};
 
@@ -12,6 +12,7 @@ use super::agent::NodeContext;
 use super::back_off::BackOff;
 use super::killing::HOOK_TICKET;
 use super::qos;
+use super::reset;
 use super::shared::Shared;
 use super::worker::{Doing, ImageBackOff, Job, Worker};
 
@@ -198,8 +199,9 @@ impl Worker {
         let status = self.status();
         let name = &self.spec(index).name;
         let known = status.containers.iter().chain(status.init_containers.iter()).find(|status| status.name == *name);
-        let known =
-            known.map_or(0, |status| status.restart_count.saturating_add(u32::from(!status.container_id.is_empty())));
+        // What was removed to restart all containers is counted already.
+        let more = |status: &ContainerStatus| u32::from(!status.container_id.is_empty() && !reset::is_removed(status));
+        let known = known.map_or(0, |status| status.restart_count.saturating_add(more(status)));
         self.record(index).attempts.max(known)
     }
 

@@ -13,6 +13,7 @@ use crate::api::pod::{
 use crate::engine::time::SimTime;
 
 use super::conditions::{self, Previous};
+use super::reset;
 use super::shared::Shared;
 use super::worker::{Instance, Worker};
 
@@ -44,8 +45,9 @@ impl Worker {
     /// The status that follows from what was seen. `ended` says that no container will run any more.
     pub fn generate_status(&self, shared: &Shared, ended: bool, now: SimTime) -> PodStatus {
         let old = self.status();
-        let init_containers = self.container_statuses(shared, &old.init_containers, true, now);
-        let containers = self.container_statuses(shared, &old.containers, false, now);
+        let resets = self.resets(old);
+        let init_containers = self.container_statuses(shared, &old.init_containers, true, resets, now);
+        let containers = self.container_statuses(shared, &old.containers, false, resets, now);
         let mut status = PodStatus {
             observed_generation: self.pod.meta.generation.max(old.observed_generation),
             host_ip: Some(shared.settings.node.address),
@@ -118,6 +120,7 @@ impl Worker {
         shared: &Shared,
         old: &Rc<[ContainerStatus]>,
         init: bool,
+        resets: bool,
         now: SimTime,
     ) -> Rc<[ContainerStatus]> {
         let indexes: Vec<u16> = if init { self.init_indexes().collect() } else { self.main_indexes().collect() };
@@ -126,7 +129,7 @@ impl Worker {
         }
         let statuses = indexes.into_iter().map(|index| {
             let old = old.iter().find(|status| status.name == self.spec(index).name);
-            let mut status = self.container_status(shared, index, old);
+            let mut status = self.container_status(shared, index, old, resets);
             self.apply_trouble(index, &mut status);
             self.apply_probes(index, &mut status, shared, now);
             status
@@ -136,7 +139,13 @@ impl Worker {
         if statuses == *old { old.clone() } else { statuses }
     }
 
-    fn container_status(&self, shared: &Shared, index: u16, old: Option<&ContainerStatus>) -> ContainerStatus {
+    fn container_status(
+        &self,
+        shared: &Shared,
+        index: u16,
+        old: Option<&ContainerStatus>,
+        resets: bool,
+    ) -> ContainerStatus {
         let record = self.record(index);
         let last = record.last().map(|last| last.0.clone().into());
         let last = last.or_else(|| old.and_then(|old| old.last_state.clone()));
@@ -152,7 +161,7 @@ impl Worker {
             restart_count: record.instance.attempt().unwrap_or(0),
         };
         match record.instance {
-            Instance::None => return self.missing_status(index, status, old),
+            Instance::None => return self.missing_status(index, status, old, resets),
             Instance::Created { .. } => {}
             Instance::Running { since, .. } => {
                 status.state = ContainerState::Running { started_at: shared.date(since) };
@@ -177,8 +186,13 @@ impl Worker {
         index: u16,
         mut status: ContainerStatus,
         old: Option<&ContainerStatus>,
+        resets: bool,
     ) -> ContainerStatus {
         if let Some(old) = old {
+            let ended = matches!(old.state, ContainerState::Terminated(_));
+            if resets && let Some(removed) = reset::removed(if ended { old.clone() } else { status.clone() }, old) {
+                return removed;
+            }
             if matches!(old.state, ContainerState::Terminated(_)) {
                 return old.clone();
             }

@@ -117,6 +117,15 @@ impl Worker {
                 }
                 Some(Step::CreateSandbox) => self.create_sandbox(ctx),
                 Some(Step::Start(index)) => self.start(index, shared, ctx),
+                Some(Step::KillAtOnce(index)) => {
+                    let killing = self.kill_for_reset(index, shared, ctx);
+                    self.doing(killing.map_or(Doing::Nothing, |killing| Doing::Killing(Box::new(killing))));
+                }
+                // What was removed is started again by the next pass, which follows at once (`RestartAllContainers`).
+                Some(Step::Remove(index)) => {
+                    self.remove(index, ctx);
+                    self.wants_sync = true;
+                }
             }
         }
     }

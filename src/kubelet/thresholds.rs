@@ -16,7 +16,9 @@ pub enum Signal {
     MemoryAvailable,
     AllocatableMemoryAvailable,
     NodeFsAvailable,
+    NodeFsInodesFree,
     ImageFsAvailable,
+    ImageFsInodesFree,
     PidAvailable,
 }
 
@@ -76,7 +78,9 @@ impl Signal {
         Some(match name {
             "memory.available" => Signal::MemoryAvailable,
             "nodefs.available" => Signal::NodeFsAvailable,
+            "nodefs.inodesFree" => Signal::NodeFsInodesFree,
             "imagefs.available" => Signal::ImageFsAvailable,
+            "imagefs.inodesFree" => Signal::ImageFsInodesFree,
             "pid.available" => Signal::PidAvailable,
             _ => return None,
         })
@@ -87,6 +91,7 @@ impl Signal {
         match self {
             Signal::MemoryAvailable | Signal::AllocatableMemoryAvailable => "memory",
             Signal::NodeFsAvailable | Signal::ImageFsAvailable => "ephemeral-storage",
+            Signal::NodeFsInodesFree | Signal::ImageFsInodesFree => "inodes",
             Signal::PidAvailable => "pids",
         }
     }
@@ -96,6 +101,7 @@ impl Signal {
         match self {
             Signal::MemoryAvailable | Signal::AllocatableMemoryAvailable => Pressure::Memory,
             Signal::NodeFsAvailable | Signal::ImageFsAvailable => Pressure::Disk,
+            Signal::NodeFsInodesFree | Signal::ImageFsInodesFree => Pressure::Disk,
             Signal::PidAvailable => Pressure::Pid,
         }
     }
@@ -150,7 +156,9 @@ impl Threshold {
         vec![
             Threshold::hard(Signal::MemoryAvailable, Level::Amount(Quantity::from_value(100 << 20, Format::BinarySi))),
             Threshold::hard(Signal::NodeFsAvailable, Level::Share(10.0 / 100.0)),
+            Threshold::hard(Signal::NodeFsInodesFree, Level::Share(5.0 / 100.0)),
             Threshold::hard(Signal::ImageFsAvailable, Level::Share(15.0 / 100.0)),
+            Threshold::hard(Signal::ImageFsInodesFree, Level::Share(5.0 / 100.0)),
         ]
     }
 
@@ -164,13 +172,22 @@ impl Threshold {
     }
 }
 
+/// What a node has of what its capacity does not tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Processes.
+    pub pids: i64,
+    /// Inodes of its filesystem.
+    pub inodes: i64,
+}
+
 /// What is left of a resource on a node of this capacity, of which so much is kept for the system.
 pub fn observe(
     signal: Signal,
     usage: &NodeUsage,
     capacity: &Resources,
     reserved: &Resources,
-    pids: i64,
+    counts: Counts,
 ) -> Observation {
     let left = |capacity: i64, used: u64| {
         let used = i64::try_from(used).unwrap_or(i64::MAX);
@@ -180,7 +197,8 @@ pub fn observe(
         Signal::MemoryAvailable => left(capacity.memory, usage.memory),
         Signal::AllocatableMemoryAvailable => left(capacity.memory.saturating_sub(reserved.memory), usage.memory),
         Signal::NodeFsAvailable | Signal::ImageFsAvailable => left(capacity.ephemeral_storage, usage.disk),
-        Signal::PidAvailable => left(pids, usage.processes),
+        Signal::NodeFsInodesFree | Signal::ImageFsInodesFree => left(counts.inodes, usage.inodes),
+        Signal::PidAvailable => left(counts.pids, usage.processes),
     }
 }
 

@@ -38,6 +38,8 @@ pub enum Timer {
     StrayGrace(PodNumber, u16),
     /// The time that a group of pods has for a shutdown is over.
     Shutdown,
+    /// A pod that ends to make room for another one has taken too long.
+    Preemption,
 }
 
 impl Timer {
@@ -61,6 +63,7 @@ impl Timer {
             Timer::Volume(pod, index) => of(16, u64::from(index), pod.0),
             Timer::StrayGrace(pod, index) => of(17, u64::from(index), pod.0),
             Timer::Shutdown => of(18, 0, 0),
+            Timer::Preemption => of(19, 0, 0),
         }
     }
 
@@ -86,6 +89,7 @@ impl Timer {
             16 => Timer::Volume(pod, index),
             17 => Timer::StrayGrace(pod, index),
             18 => Timer::Shutdown,
+            19 => Timer::Preemption,
             _ => return None,
         })
     }

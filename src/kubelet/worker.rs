@@ -31,6 +31,8 @@ pub struct Worker {
     pub number: PodNumber,
     /// The newest version of the pod that the watch has brought.
     pub pod: Rc<Pod>,
+    /// Since when this kubelet knows the pod.
+    pub known_since: SimTime,
     /// What the last status write returned, while the watch has not brought a version as new.
     pub written: Option<Rc<Pod>>,
     /// A status that is not in the API, or not yet known to be.
@@ -161,6 +163,10 @@ pub enum Step {
     CreateSandbox,
     /// Start a container.
     Start(u16),
+    /// Kill a container because all of the pod's are restarted.
+    KillAtOnce(u16),
+    /// Take a container away, of which nothing runs any more.
+    Remove(u16),
 }
 
 /// What a pass is doing.
@@ -329,12 +335,13 @@ impl Instance {
 
 impl Worker {
     /// A pod that is new to this kubelet.
-    pub fn new(number: PodNumber, pod: Rc<Pod>) -> Self {
+    pub fn new(number: PodNumber, pod: Rc<Pod>, now: SimTime) -> Self {
         let containers = pod.spec.containers.iter().map(|_| Record::default()).collect();
         let rare = qos::is_static(&pod).then(|| Box::new(Rare { mirror: Some(Mirror::default()), ..Rare::default() }));
         Worker {
             number,
             pod,
+            known_since: now,
             written: None,
             held: None,
             stage: Stage::Running,
@@ -463,16 +470,8 @@ impl Worker {
     /// True if a container that ended with this code is started again (podutil, `ContainerShouldRestart`): by the first of its
     /// own rules that is for the code, else by its own policy, else by the pod's.
     pub fn restarts(&self, index: u16, code: i32) -> bool {
-        let own = self.own_container(index);
-        let rules = own.into_iter().filter(|own| own.restart_policy.is_some());
-        let mut rules = rules.flat_map(|own| own.restart_policy_rules.iter().flatten());
-        let rule = rules.find(|rule| {
-            rule.exit_codes.as_ref().is_some_and(|codes| {
-                let among = codes.values.iter().flatten().any(|value| *value == code);
-                among == (codes.operator == "In")
-            })
-        });
-        rule.is_some()
+        let own_policy = self.own_container(index).is_some_and(|own| own.restart_policy.is_some());
+        own_policy && self.restart_rule(index, code).is_some()
             || match self.restart_policy(index) {
                 RestartPolicy::Always => true,
                 RestartPolicy::OnFailure => code != 0,

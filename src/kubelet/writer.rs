@@ -11,6 +11,7 @@ use crate::apiserver::status::Reason;
 use crate::client::delivery::Failure;
 
 use super::agent::NodeContext;
+use super::reset;
 use super::resize::same_resize;
 use super::shared::{Purpose, Shared};
 use super::tokens::Timer;
@@ -182,10 +183,11 @@ pub fn same(left: &PodStatus, right: &PodStatus) -> bool {
 }
 
 /// The conditions that the kubelet writes, in its order.
-pub const KUBELET_CONDITIONS: [PodConditionType; 5] = [
+pub const KUBELET_CONDITIONS: [PodConditionType; 6] = [
     PodConditionType::PodReadyToStartContainers,
     PodConditionType::Initialized,
     PodConditionType::Ready,
     PodConditionType::ContainersReady,
     PodConditionType::PodScheduled,
+    reset::RESTARTING,
 ];

@@ -31,8 +31,21 @@ pub struct Instance {
     pub due: Option<(Exit, u64, TimerId)>,
     /// How often it was probed: names the streams of its probes.
     pub probes: u32,
+    /// What the load of its pod costs it; none if load costs it no memory.
+    load: Option<Box<Load>>,
     /// When the answers to probes turn, by kind; none if they never do.
     turns: Option<Box<[Vec<SimTime>; 3]>>,
+}
+
+/// What load costs a container.
+#[derive(Debug, Default)]
+struct Load {
+    /// Memory in bytes.
+    bytes: u64,
+    /// How the container ends by itself, whatever load it bears.
+    own: Option<Exit>,
+    /// It was told to stop: its end is settled.
+    stopping: bool,
 }
 
 impl Instance {
@@ -47,6 +60,7 @@ impl Instance {
             exit: None,
             due: None,
             probes: 0,
+            load: (model.load.memory.0 > 0).then(Box::default),
             turns: None,
         }
     }
@@ -70,7 +84,31 @@ impl Instance {
             let crashes = stream.ratio(crash.out_of, crash.chances);
             crashes.then_some(Exit { code: crash.code, reason: reason_of(crash.code), at })
         });
-        [exit, crash, self.out_of_memory(now)].into_iter().flatten().min_by_key(|exit| exit.at)
+        let own = exit.into_iter().chain(crash).min_by_key(|exit| exit.at);
+        if let Some(load) = &mut self.load {
+            load.own = own;
+        }
+        own.into_iter().chain(self.out_of_memory(now)).min_by_key(|exit| exit.at)
+    }
+
+    /// The load of its pod is now so many thousandths of a unit. Returns how it ends with that, if it does; none if that changes nothing.
+    pub fn bear(&mut self, thousandths: u64, now: SimTime) -> Option<Option<Exit>> {
+        let per_unit = self.model.load.memory.0;
+        let load = self.load.as_mut()?;
+        let bytes = u64::try_from(u128::from(thousandths) * u128::from(per_unit) / 1000).unwrap_or(u64::MAX);
+        if load.bytes == bytes || load.stopping || self.started.is_none() || self.exit.is_some() {
+            return None;
+        }
+        load.bytes = bytes;
+        let own = load.own;
+        Some(own.into_iter().chain(self.out_of_memory(now)).min_by_key(|exit| exit.at))
+    }
+
+    /// It was told to stop.
+    pub fn settle(&mut self) {
+        if let Some(load) = &mut self.load {
+            load.stopping = true;
+        }
     }
 
     /// The end that the kernel brings when the memory in use first exceeds the limit from now on.
@@ -80,7 +118,8 @@ impl Instance {
         if self.memory(now) > limit {
             return Some(Exit { code: 137, reason: ExitReason::OomKilled, at: now });
         }
-        let above = self.model.memory.iter().filter(|usage| usage.amount.0 > limit);
+        let load = self.load.as_ref().map_or(0, |load| load.bytes);
+        let above = self.model.memory.iter().filter(|usage| usage.amount.0.saturating_add(load) > limit);
         let at = above.map(|usage| started + usage.from.0).filter(|at| *at > now).min()?;
         Some(Exit { code: 137, reason: ExitReason::OomKilled, at })
     }
@@ -128,7 +167,8 @@ impl Instance {
 
     /// The memory that it uses.
     pub fn memory(&self, now: SimTime) -> u64 {
-        self.amount(&self.model.memory, now).map_or(0, |size| size.0)
+        let load = self.load.as_ref().filter(|_| self.is_running()).map_or(0, |load| load.bytes);
+        self.amount(&self.model.memory, now).map_or(0, |size| size.0).saturating_add(load)
     }
 
     /// What a model says for a time; none if it does not run.
@@ -187,12 +227,38 @@ impl Instance {
         let latency = health.latency.0.sample(stream);
         let times_failing = (turned + usize::from(!health.passing)).div_ceil(2).max(1);
         let looks = health.failures.get(times_failing - 1).or(health.failures.last()).unwrap_or(&health.failure);
-        let hangs = !passing && *looks == ProbeFailure::Hangs;
-        if hangs || latency > question.timeout {
+        // A gRPC client tries to connect until its time is over.
+        let grpc = matches!(question.handler, Handler::Grpc { .. });
+        let hangs = *looks == ProbeFailure::Hangs || (grpc && *looks == ProbeFailure::Refused);
+        if !passing && hangs {
             return (question.timeout, ProbeOutcome::Failure(timed_out(question)));
+        }
+        if latency > question.timeout {
+            let late = format!("timeout: health rpc did not complete within {}", question.timeout);
+            let why = if grpc { late } else { timed_out(question) };
+            return (question.timeout, ProbeOutcome::Failure(why));
+        }
+        if let Some(error) = self.grpc_error(question) {
+            return (latency, ProbeOutcome::Failure(error));
         }
         let outcome = if passing { ProbeOutcome::Success } else { ProbeOutcome::Failure(failure(looks, question)) };
         (latency, outcome)
+    }
+
+    /// Why a gRPC server that answers does not answer as to its health (pkg/probe/grpc, `Probe`).
+    fn grpc_error(&self, question: &Question<'_>) -> Option<String> {
+        let (Handler::Grpc { service, .. }, Some(model)) = (question.handler, &self.model.grpc) else { return None };
+        let protocol = "grpc.health.v1.Health";
+        if !model.implemented {
+            return Some(format!(
+                "error: this server does not implement the grpc health protocol ({protocol}): unknown service {protocol}"
+            ));
+        }
+        let unknown = model
+            .services
+            .as_ref()
+            .is_some_and(|known| !service.is_empty() && !known.iter().any(|one| *service == **one));
+        unknown.then(|| "error: health rpc probe failed: rpc error: code = NotFound desc = unknown service".to_owned())
     }
 }
 
@@ -253,10 +319,10 @@ fn failure(failure: &ProbeFailure, question: &Question<'_>) -> String {
             _ => "HTTP probe failed with statuscode: 500".to_owned(),
         },
         Handler::TcpSocket { port } => refused(*port),
-        Handler::Grpc { port } => match failure {
-            ProbeFailure::Refused => timed_out(&Question { handler: &Handler::Grpc { port: *port }, ..*question }),
-            _ => "service unhealthy (responded with \"NOT_SERVING\")".to_owned(),
-        },
+        Handler::Grpc { .. } => {
+            let status = if let ProbeFailure::Grpc(status) = failure { status } else { "NOT_SERVING" };
+            format!("service unhealthy (responded with {status:?})")
+        }
     }
 }
 
@@ -271,7 +337,7 @@ fn timed_out(question: &Question<'_>) -> String {
             question.address(*port)
         ),
         Handler::TcpSocket { port } => format!("dial tcp {}: i/o timeout", question.address(*port)),
-        Handler::Grpc { port } => format!(
+        Handler::Grpc { port, .. } => format!(
             "timeout: failed to connect service {:?} within {}: context deadline exceeded",
             question.address(*port),
             question.timeout

@@ -132,8 +132,9 @@ pub enum Action {
     },
     /// Asks what is used of the node; answered by [`Event::Usage`] at once.
     ReadUsage {
-        /// Of volumes what was used at this time: they are measured less often than the rest.
-        volumes_at: SimTime,
+        /// Of volumes what pods had written at these times, by pod: they are measured less often than the rest. Those of other pods
+        /// are left out.
+        volumes_at: Vec<(PodNumber, SimTime)>,
     },
     /// Lets a running container have other limits from now on. Not answered.
     UpdateLimits {
@@ -294,14 +295,14 @@ pub struct NodeUsage {
     pub disk: u64,
     /// How much of that are images.
     pub images: u64,
+    /// Inodes of containers.
+    pub inodes: u64,
     /// Processes of containers.
     pub processes: u64,
     /// Pods that use something, by number.
     pub pods: Vec<PodUsage>,
     /// When any of this changes next without a container beginning or ending; none if never, or if nobody can say.
     pub next_change: Option<SimTime>,
-    /// The same of volumes: the first change that is later than the time for which they were asked.
-    pub next_volume_change: Option<SimTime>,
 }
 
 /// What a pod uses.
@@ -311,8 +312,10 @@ pub struct PodUsage {
     pub pod: PodNumber,
     /// Its containers, by place.
     pub containers: Vec<ContainerUsage>,
-    /// Its emptyDir volumes, by name: bytes.
+    /// Its emptyDir volumes, by name: bytes when they were last measured.
     pub volumes: Vec<(Name, u64)>,
+    /// The first change of a volume that is later than that.
+    pub next_volume_change: Option<SimTime>,
 }
 
 /// What a container uses.
@@ -324,11 +327,18 @@ pub struct ContainerUsage {
     pub memory: u64,
     /// Writable layer and logs in bytes.
     pub disk: u64,
+    /// Inodes of its writable layer and logs.
+    pub inodes: u64,
     /// Processes.
     pub processes: u64,
 }
 
 impl PodUsage {
+    /// Inodes of all containers.
+    pub fn inodes(&self) -> u64 {
+        self.containers.iter().fold(0, |sum, container| sum.saturating_add(container.inodes))
+    }
+
     /// Memory of all containers.
     pub fn memory(&self) -> u64 {
         self.containers.iter().fold(0, |sum, container| sum.saturating_add(container.memory))

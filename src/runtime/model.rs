@@ -39,6 +39,8 @@ pub struct ImageModel {
     pub liveness: Health,
     /// What startup probes find.
     pub startup: Health,
+    /// What its gRPC server says to health checks besides; none for a server that answers about every service as its health is.
+    pub grpc: Option<GrpcModel>,
     /// When and how it ends by itself; none if it runs for ever.
     pub exit: Option<ExitModel>,
     /// By what chance an instance crashes before that.
@@ -56,12 +58,14 @@ pub struct ImageModel {
     /// The disk that an instance uses from a time after its start on, for its writable layer and its logs. It stays used until
     /// the container is removed.
     pub disk: Vec<Usage<Size>>,
+    /// The inodes (files) of an instance from a time after its start on, in its writable layer and its logs. They stay used until
+    /// the container is removed.
+    pub inodes: Vec<Usage<u64>>,
     /// The processes of an instance from a time after its start on.
     pub processes: Vec<Usage<u64>>,
     /// What an instance has written into emptyDir volumes, by the volume's name, from a time after its start on.
     pub volumes: BTreeMap<String, Vec<Usage<Size>>>,
-    /// What an instance uses besides for each unit of load that its pod bears (the scenario's `signals` of pods). Metrics tell of
-    /// it; it kills nothing.
+    /// What an instance uses besides for each unit of load that its pod bears (the scenario's `signals` of pods).
     pub load: LoadModel,
 }
 
@@ -114,17 +118,30 @@ pub struct Health {
     pub latency: Spread,
 }
 
+/// The health service of a gRPC server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct GrpcModel {
+    /// It implements the health protocol (grpc.health.v1.Health); probes of one that does not fail.
+    pub implemented: bool,
+    /// The services that it knows besides the empty name, which stands for the whole server; probes of another one fail. All if
+    /// not given.
+    pub services: Option<Vec<String>>,
+}
+
 /// What a failing probe looks like.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum ProbeFailure {
-    /// Nothing listens: the connection is refused; a command fails without output.
+    /// Nothing listens: the connection is refused; a command fails without output. A gRPC probe tries again until its timeout.
     #[default]
     Refused,
-    /// HTTP answers with this status; a command fails without output.
+    /// HTTP answers with this status; a command fails without output; gRPC answers `NOT_SERVING`.
     Status(u16),
-    /// A command fails with this output.
+    /// A command fails with this output; gRPC answers `NOT_SERVING`.
     Output(String),
+    /// gRPC answers with this status (`NOT_SERVING`, `UNKNOWN`, `SERVICE_UNKNOWN`).
+    Grpc(String),
     /// No answer comes before the timeout.
     Hangs,
 }
@@ -219,6 +236,7 @@ impl Default for ImageModel {
             readiness: Health::default(),
             liveness: Health::default(),
             startup: Health::default(),
+            grpc: None,
             exit: None,
             crash: None,
             stop: StopModel::default(),
@@ -227,6 +245,7 @@ impl Default for ImageModel {
             cpu: Vec::new(),
             memory: Vec::new(),
             disk: Vec::new(),
+            inodes: Vec::new(),
             processes: Vec::new(),
             volumes: BTreeMap::new(),
             load: LoadModel::default(),
@@ -237,7 +256,14 @@ impl Default for ImageModel {
 impl ImageModel {
     /// True if an instance uses something of its node that the node can run out of.
     pub fn uses_node(&self) -> bool {
-        !(self.memory.is_empty() && self.disk.is_empty() && self.processes.is_empty() && self.volumes.is_empty())
+        let disk = !(self.disk.is_empty() && self.inodes.is_empty() && self.volumes.is_empty());
+        disk || !(self.memory.is_empty() && self.processes.is_empty()) || self.load.memory.0 > 0
+    }
+}
+
+impl Default for GrpcModel {
+    fn default() -> Self {
+        GrpcModel { implemented: true, services: None }
     }
 }
 
@@ -344,6 +370,11 @@ impl Uses for ImageModels {
             milli_cpu_per_unit: model.load.cpu,
             memory_per_unit: model.load.memory.0,
         }
+    }
+
+    fn load_costs_memory(&self) -> bool {
+        let named = self.models.iter().map(|one| &one.model);
+        named.chain([&self.default]).any(|model| model.load.memory.0 > 0)
     }
 }
 

@@ -55,6 +55,13 @@ pub enum RuntimeInput {
     AddImage(Name),
     /// An image is taken out of the store.
     RemoveImage(Name),
+    /// The load that a pod bears has changed.
+    Load {
+        /// The pod.
+        pod: Uid,
+        /// In thousandths of a unit.
+        thousandths: u64,
+    },
 }
 
 /// A node's runtime: what it is made of.
@@ -126,6 +133,8 @@ struct Sandbox {
     pod: Rc<PodIdentity>,
     ready: bool,
     address: Option<IpAddr>,
+    /// The load that the pod bears, in thousandths of a unit.
+    load: u64,
 }
 
 /// What a timer stands for.
@@ -182,6 +191,7 @@ impl SimulatedRuntime {
                     ctx.emit(Event::ImageRemoved { name });
                 }
             }
+            RuntimeInput::Load { pod, thousandths } => self.bear(pod, thousandths, ctx),
         }
     }
 
@@ -271,6 +281,38 @@ impl SimulatedRuntime {
         self.users.remove(&id);
     }
 
+    /// The containers of a pod bear another load: what memory that costs may be more than they may use.
+    fn bear(&mut self, pod: Uid, thousandths: u64, ctx: &mut dyn RuntimeContext) {
+        let newest = self.sandboxes.iter_mut().rfind(|(_, sandbox)| sandbox.pod.uid == pod);
+        let Some((number, sandbox)) = newest.map(|(id, sandbox)| (id.pod, sandbox)) else { return };
+        sandbox.load = thousandths;
+        let mut changed = false;
+        for id in self.ids_of(number) {
+            let Some(end) = self.containers.get_mut(&id).and_then(|instance| instance.bear(thousandths, ctx.now()))
+            else {
+                continue;
+            };
+            changed = true;
+            match end {
+                Some(exit) => self.exit_later(id, exit, ctx),
+                None => self.exit_never(id, ctx),
+            }
+        }
+        if changed {
+            ctx.emit(Event::UsageChanged);
+            self.watch_memory(ctx);
+        }
+    }
+
+    /// A container does not end by itself after all.
+    fn exit_never(&mut self, id: ContainerId, ctx: &mut dyn RuntimeContext) {
+        let due = self.containers.get_mut(&id).and_then(|instance| instance.due.take());
+        if let Some((_, token, timer)) = due {
+            ctx.cancel_timer(timer);
+            self.due.remove(&token);
+        }
+    }
+
     /// Lets a container have other limits; with less memory than it uses it is killed.
     fn update_limits(&mut self, id: ContainerId, limits: Limits, ctx: &mut dyn RuntimeContext) {
         let now = ctx.now();
@@ -289,7 +331,7 @@ impl SimulatedRuntime {
                 self.next_pod = self.next_pod.max(sandbox.pod.0.saturating_add(1));
                 let mut stream = self.pod_stream(&pod, "sandbox", sandbox.attempt);
                 let takes = self.settings.create_sandbox.0.sample(&mut stream);
-                self.sandboxes.insert(sandbox, Sandbox { pod, ready: false, address: None });
+                self.sandboxes.insert(sandbox, Sandbox { pod, ready: false, address: None, load: 0 });
                 self.later(takes, Due::SandboxReady(sandbox, host_network), ctx);
             }
             Action::CreateContainer { container, config } => self.create(container, config, ctx),
@@ -334,7 +376,7 @@ impl SimulatedRuntime {
                 }
             }
             Action::ReadUsage { volumes_at } => {
-                ctx.emit(Event::Usage(Box::new(self.node_usage(ctx.now(), volumes_at))));
+                ctx.emit(Event::Usage(Box::new(self.node_usage(ctx.now(), &volumes_at))));
             }
             Action::UpdateLimits { container, limits } => self.update_limits(container, limits, ctx),
         }
@@ -440,6 +482,13 @@ impl SimulatedRuntime {
         self.models.of_container(&config.image, pod, &config.name).clone()
     }
 
+    /// The load that a pod bears, in thousandths of a unit.
+    fn load_of(&self, pod: PodNumber) -> u64 {
+        let first = SandboxId { pod, attempt: 0 };
+        let sandboxes = self.sandboxes.range(first..).take_while(|(id, _)| id.pod == pod);
+        sandboxes.last().map_or(0, |(_, sandbox)| sandbox.load)
+    }
+
     /// Who a pod number stands for.
     fn pod_of(&self, pod: PodNumber) -> Option<&Rc<PodIdentity>> {
         let first = SandboxId { pod, attempt: 0 };
@@ -470,6 +519,7 @@ impl SimulatedRuntime {
         let mut stream = self.container_stream(id, "life");
         let now = ctx.now();
         let lost = (!self.has_sandbox(id.pod)).then(|| "failed to start container: sandbox is gone".to_owned());
+        let load = self.load_of(id.pod);
         let Some(instance) = self.containers.get_mut(&id) else { return };
         if let Some(message) = lost.or_else(|| instance.model.start_error.clone()) {
             instance.exit = Some(Exit { code: 128, reason: ExitReason::StartError, at: now });
@@ -477,6 +527,8 @@ impl SimulatedRuntime {
             return;
         }
         let exit = instance.start(id.attempt, &mut stream, now);
+        // Whoever is started again before anybody has noticed bears what the one before bore.
+        let exit = instance.bear(load, now).unwrap_or(exit);
         let uses_node = instance.model.uses_node();
         ctx.emit(Event::Started { container: id, at: now });
         if let Some(exit) = exit {
@@ -499,7 +551,11 @@ impl SimulatedRuntime {
             return;
         };
         let stopped = instance.stop(grace, &mut stream, now);
-        if instance.due.is_none_or(|(exit, ..)| stopped.at < exit.at) {
+        let sooner = instance.due.is_none_or(|(exit, ..)| stopped.at < exit.at);
+        if let Some(instance) = self.containers.get_mut(&id) {
+            instance.settle();
+        }
+        if sooner {
             self.exit_later(id, stopped, ctx);
         }
     }

@@ -7,12 +7,15 @@ use crate::api::name::Name;
 use crate::engine::time::SimTime;
 
 use super::instance::amount_at;
-use super::interface::{ContainerId, ContainerUsage, Exit, ExitReason, NodeUsage, PodUsage};
+use super::interface::{ContainerId, ContainerUsage, Exit, ExitReason, NodeUsage, PodNumber, PodUsage};
+use super::model::Usage;
 use super::simulated::{RuntimeContext, SimulatedRuntime};
+use super::size::Size;
 
 impl SimulatedRuntime {
-    /// What is used of the node now, of volumes at another time.
-    pub fn node_usage(&self, now: SimTime, volumes_at: SimTime) -> NodeUsage {
+    /// What is used of the node now; of volumes what was used when each pod's were last measured. The disk of the node is as full as
+    /// it is, whatever was measured.
+    pub fn node_usage(&self, now: SimTime, volumes_at: &[(PodNumber, SimTime)]) -> NodeUsage {
         let images = self.images().iter().fold(0u64, |sum, image| sum.saturating_add(image.size));
         let mut usage = NodeUsage { images, disk: images, ..NodeUsage::default() };
         for (id, instance) in self.users() {
@@ -20,41 +23,40 @@ impl SimulatedRuntime {
             let container = ContainerUsage {
                 index: id.index,
                 memory: instance.memory(now),
-                disk: self.disk(id, now),
+                disk: self.left_behind(id, &model.disk, now).map_or(0, |size| size.0),
+                inodes: self.left_behind(id, &model.inodes, now).copied().unwrap_or(0),
                 processes: instance.amount(&model.processes, now).copied().unwrap_or(0),
             };
-            let volumes: Vec<(Name, u64)> =
-                model.volumes.keys().map(|volume| (Name::from(volume), self.volume(id, volume, volumes_at))).collect();
+            let measured = volumes_at.iter().find(|(pod, _)| *pod == id.pod).map(|(_, at)| *at);
+            let volume = |steps, at| self.left_behind(id, steps, at).map_or(0, |size: &Size| size.0);
+            let volumes: Vec<(Name, u64)> = measured.map_or_else(Vec::new, |at| {
+                model.volumes.iter().map(|(name, steps)| (Name::from(name), volume(steps, at))).collect()
+            });
+            let written = model.volumes.values().fold(0u64, |sum, steps| sum.saturating_add(volume(steps, now)));
             usage.memory = usage.memory.saturating_add(container.memory);
             usage.processes = usage.processes.saturating_add(container.processes);
-            usage.disk =
-                volumes.iter().fold(usage.disk.saturating_add(container.disk), |sum, one| sum.saturating_add(one.1));
+            usage.inodes = usage.inodes.saturating_add(container.inodes);
+            usage.disk = usage.disk.saturating_add(container.disk).saturating_add(written);
             let changes = [
                 instance.next_change(&model.memory, now),
                 instance.next_change(&model.disk, now),
+                instance.next_change(&model.inodes, now),
                 instance.next_change(&model.processes, now),
             ];
-            usage.next_change = usage.next_change.into_iter().chain(changes.into_iter().flatten()).min();
-            let volume_changes = model.volumes.values().filter_map(|steps| instance.next_change(steps, volumes_at));
-            usage.next_volume_change = usage.next_volume_change.into_iter().chain(volume_changes).min();
-            usage.add(id, container, volumes);
+            let writes = model.volumes.values().filter_map(|steps| instance.next_change(steps, now));
+            usage.next_change = usage.next_change.into_iter().chain(changes.into_iter().flatten()).chain(writes).min();
+            let since = measured.unwrap_or(SimTime::ZERO);
+            let unmeasured = model.volumes.values().filter_map(|steps| instance.next_change(steps, since)).min();
+            usage.add(id, container, volumes, unmeasured);
         }
         usage
     }
 
-    /// What a container's writable layer and logs take: as much as when it ended, once it has.
-    fn disk(&self, id: ContainerId, now: SimTime) -> u64 {
-        let Some(instance) = self.instance(id) else { return 0 };
-        let time = instance.exit.map_or(now, |exit| exit.at.min(now));
-        instance.started.and_then(|started| amount_at(&instance.model.disk, started, time)).map_or(0, |size| size.0)
-    }
-
-    /// What a container has written into a volume.
-    fn volume(&self, id: ContainerId, volume: &str, at: SimTime) -> u64 {
-        let Some(instance) = self.instance(id) else { return 0 };
-        let steps = instance.model.volumes.get(volume).map_or(&[][..], |steps| steps.as_slice());
+    /// What a container has of something that stays: as much as when it ended, once it has.
+    fn left_behind<'a, T>(&self, id: ContainerId, steps: &'a [Usage<T>], at: SimTime) -> Option<&'a T> {
+        let instance = self.instance(id)?;
         let time = instance.exit.map_or(at, |exit| exit.at.min(at));
-        instance.started.and_then(|started| amount_at(steps, started, time)).map_or(0, |size| size.0)
+        amount_at(steps, instance.started?, time)
     }
 
     /// What a container uses has changed, or will at other times than was known: the kernel's next kill for want of memory is worked out.
@@ -108,14 +110,22 @@ impl SimulatedRuntime {
 
 impl NodeUsage {
     /// Adds what a container uses; containers come by id.
-    fn add(&mut self, id: ContainerId, container: ContainerUsage, volumes: Vec<(Name, u64)>) {
+    fn add(
+        &mut self,
+        id: ContainerId,
+        container: ContainerUsage,
+        volumes: Vec<(Name, u64)>,
+        next_volume_change: Option<SimTime>,
+    ) {
         match self.pods.last_mut().filter(|last| last.pod == id.pod) {
             Some(pod) => {
+                pod.next_volume_change = pod.next_volume_change.into_iter().chain(next_volume_change).min();
                 match pod.containers.last_mut().filter(|last| last.index == id.index) {
                     // An earlier instance of the container: only its disk counts.
                     Some(last) => {
                         let disk = last.disk.saturating_add(container.disk);
-                        *last = ContainerUsage { disk, ..container };
+                        let inodes = last.inodes.saturating_add(container.inodes);
+                        *last = ContainerUsage { disk, inodes, ..container };
                     }
                     None => pod.containers.push(container),
                 }
@@ -126,7 +136,7 @@ impl NodeUsage {
                     }
                 }
             }
-            None => self.pods.push(PodUsage { pod: id.pod, containers: vec![container], volumes }),
+            None => self.pods.push(PodUsage { pod: id.pod, containers: vec![container], volumes, next_volume_change }),
         }
     }
 }

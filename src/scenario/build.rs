@@ -64,6 +64,7 @@ pub fn cluster_options(file: &ScenarioFile, complaints: &mut Vec<Complaint>) -> 
         network: network(&cluster.network, default.network),
         images: images(&file.images),
         signals: signals(&file.signals, complaints),
+        metrics_server: cluster.metrics_server.unwrap_or(default.metrics_server),
         controllers: controllers(&cluster.controllers, default.controllers),
         controller_limits: limits(
             (cluster.controllers.qps, cluster.controllers.burst),

@@ -49,6 +49,7 @@ pub fn configuration(file: &KubeletConfigFile, path: &str, complaints: &mut Vec<
         image_collection: images,
         parallel_pulls,
         pids: file.pid_max.map_or(default.pids, i64::from),
+        inodes: file.inodes.map(i64::from),
         shutdown: shutdown(file, path, complaints),
     }
 }
@@ -83,8 +84,8 @@ fn thresholds(file: &KubeletConfigFile, path: &str, complaints: &mut Vec<Complai
         let mut levels: Vec<(Signal, Level)> = Vec::new();
         for (name, text) in given {
             let path = format!("{path}.{field}[{name}]");
-            let expected =
-                Some("expected memory.available, nodefs.available, imagefs.available or pid.available".to_owned());
+            let expected = "expected memory.available, nodefs.available, nodefs.inodesFree, imagefs.available, imagefs.inodesFree or pid.available";
+            let expected = Some(expected.to_owned());
             match (Signal::of(name), Level::parse(text)) {
                 (None, _) => complaints.push((path, format!("{name:?} is no signal"), expected)),
                 (_, Err(why)) => complaints.push((path, why, None)),

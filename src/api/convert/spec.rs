@@ -210,7 +210,10 @@ fn default_requests(requests: &mut Resources, limits: &Resources, raw: Option<&c
 
 fn compile_probe(container: &core::Container, full: &core::Probe) -> Option<Probe> {
     let handler = handler(container, full.exec.as_ref(), full.http_get.as_ref(), full.tcp_socket.as_ref());
-    let grpc = full.grpc.as_ref().and_then(|grpc| u16::try_from(grpc.port).ok()).map(|port| Handler::Grpc { port });
+    let grpc = full.grpc.as_ref().and_then(|grpc| {
+        let service = grpc.service.as_deref().map_or(Name::EMPTY, Name::from);
+        u16::try_from(grpc.port).ok().map(|port| Handler::Grpc { port, service })
+    });
     let count = |value: Option<i32>, default: u32| {
         value.and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0).unwrap_or(default)
     };

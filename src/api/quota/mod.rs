@@ -19,7 +19,9 @@ use super::meta::Meta;
 
 pub use amounts::Amounts;
 pub use scope::{is_terminating, matches_scopes};
-pub use usage::{charges, is_counted, is_tracked_by, missing_requests, pod_limits, pod_requests, usage, would_release};
+pub use usage::{
+    Extent, charges, is_counted, is_tracked_by, missing_requests, pod_limits, pod_requests, usage, would_release,
+};
 
 /// A ResourceQuota.
 #[derive(Clone, Debug)]

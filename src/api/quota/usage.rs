@@ -87,10 +87,23 @@ fn is_extended_request(resource: &str) -> bool {
     (!native || by_class) && resource.starts_with("requests.")
 }
 
+/// Which part of an object a change is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// The object itself.
+    Whole,
+    /// What containers of a pod get (the resize subresource).
+    Resize,
+    /// Another subresource.
+    Other,
+}
+
 /// True if a change may use more of a quota (`Handles`): a creation always, and what the quotas' own rules name of updates.
-pub fn charges(old: Option<&Object>, new: &Object, main_part: bool) -> bool {
+pub fn charges(old: Option<&Object>, new: &Object, extent: Extent) -> bool {
+    let main_part = extent == Extent::Whole;
     match (old, new) {
         (None, _) => main_part,
+        (Some(Object::Pod(_)), Object::Pod(_)) if extent == Extent::Resize => true,
         (Some(Object::Pod(old)), Object::Pod(new)) => main_part && is_terminating(old) != is_terminating(new),
         (Some(Object::Service(_)), _) => main_part,
         (Some(Object::PersistentVolumeClaim(old)), Object::PersistentVolumeClaim(new)) => {

@@ -120,17 +120,44 @@ fn probes(container: &Container, pod: &Surroundings<'_>, path: &Path<'_>, errors
     probe::liveness(&container.startup_probe, &path.child("startupProbe"), errors);
 }
 
+/// A container's own restart policy and the rules that go before it (`validateContainerRestartPolicy`).
 fn restart_policy(container: &Container, path: &Path<'_>, errors: &mut ErrorList) {
     let place = path.child("restartPolicy");
-    let policies = ["Always", "OnFailure", "Never"];
+    let policies = ["Always", "Never", "OnFailure"];
+    let rules = container.restart_policy_rules.as_deref().unwrap_or_default();
     match container.restart_policy.as_deref() {
         Some(policy) if !policies.contains(&policy) => {
             errors.push(FieldError::not_supported(&place, policy, &policies));
         }
-        None if container.restart_policy_rules.as_ref().is_some_and(|rules| !rules.is_empty()) => {
+        None if !rules.is_empty() => {
             errors.push(FieldError::required(&place, "must specify restartPolicy when restart rules are used"));
+            return;
         }
         _ => {}
+    }
+    let rules_path = path.child("restartPolicyRules");
+    if rules.len() > 20 {
+        errors.push(FieldError::too_many(&rules_path, rules.len(), 20));
+    }
+    for (position, rule) in rules.iter().enumerate() {
+        let place = rules_path.index(position);
+        let actions = ["Restart", "RestartAllContainers"];
+        if !actions.contains(&rule.action.as_str()) {
+            errors.push(FieldError::not_supported(&place.child("action"), &rule.action, &actions));
+        }
+        let codes_path = place.child("exitCodes");
+        let Some(codes) = &rule.exit_codes else {
+            errors.push(FieldError::required(&codes_path, "must be specified"));
+            continue;
+        };
+        let operators = ["In", "NotIn"];
+        if !operators.contains(&codes.operator.as_str()) {
+            errors.push(FieldError::not_supported(&codes_path.child("operator"), &codes.operator, &operators));
+        }
+        let count = codes.values.as_ref().map_or(0, Vec::len);
+        if count > 255 {
+            errors.push(FieldError::too_many(&codes_path.child("values"), count, 255));
+        }
     }
 }
 

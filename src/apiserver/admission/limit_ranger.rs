@@ -1,8 +1,8 @@
 //! LimitRanger: what containers get who do not ask for it, and how much they, their pods and claims may ask for
 //! (kubernetes, plugin/pkg/admission/limitranger).
 //!
-//! Unlike the real plugin this one does not ask etcd, once in 30 s for each namespace, whether there is a limit range that its
-//! cache does not show yet.
+//! Unlike the real plugin this one gives a pod that is resized nothing that it does not name, and does not ask etcd, once in 30 s for
+//! each namespace, whether there is a limit range that its cache does not show yet.
 
 use std::collections::BTreeMap;
 
@@ -58,12 +58,12 @@ impl Plugin for LimitRanger {
         old: Option<&Object>,
     ) -> Result<(), Refusal> {
         let concerned = match object {
-            // What containers ask for cannot change later.
-            Object::Pod(_) => attributes.verb == Verb::Create,
-            Object::PersistentVolumeClaim(_) => true,
+            // What containers ask for cannot change later but by a resize.
+            Object::Pod(_) => attributes.resize || (attributes.verb == Verb::Create && !attributes.subresource),
+            Object::PersistentVolumeClaim(_) => !attributes.subresource,
             _ => false,
         };
-        if !concerned || attributes.subresource || old.is_some_and(|old| old.meta().is_deleting()) {
+        if !concerned || old.is_some_and(|old| old.meta().is_deleting()) {
             return Ok(());
         }
         for range in facts.in_namespace::<LimitRange>(&object.meta().namespace) {

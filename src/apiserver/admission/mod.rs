@@ -3,6 +3,7 @@
 //! - `namespace_lifecycle`: no content in namespaces that are missing or going
 //! - `limit_ranger`: what containers get who do not ask, and how much they may ask for
 //! - `service_account`: every pod has an account and its token
+//! - `mountable_secrets`: which Secrets a pod may use under its account
 //! - `taint_nodes`: new nodes take no pods before they are ready
 //! - `priority`: priority classes become numbers
 //! - `default_tolerations`: pods stay five minutes on a node that is lost
@@ -22,6 +23,7 @@
 mod default_storage_class;
 mod default_tolerations;
 mod limit_ranger;
+mod mountable_secrets;
 mod namespace_lifecycle;
 mod offline;
 mod pod_resize;
@@ -71,6 +73,8 @@ pub struct Attributes<'a> {
     pub key: &'a ObjectKey,
     /// True if only the status or another subresource is concerned.
     pub subresource: bool,
+    /// True if that is the resize subresource of a pod.
+    pub resize: bool,
 }
 
 /// What plugins can know.
@@ -175,7 +179,7 @@ impl Chain {
 
     /// Admits an object that is about to be created.
     pub fn create(&mut self, key: &ObjectKey, facts: Facts<'_>, object: &mut Object) -> Result<(), Refusal> {
-        let attributes = Attributes { verb: Verb::Create, key, subresource: false };
+        let attributes = Attributes { verb: Verb::Create, key, subresource: false, resize: false };
         self.check(attributes, facts)?;
         if let Object::Pod(pod) = object {
             let (spec, annotations) = self.specs.admit(&self.plugins, pod, facts)?;

@@ -12,7 +12,7 @@ use crate::api::pod::{Pod, PodSpec};
 use crate::engine::random::Stream;
 use crate::engine::time::SimDuration;
 
-use super::{Attributes, Facts, Plugin, Refusal, Verb, forbidden};
+use super::{Attributes, Facts, Plugin, Refusal, Verb, forbidden, mountable_secrets};
 use crate::apiserver::names;
 
 const DEFAULT: Name = Name::of("default");
@@ -48,10 +48,16 @@ impl Plugin for ServiceAccount {
         tokens: &mut Stream,
     ) -> Result<(), Refusal> {
         let Object::Pod(pod) = object else { return Ok(()) };
-        if attributes.verb != Verb::Create || attributes.subresource || is_mirror(pod) || pod.token_volume.is_some() {
+        if attributes.verb != Verb::Create || attributes.subresource || is_mirror(pod) {
             return Ok(());
         }
         let account = self.find(pod, facts)?;
+        if let Some(why) = account.and_then(|account| mountable_secrets::refusal(account, &pod.spec.full)) {
+            return Err(forbidden(Kind::Pod, &pod.meta.name, pod.meta.generate_name.as_ref(), why));
+        }
+        if pod.token_volume.is_some() {
+            return Ok(());
+        }
         let wanted = pod.spec.full.automount_service_account_token;
         let wanted = wanted.or_else(|| account?.content.automount_service_account_token).unwrap_or(true);
         if wanted && needs_token(&pod.spec.full) {
@@ -73,10 +79,14 @@ impl Plugin for ServiceAccount {
         let full = &mut spec.full;
         let name = full.service_account_name.clone().unwrap_or_default();
         if is_mirror(pod) {
-            if name.is_empty() {
-                return Ok(());
-            }
-            let why = "a mirror pod may not reference service accounts";
+            let why = match full {
+                _ if !name.is_empty() => "a mirror pod may not reference service accounts",
+                full if mountable_secrets::uses_secrets(full) => "a mirror pod may not reference secrets",
+                full if mountable_secrets::projects_token(full) => {
+                    "a mirror pod may not use ServiceAccountToken volume projections"
+                }
+                _ => return Ok(()),
+            };
             return Err(forbidden(Kind::Pod, &pod.meta.name, pod.meta.generate_name.as_ref(), why));
         }
         if name.is_empty() {

@@ -187,3 +187,60 @@ fn a_load_balancer_gets_node_ports_unless_it_wants_none() {
     assert_eq!(node_ports(&without), [0]);
     assert_ne!(as_service(&without).spec.health_check_node_port.unwrap_or(0), check);
 }
+
+/// A Service with a node port and perhaps an address that it asks for.
+fn exposed(name: &str, port: i32, address: Option<&str>) -> Object {
+    let spec = json!({
+        "type": "NodePort", "clusterIP": address, "ports": [{"port": 80, "nodePort": port}], "selector": {"app": "web"}
+    });
+    object(Kind::Service, json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}))
+}
+
+#[test]
+fn of_two_servers_that_give_away_the_same_at_once_only_one_succeeds() {
+    let mut world = World::with_servers(2);
+    let mut ask = |first: Object, second: Object| -> Vec<String> {
+        let create = |object| Operation::Create { object, dry_run: false };
+        let ids = [world.send(1, create(first)), world.send(2, create(second))];
+        let outcomes = ids.map(|id| world.wait(id));
+        outcomes.into_iter().filter_map(Result::err).map(|status| status.to_string()).collect()
+    };
+    assert_eq!(
+        ask(exposed("a", 30_100, None), exposed("b", 30_100, None)),
+        ["Service \"b\" is invalid: spec.ports[0].nodePort: Invalid value: 30100: provided port is already allocated"]
+    );
+    let address = Some("10.96.7.7");
+    assert_eq!(
+        ask(exposed("c", 30_101, address), exposed("d", 30_102, address)),
+        ["Service \"d\" is invalid: spec.clusterIPs: Invalid value: \"10.96.7.7\": failed to allocate IP 10.96.7.7: \
+          provided IP is already allocated"]
+    );
+}
+
+#[test]
+fn servers_that_draw_the_same_port_agree_and_what_goes_is_free_again() {
+    let mut world = World::with_servers(2);
+    let open = |name: String| {
+        let spec = json!({"type": "NodePort", "ports": [{"port": 80}], "selector": {"app": "web"}});
+        object(Kind::Service, json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}))
+    };
+    let create =
+        |number: u32| (1 + number % 2, Operation::Create { object: open(format!("s{number}")), dry_run: false });
+    let ids: Vec<u64> = (0..200).map(create).map(|(server, operation)| world.send(server, operation)).collect();
+    let services: Vec<Object> = ids.into_iter().map(|id| object_of(world.wait(id))).collect();
+    let mut ports: Vec<i32> = services
+        .iter()
+        .filter_map(|object| object.get::<Service>())
+        .filter_map(|service| service.spec.ports.as_ref()?[0].node_port)
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 200, "each has a port of its own");
+    // What a deleted Service had may be asked for again, of either server.
+    world.run_for(SimDuration::from_millis(100));
+    let key = ObjectKey::new(Kind::Service, "default", "s0");
+    let port = services[0].get::<Service>().and_then(|service| service.spec.ports.as_ref()?[0].node_port);
+    world.delete(&key, DeleteOptions::default()).expect("it goes");
+    let id = world.send(2, Operation::Create { object: exposed("again", port.unwrap_or(0), None), dry_run: false });
+    assert!(world.wait(id).is_ok());
+}

@@ -274,3 +274,77 @@ fn a_runtime_class_adds_its_overhead_and_says_where_its_pods_may_run() {
          pod.spec.nodeSelector[runtime] = runc"
     );
 }
+
+/// A pod that is bound to a node of four CPUs.
+fn placed(world: &mut World, name: &str, cpu: &str) {
+    let node = json!({"metadata": {"name": "node-1"}, "status": {"allocatable": {"cpu": "4", "memory": "8Gi"}}});
+    if world.get(&ObjectKey::new(Kind::Node, "", "node-1")).is_none() {
+        let created = world.create(object(Kind::Node, node.clone()));
+        let mut value = created.to_json();
+        value["status"] = node["status"].clone();
+        world.update(object(Kind::Node, value), Part::Status).expect("the node tells what it has");
+    }
+    let mut value = sized(name, cpu).to_json();
+    value["spec"]["nodeName"] = json!("node-1");
+    world.create(object(Kind::Pod, value));
+}
+
+/// Gives the container of a pod another CPU request in place.
+fn resize(world: &mut World, name: &str, cpu: &str) -> crate::apiserver::stories::harness::Outcome {
+    let container = json!({"name": "app", "resources": {"requests": {"cpu": cpu}}});
+    let patch = crate::apiserver::protocol::Patch::Strategic(json!({"spec": {"containers": [container]}}).into());
+    world.ask(Operation::Patch { key: pod_key(name), patch, part: Part::Resize, dry_run: false })
+}
+
+#[test]
+fn a_resize_is_charged_to_the_quota() {
+    let mut world = World::new();
+    let spec = json!({"hard": {"requests.cpu": "1"}});
+    with_quota(&mut world, spec, json!({"requests.cpu": "0"}));
+    placed(&mut world, "one", "400m");
+    resize(&mut world, "one", "700m").expect("there is room");
+    assert_eq!(used(&mut world), "requests.cpu=700m");
+    assert_eq!(
+        failure(resize(&mut world, "one", "1100m")),
+        "403 pods \"one\" is forbidden: exceeded quota: team, requested: requests.cpu=400m, used: requests.cpu=700m, \
+         limited: requests.cpu=1"
+    );
+    resize(&mut world, "one", "200m").expect("less is always fine");
+    assert_eq!(used(&mut world), "requests.cpu=700m", "what is free again the controller finds out");
+}
+
+#[test]
+fn a_resize_keeps_to_the_limits_of_the_namespace() {
+    let mut world = World::new();
+    placed(&mut world, "one", "400m");
+    let limit = json!({"type": "Container", "min": {"cpu": "300m"}});
+    let range = json!({"metadata": {"name": "l", "namespace": "default"}, "spec": {"limits": [limit]}});
+    world.create(object(Kind::LimitRange, range));
+    resize(&mut world, "one", "350m").expect("it is enough");
+    assert_eq!(
+        failure(resize(&mut world, "one", "100m")),
+        "403 pods \"one\" is forbidden: minimum cpu usage per Container is 300m, but request is 100m"
+    );
+}
+
+#[test]
+fn an_account_may_keep_its_pods_from_secrets_that_it_does_not_name() {
+    let mut world = World::new();
+    let annotations = json!({"kubernetes.io/enforce-mountable-secrets": "true"});
+    let account = json!({
+        "metadata": {"name": "robot", "namespace": "default", "annotations": annotations}, "secrets": [{"name": "mine"}]
+    });
+    world.create(object(Kind::ServiceAccount, account));
+    let pod = |name: &str, secret: &str| {
+        let container = json!({"name": "app", "image": "nginx:1.27"});
+        let volume = json!({"name": "keys", "secret": {"secretName": secret}});
+        let spec = json!({"serviceAccountName": "robot", "containers": [container], "volumes": [volume]});
+        object(Kind::Pod, json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}))
+    };
+    world.create(pod("good", "mine"));
+    assert_eq!(
+        failure(world.ask(create(pod("bad", "theirs")))),
+        "403 pods \"bad\" is forbidden: volume with secret.secretName=\"theirs\" is not allowed because service account \
+         robot does not reference that secret"
+    );
+}

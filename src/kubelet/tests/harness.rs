@@ -399,6 +399,9 @@ impl Api {
             Operation::Update { object, .. } => {
                 self.log_other("UPDATE", &object, now);
                 let key = (object.kind(), object.meta().namespace.clone(), object.meta().name.clone());
+                if !self.others.contains_key(&key) {
+                    return not_found(&key.2);
+                }
                 self.others.insert(key, object.clone());
                 (Ok(Answer::Object(object)), None)
             }

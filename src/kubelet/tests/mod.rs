@@ -10,4 +10,7 @@ mod life;
 #[path = "../../../tests/support/kubelet_writes.rs"]
 mod lines;
 mod node;
+mod preemption;
+mod pressure;
 mod probing;
+mod reset;

@@ -1,5 +1,6 @@
 //! The node itself: registration, heartbeats, restarts, crashes, outages, and pods that may not run.
 
+use crate::api::kind::Kind;
 use crate::api::name::Name;
 use crate::api::node::Lease;
 use crate::api::object::{Object, Resource};
@@ -394,4 +395,19 @@ fn the_lease_names_its_holder_and_forty_seconds() {
     let lease = lease.expect("there is a lease");
     assert_eq!((lease.holder.as_deref(), lease.duration_seconds), (Some("kn1"), Some(40)));
     assert_eq!((lease.meta().namespace.as_str(), lease.meta().name.as_str()), ("kube-node-lease", "kn1"));
+    let owner = &lease.meta().owners()[0];
+    let node = world.api.others.values().find(|object| matches!(object, Object::Node(_))).expect("it is registered");
+    assert_eq!((owner.api_version.as_str(), owner.kind.as_str(), owner.name.as_str()), ("v1", "Node", "kn1"));
+    assert_eq!((owner.uid, owner.controller), (node.meta().uid, false));
+}
+
+#[test]
+fn no_lease_is_made_for_a_node_that_is_not_there() {
+    let mut world = world();
+    world.run_to(15_000);
+    // Somebody deletes the node, and the garbage collector its lease with it.
+    world.api.others.retain(|(kind, ..), _| !matches!(kind, Kind::Node | Kind::Lease));
+    world.run_to(60_000);
+    let creations = world.lines("kn1", &["CREATE leases"]);
+    assert_eq!(creations.len(), 1, "{:?}", world.lines("kn1", &["CREATE", "UPDATE"]));
 }

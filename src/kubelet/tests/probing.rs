@@ -3,7 +3,7 @@
 use crate::api::name::Name;
 use crate::api::pod::RestartPolicy::Always;
 use crate::api::pod::{ConditionStatus, Container, Handler, PodCondition, PodConditionType, Probe};
-use crate::runtime::model::{Health, ImageModel, ProbeFailure, StopModel};
+use crate::runtime::model::{GrpcModel, Health, ImageModel, ProbeFailure, StopModel};
 use crate::runtime::span::Spread;
 
 use super::check::check_first;
@@ -190,4 +190,58 @@ fn readiness_is_asked_for_while_a_pod_ends_and_liveness_is_not() {
     assert!(world.exists("p"));
     world.run(8_000);
     assert!(!world.exists("p"));
+}
+
+#[test]
+fn grpc_probes_tell_what_the_health_service_says() {
+    let says = |failure: ProbeFailure| ImageModel {
+        readiness: Health { failure, ..Health::never() },
+        ..ImageModel::default()
+    };
+    let with = |grpc: GrpcModel| ImageModel { grpc: Some(grpc), ..ImageModel::default() };
+    let models = vec![
+        ("serving", with(GrpcModel { services: Some(vec!["shop.Cart".to_owned()]), ..GrpcModel::default() })),
+        ("draining", says(ProbeFailure::Status(503))),
+        ("unknown", says(ProbeFailure::Grpc("UNKNOWN".to_owned()))),
+        ("closed", says(ProbeFailure::Refused)),
+        ("plain", with(GrpcModel { implemented: false, services: None })),
+        ("other", with(GrpcModel { services: Some(Vec::new()), ..GrpcModel::default() })),
+        (
+            "slow",
+            ImageModel {
+                readiness: Health { latency: Spread::millis(1500), ..Health::default() },
+                ..ImageModel::default()
+            },
+        ),
+    ];
+    let images: Vec<&str> = models.iter().map(|(name, _)| *name).collect();
+    let mut world = World::new(models, |_, _| {}).with_images(&images);
+    let grpc = || Handler::Grpc { port: 8080, service: Name::of("shop.Cart") };
+    for image in &images {
+        world.create(image, spec(Always, 2, vec![with_readiness(image, probe(grpc(), 5))]));
+    }
+    world.run(8_000);
+    let outcome = |pod: &str| {
+        let failed = "EVENT Warning Unhealthy: Readiness probe failed: ";
+        world.lines(pod, &[failed]).first().map(|line| line.trim_start_matches(failed).to_owned())
+    };
+    assert_eq!(outcome("serving"), None);
+    for (pod, words) in [
+        ("draining", "service unhealthy (responded with \"NOT_SERVING\")"),
+        ("unknown", "service unhealthy (responded with \"UNKNOWN\")"),
+        (
+            "plain",
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): unknown service grpc.health.v1.Health",
+        ),
+        ("other", "error: health rpc probe failed: rpc error: code = NotFound desc = unknown service"),
+        ("slow", "timeout: health rpc did not complete within 1s"),
+    ] {
+        assert_eq!(outcome(pod).as_deref(), Some(words), "{pod}");
+    }
+    let closed = outcome("closed").expect("nothing listens");
+    let words = ("timeout: failed to connect service \"10.244.0.", ":8080\" within 1s: context deadline exceeded");
+    assert!(closed.starts_with(words.0) && closed.ends_with(words.1), "{closed}");
+    let running = world.times("closed", "phase=\"Running\"")[0];
+    let failed = world.times("closed", "Readiness probe failed")[0];
+    assert!((900..1_100).contains(&(failed - running)), "the client tries until its time is over: {running} {failed}");
 }

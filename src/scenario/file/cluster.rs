@@ -23,8 +23,11 @@ pub struct ClusterFile {
     /// the scheduler run on the first. 1 if not given.
     pub api_servers: Option<u32>,
     /// When an API server gives up a request that is not a watch, and answers with a timeout (`--request-timeout`). 60s if not
-    /// given; clients take a server that says nothing for 75s for dead.
+    /// given. Clients wait as long as it takes, unless their connection breaks.
     pub request_timeout: Option<Span>,
+    /// Whether metrics-server runs, as the process `metrics-server` on `control-plane-0`: without it nobody can tell what pods use. It
+    /// does if not given.
+    pub metrics_server: Option<bool>,
     /// Whether the renewals of node leases travel while nothing disturbs the cluster.
     pub lease_renewals: LeaseRenewalsFile,
     /// The network between all machines.
@@ -124,6 +127,8 @@ pub struct KubeletConfigFile {
     pub shutdown_grace_period_critical_pods: Option<Span>,
     /// How many processes the node can have (`fs.pid_max` of the machine). 4194304 if not given.
     pub pid_max: Option<u32>,
+    /// How many inodes the filesystem of the node has. One for each 16 KiB of its ephemeral storage if not given.
+    pub inodes: Option<u32>,
 }
 
 /// Which kubelet runs on a node.
