@@ -11,7 +11,7 @@
 //! - `taints`: which taints a node should have
 //!
 //! Keys are nodes (taints for conditions, labels), pods (newly bound to a node that is not ready) and two that stand for no object:
-//! the monitor pass and the tainting pass. Nodes are worked on one after the other within a pass, not eight at once.
+//! the monitor pass and the tainting pass.
 
 mod health;
 mod monitor;

@@ -3,6 +3,10 @@
 //! A plan cannot wait, so the code is run again from its beginning each time an answer arrives, and what was answered before
 //! is given to it at once. It must therefore decide from its arguments, from the answers and from [`Script::look`] alone.
 //! It never touches the cluster.
+//!
+//! - `side_by_side`: several pieces of such code at the same time
+
+mod side_by_side;
 
 use std::any::Any;
 use std::rc::Rc;
