@@ -101,8 +101,7 @@ impl Controller for PodGarbageCollector {
         }
         let used = view.nodes_with_pods();
         absent.extend(used.filter(|name| view.get::<Node>(&Name::EMPTY, name).is_none()).cloned());
-        let mut doomed = surplus(ended, self.threshold);
-        doomed.extend(out_of_service);
+        let surplus = surplus(ended, self.threshold);
         let missing: Vec<_> = self
             .long_missing(&absent, now.at)
             .into_iter()
@@ -111,12 +110,15 @@ impl Controller for PodGarbageCollector {
                 (node, pods)
             })
             .collect();
-        if doomed.is_empty() && missing.is_empty() && unscheduled.is_empty() {
+        if surplus.is_empty() && out_of_service.is_empty() && missing.is_empty() && unscheduled.is_empty() {
             return Plan::nothing();
         }
         script::run(view, now, move |script| {
-            for pod in &doomed {
-                fail_and_delete(script, pod, false)?;
+            // Those two all at once, the others one by one, as in the original.
+            for pods in [&surplus, &out_of_service] {
+                script.side_by_side(pods.len(), pods.len(), |script, index| {
+                    fail_and_delete(script, &pods[index], false)
+                })?;
             }
             for (node, pods) in &missing {
                 // The cache may be behind; the API server knows.
