@@ -339,7 +339,7 @@ fn assert_told_alike(name: &str, tolerance: u64) -> usize {
 
 #[test]
 fn a_lost_node_is_marked_emptied_and_taken_back_as_it_was_there() {
-    // The recording's machine was late with the first pods by a second; when the namespace was deleted, by two and a half.
+    // The recording's machine was late with the first pods by a second.
     let compared = assert_told_alike("d", 1_500);
     assert!(compared > 200, "only {compared} moments were compared");
 }

@@ -191,8 +191,9 @@ impl Teller {
     ) {
         for (path, value) in fields.iter().filter(|(path, _)| is_told(path)) {
             let what = format!("{kind} {} {path}", self.label(name));
-            if self.tale.get(&what).and_then(|told| told.last()).is_none_or(|(_, last)| *last != value.to_string()) {
-                self.tell(what, at, value.to_string());
+            let value = value.to_string();
+            if self.tale.get(&what).and_then(|told| told.last()).is_none_or(|(_, last)| *last != value) {
+                self.tell(what, at, value);
             }
         }
     }
