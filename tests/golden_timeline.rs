@@ -1,11 +1,14 @@
 //! Recordings of a real control plane, played again: a Deployment of ten that is updated, broken, undone and deleted (`a`), and
-//! StatefulSets that are scaled, updated in parts, broken and undone (`c`, from `tests/scenarios/timeline-c.yml`).
+//! StatefulSets that are scaled, updated in parts, broken and undone (`c`, from `tests/scenarios/timeline-c.yml`), a node that is
+//! lost and returns (`d`), and Services over pods that come and go (`h`).
 //!
 //! The commands are typed at the recorded moments and the run begins at such a date that seconds change when they did in
 //! the recording: what waits for whole seconds then waits as long. The run is left in `timeline-a.jsonl` among the
 //! temporary files of the build, in the format of the recordings, to be compared with other tools as well.
 
 mod support;
+#[path = "support/tale.rs"]
+mod tale;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,6 +29,7 @@ use kubesim::scenario::{Observer, Scenario};
 
 use serde_json::{Value, json};
 use support::{Bed, Typed};
+use tale::Tale;
 
 /// The date of the recording's beginning: 2026-11-20T18:32:16.110013489Z.
 const BEGINNING: i64 = 1_795_199_536_110_013_489;
@@ -49,9 +53,9 @@ spec:
       - {name: app, image: "fake/app:v1", resources: {requests: {cpu: 100m, memory: 64Mi}}}
 "#;
 
-fn recording() -> Vec<Value> {
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/timelines/a/timeline.jsonl"));
-    let text = text.expect("the recording is there");
+fn recording(name: &str) -> Vec<Value> {
+    let file = format!("{}/tests/golden/timelines/{name}/timeline.jsonl", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(file).expect("the recording is there");
     text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
@@ -190,7 +194,7 @@ fn story(lines: &[Value]) -> Story {
 
 #[test]
 fn the_recorded_deployment_does_here_what_it_did_there() {
-    let recording = recording();
+    let recording = recording("a");
     let bed = play(7);
     let lines = lines(&bed, &recording);
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
@@ -219,15 +223,16 @@ fn the_recorded_deployment_does_here_what_it_did_there() {
 struct Lines {
     sketcher: Sketcher,
     start: SimTime,
+    before: BTreeMap<ObjectKey, Rc<Write>>,
     lines: Vec<Value>,
 }
 
 impl Observer for Lines {
     fn news(&mut self, _cluster: &Cluster, news: &News) {
         let News::Write(write) = news else { return };
-        if write.at >= self.start
-            && let Some(mut line) = writes::line(write, &self.sketcher)
-        {
+        if write.at < self.start {
+            self.before.insert(write.key.clone(), Rc::clone(write));
+        } else if let Some(mut line) = writes::line(write, &self.sketcher) {
             line["t"] = json!(write.at.since(self.start).as_millis());
             self.lines.push(line);
         }
@@ -238,20 +243,22 @@ impl Observer for Lines {
 fn play_scenario(name: &str) -> Vec<Value> {
     let file = format!("{}/tests/scenarios/{name}.yml", env!("CARGO_MANIFEST_DIR"));
     let scenario = Scenario::load(Path::new(&file)).unwrap_or_else(|problems| panic!("{}", problems[0]));
-    let mut lines = Lines { sketcher: Sketcher::default(), start: moment(0), lines: Vec::new() };
+    let mut lines =
+        Lines { sketcher: Sketcher::default(), start: moment(0), before: BTreeMap::new(), lines: Vec::new() };
     let (outcome, _) = scenario.start(7, false).finish(&mut lines);
     assert!(outcome.is_success(), "{}", outcome.ending);
-    lines.lines
+    let initial = lines.before.values().filter_map(|write| write.new.as_ref());
+    initial.map(|object| writes::initial(SimTime::ZERO, object)).chain(lines.lines).collect()
 }
 
 /// What StatefulSets and their pods did up to a time: by object or set, each thing with its milliseconds. Revisions are known by
 /// the order of their creation.
-fn stateful_story(lines: &[Value], end: u64) -> BTreeMap<String, Vec<(u64, String)>> {
+fn stateful_story(lines: &[Value], end: u64) -> Tale {
     let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
     let is_told = |line: &&Value| line["ns"] == "c" && line.get("ev").is_some() && line["t"].as_u64() < Some(end);
     let mut changes: Vec<&Value> = lines.iter().filter(is_told).collect();
     changes.sort_by_key(|line| text(line, "rv").parse::<u64>().expect("a revision"));
-    let (mut story, mut revisions) = (BTreeMap::<String, Vec<(u64, String)>>::new(), Vec::<String>::new());
+    let (mut story, mut revisions) = (Tale::new(), Vec::<String>::new());
     for line in changes {
         let (event, name, at) = (text(line, "ev"), text(line, "name"), line["t"].as_u64().expect("a time"));
         let new = |field: &str| match line.get("obj") {
@@ -310,24 +317,36 @@ fn stateful_story(lines: &[Value], end: u64) -> BTreeMap<String, Vec<(u64, Strin
 
 #[test]
 fn the_recorded_stateful_sets_do_here_what_they_did_there() {
-    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/timelines/c/timeline.jsonl"));
-    let text = text.expect("the recording is there");
-    let recording: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+    let recording = recording("c");
     // From the deletion of the set on, the garbage collector's workers race.
     let is_end =
         |line: &&Value| line["action"].as_str().is_some_and(|action| action.starts_with("kubectl delete sts/db"));
     let end = recording.iter().find(is_end).and_then(|line| line["t"].as_u64()).expect("the set is deleted");
     let (real, ours) = (stateful_story(&recording, end), stateful_story(&play_scenario("timeline-c"), end));
-    assert_eq!(real.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>());
-    let mut compared = 0;
-    for (key, real) in &real {
-        let ours = &ours[key];
-        let told = |of: &[(u64, String)]| of.iter().map(|(_, told)| told.clone()).collect::<Vec<_>>();
-        assert_eq!(told(real), told(ours), "{key}");
-        for ((real, told), (ours, _)) in real.iter().zip(ours) {
-            assert!(real.abs_diff(*ours) <= 500, "{key}: {told} at {ours} ms, in the recording at {real} ms");
-            compared += 1;
-        }
-    }
+    let compared = tale::assert_same(&real, &ours, 500);
     assert!(compared > 100, "only {compared} moments were compared");
+}
+
+/// Plays a scenario beside its recording; both are told from the creation of the namespace to its deletion.
+fn assert_told_alike(name: &str, tolerance: u64) -> usize {
+    let recording = recording(name);
+    let actions = recording.iter().filter(|line| line.get("action").is_some()).cloned();
+    let ours: Vec<Value> = play_scenario(&format!("timeline-{name}")).into_iter().chain(actions).collect();
+    let ((real, real_totals), (ours, our_totals)) = (tale::tale(&recording, name), tale::tale(&ours, name));
+    tale::assert_settled_alike(&real_totals, &our_totals);
+    tale::assert_same(&real, &ours, tolerance)
+}
+
+#[test]
+fn a_lost_node_is_marked_emptied_and_taken_back_as_it_was_there() {
+    // The recording's machine was late with the first pods by a second.
+    let compared = assert_told_alike("d", 1_500);
+    assert!(compared > 200, "only {compared} moments were compared");
+}
+
+#[test]
+fn services_follow_their_pods_as_they_did_there() {
+    // With a hundred pods more, the recording's machine was late with everything by up to 1.2 s.
+    let compared = assert_told_alike("h", 1_500);
+    assert!(compared > 800, "only {compared} moments were compared");
 }

@@ -41,6 +41,9 @@ pub fn on_change(
             let (labels, former) = match change {
                 Change::Updated { old, .. } => {
                     let Some(old) = old.get::<Pod>() else { return };
+                    if old.meta.revision() == pod.meta.revision() {
+                        return; // A resync; that of the Services does.
+                    }
                     let relabelled = old.meta.labels != pod.meta.labels;
                     let changed = endpoint_changed(old, pod);
                     if !relabelled && !changed {
@@ -75,15 +78,14 @@ fn concerns(service: &Service, labels: &Labels, former: Option<(&Labels, bool)>)
     }
 }
 
-/// True if a change of a pod changes its endpoint (endpointslice/util, `podEndpointsChanged`).
+/// True if a change of a pod may change its endpoint (endpointslice/util, `podEndpointsChanged`): any change of a pod that is being
+/// deleted, because the original compares the addresses of the dates. A pod that ends without having been ready stays an
+/// endpoint until something else happens.
 fn endpoint_changed(old: &Pod, new: &Pod) -> bool {
-    let names = |pod: &Pod| (pod.hostname(), pod.spec.full.subdomain.clone());
-    new.meta.is_deleting() && old.meta.deletion != new.meta.deletion
+    old.meta.is_deleting()
+        || new.meta.is_deleting()
         || old.status.is_ready() != new.status.is_ready()
-        || old.is_terminal() != new.is_terminal()
         || old.status.pod_ip != new.status.pod_ip
-        || old.node != new.node
-        || !Rc::ptr_eq(&old.spec, &new.spec) && names(old) != names(new)
 }
 
 /// The pods that a Service selects, by name; none if it has no selector or is an alias (`ExternalName`).
@@ -219,5 +221,32 @@ pub fn with_trigger(annotations: &Labels, trigger: Option<Timestamp>) -> Labels 
     match date {
         Some(date) => annotations.with(LAST_CHANGE_TRIGGER_TIME, date.to_string()),
         None => annotations.without(&LAST_CHANGE_TRIGGER_TIME),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::meta::Deletion;
+    use crate::api::pod::{ConditionStatus, PodPhase, PodStatus};
+    use crate::controllers::testing;
+
+    #[test]
+    fn a_pod_that_ends_unready_stays_an_endpoint_and_any_change_of_one_that_goes_counts() {
+        let ready = testing::endpoint_pod("web", 1);
+        let with = |change: &dyn Fn(&mut Pod)| {
+            let mut pod = ready.clone();
+            change(&mut pod);
+            pod
+        };
+        let unready = with(&|pod| pod.status.conditions[0].status = ConditionStatus::False);
+        let failed = Pod { status: PodStatus { phase: PodPhase::Failed, ..unready.status.clone() }, ..unready.clone() };
+        let going =
+            with(&|pod| pod.meta.deletion = Some(Deletion { timestamp: Timestamp(90), grace_seconds: Some(30) }));
+        assert!(endpoint_changed(&ready, &unready));
+        assert!(!endpoint_changed(&unready, &failed));
+        assert!(endpoint_changed(&ready, &going) && endpoint_changed(&going, &going));
+        assert!(!endpoint_changed(&ready, &with(&|pod| pod.status.phase = PodPhase::Unknown)));
+        assert!(endpoint_changed(&ready, &with(&|pod| pod.status.pod_ip = None)));
     }
 }

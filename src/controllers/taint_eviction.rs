@@ -98,9 +98,10 @@ impl Controller for TaintEvictionController {
         "taint-eviction-controller"
     }
 
-    /// `UpdateWorkerSize`.
+    /// The original's eight workers make no requests; each eviction is a goroutine of its own (`TimedWorkerQueue`). Many
+    /// evictions at once therefore all read their pods first, then all mark them, and delete them last.
     fn workers(&self) -> usize {
-        8
+        usize::MAX
     }
 
     fn watches(&self) -> &'static [Kind] {

@@ -19,13 +19,15 @@ impl Sync<'_, '_> {
             return self.scale_set(&only, desired, false).map(|_| ());
         }
         if sets.new.as_ref().is_some_and(|new| is_saturated(&self.deployment, new)) {
-            for set in sets.old.iter().filter(|set| set.replicas > 0) {
+            for set in sets.old.iter().rev().filter(|set| set.replicas > 0) {
                 self.scale_set(set, 0, false)?;
             }
             return Ok(());
         }
         if let DeploymentStrategy::RollingUpdate { .. } = self.deployment.spec.strategy {
-            let active: Vec<_> = sets.active().cloned().collect();
+            // Where nothing is added or removed the original goes through the old ones newest first (`FindActiveOrLatest`).
+            let newest_first = sets.old.iter().rev().chain(&sets.new);
+            let active: Vec<_> = newest_first.filter(|set| set.replicas > 0).cloned().collect();
             for (set, size) in shares(&self.deployment, active) {
                 self.scale_set(&set, size, true)?;
             }

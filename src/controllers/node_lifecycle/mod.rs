@@ -11,7 +11,7 @@
 //! - `taints`: which taints a node should have
 //!
 //! Keys are nodes (taints for conditions, labels), pods (newly bound to a node that is not ready) and two that stand for no object:
-//! the monitor pass and the tainting pass. Nodes are worked on one after the other within a pass, not eight at once.
+//! the monitor pass and the tainting pass.
 
 mod health;
 mod monitor;
@@ -29,11 +29,11 @@ use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::node::{Node, Taint, TaintEffect};
 use crate::api::object::Object;
-use crate::api::pod::{ConditionStatus, Pod, PodConditionType};
+use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType};
 use crate::apiserver::protocol::{Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
 use crate::client::controller::{Change, Controller};
-use crate::client::plan::{Again, Plan};
+use crate::client::plan::{Again, Plan, Step};
 use crate::client::view::{Now, View};
 use crate::engine::time::SimDuration;
 
@@ -180,7 +180,7 @@ impl NodeLifecycleController {
             Some(status) if status != ConditionStatus::True => {}
             _ => return Plan::nothing(),
         }
-        if view.get::<Node>(&Name::EMPTY, node).is_none() || unready(pod, now).is_none() {
+        if view.get::<Node>(&Name::EMPTY, node).is_none() || seems_ready(pod).is_none() {
             return Plan::nothing();
         }
         let pod = pod.clone();
@@ -235,17 +235,12 @@ fn missing_labels(node: &Node) -> Vec<(Name, Name)> {
     PAIRS.into_iter().filter_map(missing).collect()
 }
 
-/// The pod with its Ready condition False, if it has one that says otherwise.
-fn unready(pod: &Pod, now: Now) -> Option<Pod> {
-    let ready = pod.status.conditions.iter().position(|condition| condition.kind == PodConditionType::Ready)?;
-    if pod.status.conditions[ready].status == ConditionStatus::False {
-        return None;
-    }
-    let mut pod = pod.clone();
-    let condition = &mut pod.status.conditions[ready];
-    condition.status = ConditionStatus::False;
-    condition.last_transition = now.timestamp();
-    Some(pod)
+/// The place of a pod's Ready condition, if it has one that is not False.
+fn seems_ready(pod: &Pod) -> Option<usize> {
+    let is_told = |condition: &PodCondition| {
+        condition.kind == PodConditionType::Ready && condition.status != ConditionStatus::False
+    };
+    pod.status.conditions.iter().position(is_told)
 }
 
 /// Writes into pods that they are not ready; all are tried; returns the first failure
@@ -253,17 +248,24 @@ fn unready(pod: &Pod, now: Now) -> Option<Pod> {
 fn mark_not_ready(script: &mut Script<'_>, pods: &[Rc<Pod>]) -> Result<Option<String>, Halt> {
     let mut failure = None;
     for pod in pods {
-        let Some(changed) = unready(pod, script.now()) else {
+        let Some(ready) = seems_ready(pod) else {
             continue;
         };
-        let about = owner::reference(&**pod);
-        let object = Object::Pod(Rc::new(changed));
-        match script.ask(Operation::Update { object, part: Part::Status, dry_run: false })? {
-            Err(status) if status.reason == Reason::NotFound => continue,
-            Err(status) => failure = failure.or(Some(status.message)),
-            Ok(_) => {}
+        let today = script.now().timestamp();
+        let mut outcomes = script.step(|| {
+            let mut changed = (**pod).clone();
+            let condition = &mut changed.status.conditions[ready];
+            condition.status = ConditionStatus::False;
+            condition.last_transition = today;
+            let object = Object::Pod(Rc::new(changed));
+            Step::request(Operation::Update { object, part: Part::Status, dry_run: false })
+        })?;
+        match outcomes.pop() {
+            Some(Err(status)) if status.reason == Reason::NotFound => continue,
+            Some(Err(status)) => failure = failure.or(Some(status.message)),
+            Some(Ok(_)) | None => {}
         }
-        script.record(&about, EventType::Warning, "NodeNotReady", "Node is not ready".to_owned());
+        script.record(&owner::reference(&**pod), EventType::Warning, "NodeNotReady", "Node is not ready".to_owned());
     }
     Ok(failure)
 }

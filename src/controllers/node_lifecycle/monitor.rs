@@ -31,6 +31,9 @@ const EXCLUDED: &str = "node.kubernetes.io/exclude-disruption";
 /// How often the status of a node is written if somebody else writes it too (`NodeHealthUpdateRetry`).
 const TRIES: usize = 5;
 
+/// How many nodes are worked on at the same time (`UpdateWorkerSize`): the pods of each are written one after the other.
+const WORKERS: usize = 8;
+
 /// What is remembered from pass to pass, and lost with the process.
 pub(super) struct Monitor {
     pub zones: Zones,
@@ -229,9 +232,7 @@ pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) ->
         for node in &new {
             lift(script, &monitor, node)?;
         }
-        for work in &work {
-            carry_out(script, &monitor, work)?;
-        }
+        script.side_by_side(WORKERS, work.len(), |script, index| carry_out(script, &monitor, &work[index]))?;
         let at = script.now().at;
         if script.once(|| monitor.borrow_mut().judge(&counts, at) == Disruption::Entered) {
             for node in &nodes {

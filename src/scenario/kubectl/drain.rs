@@ -2,6 +2,7 @@
 //!
 //! Facts, texts and the order of things: kubectl, pkg/drain and pkg/cmd/drain.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::{Answer, DeleteOptions, FieldTest, ListRevision, Operation, Scope};
 use crate::apiserver::status::{Reason, Status};
+use crate::client::rate_limit::RateLimit;
 use crate::engine::time::{SimDuration, SimTime};
 
 use super::super::plan::Drain;
@@ -34,10 +36,42 @@ const LOCAL_STORAGE: &str = "Pods with local storage (use --delete-emptydir-data
 const UNMANAGED: &str = "Pods that declare no controller (use --force to override)";
 const UNMANAGED_DELETED: &str = "deleting Pods that declare no controller";
 
+/// kubectl's clients, one for each group of the API, each with a bucket of its own (client-go, rest: `DefaultQPS`,
+/// `DefaultBurst`): many pods are evicted, and looked for, five a second.
+struct Clients<'s> {
+    shell: &'s Shell,
+    core: RefCell<RateLimit>,
+    policy: RefCell<RateLimit>,
+    apps: RefCell<RateLimit>,
+}
+
+impl<'s> Clients<'s> {
+    fn new(shell: &'s Shell) -> Self {
+        let bucket = || RefCell::new(RateLimit::per_second(5, 10));
+        Clients { shell, core: bucket(), policy: bucket(), apps: bucket() }
+    }
+
+    /// Makes a request as soon as the group's bucket lets it.
+    async fn send(&self, bucket: &RefCell<RateLimit>, operation: Operation) -> Answered {
+        let now = self.shell.now();
+        let wait = bucket.borrow_mut().reserve(now).since(now);
+        if wait > SimDuration::ZERO {
+            self.shell.sleep(wait).await;
+        }
+        self.shell.send(operation).await
+    }
+
+    async fn core(&self, operation: Operation) -> Answered {
+        self.send(&self.core, operation).await
+    }
+}
+
 /// Cordons a node and empties it.
 pub(super) async fn drain(shell: &Shell, node: &str, options: &Drain) -> Done {
     cordon(shell, node, true).await?;
-    match empty(shell, node, options).await {
+    let clients = Clients::new(shell);
+    clients.core.borrow_mut().reserve(shell.now()); // The patch that cordoned the node.
+    match empty(&clients, node, options).await {
         Ok(()) => {
             shell.print(format!("node/{node} drained"));
             Ok(())
@@ -51,22 +85,22 @@ pub(super) async fn drain(shell: &Shell, node: &str, options: &Drain) -> Done {
     }
 }
 
-async fn empty(shell: &Shell, node: &str, options: &Drain) -> Done {
-    let chosen = choose(shell, node, options).await?;
+async fn empty(clients: &Clients<'_>, node: &str, options: &Drain) -> Done {
+    let chosen = choose(clients, node, options).await?;
     if !chosen.warnings.is_empty() {
-        shell.print(format!("Warning: {}", listed(&chosen.warnings).join("; ")));
+        clients.shell.print(format!("Warning: {}", listed(&chosen.warnings).join("; ")));
     }
     let emptied = if options.disable_eviction {
-        delete_all(shell, &chosen.pods, options).await
+        delete_all(clients, &chosen.pods, options).await
     } else {
-        evict_all(shell, &chosen.pods, options).await
+        evict_all(clients, &chosen.pods, options).await
     };
     let Err(why) = emptied else { return Ok(()) };
-    if let Ok(left) = choose(shell, node, options).await
+    if let Ok(left) = choose(clients, node, options).await
         && !left.pods.is_empty()
     {
-        shell.print(format!("There are pending pods in node \"{node}\" when an error occurred: {why}"));
-        left.pods.iter().for_each(|pod| shell.print(format!("pod/{}", pod.meta.name)));
+        clients.shell.print(format!("There are pending pods in node \"{node}\" when an error occurred: {why}"));
+        left.pods.iter().for_each(|pod| clients.shell.print(format!("pod/{}", pod.meta.name)));
     }
     Err(why)
 }
@@ -88,11 +122,11 @@ enum Verdict {
 }
 
 /// Chooses the pods that go; fails if there are some that are neither to go nor to be left (`GetPodsForDeletion`).
-async fn choose(shell: &Shell, node: &str, options: &Drain) -> Result<Chosen, String> {
+async fn choose(clients: &Clients<'_>, node: &str, options: &Drain) -> Result<Chosen, String> {
     let mut chosen = Chosen { pods: Vec::new(), warnings: Vec::new() };
     let mut errors: Vec<(String, Vec<String>)> = Vec::new();
-    for pod in pods_of(shell, node).await? {
-        let verdict = judge(shell, &pod, options).await;
+    for pod in pods_of(clients, node).await? {
+        let verdict = judge(clients, &pod, options).await;
         if matches!(verdict, Verdict::Goes | Verdict::GoesWith(_)) {
             chosen.pods.push(pod.clone());
         }
@@ -106,14 +140,14 @@ async fn choose(shell: &Shell, node: &str, options: &Drain) -> Result<Chosen, St
 }
 
 /// The filters, in order: the first that keeps a pod decides, and what the last one says of those that go counts.
-async fn judge(shell: &Shell, pod: &Pod, options: &Drain) -> Verdict {
+async fn judge(clients: &Clients<'_>, pod: &Pod, options: &Drain) -> Verdict {
     let is_of_daemon_set = |owner: &&crate::api::meta::OwnerReference| owner.kind == "DaemonSet";
     let controller = pod.meta.controller();
     if let Some(owner) = controller.filter(is_of_daemon_set)
         && !pod.is_terminal()
     {
         let key = ObjectKey::new(Kind::DaemonSet, pod.meta.namespace.clone(), owner.name.clone());
-        match shell.send(Operation::Get { key }).await {
+        match clients.send(&clients.apps, Operation::Get { key }).await {
             Ok(_) if options.ignore_daemon_sets => return Verdict::StaysWith(OF_DAEMON_SET_IGNORED.to_owned()),
             Ok(_) => return Verdict::Fails(OF_DAEMON_SET.to_owned()),
             // What is said of orphaned pods is forgotten: the filters that follow have nothing to say.
@@ -162,11 +196,11 @@ fn aggregate(errors: &[String]) -> String {
 }
 
 /// Evicts all pods beside one another and waits for each.
-async fn evict_all(shell: &Shell, pods: &[Rc<Pod>], options: &Drain) -> Done {
-    let until = options.timeout.map(|timeout| shell.now() + timeout);
+async fn evict_all(clients: &Clients<'_>, pods: &[Rc<Pod>], options: &Drain) -> Done {
+    let until = options.timeout.map(|timeout| clients.shell.now() + timeout);
     let script = |pod: &Rc<Pod>| -> Pin<Box<dyn Future<Output = Done> + '_>> {
         let pod = Rc::clone(pod);
-        Box::pin(async move { evict(shell, pod, options, until).await })
+        Box::pin(async move { evict(clients, pod, options, until).await })
     };
     let errors: Vec<String> =
         super::beside(pods.iter().map(script).collect()).await.into_iter().filter_map(Result::err).collect();
@@ -174,42 +208,42 @@ async fn evict_all(shell: &Shell, pods: &[Rc<Pod>], options: &Drain) -> Done {
 }
 
 /// Asks for a pod's eviction until it is granted, then waits until the pod is gone.
-async fn evict(shell: &Shell, mut pod: Rc<Pod>, options: &Drain, until: Option<SimTime>) -> Done {
+async fn evict(clients: &Clients<'_>, mut pod: Rc<Pod>, options: &Drain, until: Option<SimTime>) -> Done {
     let (namespace, name) = (pod.meta.namespace.clone(), pod.meta.name.clone());
     loop {
-        shell.print(format!("evicting pod {namespace}/{name}"));
-        let (now, timeout) = (shell.now(), options.timeout.unwrap_or_default());
+        clients.shell.print(format!("evicting pod {namespace}/{name}"));
+        let (now, timeout) = (clients.shell.now(), options.timeout.unwrap_or_default());
         if until.is_some_and(|until| now >= until) {
             let timeout = go_duration(timeout);
             let why = format!("global timeout reached: {timeout}");
             return Err(format!("error when evicting pods/\"{name}\" -n \"{namespace}\": {why}"));
         }
-        match send_patiently(shell, &pod, options).await {
+        match send_patiently(clients, &pod, options).await {
             Ok(_) => break,
             Err(status) if status.reason == Reason::NotFound => return Ok(()),
             Err(status) if status.reason == Reason::TooManyRequests => {
                 let about = format!("pods/\"{name}\" -n \"{namespace}\"");
-                shell.print(format!("error when evicting {about} (will retry after 5s): {}", status.message));
-                shell.sleep(RETRY).await;
+                clients.shell.print(format!("error when evicting {about} (will retry after 5s): {}", status.message));
+                clients.shell.sleep(RETRY).await;
             }
             Err(status) if is_namespace_terminating(&status) => {
                 if pod.meta.is_deleting() {
                     break;
                 }
                 let about = format!("pod \"{name}\" from terminating namespace \"{namespace}\"");
-                shell.print(format!("error when evicting {about} (will retry after 5s): {}", status.message));
-                shell.sleep(RETRY).await;
+                clients.shell.print(format!("error when evicting {about} (will retry after 5s): {}", status.message));
+                clients.shell.sleep(RETRY).await;
             }
             Err(status) => {
                 return Err(format!("error when evicting pods/\"{name}\" -n \"{namespace}\": {}", status.message));
             }
         }
         // It may be another one of the same name by now. If nobody knows, the next eviction finds out.
-        if let Ok(Answer::Object(Object::Pod(fresh))) = shell.send(Operation::Get { key: key_of(&pod) }).await {
+        if let Ok(Answer::Object(Object::Pod(fresh))) = clients.core(Operation::Get { key: key_of(&pod) }).await {
             pod = fresh;
         }
     }
-    match wait_until_gone(shell, vec![pod], until, "evicted").await {
+    match wait_until_gone(clients, vec![pod], until, "evicted").await {
         Ok(()) => Ok(()),
         Err(why) => {
             Err(format!("error when waiting for pod \"{name}\" in namespace \"{namespace}\" to terminate: {why}"))
@@ -218,48 +252,51 @@ async fn evict(shell: &Shell, mut pod: Rc<Pod>, options: &Drain, until: Option<S
 }
 
 /// Sends an eviction, and again if the server says when to (client-go, rest: `Retry-After`).
-async fn send_patiently(shell: &Shell, pod: &Pod, options: &Drain) -> Answered {
+async fn send_patiently(clients: &Clients<'_>, pod: &Pod, options: &Drain) -> Answered {
     for _ in 0..REPEATS {
-        let answer = shell.send(Operation::Evict { key: key_of(pod), options: delete_options(options) }).await;
+        let answer = clients
+            .send(&clients.policy, Operation::Evict { key: key_of(pod), options: delete_options(options) })
+            .await;
         let Err(status) = &answer else { return answer };
         let retryable = matches!(status.reason.code(), 429 | 500..);
         let wait = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
         if !retryable || wait == 0 {
             return answer;
         }
-        shell.sleep(SimDuration::from_secs(wait.into())).await;
+        clients.shell.sleep(SimDuration::from_secs(wait.into())).await;
     }
-    shell.send(Operation::Evict { key: key_of(pod), options: delete_options(options) }).await
+    clients.send(&clients.policy, Operation::Evict { key: key_of(pod), options: delete_options(options) }).await
 }
 
 /// Deletes all pods, then waits for all of them.
-async fn delete_all(shell: &Shell, pods: &[Rc<Pod>], options: &Drain) -> Done {
+async fn delete_all(clients: &Clients<'_>, pods: &[Rc<Pod>], options: &Drain) -> Done {
     for pod in pods {
         let operation = Operation::Delete { key: key_of(pod), options: delete_options(options) };
-        match shell.send(operation).await {
+        match clients.core(operation).await {
             Ok(_) => {}
             Err(status) if status.reason == Reason::NotFound => {}
             Err(status) => return Err(status.message),
         }
     }
-    let until = options.timeout.map(|timeout| shell.now() + timeout);
-    wait_until_gone(shell, pods.to_vec(), until, "deleted").await
+    let until = options.timeout.map(|timeout| clients.shell.now() + timeout);
+    wait_until_gone(clients, pods.to_vec(), until, "deleted").await
 }
 
-/// Looks once a second whether pods are gone (`waitForDelete`).
-async fn wait_until_gone(shell: &Shell, mut pods: Vec<Rc<Pod>>, until: Option<SimTime>, word: &str) -> Done {
+/// Looks once a second whether pods are gone, or as often as the bucket lets it (`waitForDelete`).
+async fn wait_until_gone(clients: &Clients<'_>, mut pods: Vec<Rc<Pod>>, until: Option<SimTime>, word: &str) -> Done {
+    let mut tick = clients.shell.now();
     while !pods.is_empty() {
         let mut left = Vec::new();
         for pod in pods {
-            match shell.send(Operation::Get { key: key_of(&pod) }).await {
+            match clients.core(Operation::Get { key: key_of(&pod) }).await {
                 Ok(Answer::Object(object)) if object.meta().uid == pod.meta.uid => left.push(pod),
-                Ok(_) => shell.print(format!("pod/{} {word}", pod.meta.name)),
+                Ok(_) => clients.shell.print(format!("pod/{} {word}", pod.meta.name)),
                 Err(status) if status.reason == Reason::NotFound => {
-                    shell.print(format!("pod/{} {word}", pod.meta.name));
+                    clients.shell.print(format!("pod/{} {word}", pod.meta.name));
                 }
                 Err(status) => {
                     let failed = if word == "evicted" { "eviction failed" } else { "deletion failed" };
-                    shell.print(format!("pod/{} {failed}", pod.meta.name));
+                    clients.shell.print(format!("pod/{} {failed}", pod.meta.name));
                     return Err(status.message);
                 }
             }
@@ -268,13 +305,16 @@ async fn wait_until_gone(shell: &Shell, mut pods: Vec<Rc<Pod>>, until: Option<Si
         if pods.is_empty() {
             break;
         }
+        // A ticker's ticks do not wait for a slow look; one that was missed is made up for.
+        let now = clients.shell.now();
+        tick += POLL * (now.since(tick).as_nanos() / POLL.as_nanos()).max(1);
         match until {
-            Some(until) if shell.now() + POLL > until => {
-                let rest = SimDuration::from_nanos(until.as_nanos().saturating_sub(shell.now().as_nanos()));
-                shell.sleep(rest).await;
+            Some(until) if tick > until => {
+                clients.shell.sleep(until.max(now).since(now)).await;
                 return Err("context deadline exceeded".to_owned());
             }
-            _ => shell.sleep(POLL).await,
+            _ if tick > now => clients.shell.sleep(tick.since(now)).await,
+            _ => {}
         }
     }
     Ok(())
@@ -293,11 +333,11 @@ fn key_of(pod: &Pod) -> ObjectKey {
     ObjectKey::new(Kind::Pod, pod.meta.namespace.clone(), pod.meta.name.clone())
 }
 
-async fn pods_of(shell: &Shell, node: &str) -> Result<Vec<Rc<Pod>>, String> {
+async fn pods_of(clients: &Clients<'_>, node: &str) -> Result<Vec<Rc<Pod>>, String> {
     let field = FieldTest { field: Name::of("spec.nodeName"), value: Name::from(node), equal: true };
     let scope = Scope { kind: Kind::Pod, namespace: None, labels: None, fields: vec![field] };
     let operation = Operation::List { scope, limit: 0, continue_token: None, at: ListRevision::Latest };
-    match shell.send(operation).await.map_err(from_server)? {
+    match clients.core(operation).await.map_err(from_server)? {
         Answer::List { items, .. } => Ok(items.iter().filter_map(Object::get::<Pod>).cloned().collect()),
         answer => object_of(answer).map(|_| Vec::new()),
     }

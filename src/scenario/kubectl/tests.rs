@@ -161,6 +161,26 @@ expect:
 }
 
 #[test]
+fn a_drain_evicts_ten_pods_at_once_and_then_five_a_second() {
+    // Two nodes are closed, so that all sixty pods go to the third: the last eviction comes ten seconds after the first.
+    let outcome = run("
+- {name: close, after: created, cordon: node-1}
+- {name: close another, after: close, cordon: node-2}
+- {name: scale, after: close another, scale: {object: deploy/web, replicas: 60}}
+- {name: scaled, after: scale, rollout: {status: web, timeout: 60s}}
+- {name: drain, after: scaled, drain: {node: node-0}}
+expect:
+- {name: empty, atEnd: \"pods.all(p, !has(p.spec.nodeName) || p.spec.nodeName != 'node-0')\"}
+");
+    let drain = outcome.step("drain").expect("there");
+    let evicted = drain.output.iter().filter(|line| line.starts_with("evicting")).count();
+    assert!(evicted >= 58, "all but perhaps the first two: {evicted}");
+    let (began, ended) = (drain.began.expect("it began"), drain.ended.expect("it ended"));
+    let took = ended.since(began).as_millis();
+    assert!((9_500..14_000).contains(&took), "{took} ms");
+}
+
+#[test]
 fn applying_again_changes_only_what_is_written_differently() {
     let object = |rest: &str| {
         format!(

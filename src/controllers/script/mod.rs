@@ -3,6 +3,10 @@
 //! A plan cannot wait, so the code is run again from its beginning each time an answer arrives, and what was answered before
 //! is given to it at once. It must therefore decide from its arguments, from the answers and from [`Script::look`] alone.
 //! It never touches the cluster.
+//!
+//! - `side_by_side`: several pieces of such code at the same time
+
+mod side_by_side;
 
 use std::any::Any;
 use std::rc::Rc;
@@ -46,8 +50,6 @@ enum Moment {
     Seen(Option<Object>),
     Found(Rc<dyn Any>),
     Noted(bool),
-    /// So many turns of a loop are over, the last of them at this time.
-    Turned(usize, Now),
 }
 
 /// Begins a sync and returns its first steps.
@@ -168,30 +170,6 @@ impl Script<'_> {
         result
     }
 
-    /// Does the same with one item after another. What a turn was answered is forgotten when it is over, so that a loop over
-    /// many items costs as many runs of its body as it has items.
-    pub fn each<T>(&mut self, items: &[T], mut body: impl FnMut(&mut Self, &T) -> Result<(), Halt>) -> Result<(), Halt> {
-        let place = self.read;
-        let turned = match self.past.get(place) {
-            Some(Moment::Turned(turns, now)) => {
-                self.now = *now;
-                *turns
-            }
-            _ => {
-                self.past.push(Moment::Turned(0, self.now));
-                0
-            }
-        };
-        self.read = place + 1;
-        for (turn, item) in items.iter().enumerate().skip(turned) {
-            body(self, item)?;
-            self.past.truncate(place);
-            self.past.push(Moment::Turned(turn + 1, self.now));
-            self.read = place + 1;
-        }
-        Ok(())
-    }
-
     /// Records a Kubernetes event about an object.
     pub fn record(&mut self, regarding: &ObjectReference, kind: EventType, reason: &'static str, message: String) {
         self.note(regarding, kind, Name::of(reason), message);
@@ -248,36 +226,6 @@ mod tests {
         let plan = plan.then.expect("it waits")(&cache.view(), &[refused], now(3));
         assert_eq!(plan.steps.len(), 1);
         assert!(plan.then.is_none());
-    }
-
-    #[test]
-    fn a_loop_takes_each_item_once_and_remembers_only_the_turn_that_it_is_in() {
-        let cache = Cache::default();
-        let turns = Rc::new(std::cell::Cell::new(0));
-        let counted = Rc::clone(&turns);
-        let mut plan = run(&cache.view(), now(1), move |script| {
-            script.ask(get("before"))?.map_err(|status| Halt::Failed(status.message))?;
-            script.each(&["a", "b", "c"], |script, name| {
-                counted.set(counted.get() + 1);
-                script.ask(get(name))?.map_err(|status| Halt::Failed(status.message))?;
-                script.ask(get("again"))?.map(|_| ()).map_err(|status| Halt::Failed(status.message))
-            })?;
-            assert_eq!(script.now(), now(8));
-            Ok(Again::OnChange)
-        });
-        let mut asked = Vec::new();
-        let mut time = 1;
-        while let Some(then) = plan.then {
-            for step in &plan.steps {
-                let Step::Request(Request { operation: Operation::Get { key }, .. }) = step else { panic!("a request") };
-                asked.push(key.name.to_string());
-            }
-            time += 1;
-            plan = then(&cache.view(), &[Ok(Answer::Done)], now(time));
-        }
-        assert_eq!(asked, ["before", "a", "again", "b", "again", "c", "again"]);
-        assert!(plan.steps.is_empty());
-        assert_eq!(turns.get(), 9, "three runs of each turn: up to its first answer, its second, its end");
     }
 
     #[test]
