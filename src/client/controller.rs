@@ -56,6 +56,12 @@ pub trait Controller {
         RetryDelays::default()
     }
 
+    /// How long from the moment in which an informer sees a change until a worker begins with the key, if that is less than
+    /// for others.
+    fn reaction(&self) -> Option<SimDuration> {
+        None
+    }
+
     /// After how many tries in a row a failing key is left alone until something changes; none for never.
     fn max_retries(&self) -> Option<u32> {
         None

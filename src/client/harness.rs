@@ -367,7 +367,7 @@ impl Loop {
         let mut stream = config.seed.stream(&config.name, &format!("{name}-resync"));
         let stretch = |period: SimDuration| period + SimDuration::from_nanos(stream.below(period.as_nanos().max(1)));
         Loop {
-            queue: WorkQueue::new(controller.retry_delays(), config.reaction),
+            queue: WorkQueue::new(controller.retry_delays(), controller.reaction().unwrap_or(config.reaction)),
             expectations: Expectations::default(),
             resync: if controller.resyncs_exactly() { controller.resync() } else { controller.resync().map(stretch) },
             controller,
