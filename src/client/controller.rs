@@ -46,6 +46,11 @@ pub trait Controller {
         None
     }
 
+    /// True if a key is of a second sort, with a queue and workers of its own, as many as for the others.
+    fn is_apart(&self, _key: &ObjectKey) -> bool {
+        false
+    }
+
     /// How much more than others the controller may ask: factors on the requests a second and on the burst.
     fn limit_factors(&self) -> (u32, u32) {
         (1, 1)

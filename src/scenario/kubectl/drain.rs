@@ -12,7 +12,7 @@ use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::{Answer, DeleteOptions, FieldTest, ListRevision, Operation, Scope};
-use crate::apiserver::status::{Reason, Status};
+use crate::apiserver::status::Reason;
 use crate::engine::time::{SimDuration, SimTime};
 
 use super::super::plan::Drain;
@@ -192,7 +192,7 @@ async fn evict(shell: &Shell, mut pod: Rc<Pod>, options: &Drain, until: Option<S
                 shell.print(format!("error when evicting {about} (will retry after 5s): {}", status.message));
                 shell.sleep(RETRY).await;
             }
-            Err(status) if is_namespace_terminating(&status) => {
+            Err(status) if status.is_namespace_terminating() => {
                 if pod.meta.is_deleting() {
                     break;
                 }
@@ -278,11 +278,6 @@ async fn wait_until_gone(shell: &Shell, mut pods: Vec<Rc<Pod>>, until: Option<Si
         }
     }
     Ok(())
-}
-
-fn is_namespace_terminating(status: &Status) -> bool {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    status.reason == Reason::Forbidden && causes.into_iter().any(|(reason, _, _)| reason == "NamespaceTerminating")
 }
 
 fn delete_options(options: &Drain) -> DeleteOptions {
