@@ -98,6 +98,12 @@ impl Status {
         Status { details: Some(Box::new(details)), ..Status::new(reason, message) }
     }
 
+    /// True if a creation failed because the object's namespace is being deleted: it is of no use to try again.
+    pub fn is_namespace_terminating(&self) -> bool {
+        let causes = self.details.iter().flat_map(|details| &details.causes);
+        causes.into_iter().any(|(reason, _, _)| reason == "NamespaceTerminating")
+    }
+
     /// `pods "x" not found`.
     pub fn not_found(kind: Kind, name: &str) -> Self {
         let message = format!("{} \"{name}\" not found", kind.row().qualified_plural());

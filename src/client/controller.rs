@@ -51,6 +51,11 @@ pub trait Controller {
         None
     }
 
+    /// True if a key is of a second sort, with a queue and workers of its own, as many as for the others.
+    fn is_apart(&self, _key: &ObjectKey) -> bool {
+        false
+    }
+
     /// How much more than others the controller may ask: factors on the requests a second and on the burst.
     fn limit_factors(&self) -> (u32, u32) {
         (1, 1)
@@ -59,6 +64,12 @@ pub trait Controller {
     /// How long a key that failed waits for its next try.
     fn retry_delays(&self) -> RetryDelays {
         RetryDelays::default()
+    }
+
+    /// How long from the moment in which an informer sees a change until a worker begins with the key, if that is less than
+    /// for others.
+    fn reaction(&self) -> Option<SimDuration> {
+        None
     }
 
     /// After how many tries in a row a failing key is left alone until something changes; none for never.

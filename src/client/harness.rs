@@ -101,7 +101,8 @@ struct Ticket {
 struct Loop {
     controller: Box<dyn Controller>,
     clientset: Clientset,
-    queue: WorkQueue<ObjectKey>,
+    /// The keys, and those apart ([`Controller::is_apart`]).
+    queues: [WorkQueue<ObjectKey>; 2],
     expectations: Expectations,
     recorder: Recorder,
     resync: Option<SimDuration>,
@@ -162,7 +163,7 @@ impl ControllerManager {
     /// How many keys of a controller wait or are being worked on: what "settled" means for it.
     pub fn backlog(&self, controller: &str) -> Option<usize> {
         let it = self.loops.iter().find(|it| it.controller.name() == controller)?;
-        Some(it.queue.len() + it.queue.processing())
+        Some(it.queues.iter().map(|queue| queue.len() + queue.processing()).sum())
     }
 
     fn lead(&mut self, ctx: &mut dyn Context<ApiMessage>) {
@@ -230,7 +231,7 @@ impl ControllerManager {
                 it.working = true;
                 it.touched = true;
                 if let Some((key, _)) = it.controller.periodic() {
-                    it.queue.add(key, ctx.now(), ctx.cause());
+                    it.queue(&key).add(key, ctx.now(), ctx.cause());
                 }
             }
         }
@@ -257,15 +258,11 @@ impl ControllerManager {
             if !std::mem::replace(&mut self.loops[place].touched, false) || !self.loops[place].working {
                 continue;
             }
-            while self.loops[place].has_free_worker()
-                && let Some((key, cause)) = self.loops[place].queue.take(ctx.now())
-            {
+            while let Some((key, cause)) = self.loops[place].take(ctx.now()) {
                 self.begin(place, key, cause, ctx);
             }
             self.loops[place].touched = false;
-            if self.loops[place].has_free_worker() {
-                wake = wake.min(self.loops[place].queue.next_time().unwrap_or(SimTime::MAX));
-            }
+            wake = wake.min(self.loops[place].next_time().unwrap_or(SimTime::MAX));
         }
         if wake < self.wake.map_or(SimTime::MAX, |(at, _)| at) {
             if let Some((_, timer)) = self.wake {
@@ -312,6 +309,10 @@ impl ControllerManager {
                     }
                 }
                 Next::Record(note) => it.recorder.record(note, &mut self.client, ctx),
+                Next::LookAgain(delay) => {
+                    it.touched = true;
+                    it.queue(&sync.key).add_after(sync.key.clone(), delay, now.at, sync.cause);
+                }
                 Next::Expect(creations, deletions) => {
                     if let Some(owner) = self.cache.view().object(&sync.key) {
                         it.expectations.expect(owner.meta().uid, creations, deletions, now.at);
@@ -366,8 +367,9 @@ impl Loop {
         // kube-controller-manager, `ResyncPeriod`: `--min-resync-period` times a factor between one and two.
         let mut stream = config.seed.stream(&config.name, &format!("{name}-resync"));
         let stretch = |period: SimDuration| period + SimDuration::from_nanos(stream.below(period.as_nanos().max(1)));
+        let queue = || WorkQueue::new(controller.retry_delays(), controller.reaction().unwrap_or(config.reaction));
         Loop {
-            queue: WorkQueue::new(controller.retry_delays(), config.reaction),
+            queues: [queue(), queue()],
             expectations: Expectations::default(),
             resync: if controller.resyncs_exactly() { controller.resync() } else { controller.resync().map(stretch) },
             controller,
@@ -381,10 +383,10 @@ impl Loop {
 
     fn hear(&mut self, change: Change<'_>, view: &View<'_>, now: SimTime, cause: Cause) {
         self.expectations.see(change);
-        let (queue, touched) = (&mut self.queue, &mut self.touched);
+        let (controller, queues, touched) = (&*self.controller, &mut self.queues, &mut self.touched);
         self.controller.on_change(change, view, &mut |key, delay| {
             *touched = true;
-            queue.add_after(key, delay, now, cause);
+            queues[usize::from(controller.is_apart(&key))].add_after(key, delay, now, cause);
         });
     }
 
@@ -407,8 +409,20 @@ impl Loop {
         true
     }
 
-    fn has_free_worker(&self) -> bool {
-        self.queue.processing() < self.controller.workers()
+    fn queue(&mut self, key: &ObjectKey) -> &mut WorkQueue<ObjectKey> {
+        &mut self.queues[usize::from(self.controller.is_apart(key))]
+    }
+
+    /// A key for a free worker.
+    fn take(&mut self, now: SimTime) -> Option<(ObjectKey, Cause)> {
+        let workers = self.controller.workers();
+        self.queues.iter_mut().filter(|queue| queue.processing() < workers).find_map(|queue| queue.take(now))
+    }
+
+    /// When the next key comes for a worker who is free.
+    fn next_time(&self) -> Option<SimTime> {
+        let free = self.queues.iter().filter(|queue| queue.processing() < self.controller.workers());
+        free.filter_map(WorkQueue::next_time).min()
     }
 
     fn plan(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
@@ -427,20 +441,21 @@ impl Loop {
             && monitor == *key
         {
             // A monitor loop comes again after its period, whatever came of it (apimachinery, `wait.Until`).
-            self.queue.add_after(monitor, period, now, cause);
+            self.queue(key).add_after(monitor, period, now, cause);
         } else {
             let failed = !matches!(ending, Ending::Done(Again::OnChange | Again::After(_)));
-            let retries = self.queue.num_requeues(key);
-            if failed && self.controller.max_retries().is_none_or(|max| retries < max) {
-                self.queue.add_rate_limited(key.clone(), now, cause);
+            let max_retries = self.controller.max_retries();
+            let queue = self.queue(key);
+            if failed && max_retries.is_none_or(|max| queue.num_requeues(key) < max) {
+                queue.add_rate_limited(key.clone(), now, cause);
             } else {
-                self.queue.forget(key);
+                queue.forget(key);
             }
             if let Ending::Done(Again::After(delay)) = ending {
-                self.queue.add_after(key.clone(), delay, now, cause);
+                queue.add_after(key.clone(), delay, now, cause);
             }
         }
-        self.queue.done(key, now);
+        self.queue(key).done(key, now);
     }
 }
 

@@ -283,6 +283,39 @@ fn a_failure_ends_the_slow_start_and_what_was_not_made_is_not_waited_for() {
 }
 
 #[test]
+fn that_a_namespace_is_being_deleted_does_not_end_the_slow_start_and_is_not_tried_again_for_five_minutes() {
+    let mut run = run(Keeper::new(keep));
+    run.server.refusals.push(Box::new(|operation| {
+        let mut status = Status::about(Reason::Forbidden, Kind::ConfigMap, "web-1", "it is being terminated");
+        let cause = ("NamespaceTerminating".to_owned(), String::new(), "metadata.namespace".to_owned());
+        status.details.as_mut().expect("it is about an object").causes.push(cause);
+        matches!(operation, Operation::Create { object, .. } if object.kind() == Kind::ConfigMap).then_some(status)
+    }));
+    run.write(owner("web", 10));
+    run.pass(SimDuration::from_secs(10));
+    assert_eq!(creations(&run).len(), 10, "each is tried once");
+    assert_eq!(writes(&run.server).len(), 10, "and nothing is said");
+    assert_eq!(children(&run), 0);
+}
+
+#[test]
+fn a_key_is_looked_at_again_a_time_after_the_step_however_the_sync_ends() {
+    let looks: Rc<RefCell<Vec<u64>>> = Rc::default();
+    let log = looks.clone();
+    let mut run = run(Keeper::new(move |_, key, now| {
+        log.borrow_mut().push(now.at.as_millis());
+        // The request takes 2 ms, and fails.
+        let missing = Operation::Get { key: self::key("missing") };
+        let later = Plan::nothing().step(Step::LookAgain(SimDuration::from_millis(3)));
+        if key.name == "a" && log.borrow().len() == 1 { later.step(Step::request(missing)) } else { Plan::nothing() }
+    }));
+    run.until(millis(100));
+    run.write(owner("a", 1));
+    run.pass(SimDuration::from_secs(10));
+    assert_eq!(looks.borrow().iter().map(|at| at - looks.borrow()[0]).collect::<Vec<_>>(), [0, 3]);
+}
+
+#[test]
 fn while_the_cache_has_not_shown_what_was_made_nothing_more_is_made_for_five_minutes() {
     let keeper = Keeper::new(|view, key, now| keep(view, key, now).again_after(SimDuration::from_secs(1)));
     let expecting = keeper.expecting.clone();

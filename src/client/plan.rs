@@ -47,7 +47,9 @@ pub enum Step {
     /// All at once, as goroutines would; fails if one fails, after all are answered.
     Parallel(Vec<Request>),
     /// 1, then 2, 4, 8, ... at once; a batch with a failure is the last one
-    /// (kube-controller-manager, `slowStartBatch`). What was not sent counts as not done.
+    /// (kube-controller-manager, `slowStartBatch`). What was not sent counts as not done. That the namespace of what is
+    /// created is being deleted is no failure: nothing is said, and what is expected stays expected, so that it is not
+    /// tried again and again.
     SlowStart(Vec<Request>),
     /// Creations and deletions that the cache must have seen before the key is reconciled again
     /// (kube-controller-manager, controller expectations: forgotten after five minutes, lowered by failures).
@@ -59,6 +61,8 @@ pub enum Step {
     },
     /// Records a Kubernetes event.
     Record(EventNote),
+    /// Looks at the key again after a time that begins now, however the sync ends.
+    LookAgain(SimDuration),
 }
 
 /// A request of a step and what depends on its answer.

@@ -8,6 +8,7 @@ use crate::api::meta::ObjectKey;
 use crate::apiserver::protocol::{Answer, Operation};
 use crate::apiserver::status::{Reason, Status};
 use crate::engine::process::Cause;
+use crate::engine::time::SimDuration;
 
 /// A key that is being worked on.
 pub(super) struct Sync {
@@ -31,6 +32,8 @@ struct Batch {
     under_way: Vec<UnderWay>,
     open: usize,
     size: usize,
+    /// That a namespace is being deleted is no failure.
+    slow_start: bool,
     rest: std::vec::IntoIter<Request>,
 }
 
@@ -64,6 +67,8 @@ pub(super) enum Next {
     Record(EventNote),
     /// That these are expected.
     Expect(u32, Vec<crate::api::meta::Uid>),
+    /// To look at the key again after a time.
+    LookAgain(SimDuration),
     /// To wait for answers.
     Wait,
     /// To be told how to go on, given the outcomes.
@@ -129,11 +134,12 @@ impl Sync {
                 return self.send();
             }
             match self.steps.next() {
-                Some(Step::Request(request)) => return self.begin(vec![request], 1),
-                Some(Step::Parallel(requests)) => return self.begin(requests, usize::MAX),
-                Some(Step::SlowStart(requests)) => return self.begin(requests, 1),
+                Some(Step::Request(request)) => return self.begin(vec![request], 1, false),
+                Some(Step::Parallel(requests)) => return self.begin(requests, usize::MAX, false),
+                Some(Step::SlowStart(requests)) => return self.begin(requests, 1, true),
                 Some(Step::Expect { creations, deletions }) => return Next::Expect(creations, deletions),
                 Some(Step::Record(note)) => return Next::Record(note),
+                Some(Step::LookAgain(delay)) => return Next::LookAgain(delay),
                 None => {}
             }
         }
@@ -144,9 +150,9 @@ impl Sync {
         }
     }
 
-    fn begin(&mut self, requests: Vec<Request>, size: usize) -> Next {
+    fn begin(&mut self, requests: Vec<Request>, size: usize, slow_start: bool) -> Next {
         self.batch.rest = requests.into_iter();
-        self.batch.size = size;
+        (self.batch.size, self.batch.slow_start) = (size, slow_start);
         if self.batch.rest.len() == 0 { self.next() } else { self.send() }
     }
 
@@ -181,6 +187,7 @@ impl Sync {
                     effects.wrote = Some((object.kind(), object.meta().revision()));
                 }
             }
+            Err(status) if self.batch.slow_start && status.is_namespace_terminating() => {}
             Err(status) => {
                 effects.not_to_expect.push(request.aim.clone());
                 if !request.tolerate.contains(&status.reason) {
@@ -206,7 +213,7 @@ impl Sync {
             match step {
                 Step::Request(request) => drop_requests(&mut std::iter::once(request)),
                 Step::Parallel(requests) | Step::SlowStart(requests) => drop_requests(&mut requests.into_iter()),
-                Step::Expect { .. } | Step::Record(_) => {}
+                Step::Expect { .. } | Step::Record(_) | Step::LookAgain(_) => {}
             }
         }
     }

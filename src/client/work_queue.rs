@@ -15,19 +15,21 @@ use crate::engine::hash::Map;
 use crate::engine::process::Cause;
 use crate::engine::time::{SimDuration, SimTime};
 
-/// How long a failing key waits: `first` doubling to `last`, and never less than its place in the bucket of all failures.
+/// How long a failing key waits: `first` doubling to `last`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetryDelays {
     /// After the first failure.
     pub first: SimDuration,
     /// At most.
     pub last: SimDuration,
+    /// Never less than the key's place in the bucket of all failures: 100 at once and 10 a second.
+    pub overall: bool,
 }
 
 /// client-go, `DefaultTypedControllerRateLimiter`.
 impl Default for RetryDelays {
     fn default() -> Self {
-        RetryDelays { first: SimDuration::from_millis(5), last: SimDuration::from_secs(1000) }
+        RetryDelays { first: SimDuration::from_millis(5), last: SimDuration::from_secs(1000), overall: true }
     }
 }
 
@@ -104,7 +106,7 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             1u64.checked_shl(item.failures).map_or(SimDuration::from_nanos(u64::MAX), |f| self.delays.first * f);
         item.failures += 1;
         let own = doubled.min(self.delays.last);
-        let overall = self.failures.reserve(now).since(now);
+        let overall = if self.delays.overall { self.failures.reserve(now).since(now) } else { SimDuration::ZERO };
         self.add_after(key, own.max(overall), now, cause);
     }
 

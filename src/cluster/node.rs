@@ -128,6 +128,7 @@ impl NodeMachine {
             runtime.create_sandbox = Spread::millis(0);
             runtime.stop_sandbox = Spread::millis(0);
             runtime.list = Spread::millis(0);
+            runtime.restarts_at_once = true;
         }
         NodeMachine {
             place,

@@ -155,7 +155,7 @@ impl EndpointsController {
                 }
                 Plan::nothing()
             }
-            Some(Err(status)) if old.is_none() && owner::is_namespace_terminating(status) => Plan::nothing(),
+            Some(Err(status)) if old.is_none() && status.is_namespace_terminating() => Plan::nothing(),
             Some(Err(status)) => {
                 let (namespace, name) = (&service.meta.namespace, &service.meta.name);
                 let (reason, message) = match old {

@@ -80,7 +80,7 @@ impl Controller for NamespaceController {
     }
 
     fn retry_delays(&self) -> RetryDelays {
-        RetryDelays { first: SimDuration::from_millis(5), last: SimDuration::from_secs(60) }
+        RetryDelays { first: SimDuration::from_millis(5), last: SimDuration::from_secs(60), overall: true }
     }
 
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {

@@ -9,7 +9,7 @@ use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::api::selector::Selector;
 use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch};
-use crate::apiserver::status::{Reason, Status};
+use crate::apiserver::status::Reason;
 use crate::client::view::View;
 
 use super::script::{Halt, Script};
@@ -235,10 +235,4 @@ fn release<O: Resource, R: Resource>(
         Err(status) if matches!(status.reason, Reason::NotFound | Reason::Invalid) => Ok(false),
         Err(status) => Err(status.message),
     })
-}
-
-/// True if a creation failed because the object's namespace is being deleted: it is of no use to try again.
-pub fn is_namespace_terminating(status: &Status) -> bool {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.into_iter().any(|(reason, _, _)| reason == "NamespaceTerminating")
 }

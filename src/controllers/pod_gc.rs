@@ -136,7 +136,8 @@ impl Controller for PodGarbageCollector {
         let mut absent: BTreeSet<Name> = BTreeSet::new();
         let used = view.nodes_with_pods();
         absent.extend(used.filter(|name| view.get::<Node>(&Name::EMPTY, name).is_none()).cloned());
-        let surplus = if self.threshold > 0 { surplus(view, concern.ended.saturating_sub(self.threshold)) } else { Vec::new() };
+        let surplus =
+            if self.threshold > 0 { surplus(view, concern.ended.saturating_sub(self.threshold)) } else { Vec::new() };
         out_of_service.sort_by_key(by_eviction_and_creation);
         let missing: Vec<_> = self
             .long_missing(&absent, now.at)

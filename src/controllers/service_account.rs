@@ -66,7 +66,7 @@ impl Controller for ServiceAccountController {
         let operation = Operation::Create { object: Object::ServiceAccount(Rc::new(account)), dry_run: false };
         let request = script::tolerant(operation, &[Reason::AlreadyExists]);
         Plan::nothing().step(Step::Request(request)).then(|_, outcomes, _| match outcomes.first() {
-            Some(Err(status)) if status.reason == Reason::AlreadyExists || owner::is_namespace_terminating(status) => {
+            Some(Err(status)) if status.reason == Reason::AlreadyExists || status.is_namespace_terminating() => {
                 Plan::nothing()
             }
             Some(Err(status)) => Plan { again: Again::BackOff(status.message.clone()), ..Plan::default() },

@@ -254,7 +254,9 @@ impl Worker {
     /// A container has ended: its probes find something else from the next tick on.
     pub fn resume_probes(&mut self, index: u16, shared: &Shared, ctx: &mut dyn NodeContext) {
         for kind in KINDS {
-            let Some(probe) = self.probe_mut(index, kind).filter(|probe| probe.quiet_until > ctx.now()) else { continue };
+            let Some(probe) = self.probe_mut(index, kind).filter(|probe| probe.quiet_until > ctx.now()) else {
+                continue;
+            };
             probe.quiet_until = SimTime::ZERO;
             if let Some(timer) = probe.timer.take() {
                 ctx.cancel_timer(timer);

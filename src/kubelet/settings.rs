@@ -180,6 +180,9 @@ pub struct KubeletProfile {
     pub never_ready: Option<&'static str>,
     /// Reads from a pod's annotations whether its containers are ready, and how long they take to be.
     pub annotations: bool,
+    /// Tells of a container's end together with what follows from it: the end of its pod, its next start, or that it waits
+    /// for that. A container that waits is started again at the very end of its back-off.
+    pub prompt_restarts: bool,
 }
 
 impl Default for KubeletProfile {
@@ -191,14 +194,16 @@ impl Default for KubeletProfile {
             images_present: false,
             never_ready: None,
             annotations: false,
+            prompt_restarts: false,
         }
     }
 }
 
 impl KubeletProfile {
     /// The stand-in kubelet with which control planes are recorded: it writes only that a pod was seen, that it runs, and
-    /// that it ended, and records no events; an image named `never-ready` runs and never becomes ready. Goes with [`KubeletTimings::stand_in`] and a runtime whose sandboxes take no
-    /// time and whose containers take the whole start delay.
+    /// that it ended, and records no events; an image named `never-ready` runs and never becomes ready. Goes with
+    /// [`KubeletTimings::stand_in`] and a runtime whose sandboxes take no time and whose containers take the whole start delay
+    /// the first time, and none when they are started again.
     pub fn stand_in() -> Self {
         KubeletProfile {
             events: false,
@@ -207,6 +212,7 @@ impl KubeletProfile {
             images_present: true,
             never_ready: Some("never-ready"),
             annotations: true,
+            prompt_restarts: true,
         }
     }
 

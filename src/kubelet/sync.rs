@@ -49,7 +49,9 @@ impl Worker {
         self.look_at_resize(shared);
         let status = self.make_status(shared, false, ctx.now());
         let terminal = matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed);
-        self.set_status(status, shared, ctx);
+        if !shared.settings.profile.prompt_restarts || !(terminal || self.has_crashed()) {
+            self.set_status(status, shared, ctx);
+        }
         if terminal {
             self.stage = Stage::Terminating;
             self.wants_sync = true;
@@ -70,6 +72,11 @@ impl Worker {
             let timer = ctx.set_timer(ctx.now() + wait, Timer::Job(self.number).token());
             self.job = Job::Mounting { begun: ctx.now(), timer };
         }
+    }
+
+    /// True if a container has ended that is to be started again.
+    fn has_crashed(&self) -> bool {
+        self.main_indexes().any(|index| self.record(index).instance.exit().is_some() && self.should_start(index))
     }
 
     /// All volumes that come from the API are mounted: a pass that waits sees it when it next looks.
@@ -188,12 +195,17 @@ impl Worker {
     fn finish_pass(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let Job::Syncing(job) = std::mem::replace(&mut self.job, Job::Idle) else { return };
         let now = ctx.now();
+        let prompt = shared.settings.profile.prompt_restarts;
+        if prompt && job.failed && self.stage == Stage::Running {
+            let status = self.make_status(shared, false, now);
+            self.set_status(status, shared, ctx);
+        }
         let again = job.failed.then(|| {
             let wait = match job.back_off_until.filter(|_| !job.failed_otherwise) {
                 Some(until) => until.since(now).min(shared.settings.timings.resync),
                 None => shared.settings.timings.retry,
             };
-            now + shared.jittered(wait)
+            now + if prompt { wait } else { shared.jittered(wait) }
         });
         let deadline = if self.stage == Stage::Running { self.deadline(shared, now) } else { None };
         let ready = self.stand_in_due(shared, now);

@@ -87,6 +87,8 @@ pub struct RuntimeSettings {
     pub stop_sandbox: Spread,
     /// How long a listing of everything takes.
     pub list: Spread,
+    /// True if only the first start of a container takes the time that its image's model says.
+    pub restarts_at_once: bool,
 }
 
 impl RuntimeSettings {
@@ -103,6 +105,7 @@ impl RuntimeSettings {
             create_sandbox: Spread::log_normal_millis(160, 400),
             stop_sandbox: Spread::log_normal_millis(60, 200),
             list: Spread::millis(20),
+            restarts_at_once: false,
         }
     }
 }
@@ -338,7 +341,11 @@ impl SimulatedRuntime {
             Action::StartContainer { container } => {
                 let Some(instance) = self.containers.get(&container) else { return };
                 let model = instance.model.clone();
-                let takes = model.start.0.sample(&mut self.container_stream(container, "start"));
+                let takes = if self.settings.restarts_at_once && container.attempt > 0 {
+                    SimDuration::ZERO
+                } else {
+                    model.start.0.sample(&mut self.container_stream(container, "start"))
+                };
                 self.later(takes, Due::Started(container), ctx);
             }
             Action::StopContainer { container, grace } => self.stop(container, grace, ctx),

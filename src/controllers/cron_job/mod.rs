@@ -29,6 +29,11 @@ use super::owner;
 use super::script;
 use sync::Snapshot;
 
+/// Two writes of the Job controller in a row, that its Job will end and that it has, are several milliseconds apart. The
+/// CronJob controller, whose workers mostly wait, always sees the first one by itself: with `Forbid` it then says once more that
+/// a Job is active (recording of 1.36, `JobAlreadyActive`).
+const REACTION: SimDuration = SimDuration::from_millis(1);
+
 /// The CronJob controller.
 pub struct CronJobController {
     workers: usize,
@@ -108,6 +113,10 @@ impl Controller for CronJobController {
 
     fn resync(&self) -> Option<SimDuration> {
         self.resync
+    }
+
+    fn reaction(&self) -> Option<SimDuration> {
+        Some(REACTION)
     }
 
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {

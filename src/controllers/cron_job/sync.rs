@@ -340,7 +340,7 @@ fn create(script: &mut Script<'_>, progress: &mut Progress<'_>, name: String, sc
             Ok(Ok(Job::of(&job).map(|job| owner::reference(&**job))))
         }
         Ok(_) => Ok(Ok(None)),
-        Err(status) if owner::is_namespace_terminating(&status) => Ok(Err(status.message)),
+        Err(status) if status.is_namespace_terminating() => Ok(Err(status.message)),
         Err(status) if status.reason == Reason::AlreadyExists => {
             let key = ObjectKey::new(Kind::Job, progress.cron_job.meta.namespace.clone(), name);
             match script.ask(Operation::Get { key })? {

@@ -147,7 +147,7 @@ pub(super) fn sync(
             };
             Step::SlowStart(create.iter().map(request).collect())
         })?;
-        note_failures(&outcomes, &mut failures, |status| !owner::is_namespace_terminating(status));
+        note_failures(&outcomes, &mut failures, |status| !status.is_namespace_terminating());
     }
     if !delete.is_empty() {
         let outcomes = script.step(|| Step::Parallel(delete.iter().map(|pod| deletion(&about, pod)).collect()))?;

@@ -225,7 +225,7 @@ impl Sync<'_, '_> {
                 existed = true;
                 self.existing_or_collision(&set, &status)?
             }
-            Err(status) if owner::is_namespace_terminating(&status) => return Err(Halt::Ended(Again::OnChange)),
+            Err(status) if status.is_namespace_terminating() => return Err(Halt::Ended(Again::OnChange)),
             Err(status) => return Err(self.creation_failed(&set, &status)?),
         };
         let name = &created.meta.name;

@@ -161,7 +161,7 @@ impl Controller for EndpointSliceController {
     }
 
     fn retry_delays(&self) -> RetryDelays {
-        RetryDelays { first: SimDuration::from_secs(1), last: SimDuration::from_secs(1000) }
+        RetryDelays { first: SimDuration::from_secs(1), last: SimDuration::from_secs(1000), overall: true }
     }
 
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, _now: Now) -> Plan {
@@ -392,7 +392,7 @@ impl Finished {
                     }
                 }
                 Err(status) if index >= creations_and_updates && status.reason == Reason::NotFound => {}
-                Err(status) if owner::is_namespace_terminating(status) => return Plan::nothing(),
+                Err(status) if status.is_namespace_terminating() => return Plan::nothing(),
                 Err(status) => problem = Some(status.message.clone()),
             }
         }

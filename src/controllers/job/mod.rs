@@ -222,6 +222,12 @@ impl Controller for JobController {
         &[Kind::Job, Kind::Pod]
     }
 
+    /// Pods that no Job will count any more have a queue and workers of their own (`orphanQueue`): the many of one Job that was
+    /// deleted do not keep others waiting.
+    fn is_apart(&self, key: &ObjectKey) -> bool {
+        key.kind == Kind::Pod
+    }
+
     fn on_change(&self, change: Change<'_>, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
         let object = change.object();
         self.memory.borrow_mut().see(object);
@@ -236,9 +242,9 @@ impl Controller for JobController {
         self.resync
     }
 
-    /// One second, doubling to a minute (`DefaultJobApiBackOff`, `MaxJobApiBackOff`).
+    /// One second, doubling to a minute, for each key by itself (`DefaultJobApiBackOff`, `MaxJobApiBackOff`).
     fn retry_delays(&self) -> RetryDelays {
-        RetryDelays { first: SimDuration::from_secs(1), last: SimDuration::from_secs(60) }
+        RetryDelays { first: SimDuration::from_secs(1), last: SimDuration::from_secs(60), overall: false }
     }
 
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {

@@ -78,7 +78,6 @@ fn remove(script: &mut Script<'_>, progress: &mut Progress<'_>, doomed: &[Rc<Pod
     if doomed.is_empty() {
         return Ok(None);
     }
-    script.push(Step::Expect { creations: 0, deletions: doomed.iter().map(|pod| pod.meta.uid).collect() });
     let tracked: Vec<Rc<Pod>> = doomed.iter().filter(|pod| pod.is_tracked()).cloned().collect();
     let mut failure = None;
     let mut left: BTreeSet<_> = BTreeSet::new();
@@ -88,12 +87,17 @@ fn remove(script: &mut Script<'_>, progress: &mut Progress<'_>, doomed: &[Rc<Pod
         note_written(script, progress, &outcomes);
         for (pod, status) in tracked.iter().zip(&outcomes).filter_map(|(pod, it)| Some((pod, it.as_ref().err()?))) {
             left.insert(pod.meta.uid);
-            if status.reason != Reason::NotFound {
+            if status.reason == Reason::NotFound {
+                // Gone already: so much the better.
+                progress.active -= 1;
+                progress.terminating += 1;
+            } else {
                 failure = failure.or(Some(format!("removing completion finalizer: {}", status.message)));
             }
         }
     }
     let free: Vec<Rc<Pod>> = doomed.iter().filter(|pod| !left.contains(&pod.meta.uid)).cloned().collect();
+    script.push(Step::Expect { creations: 0, deletions: free.iter().map(|pod| pod.meta.uid).collect() });
     let failed = delete(script, progress, &free)?;
     Ok(failure.or(failed))
 }
@@ -151,7 +155,7 @@ fn create(script: &mut Script<'_>, progress: &mut Progress<'_>, missing: usize) 
         indexes = pending.into_iter().map(Some).collect();
     }
     if wait > SimDuration::ZERO {
-        progress.look_again(wait.max(BATCH));
+        script.push(Step::LookAgain(wait.max(BATCH)));
         progress.active = 0;
         return Ok(None);
     }
@@ -182,7 +186,7 @@ fn start(
     note_written(script, progress, &outcomes);
     // In a namespace that is being deleted every creation fails, and there is nothing to be done about it.
     let failures = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
-    let failures: Vec<_> = failures.filter(|status| !owner::is_namespace_terminating(status)).collect();
+    let failures: Vec<_> = failures.filter(|status| !status.is_namespace_terminating()).collect();
     progress.active += (outcomes.len() - failures.len()) as i32;
     Ok(failures.first().map(|status| status.message.clone()))
 }

@@ -9,7 +9,7 @@ use crate::api::event::{EventType, ObjectReference};
 use crate::api::meta::{Meta, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, Pod, PodPhase, RestartPolicy};
-use crate::client::plan::Again;
+use crate::client::plan::{Again, Step};
 use crate::client::view::Now;
 use crate::engine::time::SimDuration;
 
@@ -69,15 +69,15 @@ pub(super) struct Progress<'a> {
     pub failed_indexes: Option<Indexes>,
     /// Failed pods, by index, that stay until their replacements have taken over how often they failed.
     pub kept: BTreeMap<u32, Rc<Pod>>,
-    /// When to look again at the latest.
-    pub again: Option<SimDuration>,
 }
 
 /// Looks at a Job and brings it forward.
 pub(super) fn sync(script: &mut Script<'_>, from: &Snapshot) -> Result<Again, Halt> {
     let pods = claim(script, from)?;
     let mut progress = Progress::begin(from, pods, script.now());
-    progress.judge(script.now());
+    if let Some(deadline) = progress.judge(script.now()) {
+        script.push(Step::LookAgain(deadline));
+    }
     let mut failure = None;
     let mut needs_flush = false;
     if progress.ending.is_some() {
@@ -99,11 +99,7 @@ pub(super) fn sync(script: &mut Script<'_>, from: &Snapshot) -> Result<Again, Ha
     needs_flush |= counts != (status.active, status.ready, status.terminating);
     (status.active, status.ready, status.terminating) = counts;
     tracking::track(script, &mut progress, needs_flush)?;
-    match (failure, progress.again) {
-        (Some(message), _) => Err(Halt::Failed(message)),
-        (None, Some(delay)) => Ok(Again::After(delay)),
-        (None, None) => Ok(Again::OnChange),
-    }
+    failure.map_or(Ok(Again::OnChange), |message| Err(Halt::Failed(message)))
 }
 
 /// Adopts and releases pods; those adopted carry the finalizer from then on.
@@ -157,7 +153,6 @@ impl<'a> Progress<'a> {
             succeeded_indexes: Indexes::default(),
             failed_indexes: None,
             kept: BTreeMap::new(),
-            again: None,
         };
         progress.count_ended();
         if progress.status.start_time.is_none() && !progress.spec.is_suspended() {
@@ -210,8 +205,9 @@ impl<'a> Progress<'a> {
         self.ending = Some(condition(kind, Name::of(reason), Name::new(message), now.timestamp()));
     }
 
-    /// Decides whether and how the Job is to end. What an earlier sync decided stays so.
-    fn judge(&mut self, now: Now) {
+    /// Decides whether and how the Job is to end. What an earlier sync decided stays so. Returns how long it is until the
+    /// deadline, if there is one that does not end the Job now.
+    fn judge(&mut self, now: Now) -> Option<SimDuration> {
         if self.status.is_true(&SUCCESS_CRITERIA_MET) {
             self.ending = self.status.condition(&SUCCESS_CRITERIA_MET).cloned();
         } else if let Some(target) =
@@ -221,12 +217,11 @@ impl<'a> Progress<'a> {
         } else if let Some(message) = self.fatal_failure() {
             self.end(&FAILURE_TARGET, "PodFailurePolicy", &message, now);
         }
-        if self.ending.is_none() {
-            self.judge_limits(now);
-        }
+        let deadline = if self.ending.is_none() { self.judge_limits(now) } else { None };
         if self.spec.is_indexed() {
             self.judge_indexes(now);
         }
+        deadline
     }
 
     /// The message of the first pod whose failure is that of the Job.
@@ -239,22 +234,18 @@ impl<'a> Progress<'a> {
         })
     }
 
-    /// Too many failures, or too long.
-    fn judge_limits(&mut self, now: Now) {
+    /// Too many failures, or too long; else how long it is until that.
+    fn judge_limits(&mut self, now: Now) -> Option<SimDuration> {
         let deadline = self.spec.full.active_deadline_seconds.filter(|_| !self.spec.is_suspended());
         let left = deadline.zip(self.status.start_time).map(|(seconds, start)| time::until(now, start, seconds).left());
         if self.failed > self.spec.backoff_limit() || self.restarted_too_often() {
             self.end(&FAILURE_TARGET, "BackoffLimitExceeded", "Job has reached the specified backoff limit", now);
         } else if left == Some(SimDuration::ZERO) {
             self.end(&FAILURE_TARGET, "DeadlineExceeded", "Job was active longer than specified deadline", now);
-        } else if let Some(left) = left {
-            self.look_again(left);
+        } else {
+            return left;
         }
-    }
-
-    /// Looks again after a time, or earlier if that was asked for.
-    pub fn look_again(&mut self, delay: SimDuration) {
-        self.again = Some(self.again.map_or(delay, |known| known.min(delay)));
+        None
     }
 
     /// Containers that are started again in their pods count as failures (`pastBackoffLimitOnFailure`).

@@ -301,7 +301,7 @@ fn create<R: Replicated>(script: &mut Script<'_>, set: &R, count: usize) -> Resu
         Step::SlowStart(std::iter::repeat_with(request).take(count).collect())
     })?;
     // In a namespace that is being deleted every creation fails, and there is nothing to be done about it.
-    let counts = |outcome: &&Outcome| outcome.as_ref().is_err_and(|status| !owner::is_namespace_terminating(status));
+    let counts = |outcome: &&Outcome| outcome.as_ref().is_err_and(|status| !status.is_namespace_terminating());
     Ok(outcomes.iter().find(counts).and_then(|outcome| outcome.as_ref().err()).map(|status| status.message.clone()))
 }
 

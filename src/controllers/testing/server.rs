@@ -175,10 +175,15 @@ impl Server {
 
     /// Carries a plan out to its end.
     pub fn carry_out(&mut self, mut plan: Plan) -> Again {
+        let mut soonest: Option<SimDuration> = None;
         loop {
             let mut outcomes = Vec::new();
             let mut failed = None;
             for step in plan.steps {
+                if let Step::LookAgain(delay) = step {
+                    soonest = Some(soonest.map_or(delay, |known| known.min(delay)));
+                    continue;
+                }
                 let failures = self.take_step(step, &mut outcomes);
                 if let Some(message) = failures {
                     failed = Some(message);
@@ -189,7 +194,12 @@ impl Server {
             match (plan.then, failed) {
                 (Some(then), _) => plan = then(&self.cache.view(), &outcomes, now),
                 (None, Some(message)) => return Again::BackOff(message),
-                (None, None) => return plan.again,
+                (None, None) => {
+                    return match (plan.again, soonest) {
+                        (Again::OnChange, Some(delay)) => Again::After(delay),
+                        (again, _) => again,
+                    };
+                }
             }
         }
     }
@@ -199,7 +209,7 @@ impl Server {
             Step::Request(request) => (vec![request], false),
             Step::Parallel(requests) => (requests, false),
             Step::SlowStart(requests) => (requests, true),
-            Step::Expect { .. } => return None,
+            Step::Expect { .. } | Step::LookAgain(_) => return None,
             Step::Record(note) => {
                 self.events.push(format!("{} {}", note.reason, note.message));
                 return None;
@@ -207,9 +217,12 @@ impl Server {
         };
         let mut failure = None;
         for request in requests {
-            let outcome = self.answer(&request);
+            let is_tolerated = |status: &Status| {
+                request.tolerate.contains(&status.reason) || until_failure && status.is_namespace_terminating()
+            };
+            let outcome = self.answer(&request, &is_tolerated);
             if let Err(status) = &outcome
-                && !request.tolerate.contains(&status.reason)
+                && !is_tolerated(status)
             {
                 failure = Some(status.message.clone());
             }
@@ -221,7 +234,7 @@ impl Server {
         failure
     }
 
-    fn answer(&mut self, request: &Request) -> Outcome {
+    fn answer(&mut self, request: &Request, is_tolerated: &dyn Fn(&Status) -> bool) -> Outcome {
         let failure = self.failing.as_mut().and_then(|fails| fails(&request.operation));
         let outcome = match failure {
             Some(status) => Err(Box::new(status)),
@@ -235,7 +248,7 @@ impl Server {
                     self.events.push(format!("{} {}", note.reason, note.message.replace("{name}", &name)));
                 }
             }
-            Err(status) if !request.tolerate.contains(&status.reason) => {
+            Err(status) if !is_tolerated(status) => {
                 if let Some(note) = &request.on_failure {
                     self.events.push(format!("{} {}", note.reason, note.message.replace("{error}", &status.message)));
                 }

@@ -4,7 +4,7 @@ use crate::api::kind::Kind;
 use crate::api::name::Name;
 use crate::api::node::Lease;
 use crate::api::object::{Object, Resource};
-use crate::api::pod::RestartPolicy::{Always, Never};
+use crate::api::pod::RestartPolicy::{Always, Never, OnFailure};
 use crate::api::pod::{ConditionStatus, Container, Handler, HostPort, PodConditionType, PodPhase};
 use crate::api::resources::Resources;
 use crate::kubelet::{Command, KubeletInput, KubeletProfile, KubeletTimings};
@@ -332,6 +332,53 @@ fn hooks_run_before_the_next_container_and_inside_the_grace() {
     }
 }
 
+/// A world with the stand-in kubelet of the recordings.
+fn stand_in(images: Vec<(&str, ImageModel)>) -> World {
+    World::new(images, |settings, runtime| {
+        settings.profile = KubeletProfile::stand_in();
+        settings.timings = KubeletTimings::stand_in();
+        runtime.all_images_present = true;
+        runtime.create_sandbox = Spread::millis(0);
+        runtime.stop_sandbox = Spread::millis(0);
+        runtime.restarts_at_once = true;
+    })
+}
+
+/// An image whose container runs for a second and ends with a code.
+fn ends_after_a_second(code: i32) -> ImageModel {
+    let after = Spread::millis(1000);
+    ImageModel {
+        create: Spread::millis(0),
+        start: Spread::millis(1000),
+        exit: Some(ExitModel { after, codes: vec![code], out_of_memory: false, cpu_bound: false }),
+        ..ImageModel::default()
+    }
+}
+
+#[test]
+fn the_stand_in_tells_of_a_containers_end_and_what_follows_in_one_write() {
+    let mut world = stand_in(vec![("*", ends_after_a_second(1))]);
+    world.run_to(1_000);
+    world.create("once", spec(Never, 30, vec![container("app", "fake/fail")]));
+    world.create("again", spec(OnFailure, 30, vec![container("app", "fake/fail")]));
+    world.run(40_000);
+    let once = world.lines("once", &["PATCH"]);
+    assert_eq!(once.len(), 3, "{once:#?}");
+    assert!(once[2].contains("PodFailed") && once[2].contains("phase=\"Failed\""), "{}", once[2]);
+    // The first restart comes at once and without a start delay, the others at the very end of 10 s and 20 s.
+    let again = world.lines("again", &["PATCH"]);
+    let states =
+        ["waiting:ContainerCreating rc=0", "running rc=0", "running rc=1", "waiting:CrashLoopBackOff", "running rc=2"];
+    let states = states.into_iter().chain(["waiting:CrashLoopBackOff", "running rc=3", "waiting:CrashLoopBackOff"]);
+    for (line, state) in again.iter().zip(states.clone()) {
+        assert!(line.contains(state), "{state}: {line}");
+    }
+    assert_eq!(again.len(), states.count());
+    let times = world.times("again", "PATCH");
+    assert_eq!(times.iter().map(|at| at / 1000).collect::<Vec<_>>(), [1, 2, 3, 4, 14, 15, 35, 36]);
+    assert!(times.iter().all(|at| at % 1000 < 20), "{times:?}");
+}
+
 #[test]
 fn the_stand_in_writes_three_times_and_deletes() {
     let slow = ImageModel {
@@ -341,13 +388,7 @@ fn the_stand_in_writes_three_times_and_deletes() {
         ..ImageModel::default()
     };
     let never = ImageModel { readiness: Health::never(), ..slow.clone() };
-    let mut world = World::new(vec![("fake/never-ready*", never), ("*", slow)], |settings, runtime| {
-        settings.profile = KubeletProfile::stand_in();
-        settings.timings = KubeletTimings::stand_in();
-        runtime.all_images_present = true;
-        runtime.create_sandbox = Spread::millis(0);
-        runtime.stop_sandbox = Spread::millis(0);
-    });
+    let mut world = stand_in(vec![("fake/never-ready*", never), ("*", slow)]);
     world.run_to(1_000);
     world.create("p", spec(Always, 30, vec![container("app", "fake/app:v1")]));
     world.run(5_000);

@@ -13,7 +13,7 @@ use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::{Answer, DeleteOptions, FieldTest, ListRevision, Operation, Scope};
-use crate::apiserver::status::{Reason, Status};
+use crate::apiserver::status::Reason;
 use crate::client::rate_limit::RateLimit;
 use crate::engine::time::{SimDuration, SimTime};
 
@@ -226,7 +226,7 @@ async fn evict(clients: &Clients<'_>, mut pod: Rc<Pod>, options: &Drain, until: 
                 clients.shell.print(format!("error when evicting {about} (will retry after 5s): {}", status.message));
                 clients.shell.sleep(RETRY).await;
             }
-            Err(status) if is_namespace_terminating(&status) => {
+            Err(status) if status.is_namespace_terminating() => {
                 if pod.meta.is_deleting() {
                     break;
                 }
@@ -318,11 +318,6 @@ async fn wait_until_gone(clients: &Clients<'_>, mut pods: Vec<Rc<Pod>>, until: O
         }
     }
     Ok(())
-}
-
-fn is_namespace_terminating(status: &Status) -> bool {
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    status.reason == Reason::Forbidden && causes.into_iter().any(|(reason, _, _)| reason == "NamespaceTerminating")
 }
 
 fn delete_options(options: &Drain) -> DeleteOptions {
