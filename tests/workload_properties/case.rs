@@ -34,8 +34,12 @@ pub fn cases(
     operations: impl Strategy<Value = Vec<Planned>>,
     faults: impl Strategy<Value = Vec<Breaking>>,
 ) -> impl Strategy<Value = Case> {
-    (0u64..1_000_000, workloads, operations, faults)
-        .prop_map(|(seed, workloads, operations, faults)| Case { seed, workloads, operations, faults })
+    (0u64..1_000_000, workloads, operations, faults).prop_map(|(seed, workloads, operations, faults)| Case {
+        seed,
+        workloads,
+        operations,
+        faults,
+    })
 }
 
 impl fmt::Debug for Case {
@@ -78,9 +82,7 @@ impl Case {
     fn mending(&self, at: u64) -> Vec<Step> {
         let mut steps = Vec::new();
         for target in [Target::Web, Target::Db, Target::Agent] {
-            let breaks = |planned: &Planned| {
-                matches!(planned.operation, Operation::SetImage(of, image) if of == target && BROKEN.contains(&image))
-            };
+            let breaks = |planned: &Planned| matches!(planned.operation, Operation::SetImage(of, image) if of == target && BROKEN.contains(&image));
             if !self.operations().any(breaks) {
                 continue;
             }
@@ -118,7 +120,7 @@ impl Case {
                 text += &format!("{name}:\n{part}");
             }
         }
-        text + "until: {settled: 20s, limit: 3h}\n"
+        text + "until: {settled: 20s, limit: 1h}\n"
     }
 
     fn circumstances(&self) -> Circumstances {

@@ -66,12 +66,12 @@ impl View<'_> {
 
     fn deployment(&self, deployment: &Deployment) -> Result<(), String> {
         let name = &deployment.meta.name;
-        let owned = |set: &&ReplicaSet| {
-            set.meta.controller().is_some_and(|controller| controller.uid == deployment.meta.uid)
-        };
-        let newest = self.all::<ReplicaSet>().filter(owned).max_by_key(|set| {
-            set.meta.annotations.get(NUMBER).and_then(|number| number.parse::<u64>().ok())
-        });
+        let owned =
+            |set: &&ReplicaSet| set.meta.controller().is_some_and(|controller| controller.uid == deployment.meta.uid);
+        let newest = self
+            .all::<ReplicaSet>()
+            .filter(owned)
+            .max_by_key(|set| set.meta.annotations.get(NUMBER).and_then(|number| number.parse::<u64>().ok()));
         for set in self.all::<ReplicaSet>().filter(owned) {
             let is_newest = newest.is_some_and(|newest| newest.meta.uid == set.meta.uid);
             let wanted = if is_newest { deployment.spec.replicas } else { 0 };
@@ -88,7 +88,8 @@ impl View<'_> {
         let status = &deployment.status;
         let replicas = deployment.spec.replicas;
         expect(
-            [status.replicas, status.ready_replicas, status.available_replicas, status.updated_replicas] == [replicas; 4],
+            [status.replicas, status.ready_replicas, status.available_replicas, status.updated_replicas]
+                == [replicas; 4],
             || format!("{name} says of itself {status:?}"),
         )
     }
@@ -145,9 +146,8 @@ impl View<'_> {
 
     fn job(&self, job: &Job) -> Result<(), String> {
         let (name, status) = (&job.meta.name, &job.status);
-        let has = |kind: &str| {
-            status.conditions.iter().any(|one| *one.kind == *kind && one.status == ConditionStatus::True)
-        };
+        let has =
+            |kind: &str| status.conditions.iter().any(|one| *one.kind == *kind && one.status == ConditionStatus::True);
         let completions = job.spec.full.completions.unwrap_or(1);
         if has("Complete") {
             expect(status.succeeded == completions, || format!("{name} is complete with {status:?}"))?;

@@ -222,8 +222,9 @@ impl Planned {
                 vec![(at, "rollout: {pause: web}".to_owned()), (at + lasts, "rollout: {resume: web}".to_owned())]
             }
             Operation::Partition(partition) => {
-                let patch =
-                    format!("{{spec: {{updateStrategy: {{type: RollingUpdate, rollingUpdate: {{partition: {partition}}}}}}}}}");
+                let patch = format!(
+                    "{{spec: {{updateStrategy: {{type: RollingUpdate, rollingUpdate: {{partition: {partition}}}}}}}}}"
+                );
                 vec![(at, format!("patch: {{object: statefulset/db, patch: {patch}}}"))]
             }
             Operation::Parallelism(parallelism) => vec![(at, patch_work(&format!("parallelism: {parallelism}")))],
@@ -240,10 +241,7 @@ impl Planned {
                 vec![(at, format!("delete: {{objects: [pod/db-{ordinal}], wait: false, gracePeriodSeconds: 0}}"))]
             }
             Operation::Drain(node, lasts) => vec![
-                (
-                    at,
-                    format!("drain: {{node: node-{node}, ignoreDaemonsets: true, force: true, timeout: {lasts}s}}"),
-                ),
+                (at, format!("drain: {{node: node-{node}, ignoreDaemonsets: true, force: true, timeout: {lasts}s}}")),
                 (at + lasts, format!("uncordon: node-{node}")),
             ],
             Operation::Delete(target, first) => {
@@ -280,9 +278,8 @@ impl Breaking {
     pub fn steps(&self, place: usize) -> Vec<Step> {
         let (at, end) = (self.at, self.at + self.lasts);
         let pair = |begin: String, finish: String| vec![(at, begin), (end, finish)];
-        let power = |what: &str, name: &str| {
-            pair(format!("{what}: {{crash: {name}}}"), format!("{what}: {{restart: {name}}}"))
-        };
+        let power =
+            |what: &str, name: &str| pair(format!("{what}: {{crash: {name}}}"), format!("{what}: {{restart: {name}}}"));
         let cut = |between: &str, and: &str| {
             pair(
                 format!("partition: {{name: cut-{place}, between: [{between}], and: [{and}]}}"),
@@ -291,7 +288,9 @@ impl Breaking {
         };
         match &self.fault {
             Fault::NodeCrash(node) => power("node", &format!("node-{node}")),
-            Fault::NodeReboot(node) => vec![(at, format!("node: {{reboot: node-{node}, down: {}s}}", self.lasts.min(60)))],
+            Fault::NodeReboot(node) => {
+                vec![(at, format!("node: {{reboot: node-{node}, down: {}s}}", self.lasts.min(60)))]
+            }
             Fault::KubeletCrash(node) => power("process", &format!("kubelet/node-{node}")),
             Fault::KubeletHang(node) => {
                 pair(format!("node: {{hang: node-{node}}}"), format!("node: {{resume: node-{node}}}"))

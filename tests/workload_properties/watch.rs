@@ -67,8 +67,6 @@ pub struct Scene<'s> {
 impl Scene<'_> {
     /// The object before and after, if it is of a kind.
     pub fn change<R: Resource>(&self) -> Option<(Option<&R>, Option<&R>)> {
-        let of = |object: &'_ Option<Object>| object.as_ref().and_then(|object| object.get::<R>().cloned());
-        let _ = of;
         if self.write.key.kind != R::KIND {
             return None;
         }

@@ -108,8 +108,9 @@ pub fn budget() -> impl Strategy<Value = Budget> {
 
 pub fn web() -> impl Strategy<Value = Web> {
     // The API refuses an update that may neither add nor take away.
-    let pair = (amount_or_none(), amount_or_none())
-        .prop_map(|(surge, missing)| (surge, if surge.is_none() && missing.is_none() { Amount::Number(1) } else { missing }));
+    let pair = (amount_or_none(), amount_or_none()).prop_map(|(surge, missing)| {
+        (surge, if surge.is_none() && missing.is_none() { Amount::Number(1) } else { missing })
+    });
     let rolling = prop_oneof![5 => pair.prop_map(Some), 1 => Just(None)];
     (1u32..7, rolling, seconds(), prop::option::weighted(0.3, budget()))
         .prop_map(|(replicas, rolling, min_ready, budget)| Web { replicas, rolling, min_ready, budget })
@@ -261,10 +262,7 @@ impl Agent {
     pub fn yaml(&self) -> String {
         let strategy = match self.rolling {
             Some((true, amount)) => {
-                format!(
-                    "{{type: RollingUpdate, rollingUpdate: {{maxSurge: {}, maxUnavailable: 0}}}}",
-                    amount.yaml()
-                )
+                format!("{{type: RollingUpdate, rollingUpdate: {{maxSurge: {}, maxUnavailable: 0}}}}", amount.yaml())
             }
             Some((false, amount)) => {
                 format!("{{type: RollingUpdate, rollingUpdate: {{maxUnavailable: {}}}}}", amount.yaml())

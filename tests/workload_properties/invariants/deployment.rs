@@ -170,8 +170,7 @@ impl Standing {
         if self.replicas != deployment.spec.replicas {
             *self = Standing { replicas: deployment.spec.replicas, changed: scene.now, ..Standing::default() };
         }
-        let pods: Vec<&Pod> =
-            sets_of(deployment, scene).flat_map(|set| scene.objects.pods_of(set.meta.uid)).collect();
+        let pods: Vec<&Pod> = sets_of(deployment, scene).flat_map(|set| scene.objects.pods_of(set.meta.uid)).collect();
         let (most, least) = bounds(deployment);
         let is_settling = scene.now < self.changed + SETTLING;
         let calm = scene.circumstances;

@@ -86,7 +86,9 @@ impl Seen {
             return Err("what was counted is forgotten".to_owned());
         }
         let completions = new.spec.full.completions;
-        if completions.is_some_and(|completions| new.spec.full.completion_mode.as_deref() == Some("Indexed") && status.succeeded > completions) {
+        if completions.is_some_and(|completions| {
+            new.spec.full.completion_mode.as_deref() == Some("Indexed") && status.succeeded > completions
+        }) {
             return Err(format!("{} indexes have succeeded, of {completions:?}", status.succeeded));
         }
         Ok(())
