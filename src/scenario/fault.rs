@@ -10,6 +10,7 @@ use crate::api::pod::Pod;
 use crate::cluster::Cluster;
 use crate::cluster::options::NodeOptions;
 use crate::engine::network::PartitionId;
+use crate::engine::time::SimTime;
 
 use super::pattern;
 use super::plan::Fault;
@@ -24,6 +25,8 @@ pub struct Faults {
     open: BTreeMap<String, PartitionId>,
     /// To which nodes each step did something.
     struck: BTreeMap<String, Vec<String>>,
+    /// When the last machine that is being rebooted is up again.
+    rebooted: SimTime,
 }
 
 impl Faults {
@@ -70,6 +73,11 @@ impl Faults {
         node.map(|node| node.to_string()).ok_or_else(|| format!("the pod \"{name}\" is on no node"))
     }
 
+    /// When the last machine that is being rebooted has power again.
+    pub fn rebooted(&self) -> SimTime {
+        self.rebooted
+    }
+
     /// Does what a step says; an error says why it cannot be done.
     pub fn inject(&mut self, fault: &Fault, cluster: &mut Cluster) -> Result<(), String> {
         let done = match fault {
@@ -79,7 +87,10 @@ impl Faults {
             Fault::ProcessRestart(name) => cluster.restart_process(name),
             Fault::StopHeartbeats(node) => cluster.stop_heartbeats(node),
             Fault::ResumeHeartbeats(node) => cluster.resume_heartbeats(node),
-            Fault::Reboot(node, down) => cluster.reboot(node, *down),
+            Fault::Reboot(node, down) => {
+                self.rebooted = self.rebooted.max(cluster.now() + *down);
+                cluster.reboot(node, *down)
+            }
             Fault::Shutdown(node) => cluster.shut_down(node),
             Fault::Hang(node) => cluster.hang_kubelet(node),
             Fault::Resume(node) => cluster.resume_kubelet(node),

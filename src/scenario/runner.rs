@@ -333,7 +333,7 @@ impl Run {
                 }
             }
             Until::Settled(quiet) if is_over => {
-                let since = self.settling.last_write().max(self.last_end());
+                let since = self.quiet_since();
                 if now >= since + *quiet && self.settling.obstacle(self.cluster.truth()).is_none() {
                     return Some(Ending::Settled { since });
                 }
@@ -341,6 +341,11 @@ impl Run {
             Until::Condition(_) | Until::Settled(_) => {}
         }
         (now >= self.scenario.limit).then(|| Ending::Stuck { reason: self.awaited() })
+    }
+
+    /// Since when nothing has happened that matters, nor is known to come: a machine that is being rebooted comes back.
+    fn quiet_since(&self) -> SimTime {
+        self.settling.last_write().max(self.last_end()).max(self.faults.rebooted())
     }
 
     /// When the last step ended.
@@ -355,7 +360,7 @@ impl Run {
         let end = match &self.scenario.until {
             Until::Time(time) => *time,
             Until::Settled(quiet) => {
-                let quiet_end = self.settling.last_write().max(self.last_end()) + *quiet;
+                let quiet_end = self.quiet_since() + *quiet;
                 if quiet_end > now { quiet_end.min(self.scenario.limit) } else { self.scenario.limit }
             }
             Until::Condition(_) => self.scenario.limit,

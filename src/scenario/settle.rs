@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::api::batch::Job;
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
@@ -14,6 +15,7 @@ use crate::api::stateful::{StatefulSet, UpdateStrategy};
 use crate::api::workload::{DaemonSet, DaemonSetStrategy, Deployment, ReplicaSet, Replicated};
 use crate::cluster::news::Write;
 use crate::cluster::truth::Truth;
+use crate::controllers::job::indexes::Indexes;
 use crate::engine::time::SimTime;
 
 /// What is in transition, and since when nothing of importance was written.
@@ -75,6 +77,7 @@ fn reason(object: &Object) -> Option<String> {
         Object::Deployment(deployment) => deployment_reason(deployment),
         Object::DaemonSet(set) => daemon_set_reason(set),
         Object::StatefulSet(set) => stateful_set_reason(set),
+        Object::Job(job) => job_reason(job),
         _ if object.meta().is_deleting() => Some("is being deleted".to_owned()),
         _ => None,
     }
@@ -163,6 +166,28 @@ fn daemon_set_reason(set: &DaemonSet) -> Option<String> {
     } else {
         None
     }
+}
+
+/// A Job that waits before it tries again is in transition, though nothing runs; one whose pods all run may let them do so for ever.
+fn job_reason(job: &Job) -> Option<String> {
+    let (spec, status) = (&job.spec, &job.status);
+    if job.meta.is_deleting() {
+        return Some("is being deleted".to_owned());
+    }
+    let has_ended = status.is_true("Complete") || status.is_true("Failed");
+    if has_ended || spec.is_suspended() || spec.external_controller().is_some() {
+        return None;
+    }
+    let wanted = match spec.completions() {
+        Some(completions) => {
+            let indexes = u32::try_from(completions).unwrap_or(0);
+            let given_up = status.failed_indexes.as_deref().map_or(0, |text| Indexes::parse(text, indexes).total());
+            completions.saturating_sub(status.succeeded).saturating_sub(given_up).min(spec.parallelism())
+        }
+        None if status.succeeded > 0 => 0,
+        None => spec.parallelism(),
+    };
+    (status.active < wanted).then(|| format!("has {} of {wanted} pods", status.active))
 }
 
 /// Whether the rollout has exceeded its deadline; nothing but a new change gets it going.

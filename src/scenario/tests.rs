@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::outcome::Ending;
 use super::*;
 
 const HEAD: &str = "apiVersion: kubesim/v1alpha1\nkind: Scenario\nmetadata: {name: s}\n";
@@ -128,6 +129,36 @@ steps:
             "s.yml:13:66: metadata.name: Invalid value: \"A_\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
         ],
     );
+}
+
+/// A run ends only when nothing more is to come by itself.
+fn ends(text: &str) -> (SimTime, Ending) {
+    let outcome = read(&format!("{HEAD}{text}")).unwrap().run(1);
+    (outcome.ended_at, outcome.ending)
+}
+
+#[test]
+fn a_job_that_waits_before_it_tries_again_has_not_settled() {
+    let (ended, ending) = ends(
+        "images:
+- {match: work, model: {exit: {after: 1s, codes: [1]}}}
+manifests:
+- object:
+    apiVersion: batch/v1
+    kind: Job
+    metadata: {name: work}
+    spec: {backoffLimit: 3, template: {spec: {restartPolicy: Never, containers: [{name: work, image: work}]}}}
+",
+    );
+    assert!(matches!(ending, Ending::Settled { .. }), "{ending}");
+    assert!(ended > SimTime::from_nanos(70_000_000_000), "10, 20 and 40 s are waited; it ended at {ended}");
+}
+
+#[test]
+fn a_machine_that_is_being_rebooted_is_waited_for() {
+    let (ended, ending) = ends("steps:\n- {name: r, at: 5s, node: {reboot: node-0, down: 25s}}\n");
+    assert!(matches!(ending, Ending::Settled { .. }), "{ending}");
+    assert!(ended >= SimTime::from_nanos(40_000_000_000), "it is up at 30 s; the run ended at {ended}");
 }
 
 #[test]

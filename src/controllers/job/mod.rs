@@ -18,7 +18,7 @@
 //! Not simulated: workloads and pod groups made for Jobs (off by default).
 
 mod back_off;
-mod indexes;
+pub mod indexes;
 mod memory;
 mod orphans;
 mod pods;

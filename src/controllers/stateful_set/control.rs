@@ -74,7 +74,7 @@ impl<'a> Control<'a> {
     ) -> Self {
         let first = set.first_ordinal();
         let of_place = |place: usize| first.saturating_add(place as i32);
-        let mut replicas: Vec<_> = (0..set.size())
+        let mut replicas: Vec<_> = (0..identity::places(set, pods))
             .map(|place| Replica {
                 ordinal: of_place(place),
                 name: identity::pod_name(set, of_place(place)),
@@ -89,8 +89,8 @@ impl<'a> Control<'a> {
                 continue;
             }
             known.push(pod);
-            match usize::try_from(ordinal - first).ok().and_then(|place| replicas.get_mut(place)) {
-                Some(replica) => replica.pod = Some(pod),
+            match identity::place(set, ordinal) {
+                Some(place) => replicas[place].pod = Some(pod),
                 None => condemned.push(pod),
             }
         }

@@ -19,6 +19,9 @@ pub const POD_NAME_LABEL: Name = Name::of("statefulset.kubernetes.io/pod-name");
 /// The label of a pod with its ordinal.
 pub const POD_INDEX_LABEL: Name = Name::of("apps.kubernetes.io/pod-index");
 
+/// How many pods of a parallel set one sync makes at most.
+const MOST_NEW: usize = 100_000;
+
 /// The name of the set and the ordinal that a pod's name says; none if it says neither. An ordinal that is too large is -1.
 pub fn parent_and_ordinal(pod: &str) -> Option<(&str, i32)> {
     let (parent, digits) = pod.rsplit_once('-')?;
@@ -29,6 +32,19 @@ pub fn parent_and_ordinal(pod: &str) -> Option<(&str, i32)> {
 /// The ordinal of a pod; -1 if it has none.
 pub fn ordinal(pod: &Meta) -> i32 {
     parent_and_ordinal(&pod.name).map_or(-1, |(_, ordinal)| ordinal)
+}
+
+/// The place of an ordinal among those that the set is to have; none if it is not to be.
+pub fn place(set: &StatefulSet, ordinal: i32) -> Option<usize> {
+    let place = usize::try_from(i64::from(ordinal) - i64::from(set.first_ordinal())).ok()?;
+    (place < set.size()).then_some(place)
+}
+
+/// How many places, from the first one on, a sync needs to look at, whatever number of replicas somebody has asked for: in order
+/// nothing is done beyond the first pod that is missing, and in parallel the next sync goes on.
+pub fn places(set: &StatefulSet, pods: &[Rc<Pod>]) -> usize {
+    let held = pods.iter().filter_map(|pod| place(set, ordinal(&pod.meta))).max().map_or(0, |last| last + 1);
+    set.size().min(held + if set.spec.is_parallel { MOST_NEW } else { 1 })
 }
 
 /// The name of a pod.

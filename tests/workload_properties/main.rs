@@ -1,0 +1,119 @@
+//! Properties of workloads on whole clusters: etcd, API server, controllers, scheduler and kubelets, with people who change their minds and
+//! machines that fail.
+//!
+//! Invariants are held against every committed write of a run ([`watch`]); what is wanted, against the cluster that has settled
+//! ([`desired`]). A case that fails is shrunk and then shown as the scenario that it is. `PROPTEST_CASES` says how many cases are
+//! tried of each property.
+//!
+//! - `workload`: Deployments, StatefulSets, DaemonSets and Jobs, drawn by chance
+//! - `trouble`: what is done to them, and what breaks
+//! - `case`: all of that as a scenario; running it
+//! - `watch`, `invariants`: what holds after every write
+//! - `desired`: what holds in the end
+
+mod case;
+mod desired;
+mod invariants;
+mod trouble;
+mod watch;
+mod workload;
+
+use proptest::prelude::*;
+
+use case::{Case, cases};
+use trouble::{changes, drains, faults, gentle, of_all, of_nodes, operations, rough};
+use workload::{Workloads, agent, budget, db, web, work};
+
+/// So many cases, or as many as the environment asks for.
+fn config(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { cases };
+    ProptestConfig { cases, max_shrink_iters: 400, failure_persistence: None, ..default }
+}
+
+/// Something of each kind, or not.
+fn mixed() -> impl Strategy<Value = Workloads> {
+    (prop::option::of(web()), prop::option::of(db()), prop::option::of(agent()), prop::option::of(work()))
+        .prop_map(|(web, db, agent, work)| Workloads { web, db, agent, work })
+}
+
+fn only_web() -> impl Strategy<Value = Workloads> {
+    web().prop_map(|web| Workloads { web: Some(web), ..Workloads::default() })
+}
+
+fn only_db() -> impl Strategy<Value = Workloads> {
+    db().prop_map(|db| Workloads { db: Some(db), ..Workloads::default() })
+}
+
+fn only_work() -> impl Strategy<Value = Workloads> {
+    work().prop_map(|work| Workloads { work: Some(work), ..Workloads::default() })
+}
+
+/// Servers, each with a budget.
+fn with_budgets() -> impl Strategy<Value = Workloads> {
+    (web(), db(), budget(), budget()).prop_map(|(mut web, mut db, first, second)| {
+        (web.budget, db.budget) = (Some(first), Some(second));
+        Workloads { web: Some(web), db: Some(db), ..Workloads::default() }
+    })
+}
+
+fn nothing() -> impl Strategy<Value = Vec<trouble::Breaking>> {
+    Just(Vec::new())
+}
+
+fn check(case: &Case) -> Result<(), TestCaseError> {
+    case.check()
+}
+
+proptest! {
+    #![proptest_config(config(12))]
+
+    #[test]
+    fn a_run_without_faults_settles_and_what_settles_is_what_is_wanted(
+        case in cases(mixed(), operations(rough(), 6), nothing()),
+    ) {
+        check(&case)?;
+    }
+
+    #[test]
+    fn a_deployment_keeps_to_its_surge_and_never_falls_short_by_its_own_doing(
+        case in cases(only_web(), operations(changes(), 6), nothing()),
+    ) {
+        check(&case)?;
+    }
+
+    #[test]
+    fn a_deployment_keeps_to_its_bounds_while_machines_fail(
+        case in cases(only_web(), operations(gentle(), 4), faults(of_all(), 3)),
+    ) {
+        check(&case)?;
+    }
+
+    #[test]
+    fn a_stateful_set_never_has_two_live_pods_of_one_ordinal_and_starts_them_in_order(
+        case in cases(only_db(), operations(gentle(), 5), faults(of_all(), 3)),
+    ) {
+        check(&case)?;
+    }
+
+    #[test]
+    fn a_job_counts_no_success_twice_and_never_runs_more_than_its_parallelism(
+        case in cases(only_work(), operations(gentle(), 3), faults(of_all(), 3)),
+    ) {
+        check(&case)?;
+    }
+
+    #[test]
+    fn evictions_never_break_a_budget(
+        case in cases(with_budgets(), operations(drains(), 4), faults(of_nodes(), 1)),
+    ) {
+        check(&case)?;
+    }
+
+    #[test]
+    fn when_faults_heal_what_settles_is_what_is_wanted(
+        case in cases(mixed(), operations(rough(), 5), faults(of_all(), 4)),
+    ) {
+        check(&case)?;
+    }
+}
