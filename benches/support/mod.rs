@@ -1,7 +1,12 @@
 //! What the benches of whole clusters share: the bytes in use, counted.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[cfg(feature = "mimalloc")]
+use mimalloc::MiMalloc as Underlying;
+#[cfg(not(feature = "mimalloc"))]
+use std::alloc::System as Underlying;
 
 /// Counts the bytes that are in use: what the process has from the kernel also holds what was given back.
 struct Counting;
@@ -23,25 +28,25 @@ fn count(more: usize, less: usize) {
     IN_USE.store(sum, Ordering::Relaxed);
 }
 
-#[expect(unsafe_code, reason = "an allocator that counts must be one; it hands everything to the system's")]
-// SAFETY: every call is passed on unchanged to the system's allocator.
+#[expect(unsafe_code, reason = "an allocator that counts must be one; it hands everything to another one")]
+// SAFETY: every call is passed on unchanged to the allocator that the program has.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 0);
         // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
+        unsafe { Underlying.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(0, layout.size());
         // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { Underlying.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size, layout.size());
         // SAFETY: as the caller promised.
-        unsafe { System.realloc(pointer, layout, size) }
+        unsafe { Underlying.realloc(pointer, layout, size) }
     }
 }
 
