@@ -209,10 +209,10 @@ impl Instance {
     }
 
     /// Until when every probe finds what one finds now, as long as the instance runs; now if none of them can be foreseen
-    /// because an answer may take too long.
+    /// because an answer may well take too long.
     pub fn same_until(&self, question: &Question<'_>, now: SimTime) -> SimTime {
         let (health, place) = self.health(question.kind);
-        if health.latency.0.maximum() > question.timeout {
+        if health.latency.0.practical_maximum() > question.timeout {
             return now;
         }
         let turns = self.turns.as_ref().map_or(&[][..], |all| &all[place]);
