@@ -443,9 +443,12 @@ impl Loop {
             // A monitor loop comes again after its period, whatever came of it (apimachinery, `wait.Until`).
             self.queue(key).add_after(monitor, period, now, cause);
         } else {
-            let failed = !matches!(ending, Ending::Done(Again::OnChange | Again::After(_)));
+            let failed = !matches!(ending, Ending::Done(Again::OnChange | Again::After(_) | Again::RateLimited));
             let max_retries = self.controller.max_retries();
             let queue = self.queue(key);
+            if let Ending::Done(Again::RateLimited) = ending {
+                queue.add_rate_limited(key.clone(), now, cause);
+            }
             if failed && max_retries.is_none_or(|max| queue.num_requeues(key) < max) {
                 queue.add_rate_limited(key.clone(), now, cause);
             } else {

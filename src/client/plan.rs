@@ -35,6 +35,9 @@ pub enum Again {
     OnChange,
     /// After a time.
     After(SimDuration),
+    /// As soon as the queue's limit lets it, although nothing went wrong: the key's back-off is forgotten, but such looks of
+    /// all keys share the bucket of failures.
+    RateLimited,
     /// With the queue's back-off, because of an error.
     BackOff(String),
 }

@@ -205,8 +205,7 @@ fn next_check(deployment: &Deployment, status: &DeploymentStatus, now: Now) -> A
     }
     let left = time::until(now, current.last_update, deadline.into()).left();
     if left < SimDuration::from_secs(1) {
-        // The original adds it rate limited, and the queue has just forgotten the key: its first delay.
-        return Again::After(SimDuration::from_millis(5));
+        return Again::RateLimited;
     }
     Again::After(left + SimDuration::from_secs(1))
 }

@@ -135,6 +135,10 @@ impl Server {
             );
             match self.reconcile(&*controllers[index], &key) {
                 Again::OnChange => {}
+                // No bucket here: looked at again a second later.
+                Again::RateLimited => {
+                    later.insert((self.seconds + 1, index, key));
+                }
                 Again::After(delay) => {
                     later.insert((self.seconds + delay.as_nanos().div_ceil(1_000_000_000), index, key));
                 }
