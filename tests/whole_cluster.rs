@@ -552,6 +552,12 @@ fn counts(bed: &Bed) -> BTreeMap<String, usize> {
         let what = match (write.key.kind, &write.new) {
             // In how many steps a Deployment is scaled depends on which pods become ready in the same moment.
             (Kind::Event, Some(Object::Event(event))) if event.reason == "ScalingReplicaSet" => continue,
+            // Which nodes pass the limit in an outage as long as the limit depends on when each of them renewed last.
+            (Kind::Event, Some(Object::Event(event)))
+                if ["NodeNotReady", "TaintManagerEviction"].contains(&event.reason.as_str()) =>
+            {
+                continue;
+            }
             (Kind::Event, Some(Object::Event(event))) => format!("Event {} {}", event.involved.kind, event.reason),
             (Kind::Pod | Kind::ReplicaSet | Kind::Deployment, _) if write.verb != "patch" && write.verb != "update" => {
                 format!("{:?} {}", write.key.kind, write.verb)
