@@ -38,27 +38,26 @@ pub struct PodGarbageCollector {
     concern: RefCell<Concern>,
 }
 
-/// Pods that a pass may have to look at.
+/// Pods that a pass may have to look at, by namespace and name.
 #[derive(Default)]
 struct Concern {
-    /// How many have ended.
-    ended: usize,
+    /// Those that have ended.
+    ended: BTreeSet<(Name, Name)>,
     /// Those being deleted.
     deleting: BTreeSet<(Name, Name)>,
 }
 
 impl Concern {
-    fn add(&mut self, pod: &Pod) {
-        self.ended += usize::from(pod.is_terminal());
-        if pod.meta.is_deleting() {
-            self.deleting.insert((pod.meta.namespace.clone(), pod.meta.name.clone()));
-        }
-    }
-
-    fn remove(&mut self, pod: &Pod) {
-        self.ended -= usize::from(pod.is_terminal());
-        if pod.meta.is_deleting() {
-            self.deleting.remove(&(pod.meta.namespace.clone(), pod.meta.name.clone()));
+    /// Takes in a pod as it is now, or as it was before it went.
+    fn follow(&mut self, pod: &Pod, is_there: bool) {
+        let place = (pod.meta.namespace.clone(), pod.meta.name.clone());
+        let sets = [(&mut self.ended, pod.is_terminal()), (&mut self.deleting, pod.meta.is_deleting())];
+        for (set, belongs) in sets {
+            if belongs && is_there {
+                set.insert(place.clone());
+            } else if !set.is_empty() {
+                set.remove(&place);
+            }
         }
     }
 }
@@ -103,15 +102,8 @@ impl Controller for PodGarbageCollector {
     }
 
     fn on_change(&self, change: Change<'_>, _view: &View<'_>, _enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
-        let mut concern = self.concern.borrow_mut();
-        match change {
-            Change::Added(Object::Pod(pod)) => concern.add(pod),
-            Change::Deleted(Object::Pod(pod)) => concern.remove(pod),
-            Change::Updated { old: Object::Pod(old), new: Object::Pod(new) } => {
-                concern.remove(old);
-                concern.add(new);
-            }
-            _ => {}
+        if let Object::Pod(pod) = change.object() {
+            self.concern.borrow_mut().follow(pod, !matches!(change, Change::Deleted(_)));
         }
     }
 
@@ -136,8 +128,11 @@ impl Controller for PodGarbageCollector {
         let mut absent: BTreeSet<Name> = BTreeSet::new();
         let used = view.nodes_with_pods();
         absent.extend(used.filter(|name| view.get::<Node>(&Name::EMPTY, name).is_none()).cloned());
-        let surplus =
-            if self.threshold > 0 { surplus(view, concern.ended.saturating_sub(self.threshold)) } else { Vec::new() };
+        let surplus = if self.threshold > 0 {
+            surplus(view, concern.ended.len().saturating_sub(self.threshold))
+        } else {
+            Vec::new()
+        };
         out_of_service.sort_by_key(by_eviction_and_creation);
         let missing: Vec<_> = self
             .long_missing(&absent, now.at)

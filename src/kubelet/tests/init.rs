@@ -13,7 +13,8 @@ use super::harness::{World, container, init, probe, sidecar, spec};
 
 const K2Q: &str = include_str!("../../../tests/golden/kubelet/k2q/kubelet-writes.txt");
 
-fn ends(seconds: u64, codes: &[i32]) -> ImageModel {
+/// Ends by itself after a time, with one code after another.
+pub(super) fn ends(seconds: u64, codes: &[i32]) -> ImageModel {
     let exit = ExitModel {
         after: Spread::millis(seconds * 1000),
         codes: codes.to_vec(),

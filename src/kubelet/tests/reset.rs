@@ -5,20 +5,10 @@ use k8s_openapi::api::core::v1 as core;
 use crate::api::pod::RestartPolicy::{Always, Never};
 use crate::api::pod::{ConditionStatus, PodConditionType, PodPhase, PodSpec};
 use crate::kubelet::reset::RESTARTING;
-use crate::runtime::model::{ExitModel, ImageModel};
-use crate::runtime::span::Spread;
+use crate::runtime::model::ImageModel;
 
 use super::harness::{World, container, init, sidecar, spec};
-
-fn ends(seconds: u64, codes: &[i32]) -> ImageModel {
-    let exit = ExitModel {
-        after: Spread::millis(seconds * 1000),
-        codes: codes.to_vec(),
-        out_of_memory: false,
-        cpu_bound: false,
-    };
-    ImageModel { exit: Some(exit), ..ImageModel::default() }
-}
+use super::init::ends;
 
 /// A pod with an init container, a sidecar, a worker that ends with 88 once, and a bystander.
 fn pod(policy: crate::api::pod::RestartPolicy) -> PodSpec {
