@@ -186,7 +186,7 @@ impl Algorithm {
         if self.is_plain {
             return PodClass::plain(profile, pod, cluster);
         }
-        if let Some(known) = self.classes.iter().rposition(|class| class.is_of(pod)) {
+        if let Some(known) = self.classes.iter().rposition(|class| class.is_of(pod, profile, cluster)) {
             let mut class = self.classes.remove(known);
             if class.catch_up(profile, cluster) {
                 return class;

@@ -14,6 +14,7 @@ use super::compiled::goes_first;
 pub use super::compiled::{Compiled, Scorer};
 use super::framework::{Code, Follower, Normalization, Point, Status, Validity};
 use super::groups::NO_GROUP;
+use super::individual;
 use super::kinds::{Key, Kinds};
 use super::node_info::NodeInfo;
 use super::profile::Profile;
@@ -99,11 +100,15 @@ pub(super) enum Rejector<'a> {
 }
 
 impl Identity {
-    fn is_of(&self, pod: &Pod) -> bool {
+    fn is_of(&self, pod: &Pod, are_told_apart: bool) -> bool {
         let (own, other) = (&self.pod.meta, &pod.meta);
+        let has_labels = || match are_told_apart {
+            true => own.labels.same(&other.labels) || own.labels == other.labels,
+            false => individual::are_alike(&own.labels, &other.labels),
+        };
         Rc::ptr_eq(&self.spec, &pod.spec)
             && own.namespace == other.namespace
-            && (own.labels.same(&other.labels) || own.labels == other.labels)
+            && has_labels()
             && same_owner(own.controller(), other.controller())
     }
 }
@@ -167,9 +172,12 @@ impl PodClass {
         }
     }
 
-    /// True if a pod is of this class.
-    pub fn is_of(&self, pod: &Pod) -> bool {
-        self.identity.is_of(pod)
+    /// True if a pod is of this class. Pods that differ only in labels that are each pod's own are, as long as nobody asks for
+    /// such labels.
+    pub fn is_of(&self, pod: &Pod, profile: &Profile, cluster: &Cluster) -> bool {
+        let are_told_apart =
+            !profile.is_in_tree() || cluster.groups().tell_individuals() || cluster.objects().tell_individuals();
+        self.identity.is_of(pod, are_told_apart)
     }
 
     /// True if what was found out holds for the next pod of the class too.

@@ -309,7 +309,7 @@ pub type Stance = SmallVec<[i64; 10]>;
 /// get the same verdict and the same score, whatever these are at the moment.
 pub trait Follower {
     /// True while it can be kept up: the nodes' labels, and all else that it was made from, are as they were.
-    fn is_current(&self, cluster: &Cluster) -> bool;
+    fn is_current(&mut self, cluster: &Cluster) -> bool;
 
     /// Takes in that `count` pods of a group came to a node, or left it if it is negative. Other nodes whose stance that changes
     /// are told to `changed`.

@@ -1,5 +1,6 @@
-//! Pods that no other pod can tell apart: of one namespace, with the same labels, all or none of them being deleted, and with
-//! the same affinity to other pods. What a plugin thinks of one of them it thinks of all, so that it need not look at each.
+//! Pods that no other pod can tell apart: of one namespace, with the same labels but for those that are each pod's own
+//! (`individual`), all or none of them being deleted, and with the same affinity to other pods. What a plugin thinks of one of
+//! them it thinks of all, so that it need not look at each; unless it asks for labels that are each pod's own: then it has to.
 //!
 //! Every pod that comes to a node or leaves it is one entry in a log, from which whoever keeps counts can catch up.
 
@@ -7,6 +8,7 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
+use super::individual;
 use super::node_info::has_affinity;
 use super::terms::Terms;
 use crate::api::meta::Labels;
@@ -27,7 +29,7 @@ pub const NO_GROUP: u32 = u32::MAX;
 pub struct Group {
     /// Their namespace.
     pub namespace: Name,
-    /// Their labels.
+    /// Their labels, without those that are each pod's own.
     pub labels: Labels,
     /// True if they are being deleted.
     pub is_deleting: bool,
@@ -55,6 +57,10 @@ pub struct Groups {
     all: Vec<Group>,
     by_key: Map<Key, u32>,
     empty: usize,
+    /// Those with terms, in order.
+    with_terms: Vec<u32>,
+    /// True once there was a group whose terms tell the pods of one workload apart.
+    tell_individuals: bool,
     /// Moves when groups get other numbers.
     version: u64,
     log: Log<Change>,
@@ -127,7 +133,7 @@ impl Key {
     fn of(pod: &Pod) -> Self {
         Key {
             namespace: pod.meta.namespace.clone(),
-            labels: pod.meta.labels.clone(),
+            labels: individual::without(&pod.meta.labels),
             is_deleting: pod.meta.is_deleting(),
             spec: has_affinity(&pod.spec).then(|| SameSpec(pod.spec.clone())),
         }
@@ -145,6 +151,16 @@ impl Groups {
     /// All groups; some may be empty.
     pub fn all(&self) -> &[Group] {
         &self.all
+    }
+
+    /// The numbers of those whose pods have terms, in order.
+    pub fn with_terms(&self) -> impl Iterator<Item = usize> {
+        self.with_terms.iter().map(|number| *number as usize)
+    }
+
+    /// True once there was a pod with a term that tells the pods of one workload apart.
+    pub fn tell_individuals(&self) -> bool {
+        self.tell_individuals
     }
 
     /// Moves when groups get other numbers.
@@ -169,11 +185,16 @@ impl Groups {
             return *number;
         }
         let number = self.all.len() as u32;
+        let terms = key.spec.as_ref().map(|spec| Terms::compile(&spec.0, &key.namespace));
+        if let Some(terms) = &terms {
+            self.with_terms.push(number);
+            self.tell_individuals |= terms.tell_individuals();
+        }
         self.all.push(Group {
             namespace: key.namespace.clone(),
             labels: key.labels.clone(),
             is_deleting: key.is_deleting,
-            terms: key.spec.as_ref().map(|spec| Terms::compile(&spec.0, &key.namespace)),
+            terms,
             on: Map::default(),
             pods: 0,
         });
@@ -217,6 +238,8 @@ impl Groups {
         let numbers: Vec<u32> =
             self.all.iter().map(|group| if group.pods == 0 { NO_GROUP } else { new.next().unwrap_or(0) }).collect();
         self.all.retain(|group| group.pods > 0);
+        self.with_terms =
+            (0..).zip(&self.all).filter(|(_, group)| group.terms.is_some()).map(|(number, _)| number).collect();
         self.by_key.retain(|_, number| {
             *number = numbers[*number as usize];
             *number != NO_GROUP

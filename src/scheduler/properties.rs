@@ -55,7 +55,7 @@ fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
         20 => (0..SPECS as u8, 0..LIKES).prop_map(|(spec, like)| Step::Schedule { spec, like }),
         2 => (any::<u8>(), 0..LIKES).prop_map(|(pod, like)| Step::Relabel { pod, like }),
         1 => any::<u8>().prop_map(Step::BeginDeletion),
-        1 => (0..3u8).prop_map(Step::SetService),
+        1 => (0..4u8).prop_map(Step::SetService),
         1 => Just(Step::RemoveService),
         1 => (0..2u8).prop_map(Step::SetNamespace),
         2 => any::<u8>().prop_map(Step::Forget),
@@ -66,10 +66,13 @@ fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..length)
 }
 
-const SPECS: usize = 17;
+const SPECS: usize = 19;
 
 /// So many namespaces with labels pods may have.
-const LIKES: u8 = 6;
+const LIKES: u8 = 8;
+
+/// A label that each pod of a StatefulSet has for itself.
+const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 
 /// The specifications that pods may have.
 fn specs() -> Vec<Rc<PodSpec>> {
@@ -113,6 +116,7 @@ fn specs_with_others() -> Vec<Value> {
     let (zone, host) = ("topology.kubernetes.io/zone", "kubernetes.io/hostname");
     let of = |app: &str| json!({ "matchLabels": { "app": app } });
     let term = |app: &str, key: &str| json!({ "labelSelector": of(app), "topologyKey": key });
+    let first = |name: &str| json!({ "labelSelector": { "matchLabels": { POD_NAME: name } }, "topologyKey": host });
     let anywhere = json!({ "labelSelector": of("db"), "topologyKey": zone, "namespaceSelector": {} });
     let selected = json!({
         "labelSelector": of("web"), "topologyKey": zone, "namespaceSelector": { "matchLabels": { "team": "1" } },
@@ -149,6 +153,10 @@ fn specs_with_others() -> Vec<Value> {
             "podAntiAffinity": preferred(json!([weighted(9, term("db", host)), weighted(3, term("web", "disk"))])),
             "podAffinity": required(json!([term("db", host)])) } })),
         pod(json!({ "affinity": { "podAffinity": required(json!([term("web", zone), term("web", "disk")])) } })),
+        pod(json!({ "affinity": { "podAntiAffinity": required(json!([first("db-0")])) } })),
+        pod(json!({ "topologySpreadConstraints": [
+            with(spread(host, 1, must), json!({ "labelSelector": { "matchLabels": { POD_NAME: "db-1" } } })),
+        ] })),
     ]
 }
 
@@ -160,14 +168,16 @@ fn like(number: u8) -> (Name, Labels) {
         1 | 5 => Labels::NONE.with("app", "web"),
         2 => Labels::NONE.with("app", "web").with("version", "2"),
         3 => Labels::NONE.with("app", "db"),
+        6 | 7 => Labels::NONE.with("app", "db").with(POD_NAME, if number == 6 { "db-0" } else { "db-1" }),
         _ => Labels::NONE.with("app", "web").with("version", "1"),
     };
     (namespace.into(), labels)
 }
 
 fn service(selector: u8) -> Object {
-    let selector =
-        [json!({ "app": "web" }), json!({ "app": "db" }), json!({ "version": "1" })][usize::from(selector)].clone();
+    let selectors =
+        [json!({ "app": "web" }), json!({ "app": "db" }), json!({ "version": "1" }), json!({ POD_NAME: "db-0" })];
+    let selector = selectors[usize::from(selector)].clone();
     let spec = json!({ "selector": selector, "ports": [{ "port": 80 }] });
     object(Kind::Service, json!({ "metadata": { "name": "web", "namespace": "default" }, "spec": spec }))
 }

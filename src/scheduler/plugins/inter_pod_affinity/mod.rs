@@ -136,6 +136,9 @@ impl Plugin for InterPodAffinity {
 
     fn follower(&self, pod: &Pod, cluster: &Cluster) -> Option<Box<dyn Follower>> {
         let incoming = Incoming::new(pod, cluster);
-        incoming.terms.errors.is_empty().then(|| follow::follower(*self, incoming, cluster))
+        if !incoming.terms.errors.is_empty() {
+            return None;
+        }
+        follow::follower(*self, incoming, cluster)
     }
 }
