@@ -14,6 +14,7 @@ use super::terms::Terms;
 use crate::api::meta::Labels;
 use crate::api::name::Name;
 use crate::api::pod::{Pod, PodSpec};
+use crate::api::selector::{Requirement, Selector};
 use crate::engine::hash::Map;
 
 /// So many entries of the log are kept.
@@ -59,6 +60,8 @@ pub struct Groups {
     empty: usize,
     /// Those with terms, in order.
     with_terms: Vec<u32>,
+    /// Those with each label, in order.
+    by_label: Map<(Name, Name), Vec<u32>>,
     /// True once there was a group whose terms tell the pods of one workload apart.
     tell_individuals: bool,
     /// Moves when groups get other numbers.
@@ -158,6 +161,20 @@ impl Groups {
         self.with_terms.iter().map(|number| *number as usize)
     }
 
+    /// The numbers of all whose pods a selector may match, in order.
+    pub fn candidates(&self, selector: &Selector) -> impl Iterator<Item = usize> {
+        let exact = |requirement: &Requirement| {
+            let key = requirement.key();
+            Some((Name::from(key), Name::from(selector.exact(key)?)))
+        };
+        let label = selector.requirements().iter().find_map(exact);
+        let (all, with_label) = match label {
+            Some(label) => (0, self.by_label.get(&label).map_or(&[][..], Vec::as_slice)),
+            None => (self.all.len(), &[][..]),
+        };
+        (0..all).chain(with_label.iter().map(|number| *number as usize))
+    }
+
     /// True once there was a pod with a term that tells the pods of one workload apart.
     pub fn tell_individuals(&self) -> bool {
         self.tell_individuals
@@ -186,10 +203,7 @@ impl Groups {
         }
         let number = self.all.len() as u32;
         let terms = key.spec.as_ref().map(|spec| Terms::compile(&spec.0, &key.namespace));
-        if let Some(terms) = &terms {
-            self.with_terms.push(number);
-            self.tell_individuals |= terms.tell_individuals();
-        }
+        self.tell_individuals |= terms.as_ref().is_some_and(Terms::tell_individuals);
         self.all.push(Group {
             namespace: key.namespace.clone(),
             labels: key.labels.clone(),
@@ -199,8 +213,19 @@ impl Groups {
             pods: 0,
         });
         self.by_key.insert(key, number);
+        self.index(number);
         self.empty += 1;
         number
+    }
+
+    fn index(&mut self, number: u32) {
+        let group = &self.all[number as usize];
+        if group.terms.is_some() {
+            self.with_terms.push(number);
+        }
+        for label in group.labels.pairs() {
+            self.by_label.entry(label.clone()).or_default().push(number);
+        }
     }
 
     /// A pod of a group came to a node.
@@ -238,8 +263,9 @@ impl Groups {
         let numbers: Vec<u32> =
             self.all.iter().map(|group| if group.pods == 0 { NO_GROUP } else { new.next().unwrap_or(0) }).collect();
         self.all.retain(|group| group.pods > 0);
-        self.with_terms =
-            (0..).zip(&self.all).filter(|(_, group)| group.terms.is_some()).map(|(number, _)| number).collect();
+        self.with_terms.clear();
+        self.by_label.clear();
+        (0..self.all.len() as u32).for_each(|number| self.index(number));
         self.by_key.retain(|_, number| {
             *number = numbers[*number as usize];
             *number != NO_GROUP

@@ -137,13 +137,9 @@ pub(super) fn follower(
         honors_taints,
         defaults,
     };
-    for (number, group) in cluster.groups().all().iter().enumerate() {
-        if following.meaning(number, group) != KNOWN {
-            for (slot, count) in group.on() {
-                if let Some(place) = cluster.place_of_slot(slot) {
-                    following.count(number, place, count as i32);
-                }
-            }
+    for constraint in hard.iter().chain(&soft) {
+        for number in cluster.groups().candidates(&constraint.selector) {
+            following.count_all(number, cluster);
         }
     }
     following.hard.iter_mut().for_each(|hard| hard.limit = hard.find_limit());
@@ -194,6 +190,22 @@ impl Following {
             self.meanings[number] = meaning;
         }
         self.meanings[number]
+    }
+
+    /// Takes in the pods of a group that are there, unless that was done.
+    fn count_all(&mut self, number: usize, cluster: &Cluster) {
+        let group = &cluster.groups().all()[number];
+        if self.known(number).is_none() && self.meaning(number, group) != KNOWN {
+            for (slot, count) in group.on() {
+                if let Some(place) = cluster.place_of_slot(slot) {
+                    self.count(number, place, count as i32);
+                }
+            }
+        }
+    }
+
+    fn known(&self, number: usize) -> Option<u64> {
+        self.meanings.get(number).copied().filter(|meaning| *meaning != 0)
     }
 
     /// Takes in that pods of a known group are on a node, without looking at what that means for other nodes.
@@ -385,8 +397,7 @@ impl Follower for Following {
 
     fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster, changed: &mut dyn FnMut(usize)) {
         let number = group as usize;
-        let known = self.meanings.get(number).copied().filter(|meaning| *meaning != 0);
-        let meaning = known.unwrap_or_else(|| self.meaning(number, &cluster.groups().all()[number]));
+        let meaning = self.known(number).unwrap_or_else(|| self.meaning(number, &cluster.groups().all()[number]));
         if meaning == KNOWN {
             return;
         }
