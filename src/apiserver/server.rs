@@ -2,7 +2,7 @@
 //!
 //! All state is volatile: after a crash a new server fills its caches from etcd.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::api::kind::{Kind, REGISTRY};
@@ -190,6 +190,8 @@ pub struct ApiServer {
     /// The timer of deadlines is set.
     pub(super) deadline_armed: bool,
     /// Etcd was asked how far its watches have come, because somebody waits for it.
+    /// When etcd may be asked again how far the watch of a kind has come.
+    progress: BTreeMap<Kind, SimTime>,
     progress_armed: bool,
     /// The next answer to that is the time for bookmarks of these kinds.
     bookmarks_due: Set<Kind>,
@@ -228,6 +230,7 @@ impl ApiServer {
             compaction_request: None,
             latest_revision: 0,
             deadline_armed: false,
+            progress: BTreeMap::new(),
             progress_armed: false,
             bookmarks_due: Set::default(),
             bootstrapping: Set::default(),
@@ -550,20 +553,24 @@ impl ApiServer {
         }
     }
 
-    /// Asks etcd how far its watches have come while there is somebody who waits for a watch cache.
+    /// Asks etcd how far the watch of a kind has come while there is somebody who waits for its watch cache: at once, and again
+    /// every 100 ms (cacher: `ConditionalProgressRequester`, one for each watch cache).
     pub(super) fn ask_how_far(&mut self, ctx: &mut dyn Context<ServerMessage>) {
-        if self.progress_armed {
-            return;
+        let waiting = self.delayed.values().filter(|task| matches!(task.step, Step::Fresh(_)));
+        let waiting: BTreeSet<Kind> = waiting.map(|task| task.operation.kind()).collect();
+        self.progress.retain(|kind, due| waiting.contains(kind) || *due > ctx.now());
+        for kind in waiting {
+            let due = self.progress.entry(kind).or_insert(ctx.now());
+            if *due <= ctx.now() {
+                *due = ctx.now() + PROGRESS;
+                self.link.ask_progress(kind, ctx);
+            }
         }
-        let waits = |kind: &Kind| {
-            self.delayed.values().any(|task| matches!(task.step, Step::Fresh(_)) && task.operation.kind() == *kind)
-        };
-        for kind in Kind::all().filter(waits) {
+        if !self.progress_armed
+            && let Some(next) = self.progress.values().min()
+        {
             self.progress_armed = true;
-            self.link.ask_progress(kind, ctx);
-        }
-        if self.progress_armed {
-            ctx.set_timer(ctx.now() + PROGRESS, token::PROGRESS);
+            ctx.set_timer(*next, token::PROGRESS);
         }
     }
 
