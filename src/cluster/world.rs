@@ -257,7 +257,7 @@ impl World {
     pub(super) fn disturbed(&mut self, now: SimTime) {
         let may_be_calm = self.options.lease_renewals == LeaseRenewals::WhenAsked
             && self.etcd.leader().is_some()
-            && self.fabric.network.is_whole();
+            && self.fabric.is_whole();
         self.commons.heartbeats.set_calm_from(if may_be_calm { now + CALM_AFTER } else { SimTime::MAX });
     }
 
