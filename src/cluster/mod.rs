@@ -33,6 +33,7 @@ use crate::api::meta::{Epoch, Timestamp};
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::Operation;
 use crate::engine::digest::Digest;
+use crate::engine::distribution::Distribution;
 use crate::engine::driver::{Halt, Simulation};
 use crate::engine::network::{Directions, PartitionId};
 use crate::engine::process::{Cause, Token};
@@ -211,6 +212,11 @@ impl Cluster {
     /// Starts a process that was killed.
     pub fn restart_process(&mut self, name: &str) -> Result<(), FaultError> {
         self.at_this_moment(|world, moment| world.restart_process(name, moment))
+    }
+
+    /// Lets the disk of an etcd member (`etcd-0`, ...) take another time to make a write durable; without one, that of the options.
+    pub fn set_fsync(&mut self, member: &str, fsync: Option<Distribution>) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.set_fsync(member, fsync, moment))
     }
 
     /// Lets a node's kubelet neither renew its lease nor write the node's status.

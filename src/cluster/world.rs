@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use crate::api::kind::Kind;
 use crate::api::name::Name;
 use crate::apiserver::metrics::Metrics;
 use crate::apiserver::{ApiServer, CommittedWrite};
@@ -154,6 +155,7 @@ impl World {
                 if let Some(input) = incoming.input(Message::etcd) {
                     let observation = self.etcd.handle(place, input, wiring);
                     for (key, revision) in self.etcd.take_lapsed() {
+                        self.commons.heartbeats.written(revision, false);
                         self.truth.forget(&key, revision);
                     }
                     self.observe(observation, queue.now(), cause);
@@ -255,7 +257,7 @@ impl World {
     pub(super) fn disturbed(&mut self, now: SimTime) {
         let may_be_calm = self.options.lease_renewals == LeaseRenewals::WhenAsked
             && self.etcd.leader().is_some()
-            && self.fabric.network.is_whole();
+            && self.fabric.is_whole();
         self.commons.heartbeats.set_calm_from(if may_be_calm { now + CALM_AFTER } else { SimTime::MAX });
     }
 
@@ -264,6 +266,7 @@ impl World {
         let Some(server) = &mut self.servers[place as usize] else { return };
         for committed in server.take_writes() {
             let CommittedWrite { key, revision, .. } = &committed;
+            self.commons.heartbeats.written(*revision, key.kind == Kind::Lease);
             let known = self.truth.get(key.kind, &key.namespace, &key.name);
             if known.is_some_and(|known| known.meta().revision() == *revision) {
                 // A server that was in doubt about a write of its own has taken another's for it.
