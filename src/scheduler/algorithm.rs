@@ -105,7 +105,9 @@ impl Algorithm {
     /// Chooses a node for a pod. The cluster must have been refreshed.
     pub fn schedule(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> Outcome {
         if cluster.node_count() == 0 {
-            return Outcome::Unschedulable(Box::default());
+            // Nobody is asked; what was kept for the pod somewhere is given up.
+            let diagnosis = Diagnosis { nominated_node: Some(Name::EMPTY), ..Diagnosis::default() };
+            return Outcome::Unschedulable(Box::new(diagnosis));
         }
         if let Some(node) = &pod.only_node {
             return self.schedule_to(node, profile, pod, cluster);
@@ -241,7 +243,10 @@ impl Algorithm {
             Some(places) => self.search(profile, places.len(), |index| places[index], class, cluster),
             None => self.search(profile, count, |index| index, class, cluster),
         };
-        let evaluated = if named.is_none() { looked_at(searched) } else { searched };
+        // It was looked at although other nodes were named, and it is among those of which something is said.
+        let unnamed = refused.filter(|place| named.as_ref().is_some_and(|places| !places.contains(place)));
+        let named = named.map(|places| places.into_iter().chain(unnamed).collect::<Vec<usize>>());
+        let evaluated = if named.is_none() { looked_at(searched) } else { searched + usize::from(unnamed.is_some()) };
         self.next_start = (self.next_start + evaluated) % count;
         if let Some(failure) = failure {
             return Outcome::Failed(failure);
@@ -249,8 +254,10 @@ impl Algorithm {
         if self.feasible.is_empty() {
             return self.fits_nowhere(profile, pod, class, named.as_deref(), cluster);
         }
-        let picked = self.choose(profile, pod, class, evaluated, cluster);
-        Outcome::Node(chosen(picked, evaluated, cluster))
+        match self.choose(profile, pod, class, evaluated, cluster) {
+            Ok(picked) => Outcome::Node(chosen(picked, evaluated, cluster)),
+            Err(failure) => Outcome::Failed(failure),
+        }
     }
 
     /// Looks one by one for nodes that fit among so many, beginning where the last search ended; returns how many were looked at,
@@ -296,7 +303,7 @@ impl Algorithm {
         (count * percentage / 100).max(LEAST_NODES).min(count)
     }
 
-    /// The best of the nodes that fit; one of several equals by a single draw. A single node is not scored.
+    /// The best of the nodes that fit; one of several equals by a single draw. A single node is not scored. Or why a plugin failed.
     fn choose(
         &mut self,
         profile: &Profile,
@@ -304,12 +311,12 @@ impl Algorithm {
         class: &mut PodClass,
         evaluated: usize,
         cluster: &Cluster,
-    ) -> Picked {
+    ) -> Result<Picked, Name> {
         let feasible = self.feasible.len();
         if let [only] = self.feasible.as_slice() {
-            return Picked { place: *only as usize, evaluated, feasible, score: None, runner_up: None };
+            return Ok(Picked { place: *only as usize, evaluated, feasible, score: None, runner_up: None });
         }
-        class.score(profile, pod, &self.feasible, &mut self.totals, cluster);
+        class.score(profile, pod, &self.feasible, &mut self.totals, cluster)?;
         let scored = || self.feasible.iter().map(|place| *place as usize).zip(self.totals.iter().copied());
         let best = self.totals.iter().copied().max().unwrap_or(0);
         let count = scored().filter(|(_, total)| *total == best).count();
@@ -318,7 +325,7 @@ impl Algorithm {
         let others = || scored().filter(|(other, _)| *other != place);
         let next = others().map(|(_, total)| total).max();
         let runner_up = others().find(|(_, total)| Some(*total) == next);
-        Picked { place, evaluated, feasible, score: Some(best), runner_up }
+        Ok(Picked { place, evaluated, feasible, score: Some(best), runner_up })
     }
 
     /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, so does one that is

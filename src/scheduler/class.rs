@@ -122,7 +122,8 @@ impl PodClass {
         if let Some(followers) = followers(profile, pod, cluster) {
             let compiled = Compiled::of_nodes(profile, pod, cluster);
             // What a plugin makes of all scores together in a way of its own is not known before they are.
-            if compiled.scorers.iter().all(|scorer| scorer.normalization != Normalization::Own) {
+            let are_kept = compiled.scorers.iter().all(|scorer| scorer.normalization != Normalization::Own);
+            if are_kept && compiled.failure.is_none() {
                 return PodClass::of(profile, pod, compiled, Some(followers), cluster);
             }
         }
@@ -426,8 +427,15 @@ impl PodClass {
         }
     }
 
-    /// Puts the total score of each of these nodes, all of which fit, into `totals`.
-    pub fn score(&mut self, profile: &Profile, pod: &Pod, feasible: &[u32], totals: &mut Vec<i64>, cluster: &Cluster) {
+    /// Puts the total score of each of these nodes, all of which fit, into `totals`; or says why a plugin failed.
+    pub fn score(
+        &mut self,
+        profile: &Profile,
+        pod: &Pod,
+        feasible: &[u32],
+        totals: &mut Vec<i64>,
+        cluster: &Cluster,
+    ) -> Result<(), Name> {
         if self.followers.is_none() {
             return self.score_plainly(profile, pod, feasible, totals, cluster);
         }
@@ -448,6 +456,7 @@ impl PodClass {
         totals.clear();
         let places = feasible.iter().zip(of_node);
         totals.extend(places.map(|(place, kind)| i64::from(self.kinds.own(*place as usize)) + of_kinds[kind]));
+        Ok(())
     }
 
     fn score_plainly(
@@ -457,10 +466,12 @@ impl PodClass {
         feasible: &[u32],
         totals: &mut Vec<i64>,
         cluster: &Cluster,
-    ) {
+    ) -> Result<(), Name> {
         let nodes: Vec<&NodeInfo> = feasible.iter().map(|place| cluster.at(*place as usize)).collect();
-        self.compiled.scorers.clear();
         self.compiled.pre_score(profile, pod, cluster, &nodes);
+        if let Some(failure) = self.compiled.failure.take() {
+            return Err(failure);
+        }
         totals.clear();
         totals.resize(nodes.len(), 0);
         for scorer in &self.compiled.scorers {
@@ -470,6 +481,7 @@ impl PodClass {
                 *total += scorer.weight * score;
             }
         }
+        Ok(())
     }
 }
 
@@ -496,6 +508,9 @@ fn followers(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Option<Vec<Foll
                 }
                 let mut scoring = profile.at(Point::Score).filter(|(other, ..)| *other == plugin);
                 let weight = scoring.next().map_or(0, |(_, _, weight)| weight);
+                if weight != 0 && !profile.is_asked(plugin, Point::PreScore) && asked.unprepared_score().is_some() {
+                    return None;
+                }
                 let follower = asked.follower(pod, cluster)?;
                 followers.push(Followed { plugin, order, weight, version: follower.version(), follower });
             }

@@ -242,12 +242,32 @@ impl NodeFilter for Fails {
     }
 }
 
+/// A filter that rejects every node.
+pub struct Rejects(pub Status);
+
+impl NodeFilter for Rejects {
+    fn filter(&self, _node: &NodeInfo) -> Status {
+        self.0.clone()
+    }
+}
+
 /// What PreScore says.
 pub enum PreScore {
     /// The plugin's Score need not be run for this pod.
     Skip,
     /// Scores nodes.
     Score(Box<dyn NodeScore>),
+    /// The plugin failed, and why; the pod is tried again with back-off.
+    Fail(Name),
+}
+
+/// Scores no node.
+pub struct NoScore;
+
+impl NodeScore for NoScore {
+    fn score(&self, _node: &NodeInfo) -> i64 {
+        0
+    }
 }
 
 /// Says how good a node is for a pod.
@@ -485,6 +505,12 @@ pub trait Plugin {
     /// What Filter fails with where PreFilter was not asked, because a configuration has it on at the one point and off at the
     /// other; none if it does without.
     fn unprepared(&self) -> Option<Name> {
+        None
+    }
+
+    /// What Score fails with where PreScore was not asked, because a configuration has it on at the one point and off at the
+    /// other; none if it does without.
+    fn unprepared_score(&self) -> Option<Name> {
         None
     }
 

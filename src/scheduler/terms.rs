@@ -74,6 +74,15 @@ impl Terms {
         self
     }
 
+    /// All that is wrong with the terms in one text, as Kubernetes joins errors (apimachinery, `errors.NewAggregate`).
+    pub fn error(&self) -> Option<String> {
+        match self.errors.as_slice() {
+            [] => None,
+            [error] => Some(error.clone()),
+            errors => Some(format!("[{}]", errors.join(", "))),
+        }
+    }
+
     /// True if a term selects namespaces by their labels.
     pub fn select_namespaces(&self) -> bool {
         let required = self.required_affinity.iter().chain(&self.required_anti_affinity);

@@ -91,6 +91,9 @@ impl Preemption {
         if !self.best.is_empty() {
             return Status::SUCCESS;
         }
+        if let Some(failure) = DefaultPreemption::failure(&refused) {
+            return failure;
+        }
         Status::unschedulable(DefaultPreemption::message(
             &DefaultPreemption::counted(&refused),
             failed.cluster.node_count(),

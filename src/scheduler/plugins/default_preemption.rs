@@ -73,6 +73,22 @@ impl DefaultPreemption {
         format!("preemption: {}", diagnosis.message())
     }
 
+    /// What is said if looking at nodes failed and none would do: each failure once (apimachinery, `errors.NewAggregate`).
+    pub fn failure(refused: &[Refusal]) -> Option<Status> {
+        let mut messages: Vec<String> = Vec::new();
+        for Refusal { status, .. } in refused.iter().filter(|refusal| refusal.status.code == Code::Error) {
+            let message = status.message();
+            if !messages.contains(&message) {
+                messages.push(message);
+            }
+        }
+        match messages.as_slice() {
+            [] => None,
+            [message] => Some(Status::error(format!("preemption: {message}"))),
+            messages => Some(Status::error(format!("preemption: [{}]", messages.join(", ")))),
+        }
+    }
+
     /// What is said of the nodes that would not do, and of how many.
     pub fn counted(refused: &[Refusal]) -> Vec<(Status, usize)> {
         let mut said: Vec<(Status, usize)> = Vec::new();
@@ -118,8 +134,7 @@ impl DefaultPreemption {
         let DryRun { candidates, refused } = dry_run(&potential, offset, wanted, |place| preemptor.look_at(place));
         let best = choice::best(&candidates);
         let Some(first) = best.first() else {
-            if let Some(Refusal { status, .. }) = refused.iter().find(|refusal| refusal.status.code == Code::Error) {
-                let status = Status::error(format!("preemption: {}", status.message()));
+            if let Some(status) = DefaultPreemption::failure(&refused) {
                 return PostFilter { status, ..PostFilter::default() };
             }
             return nowhere(&DefaultPreemption::counted(&refused), failed.cluster.node_count());
@@ -216,4 +231,21 @@ fn is_going_for_preemption(pod: &Pod) -> bool {
         target.status == ConditionStatus::True && target.reason.as_deref() == Some("PreemptionByScheduler")
     });
     pod.meta.is_deleting() && by_scheduler
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_failures_each_is_told_once() {
+        let refusal = |place: usize, status: Status| Refusal { place, plugin: None, status };
+        let [one, two] = ["one", "two"].map(|why| Status::error(Name::of(why)));
+        let no = Status::unschedulable(Name::of("no"));
+        let said = |refused: &[Refusal]| DefaultPreemption::failure(refused).map(|status| status.message());
+        assert_eq!(said(&[refusal(0, no.clone())]), None);
+        assert_eq!(said(&[refusal(0, no), refusal(1, one.clone())]).as_deref(), Some("preemption: one"));
+        let all = [refusal(0, one.clone()), refusal(1, two), refusal(2, one)];
+        assert_eq!(said(&all).as_deref(), Some("preemption: [one, two]"));
+    }
 }

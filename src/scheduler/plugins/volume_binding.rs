@@ -61,7 +61,6 @@ impl Plugin for VolumeBinding {
             Point::Score,
             Point::Reserve,
             Point::PreBind,
-            Point::PostBind,
         ]
     }
 
@@ -195,13 +194,6 @@ impl Plugin for VolumeBinding {
             Ok(true) => Progress::Done,
             Ok(false) => Progress::Wait(SimDuration::from_secs(1)),
             Err(error) => Progress::Failed(failed(format!("binding volumes: {error}"))),
-        }
-    }
-
-    fn post_bind(&self, placement: &Placement, cluster: &mut Cluster) {
-        let pod = placement.pod.meta.uid;
-        if cluster.storage().reservation(pod).is_some() {
-            cluster.storage_mut().settle(pod);
         }
     }
 }
