@@ -4,6 +4,7 @@
 //! all plugins for a signature of the pod, and PodTopologySpread gives none while there are default constraints, as there are by
 //! default. So it matters to profiles alone whose `defaultConstraints` are an empty list.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use super::class::{Compiled, Fit, PodClass};
@@ -113,25 +114,13 @@ impl Algorithm {
             return self.schedule_to(node, profile, pod, cluster);
         }
         let mut class = self.take_class(profile, pod, cluster);
-        let is_nominated = pod.status.nominated_node.is_some() || cluster.nomination_of(pod.meta.uid).is_some();
-        if class.is_kept() && class.depends_on_others() && is_nominated {
-            self.classes.push(class);
-            class = PodClass::plain(profile, pod, cluster);
-        }
-        let refused = match self.nominated(pod, &class, cluster) {
-            Nominated::None => None,
-            Nominated::Refused(place) => Some(place),
-            Nominated::Fits(node) => {
-                self.keep(class);
-                return Outcome::Node(Chosen::only(node));
-            }
+        class.begin(pod.meta.uid, cluster);
+        let outcome = match self.nominated(pod, &mut class, cluster) {
+            Nominated::Fits(node) => Outcome::Node(Chosen::only(node)),
+            Nominated::Refused(place) => self.place(profile, pod, &mut class, Some(place), cluster),
+            Nominated::None => self.place(profile, pod, &mut class, None, cluster),
         };
-        if class.is_kept() && cluster.nomination_of(pod.meta.uid).is_some() {
-            // What is kept for all pods of the class has the pod itself in its way.
-            self.classes.push(class);
-            class = PodClass::new(profile, pod, cluster);
-        }
-        let outcome = self.place(profile, pod, &mut class, refused, cluster);
+        class.end(cluster);
         self.keep(class);
         outcome
     }
@@ -155,7 +144,8 @@ impl Algorithm {
             }
         }
         let mut class = PodClass::plain(profile, pod, cluster);
-        let refused = match self.nominated(pod, &class, cluster) {
+        class.begin(pod.meta.uid, cluster);
+        let refused = match self.nominated(pod, &mut class, cluster) {
             Nominated::None => None,
             Nominated::Refused(place) => Some(place),
             Nominated::Fits(node) => return Outcome::Node(Chosen::only(node)),
@@ -171,15 +161,15 @@ impl Algorithm {
 
     /// Looks at the node to which a pod is nominated: if it fits there, no other is looked at (kube-scheduler,
     /// `evaluateNominatedNode`).
-    fn nominated(&self, pod: &Pod, class: &PodClass, cluster: &Cluster) -> Nominated {
+    fn nominated(&self, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> Nominated {
         let node = pod.status.nominated_node.as_ref().filter(|_| class.compiled.rejected.is_none());
         let Some((node, place)) = node.and_then(|node| Some((node, cluster.place_of(node)?))) else {
             return Nominated::None;
         };
-        match class.refusal_of_nominated(pod, place, cluster) {
-            None => Nominated::Fits(node.clone()),
-            Some(Code::Error) => Nominated::None,
-            Some(_) => Nominated::Refused(place),
+        match class.fits(place, cluster) {
+            Fit::Fits => Nominated::Fits(node.clone()),
+            Fit::Failed(_) => Nominated::None,
+            Fit::Rejected => Nominated::Refused(place),
         }
     }
 
@@ -339,18 +329,21 @@ impl Algorithm {
         cluster: &Cluster,
     ) -> Outcome {
         let (mut diagnosis, codes) = class.diagnose(places, profile, cluster);
-        // Plugins that look at pods elsewhere are asked again in their plain form, which can say what would be.
-        let plain = class.depends_on_others().then(|| Compiled::new(profile, pod, cluster));
-        let is_kept = class.is_kept() && plain.is_none();
-        let compiled = plain.as_ref().unwrap_or(&class.compiled);
-        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept, was_asked: true };
+        // Plugins that look at pods elsewhere are asked again in their plain form, which can say what would be. That takes a look
+        // at all nodes, so that it is put off until it is known that there is somebody to be sent away.
+        let (depends, kept, plain) = (class.depends_on_others(), &class.compiled, OnceCell::new());
+        let (is_kept, plain) = (class.is_kept() && !depends, &plain);
+        let compiled = || if depends { plain.get_or_init(|| Compiled::new(profile, pod, cluster)) } else { kept };
+        let failed = Failed { pod, cluster, compiled: &compiled, codes: &codes, is_kept, was_asked: true };
         let mut reasons: Vec<Name> = Vec::new();
         // Without any PostFilter nobody could make room for the pod, so that it gives up what was kept for it.
         if profile.at(Point::PostFilter).next().is_none() {
             diagnosis.nominated_node = Some(Name::EMPTY);
         }
         for (place, plugin, _) in profile.at(Point::PostFilter) {
-            let was_asked = compiled.asked.contains(place) || !profile.is_asked(place, Point::PreFilter);
+            // All are, unless one is sure before that the pod fits nowhere.
+            let is_asked = || kept.rejected.is_none() || compiled().asked.contains(place);
+            let was_asked = !profile.is_asked(place, Point::PreFilter) || is_asked();
             let said = plugin.post_filter(&Failed { was_asked, ..failed }, &mut self.preemption);
             let ends = !matches!(said.status.code, Code::Unschedulable | Code::Pending);
             if ends {

@@ -33,7 +33,7 @@ pub struct PodClass {
     pub compiled: Compiled,
     /// The plugins that look at pods elsewhere; none if nothing is kept.
     pub(super) followers: Option<Vec<Followed>>,
-    /// The one pod that it is for, if it is for one that is nominated to a node: it is not in its own way.
+    /// The pod that is being scheduled: where it is nominated it is not in its own way.
     own: Option<Uid>,
     list_version: u64,
     /// The cluster's version when the class last caught up with it.
@@ -155,7 +155,7 @@ impl PodClass {
             compiled,
             kinds: Kinds::new(count),
             followers,
-            own: cluster.nomination_of(pod.meta.uid).map(|_| pod.meta.uid),
+            own: None,
             list_version: cluster.list_version(),
             seen_version: cluster.last_version(),
             position: cluster.groups().position(),
@@ -175,12 +175,27 @@ impl PodClass {
 
     /// True if what was found out holds for the next pod of the class too.
     pub fn is_kept(&self) -> bool {
-        self.followers.is_some() && self.is_for_all()
+        self.followers.is_some()
     }
 
-    /// True if it holds for all pods of the class.
-    pub fn is_for_all(&self) -> bool {
-        self.own.is_none()
+    /// A pod of the class is to be scheduled. Of the node to which it is nominated nothing is known: what others were told of that
+    /// node had the pod itself in its way.
+    pub(super) fn begin(&mut self, pod: Uid, cluster: &Cluster) {
+        self.own = Some(pod);
+        self.forget_nominated(pod, cluster);
+    }
+
+    /// It has been; what it was told of the node to which it is nominated is not for others.
+    pub(super) fn end(&mut self, cluster: &Cluster) {
+        if let Some(pod) = self.own.take() {
+            self.forget_nominated(pod, cluster);
+        }
+    }
+
+    fn forget_nominated(&mut self, pod: Uid, cluster: &Cluster) {
+        if let Some(place) = cluster.nomination_of(pod).and_then(|node| cluster.place_of(node)) {
+            self.forget(place);
+        }
     }
 
     /// True if verdicts are kept that depend on pods elsewhere.
@@ -191,13 +206,6 @@ impl PodClass {
     /// True if nodes are told apart in kinds.
     pub(super) fn has_kinds(&self) -> bool {
         self.followers.is_some()
-    }
-
-    /// Why a pod does not fit the node to which it is nominated; none if it does.
-    pub(super) fn refusal_of_nominated(&self, pod: &Pod, place: usize, cluster: &Cluster) -> Option<Code> {
-        let who = (self.identity.spec.priority, Some(pod.meta.uid));
-        let nominated = cluster.nominated_at(place);
-        Some(self.compiled.filter_with_nominated(who, cluster.at(place), nominated, &[])?.1.code)
     }
 
     /// Takes in what changed since the last pod; false if that cannot be done.

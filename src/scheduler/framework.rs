@@ -382,8 +382,8 @@ pub struct Failed<'a> {
     pub pod: &'a Rc<Pod>,
     /// The nodes.
     pub cluster: &'a Cluster,
-    /// What the plugins compiled out of the pod.
-    pub compiled: &'a Compiled,
+    /// What the plugins compiled out of the pod; where some of them look at pods elsewhere, that is done when it is first asked for.
+    pub compiled: &'a dyn Fn() -> &'a Compiled,
     /// What the filters said of each node.
     pub codes: &'a NodeCodes,
     /// True if what the filters say of a node is the same for all pods of the specification while the node is unchanged

@@ -245,7 +245,8 @@ fn a_plugin_of_ones_own_is_registered_and_reads_its_arguments() {
 
 #[test]
 fn plugins_are_asked_where_the_real_ones_are_and_nowhere_else() {
-    let at = |point: &str, plugin: &str| format!("profiles: [{{plugins: {{{point}: {{enabled: [{{name: {plugin}}}]}}}}}}]");
+    let at =
+        |point: &str, plugin: &str| format!("profiles: [{{plugins: {{{point}: {{enabled: [{{name: {plugin}}}]}}}}}}]");
     let made = profile(&at("reserve", "DynamicResources"));
     assert_eq!(asked(&made, Point::Reserve), "DynamicResources=2 VolumeBinding=1");
     assert_eq!(asked(&made, Point::PreBind), "VolumeBinding=1 DynamicResources=2");

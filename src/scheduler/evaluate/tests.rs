@@ -96,7 +96,8 @@ fn two_nodes() -> [Object; 2] {
 }
 
 fn a_pod(more: Value) -> Object {
-    let mut spec = json!({ "containers": [{ "name": "app", "image": "x", "resources": { "requests": { "cpu": "1" } } }] });
+    let mut spec =
+        json!({ "containers": [{ "name": "app", "image": "x", "resources": { "requests": { "cpu": "1" } } }] });
     spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     pod_from("web", spec)
 }

@@ -54,14 +54,7 @@ impl Plugin for VolumeBinding {
 
     /// It scores only where storage capacity is scored, which is not so by default, and then says that it skips.
     fn points(&self) -> &'static [Point] {
-        &[
-            Point::PreFilter,
-            Point::Filter,
-            Point::PreScore,
-            Point::Score,
-            Point::Reserve,
-            Point::PreBind,
-        ]
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score, Point::Reserve, Point::PreBind]
     }
 
     fn validity(&self, pod: &Pod) -> Validity {
