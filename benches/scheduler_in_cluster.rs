@@ -60,6 +60,8 @@ fn booted(nodes: usize) -> Cluster {
         nodes: (0..nodes).map(node).collect(),
         // The default of 50 bindings a second would be what everything waits for.
         scheduler_limits: Limits { per_second: 10_000, burst: 10_000 },
+        // With that of 20 requests a second it would take minutes until no node is tainted as not ready any more.
+        controller_limits: Limits { per_second: 10_000, burst: 10_000 },
         ..ClusterOptions::default()
     };
     // Decisions are kept where a run is traced.
@@ -142,31 +144,52 @@ fn workloads() -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn main() {
-    let small = std::env::args().any(|argument| argument == "--small");
-    let (nodes, pods) = if small { (500, 400) } else { (5_000, 4_000) };
-    println!("{nodes} nodes: pods per second of the scheduler; what it was given for each pod, decisions for each");
-    let watch = Stopwatch::default();
-    let print = |name: &str, count: usize, decided: usize| {
-        let (seconds, inputs) = watch.0.take();
-        let (rate, inputs, decided) =
-            (count as f64 / seconds, inputs as f64 / count as f64, decided as f64 / count as f64);
-        println!("  {name:<26} {rate:>9.0} {inputs:>7.1} {decided:>5.2}");
-    };
-    for (name, spec) in workloads() {
-        let mut cluster = booted(nodes);
-        watch.watch(&mut cluster);
-        let decided = place(&mut cluster, "web", pods, "100m", &spec);
-        print(name, pods, decided);
-    }
-    let mut cluster = booted(nodes);
+/// So often a figure is measured; the best is told.
+const RUNS: usize = 3;
+
+/// What a run came to: how long the scheduler worked and what it was given for so many pods, and how many decisions there were.
+struct Figures {
+    seconds: f64,
+    inputs: u64,
+    decided: usize,
+}
+
+/// A cluster in which so many pods of a kind are placed.
+fn placed(nodes: usize, pods: usize, spec: &Value) -> Figures {
+    let (mut cluster, watch) = (booted(nodes), Stopwatch::default());
+    watch.watch(&mut cluster);
+    let decided = place(&mut cluster, "web", pods, "100m", spec);
+    let (seconds, inputs) = watch.0.take();
+    Figures { seconds, inputs, decided }
+}
+
+/// A cluster without room, in which more important pods are placed.
+fn preempted(nodes: usize, pods: usize) -> Figures {
+    let (mut cluster, watch) = (booted(nodes), Stopwatch::default());
     let class = json!({ "metadata": { "name": "vip" }, "value": 1000 });
     let class = Object::from_json(Kind::PriorityClass, class).expect("a valid manifest");
     cluster.request(Operation::Create { object: class, dry_run: false });
     place(&mut cluster, "low", nodes, "3", &json!({}));
     watch.watch(&mut cluster);
-    let vips = nodes / 10;
-    let decided = place(&mut cluster, "vip", vips, "3", &json!({ "priorityClassName": "vip" }));
-    print("preemption", vips, decided);
+    let decided = place(&mut cluster, "vip", pods, "3", &json!({ "priorityClassName": "vip" }));
+    let (seconds, inputs) = watch.0.take();
+    Figures { seconds, inputs, decided }
+}
+
+fn main() {
+    let small = std::env::args().any(|argument| argument == "--small");
+    let (nodes, pods) = if small { (500, 400) } else { (5_000, 4_000) };
+    println!("{nodes} nodes: pods per second of the scheduler; what it was given for each pod, decisions for each");
+    let print = |name: &str, count: usize, run: &dyn Fn() -> Figures| {
+        let runs = (0..RUNS).map(|_| run());
+        let best = runs.min_by(|one, other| one.seconds.total_cmp(&other.seconds)).expect("a run");
+        let of_each = |total: f64| total / count as f64;
+        let (rate, inputs) = (count as f64 / best.seconds, of_each(best.inputs as f64));
+        println!("  {name:<26} {rate:>9.0} {inputs:>7.1} {:>5.2}", of_each(best.decided as f64));
+    };
+    for (name, spec) in workloads() {
+        print(name, pods, &|| placed(nodes, pods, &spec));
+    }
+    print("preemption", nodes / 10, &|| preempted(nodes, nodes / 10));
     println!("  peak memory {:.1} MB", memory_status("VmHWM:"));
 }

@@ -100,12 +100,16 @@ pub(super) enum Rejector<'a> {
 
 impl Identity {
     fn is_of(&self, pod: &Pod) -> bool {
-        let (own, other) = (&self.pod.meta, &pod.meta);
-        Rc::ptr_eq(&self.spec, &pod.spec)
-            && own.namespace == other.namespace
-            && (own.labels.same(&other.labels) || own.labels == other.labels)
-            && same_owner(own.controller(), other.controller())
+        Rc::ptr_eq(&self.spec, &pod.spec) && are_alike(&self.pod, pod)
     }
+}
+
+/// True if no plugin can tell pods of one specification apart.
+pub(super) fn are_alike(pod: &Pod, other: &Pod) -> bool {
+    let (own, other) = (&pod.meta, &other.meta);
+    own.namespace == other.namespace
+        && (own.labels.same(&other.labels) || own.labels == other.labels)
+        && same_owner(own.controller(), other.controller())
 }
 
 fn same_owner(left: Option<&OwnerReference>, right: Option<&OwnerReference>) -> bool {
