@@ -116,6 +116,12 @@ impl Cluster {
         self.epoch().timestamp(self.now())
     }
 
+    /// Has `mark` called right before and right after the scheduler handles anything: to see what it costs within a cluster.
+    /// Nothing that is simulated depends on it.
+    pub fn mark_scheduler(&mut self, mark: impl FnMut() + 'static) {
+        self.simulation.world.scheduler_mark = Some(Box::new(mark));
+    }
+
     /// How many events have happened.
     pub fn events(&self) -> u64 {
         self.simulation.events()

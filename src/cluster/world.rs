@@ -48,6 +48,8 @@ pub struct World {
     pub(super) servers: Vec<Option<ApiServer>>,
     pub(super) manager: Option<ControllerManager>,
     pub(super) scheduler: Option<Scheduler>,
+    /// Is told before and after the scheduler handles anything, by those who measure it.
+    pub(super) scheduler_mark: Option<Box<dyn FnMut()>>,
     pub(super) nodes: Vec<NodeMachine>,
     /// Where the machine of a name stands among the nodes.
     pub(super) places: Map<Name, u32>,
@@ -177,7 +179,9 @@ impl World {
             }
             Role::Scheduler => {
                 if let (Some(input), Some(scheduler)) = (incoming.input(Message::api), &mut self.scheduler) {
+                    self.scheduler_mark.iter_mut().for_each(|mark| mark());
                     scheduler.handle(input, wiring);
+                    self.scheduler_mark.iter_mut().for_each(|mark| mark());
                     self.news.extend(scheduler.take_decisions().into_iter().map(|one| News::Decided(Box::new(one))));
                 }
             }

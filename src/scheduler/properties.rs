@@ -23,10 +23,24 @@ use crate::engine::random::Seed;
 /// Something that happens to the cluster.
 #[derive(Clone, Debug)]
 enum Step {
-    SetNode { node: u8, shape: u8, label: u8, taint: u8, cordoned: bool, image: u8, zone: u8 },
+    SetNode {
+        node: u8,
+        shape: u8,
+        label: u8,
+        taint: u8,
+        cordoned: bool,
+        image: u8,
+        zone: u8,
+    },
     RemoveNode(u8),
-    Schedule { spec: u8, like: u8 },
-    Relabel { pod: u8, like: u8 },
+    Schedule {
+        spec: u8,
+        like: u8,
+    },
+    Relabel {
+        pod: u8,
+        like: u8,
+    },
     BeginDeletion(u8),
     SetService(u8),
     RemoveService,
@@ -35,6 +49,11 @@ enum Step {
     Confirm(u8),
     Remove(u8),
     Withdraw(u8),
+    /// A pod that is nominated is tried again; the API may know of it or not yet.
+    Again {
+        pod: u8,
+        is_known: bool,
+    },
 }
 
 fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
@@ -62,6 +81,7 @@ fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
         3 => any::<u8>().prop_map(Step::Confirm),
         2 => any::<u8>().prop_map(Step::Remove),
         2 => any::<u8>().prop_map(Step::Withdraw),
+        4 => (any::<u8>(), any::<bool>()).prop_map(|(pod, is_known)| Step::Again { pod, is_known }),
     ];
     prop::collection::vec(step, 1..length)
 }
@@ -217,7 +237,7 @@ struct Bench {
     fresh: Algorithm,
     pods: Vec<(Rc<Pod>, bool)>,
     /// Pods that are nominated to nodes.
-    nominated: Vec<Uid>,
+    nominated: Vec<Rc<Pod>>,
     outcomes: Vec<Outcome>,
     specs: Vec<Rc<PodSpec>>,
     next: u128,
@@ -277,7 +297,15 @@ impl Bench {
             Step::Withdraw(pod) => {
                 if !self.nominated.is_empty() {
                     let gone = self.nominated.swap_remove(usize::from(pod) % self.nominated.len());
-                    self.cluster.withdraw(gone);
+                    self.cluster.withdraw(gone.meta.uid);
+                }
+            }
+            Step::Again { pod, is_known } => {
+                if !self.nominated.is_empty() {
+                    let mut again = self.nominated.swap_remove(usize::from(pod) % self.nominated.len());
+                    let node = self.cluster.nomination_of(again.meta.uid).cloned();
+                    Rc::make_mut(&mut again).status.nominated_node = node.filter(|_| is_known);
+                    self.schedule_pod(again);
                 }
             }
             Step::Remove(pod) => {
@@ -310,6 +338,10 @@ impl Bench {
         let own = Rc::make_mut(&mut pod);
         (own.spec, own.meta.uid) = (self.specs[spec].clone(), Uid(self.next));
         (own.meta.namespace, own.meta.labels) = like(number);
+        self.schedule_pod(pod);
+    }
+
+    fn schedule_pod(&mut self, pod: Rc<Pod>) {
         self.cluster.refresh();
         let outcome = self.keeping.schedule(&self.profile, &pod, &self.cluster);
         let fresh = self.fresh.schedule(&self.profile, &pod, &self.cluster);
@@ -322,12 +354,13 @@ impl Bench {
             && let Some(node) = diagnosis.nominated_node.as_ref().filter(|node| !node.is_empty())
         {
             self.cluster.nominate(&pod, node);
-            self.nominated.push(pod.meta.uid);
+            self.nominated.push(pod.clone());
         }
         if let Outcome::Node(chosen) = outcome {
             let mut placed = Pod::clone(&pod);
             placed.node = Some(chosen.node.clone());
             let placed = Rc::new(placed);
+            self.cluster.withdraw(pod.meta.uid);
             assert!(self.cluster.assume(&placed, &chosen.node));
             let place = self.cluster.place_of(&chosen.node).expect("a node");
             self.check_room(self.cluster.at(place), &pod);

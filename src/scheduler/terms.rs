@@ -75,6 +75,15 @@ impl Terms {
         self
     }
 
+    /// All that is wrong with the terms in one text, as Kubernetes joins errors (apimachinery, `errors.NewAggregate`).
+    pub fn error(&self) -> Option<String> {
+        match self.errors.as_slice() {
+            [] => None,
+            [error] => Some(error.clone()),
+            errors => Some(format!("[{}]", errors.join(", "))),
+        }
+    }
+
     fn all(&self) -> impl Iterator<Item = &Term> {
         let required = self.required_affinity.iter().chain(&self.required_anti_affinity);
         let preferred = self.preferred_affinity.iter().chain(&self.preferred_anti_affinity);
