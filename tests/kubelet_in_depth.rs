@@ -8,6 +8,7 @@ use std::rc::Rc;
 use kubesim::api::event::Event;
 use kubesim::api::name::Name;
 use kubesim::api::node::Node;
+use kubesim::api::object::Object;
 use kubesim::api::pod::{ContainerState, Pod, PodConditionType, PodPhase};
 use kubesim::cluster::options::{ClusterOptions, KubeletKind};
 use kubesim::engine::time::SimDuration;
@@ -321,6 +322,30 @@ fn a_static_pod_outlives_its_mirror_and_goes_with_its_file() {
     bed.cluster.remove_static_pod("node-0", "proxy").expect("the file was there");
     bed.until("the mirror is gone", 8, |bed| bed.get::<Pod>("default", "proxy-node-0").is_none());
     assert_eq!(bed.cluster.nodes()[0].runtime().running(), 0);
+    let mut versions = bed.writes.iter().filter_map(|write| match &write.new {
+        Some(Object::Pod(pod)) if pod.meta.name == "proxy-node-0" => Some(pod),
+        _ => None,
+    });
+    assert!(versions.all(|mirror| !mirror.is_terminal()), "a static pod never has a terminal phase");
+}
+
+#[test]
+fn a_volume_tells_of_everything_that_its_sources_lack() {
+    let mut bed = Bed::ready(one_node(vec![("app:1", ImageModel::default())]), 4);
+    bed.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: cm}, data: {key: value}}");
+    let item = "items: [{key: other, path: x}]";
+    for (name, volume) in [
+        ("key", format!("configMap: {{name: cm, {item}}}")),
+        ("both", format!("projected: {{sources: [{{configMap: {{name: cm, {item}}}}}, {{secret: {{name: s}}}}]}}")),
+    ] {
+        let mount = "image: \"app:1\", volumeMounts: [{name: v, mountPath: /v}]";
+        bed.apply(&pod(name, &format!("volumes: [{{name: v, {volume}}}],"), mount));
+    }
+    bed.run(2);
+    let lacks = "configmap references non-existent config key: other";
+    let told = |what: &str| format!("FailedMount: MountVolume.SetUp failed for volume \"v\" : {what}");
+    assert_eq!(events(&bed, "key").last(), Some(&told(lacks)));
+    assert_eq!(events(&bed, "both").last(), Some(&told(&format!("[{lacks}, secret \"s\" not found]"))));
 }
 
 #[test]

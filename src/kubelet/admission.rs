@@ -75,6 +75,7 @@ pub fn admit<'a>(
     here: &Here<'_>,
 ) -> Result<Vec<Shortage>, Rejection> {
     admit_under_pressure(pod, here)?;
+    admit_for_system(pod, here)?;
     let mut used = Resources::default();
     let mut ports_taken = false;
     let mut count = 0;
@@ -127,6 +128,23 @@ fn admit_under_pressure(pod: &Pod, here: &Here<'_>) -> Result<(), Rejection> {
     let conditions: Vec<String> = here.under.iter().map(|pressure| pressure.condition().to_string()).collect();
     let message = format!("The node had condition: [{}]. ", conditions.join(" "));
     Err(Rejection { reason: Name::of("Evicted"), message })
+}
+
+/// A pod that is for another operating system is not taken (lifecycle/predicate.go: these come before all that ending other pods
+/// could help).
+fn admit_for_system(pod: &Pod, here: &Here<'_>) -> Result<(), Rejection> {
+    const SYSTEM: &str = "kubernetes.io/os";
+    let reject =
+        |reason: &'static str, message: &str| Err(Rejection { reason: Name::of(reason), message: message.to_owned() });
+    let own = here.labels.get(SYSTEM).map_or("linux", |label| label.as_str());
+    if pod.meta.labels.get(SYSTEM).is_some_and(|wanted| wanted.as_str() != own) {
+        let message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return reject("PodOSSelectorNodeLabelDoesNotMatch", message);
+    }
+    if pod.spec.full.os.as_ref().is_some_and(|system| system.name != "linux") {
+        return reject("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS");
+    }
+    Ok(())
 }
 
 /// The resources that there is too little of (noderesources, `Fits`). Extended resources that the node does not have are not

@@ -288,7 +288,7 @@ impl Kubelet {
         let number = self.remains.number(pod.meta.uid).unwrap_or(PodNumber(self.next_number));
         self.next_number = self.next_number.max(number.0 + 1);
         let mut worker = Worker::new(number, pod, ctx.now());
-        self.remains.give_back(&mut worker, ctx.now());
+        self.remains.give_back(&mut worker, self.shared.began);
         self.numbers.insert(worker.pod.meta.uid, number);
         worker
     }
@@ -305,9 +305,6 @@ impl Kubelet {
 
     /// Whether there is room for a pod beside all others; of what a critical pod lacks others have to be ended.
     fn admits(&self, number: Option<PodNumber>, pod: &Pod) -> Result<Vec<Shortage>, Rejection> {
-        if let Some(rejection) = self.shutdown_rejection() {
-            return Err(rejection);
-        }
         let active =
             self.workers.values().filter(|other| other.could_have_running_containers() && Some(other.number) != number);
         let others = active.map(|other| other.allocated().as_ref());
@@ -320,7 +317,9 @@ impl Kubelet {
             taints: in_api.map_or(&[][..], |node| &node.taints),
             under: &self.evictions.under,
         };
-        admission::admit(pod, others, &here)
+        // The shutdown manager is asked last (kubelet.go, the order of admission handlers).
+        let shortages = admission::admit(pod, others, &here)?;
+        self.shutdown_rejection().map_or(Ok(shortages), Err)
     }
 
     /// Tries to set aside what a pod asks for now.

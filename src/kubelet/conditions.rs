@@ -9,6 +9,7 @@ use crate::api::pod::{
     PodStatus,
 };
 
+use super::qos;
 use super::reset;
 use super::worker::{Instance, Worker};
 
@@ -51,6 +52,8 @@ pub fn phase(worker: &Worker, status: &PodStatus, ended: bool) -> PodPhase {
     if counts.stopped == 0 {
         return PodPhase::Pending;
     }
+    // A static pod never comes to a terminal phase because it must end: another one may follow under its name.
+    let ended = ended && !qos::is_static(&worker.pod);
     if !ended && counts.stopped != counts.not_restartable {
         return PodPhase::Running;
     }
@@ -65,7 +68,7 @@ fn count(worker: &Worker, status: &PodStatus) -> Counts {
             _ => count_init(worker, index, status, &mut counts),
         }
     }
-    for (index, status) in worker.main_indexes().zip(status.containers.iter()) {
+    for (index, status) in worker.main_statuses(status) {
         let ended = match (&status.state, &status.last_state) {
             (ContainerState::Running { .. }, _) => {
                 counts.running += 1;
@@ -198,7 +201,7 @@ fn unready(worker: &Worker, status: &PodStatus) -> Option<(&'static str, Option<
     }
     let sidecars = worker.init_indexes().zip(status.init_containers.iter());
     let sidecars = sidecars.filter(|(index, _)| worker.spec(*index).role == ContainerRole::Sidecar);
-    let all = sidecars.map(|(_, status)| status).chain(status.containers.iter());
+    let all = sidecars.chain(worker.main_statuses(status)).map(|(_, status)| status);
     let unready: Vec<&str> = all.filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
     if unready.is_empty() {
         return None;

@@ -152,7 +152,13 @@ impl NodeAgent {
         self.pressures.map(|(holds, _)| holds) != self.under
     }
 
-    /// Takes the pressures over into the status, with an event for each that changed.
+    /// What the API says of a condition; none if that is not known here.
+    fn said(&self, condition: &str) -> Option<ConditionStatus> {
+        self.in_api.as_ref()?.condition(condition).map(|condition| condition.status)
+    }
+
+    /// Takes the pressures over into the status, with an event for each that changed, and for each that somebody else has changed
+    /// in the API: the node controller, when it heard nothing of the node.
     fn tell_pressures(&mut self, shared: &mut Shared, now: SimTime) {
         const WORDS: [(&str, &str); 3] = [
             ("NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
@@ -160,7 +166,9 @@ impl NodeAgent {
             ("NodeHasInsufficientPID", "NodeHasSufficientPID"),
         ];
         for (place, (bad, good)) in WORDS.into_iter().enumerate() {
-            if self.pressures[place].0 != self.under[place] {
+            let holds = if self.under[place] { ConditionStatus::True } else { ConditionStatus::False };
+            let contradicted = self.said(&Pressure::ALL[place].condition()).is_some_and(|said| said != holds);
+            if self.pressures[place].0 != self.under[place] || contradicted {
                 self.pressures[place] = (self.under[place], shared.date(now));
                 let reason = if self.under[place] { bad } else { good };
                 let message = format!("Node {} status is now: {reason}", shared.settings.node.name);
@@ -202,10 +210,16 @@ impl NodeAgent {
     /// Begins to register, and looks for a lease of an earlier kubelet.
     pub fn start(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         shared.record_node(EventType::Normal, "Starting", "Starting kubelet.".to_owned());
-        for reason in ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"] {
-            let message = format!("Node {} status is now: {reason}", shared.settings.node.name);
-            shared.record_node(EventType::Normal, reason, message);
+        // Each time that the node is made up before the API was asked for it says so: to register it, and for two parts of the
+        // kubelet that ask for it before (`initialNode`, `getNodeAnyWay`).
+        for _ in 0..3 {
+            for reason in ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"] {
+                let message = format!("Node {} status is now: {reason}", shared.settings.node.name);
+                shared.record_node(EventType::Normal, reason, message);
+            }
         }
+        let message = "Updated Node Allocatable limit across pods".to_owned();
+        shared.record_node(EventType::Normal, "NodeAllocatableEnforced", message);
         let at = ctx.now() + shared.settings.timings.register;
         ctx.set_timer(at, Timer::Register.token());
         let operation = Operation::Get { key: lease_key(shared) };
@@ -251,7 +265,7 @@ impl NodeAgent {
             (None, Some(since)) => {
                 condition("Ready", ConditionStatus::True, "KubeletReady", "kubelet is posting ready status", since)
             }
-            (None, None) => condition("Ready", no, "KubeletNotReady", "[CSINode is not yet initialized]", self.began),
+            (None, None) => condition("Ready", no, "KubeletNotReady", "CSINode is not yet initialized", self.began),
         };
         let settings = &shared.settings.node;
         NodeStatus {
@@ -295,6 +309,13 @@ impl NodeAgent {
         {
             let ready = node.condition("Ready").filter(|ready| ready.status == ConditionStatus::True);
             self.ready_since = ready.map(|ready| ready.last_transition);
+            for (place, pressure) in Pressure::ALL.into_iter().enumerate() {
+                let condition = node.condition(&pressure.condition());
+                if let Some(known) = condition.filter(|known| known.status == ConditionStatus::False) {
+                    self.pressures[place].1 = known.last_transition;
+                }
+            }
+            self.in_api.get_or_insert_with(|| node.clone());
             self.rebooted = node.status.info.as_ref().is_some_and(|info| info.boot_id != boot_id(shared));
         }
         self.look_at(ctx.now() + shared.settings.timings.ready, ctx);
@@ -368,12 +389,13 @@ impl NodeAgent {
             let message = format!("Node {} has been rebooted, boot id: {}", shared.settings.node.name, boot_id(shared));
             shared.record_node(EventType::Warning, "Rebooted", message);
         }
-        if self.ready_since.is_none() && self.shutting_down.is_none() {
+        self.tell_pressures(shared, ctx.now());
+        let contradicted = self.said("Ready").is_some_and(|said| said != ConditionStatus::True);
+        if (self.ready_since.is_none() || contradicted) && self.shutting_down.is_none() {
             self.ready_since = Some(shared.date(ctx.now()));
             let message = format!("Node {} status is now: NodeReady", shared.settings.node.name);
             shared.record_node(EventType::Normal, "NodeReady", message);
         }
-        self.tell_pressures(shared, ctx.now());
         let patch = TypedPatch::NodeStatus { status: self.status(shared, ctx.now()) };
         let operation = Operation::Patch {
             key: shared.node_key(),
@@ -388,6 +410,11 @@ impl NodeAgent {
     /// The status was written, or not.
     pub fn status_written(&mut self, result: &Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let timings = &shared.settings.timings;
+        if let Ok(Answer::Object(Object::Node(node))) = result
+            && self.in_api.as_ref().is_none_or(|known| known.meta.revision() < node.meta.revision())
+        {
+            self.in_api = Some(node.clone());
+        }
         if result.is_err() {
             // Nothing was reported: what there is to say is said at the next look.
             self.reported = None;

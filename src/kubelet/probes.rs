@@ -31,6 +31,12 @@ pub struct Probe {
     attempt: Option<u32>,
     /// What counts now; none before the first result.
     result: Option<bool>,
+    /// The instance has been met by a tick or a trigger: from then on there is a result, if only the initial one.
+    met: bool,
+    /// The instance ran long before this kubelet began: what the API says of it counts until there is a result.
+    carried: bool,
+    /// The probe has begun; before that there is none, though an earlier kubelet had one.
+    begun: bool,
     /// The last answer, and how often in a row it came.
     last: bool,
     run: u32,
@@ -46,6 +52,14 @@ pub struct Probe {
     stopped: bool,
 }
 
+/// How long before a kubelet began a container must have been started to be one that it only found (`kubeletRestartGracePeriod`).
+const RESTART_GRACE: SimDuration = SimDuration::from_secs(10);
+
+/// How often a probe is made.
+fn period_of(spec: &pod::Probe) -> SimDuration {
+    SimDuration::from_secs(u64::from(spec.period_seconds.max(1)))
+}
+
 /// The probe of a kind that a container's specification has.
 fn spec_of(container: &pod::Container, kind: ProbeKind) -> Option<&pod::Probe> {
     match kind {
@@ -55,57 +69,90 @@ fn spec_of(container: &pod::Container, kind: ProbeKind) -> Option<&pod::Probe> {
     }
 }
 
+impl Probe {
+    fn new(kind: ProbeKind) -> Self {
+        Probe {
+            kind,
+            anchor: SimTime::ZERO,
+            attempt: None,
+            result: None,
+            met: false,
+            carried: false,
+            begun: false,
+            last: false,
+            run: 0,
+            on_hold: false,
+            in_flight: false,
+            triggered: false,
+            quiet_until: SimTime::ZERO,
+            timer: None,
+            stopped: false,
+        }
+    }
+}
+
 impl Worker {
-    /// Begins to watch the probes of all containers (`probeManager.AddPod`).
-    pub fn watch_probes(&mut self, now: SimTime) {
+    /// Begins to watch the probes of all containers (`probeManager.AddPod`). While the kubelet has not been up for a period of
+    /// a probe, that one sleeps for a random part of its period first (`worker.run`).
+    pub fn watch_probes(&mut self, shared: &Shared, ctx: &mut dyn NodeContext) {
+        self.know_probes();
+        let now = ctx.now();
+        let up = now.since(shared.began);
+        let uid = self.pod.meta.uid;
+        for index in self.indexes() {
+            for kind in KINDS {
+                if self.probe(index, kind).is_none_or(|probe| probe.begun) {
+                    continue;
+                }
+                let Some(spec) = spec_of(self.spec(index), kind) else { continue };
+                let period = period_of(spec);
+                let name = &self.spec(index).name;
+                let sleep = || {
+                    let mut stream = shared.settings.seed.stream(&format!("{uid}/{name}"), &format!("{kind:?} sleep"));
+                    SimDuration::from_nanos(stream.below(period.as_nanos()))
+                };
+                let anchor = if period > up { now + sleep() } else { now };
+                if let Some(probe) = self.probe_mut(index, kind) {
+                    (probe.begun, probe.anchor) = (true, anchor);
+                }
+                // Of containers that ran before this kubelet began no status may follow that would ask.
+                self.next_tick(index, kind, shared, ctx);
+            }
+        }
+    }
+
+    /// Notes which probes there are.
+    fn know_probes(&mut self) {
         for index in self.indexes() {
             let spec = self.spec(index);
             if spec.role == ContainerRole::Init || self.record(index).probes.is_some() {
                 continue;
             }
-            let probes: Box<[Probe]> = KINDS
-                .into_iter()
-                .filter(|kind| spec_of(spec, *kind).is_some())
-                .map(|kind| Probe {
-                    kind,
-                    anchor: now,
-                    attempt: None,
-                    result: None,
-                    last: false,
-                    run: 0,
-                    on_hold: false,
-                    in_flight: false,
-                    triggered: false,
-                    quiet_until: SimTime::ZERO,
-                    timer: None,
-                    stopped: false,
-                })
-                .collect();
+            let there = KINDS.into_iter().filter(|kind| spec_of(spec, *kind).is_some());
+            let probes: Box<[Probe]> = there.map(Probe::new).collect();
             if !probes.is_empty() {
                 self.record_mut(index).probes = Some(probes);
             }
         }
     }
 
-    /// Takes over from the API what an earlier kubelet found about a container that still runs: a restart of the kubelet
-    /// changes no readiness (`setReadyStateOnKubeletRestart`).
-    pub fn believe(&mut self, index: u16, status: &pod::ContainerStatus) {
+    /// Takes over from the API what an earlier kubelet found about a container that still runs. A restart of the kubelet changes
+    /// no readiness of one that has run for a while (`setReadyStateOnKubeletRestart`, `kubeletRestartGracePeriod`).
+    pub fn believe(&mut self, index: u16, status: &pod::ContainerStatus, began: SimTime) {
+        self.know_probes();
         let record = self.record_mut(index);
         let same_instance = record.container_id == status.container_id && record.instance.is_running();
         let attempt = record.instance.attempt();
+        let old = matches!(record.instance, Instance::Running { since, .. } if since + RESTART_GRACE < began);
         if let Some(last) = &status.last_state
             && record.last().is_none()
         {
             record.past_mut().last = Some((pod::Terminated::clone(last), SimTime::ZERO));
         }
         for probe in record.probes.iter_mut().flatten().filter(|_| same_instance) {
-            let result = match probe.kind {
-                ProbeKind::Readiness => Some(status.ready),
-                ProbeKind::Liveness => None,
-                ProbeKind::Startup => status.started.filter(|started| *started),
-            };
-            (probe.attempt, probe.result) = (attempt, result);
-            probe.on_hold = probe.kind == ProbeKind::Startup && result == Some(true);
+            let started = status.started.filter(|started| *started && probe.kind == ProbeKind::Startup);
+            (probe.attempt, probe.result, probe.carried) = (attempt, started, old);
+            (probe.on_hold, probe.met) = (started.is_some(), started.is_some() || old);
         }
     }
 
@@ -123,20 +170,55 @@ impl Worker {
         self.probe(index, kind).filter(|probe| probe.attempt == Some(attempt))?.result
     }
 
+    /// True if a container has a readiness probe that has not passed.
+    pub fn has_unready_probe(&self, index: u16) -> bool {
+        self.probe(index, ProbeKind::Readiness).is_some() && self.result(index, ProbeKind::Readiness) != Some(true)
+    }
+
     /// True if the newest instance's probe has failed.
     pub fn probe_failed(&self, index: u16, kind: ProbeKind) -> bool {
         self.result(index, kind) == Some(false)
     }
 
-    /// True if a running container counts as started: it has no startup probe, or that has passed.
+    /// True if a running container counts as started: it has no startup probe, or that has passed. What the last status said of
+    /// a running instance goes on for the next one until its startup probe first ticks (`isContainerStarted`).
     pub fn has_started(&self, index: u16) -> bool {
-        spec_of(self.spec(index), ProbeKind::Startup).is_none() || self.result(index, ProbeKind::Startup) == Some(true)
+        let Some(probe) = self.probe(index, ProbeKind::Startup) else {
+            return spec_of(self.spec(index), ProbeKind::Startup).is_none();
+        };
+        match self.result(index, ProbeKind::Startup) {
+            Some(result) => result,
+            None => !self.has_met(index, probe) && self.said_started(index),
+        }
     }
 
-    /// True if a started container counts as ready: it has no readiness probe, or that has passed.
+    /// True if the last status says of a container that it runs and has started.
+    fn said_started(&self, index: u16) -> bool {
+        let (status, name) = (self.status(), &self.spec(index).name);
+        let mut all = status.containers.iter().chain(status.init_containers.iter());
+        all.find(|status| status.name == *name).is_some_and(|status| {
+            status.started == Some(true) && matches!(status.state, ContainerState::Running { .. })
+        })
+    }
+
+    /// True if a probe has met the newest instance of its container.
+    fn has_met(&self, index: u16, probe: &Probe) -> bool {
+        probe.met && probe.attempt == self.record(index).instance.attempt()
+    }
+
+    /// True if a started container counts as ready: it has no readiness probe, or that has passed. Where there is no result of
+    /// this kubelet yet, a container that has run for a while is as ready as its pod is.
     pub fn is_ready(&self, index: u16) -> bool {
-        spec_of(self.spec(index), ProbeKind::Readiness).is_none()
-            || self.result(index, ProbeKind::Readiness) == Some(true)
+        let Some(probe) = self.probe(index, ProbeKind::Readiness) else {
+            return spec_of(self.spec(index), ProbeKind::Readiness).is_none();
+        };
+        match self.result(index, ProbeKind::Readiness) {
+            Some(result) => result,
+            None if probe.carried && probe.attempt == self.record(index).instance.attempt() => {
+                self.pod.status.is_ready()
+            }
+            None => !probe.begun && probe.attempt.is_some(),
+        }
     }
 
     /// A status was made: probes follow what it says of their containers. Containers that run and are not ready have
@@ -152,45 +234,67 @@ impl Worker {
 
     fn follow_probe(&mut self, index: u16, kind: ProbeKind, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let ending = self.stage != Stage::Running;
-        let asked = self.is_asked(index, kind);
         let attempt = self.record(index).instance.attempt();
-        let Some(probe) = self.probe_mut(index, kind) else { return };
+        let Some(probe) = self.probe_mut(index, kind).filter(|probe| probe.begun) else { return };
         if ending && kind != ProbeKind::Readiness {
             probe.stopped = true;
         }
         if probe.attempt != attempt && attempt.is_some() {
             (probe.attempt, probe.result, probe.on_hold) = (attempt, None, false);
+            (probe.met, probe.carried) = (false, false);
             probe.quiet_until = SimTime::ZERO;
         }
+        let asked = self.is_asked(index, kind) || self.finds_it_ended(index, kind);
+        let running = self.record(index).instance.is_running();
+        let Some(probe) = self.probe_mut(index, kind) else { return };
         if !asked || probe.stopped || probe.on_hold {
             if let Some(timer) = probe.timer.take() {
                 ctx.cancel_timer(timer);
             }
             return;
         }
-        if kind == ProbeKind::Readiness && probe.result != Some(true) {
-            if probe.in_flight {
-                probe.triggered = true;
-            } else {
-                probe.anchor = ctx.now();
-                self.ask(index, kind, shared, ctx);
-            }
-        } else {
-            self.next_tick(index, kind, shared, ctx);
+        let triggered = kind == ProbeKind::Readiness && running && probe.result != Some(true);
+        if triggered && (probe.in_flight || ctx.now() < probe.anchor) {
+            probe.triggered = true;
+        } else if triggered {
+            probe.anchor = ctx.now();
+            return self.ask(index, kind, shared, ctx);
         }
+        self.next_tick(index, kind, shared, ctx);
     }
 
     /// True if a probe of the kind is made while the container is as the last status says.
     fn is_asked(&self, index: u16, kind: ProbeKind) -> bool {
-        self.record(index).instance.is_running() && (kind == ProbeKind::Startup) != self.has_started(index)
+        let probe = self.probe(index, kind);
+        self.record(index).instance.is_running()
+            && match kind {
+                ProbeKind::Startup => {
+                    !self.has_started(index) || probe.is_some_and(|probe| !self.has_met(index, probe))
+                }
+                _ => self.has_started(index),
+            }
+    }
+
+    /// True if the next tick finds a container that has ended and is to be started again, and takes that for a failure that was
+    /// not known before (`doProbe`: "Non-running container probed").
+    fn finds_it_ended(&self, index: u16, kind: ProbeKind) -> bool {
+        let Some(probe) = self.probe(index, kind) else { return false };
+        self.stage == Stage::Running
+            && self.record(index).instance.exit().is_some()
+            && self.should_start(index)
+            && probe.attempt == self.record(index).instance.attempt()
+            && match kind {
+                ProbeKind::Readiness => probe.result == Some(true) || !probe.met,
+                ProbeKind::Liveness | ProbeKind::Startup => probe.result != Some(false),
+            }
     }
 
     /// Sets the timer for the probe's next tick that finds something to probe.
     fn next_tick(&mut self, index: u16, kind: ProbeKind, shared: &Shared, ctx: &mut dyn NodeContext) {
         let Some(spec) = spec_of(self.spec(index), kind) else { return };
-        let period = SimDuration::from_secs(u64::from(spec.period_seconds.max(1)));
+        let period = period_of(spec);
         let earliest = self.delay_over(index, spec.initial_delay_seconds, shared);
-        let asked = self.is_asked(index, kind);
+        let asked = self.is_asked(index, kind) || self.finds_it_ended(index, kind);
         let Some(probe) = self.probe_mut(index, kind) else { return };
         if probe.timer.is_some() || probe.in_flight || !asked || probe.stopped || probe.on_hold {
             return;
@@ -223,8 +327,35 @@ impl Worker {
             probe.timer = None;
             if !probe.in_flight {
                 self.ask(index, kind, shared, ctx);
+                self.try_sync(shared, ctx);
             }
         }
+    }
+
+    /// A probe meets an instance for the first time, or meets it ended: that alone may be a result, of which the pod's worker is
+    /// told as of any other (`resultsManager.Set`). True if there is nothing to probe.
+    fn meet(&mut self, index: u16, kind: ProbeKind, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
+        let ended = self.finds_it_ended(index, kind);
+        let said_started = self.said_started(index);
+        let Some(probe) = self.probe_mut(index, kind) else { return true };
+        let first = !std::mem::replace(&mut probe.met, true);
+        if ended {
+            probe.result = Some(false);
+            self.wants_sync = true;
+            return true;
+        }
+        match kind {
+            ProbeKind::Readiness => self.wants_sync |= first,
+            ProbeKind::Startup if first && said_started => {
+                let status = self.with_probe_result(index, kind, shared, ctx.now());
+                self.set_status(status, shared, ctx);
+                self.wants_sync = true;
+                self.next_tick(index, kind, shared, ctx);
+                return true;
+            }
+            ProbeKind::Startup | ProbeKind::Liveness => {}
+        }
+        false
     }
 
     /// Makes the probe now, if there is something to probe.
@@ -232,7 +363,7 @@ impl Worker {
         let Some(spec) = spec_of(self.spec(index), kind) else { return };
         let (handler, timeout) = (spec.handler.clone(), SimDuration::from_secs(u64::from(spec.timeout_seconds.max(1))));
         let early = ctx.now() < self.delay_over(index, spec.initial_delay_seconds, shared);
-        let asked = self.is_asked(index, kind);
+        let asked = self.is_asked(index, kind) || self.finds_it_ended(index, kind);
         let Some(attempt) = self.record(index).instance.attempt() else { return };
         let Some(probe) = self.probe_mut(index, kind) else { return };
         if !asked || probe.stopped || probe.on_hold {
@@ -241,7 +372,12 @@ impl Worker {
         if let Some(timer) = probe.timer.take() {
             ctx.cancel_timer(timer);
         }
+        if self.meet(index, kind, shared, ctx) {
+            return;
+        }
+        let Some(probe) = self.probe_mut(index, kind) else { return };
         if early {
+            probe.triggered = false;
             self.next_tick(index, kind, shared, ctx);
             return;
         }
@@ -304,6 +440,7 @@ impl Worker {
             self.ask(index, kind, shared, ctx);
         }
         self.next_tick(index, kind, shared, ctx);
+        self.try_sync(shared, ctx);
     }
 
     fn record_probe(&self, index: u16, kind: ProbeKind, outcome: &ProbeOutcome, shared: &mut Shared) {
@@ -335,11 +472,11 @@ impl Worker {
     /// (`SetContainerReadiness`), a startup probe with nothing else (`SetContainerStartup`).
     fn with_probe_result(&self, index: u16, kind: ProbeKind, shared: &Shared, now: SimTime) -> pod::PodStatus {
         let mut status = self.status().clone();
-        let (place, init) = (usize::from(index), self.pod.spec.init_count);
-        let is_init = place < init;
+        let is_init = usize::from(index) < self.pod.spec.init_count;
         let list = if is_init { &mut status.init_containers } else { &mut status.containers };
         let mut changed: Vec<pod::ContainerStatus> = list.to_vec();
-        if let Some(container) = changed.get_mut(if is_init { place } else { place - init }) {
+        let name = &self.spec(index).name;
+        if let Some(container) = changed.iter_mut().find(|status| status.name == *name) {
             let started = matches!(container.state, ContainerState::Running { .. }) && self.has_started(index);
             match kind {
                 ProbeKind::Readiness => container.ready = started && self.is_ready(index),
@@ -374,9 +511,11 @@ impl Probe {
         if self.run < threshold {
             return false;
         }
-        // Before the first result readiness counts as failed, liveness as passed and startup as unknown.
+        // Before the first result readiness counts as failed, liveness as passed and startup as unknown; of an instance that an
+        // earlier kubelet started nothing is known.
         let before = match (self.kind, self.result) {
             (_, Some(result)) => Some(result),
+            (ProbeKind::Readiness, None) if self.carried => None,
             (ProbeKind::Readiness, None) => Some(false),
             (ProbeKind::Liveness, None) => Some(true),
             (ProbeKind::Startup, None) => None,

@@ -5,14 +5,14 @@
 //! at once after a pass over a pod that did something (`PLEGOnDemandRelist`).
 
 use crate::api::name::Name;
-use crate::api::pod::Terminated;
-use crate::engine::time::SimTime;
+use crate::api::pod::{ContainerRole, Terminated};
+use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::images::digest;
 use crate::runtime::interface::{ContainerId, Event, Exit, ExitReason};
 
 use super::agent::NodeContext;
 use super::shared::Shared;
-use super::worker::{Instance, Job, Record, Sandbox, Worker};
+use super::worker::{Instance, Job, Record, Sandbox, Stage, Worker};
 
 impl Worker {
     /// Keeps a change in the runtime until a relist shows it.
@@ -21,16 +21,31 @@ impl Worker {
         shared.relist(self.number, ctx);
     }
 
-    /// A relist takes place. What it shows may ask for a pass over the pod, and a pass may have waited for it.
+    /// A relist takes place. What it shows may ask for a pass over the pod, and a pass may have waited for it: that one goes on as
+    /// soon as there is a newer list, so what the list shows asks for another one after it (pod_workers.go, `podWorkerLoop`).
     pub fn relisted(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.fresh = true;
-        if self.look(shared) {
-            self.wants_sync = true;
-        }
+        let waited = self.wants_sync && matches!(self.job, Job::Idle);
+        let changed = self.look(shared);
+        self.wants_sync |= changed;
         shared.no_relist(self.number, ctx);
         if matches!(self.job, Job::Idle) {
             self.try_sync(shared, ctx);
         }
+        let ticks = shared.settings.timings.relist > SimDuration::ZERO;
+        if waited && changed && ticks && self.stage == Stage::Running && self.is_unsettled() {
+            self.want_sync(shared, ctx);
+        }
+    }
+
+    /// True if another pass over the pod may do or say something though nothing has changed since the last one: a container is to be
+    /// started, or is not ready and its probe will be triggered.
+    fn is_unsettled(&self) -> bool {
+        let done = |index: u16| {
+            let ended = self.record(index).instance.exit();
+            self.spec(index).role == ContainerRole::Init && ended.is_some_and(|exit| exit.code == 0)
+        };
+        self.indexes().any(|index| (self.should_start(index) && !done(index)) || self.has_unready_probe(index))
     }
 
     /// Takes in what happened; true if containers began or ended to run. A sandbox counts as a container, as in the PLEG.

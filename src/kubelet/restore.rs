@@ -65,7 +65,7 @@ impl Remains {
     }
 
     /// Gives a pod's worker what was left of the pod.
-    pub fn give_back(&mut self, worker: &mut Worker, now: SimTime) {
+    pub fn give_back(&mut self, worker: &mut Worker, began: SimTime) {
         let Some(remain) = self.pods.remove(&worker.pod.meta.uid) else { return };
         worker.sandbox = remain.sandboxes.iter().max_by_key(|record| record.sandbox.attempt).map(|record| Sandbox {
             id: record.sandbox,
@@ -93,9 +93,10 @@ impl Remains {
             record.image = found.image;
             record.container_id = container_id(&format!("{uid}/{}/{attempt}", id.index));
         }
-        worker.watch_probes(now);
-        for (index, status) in worker.indexes().zip(&statuses) {
-            worker.believe(index, status);
+        for index in worker.indexes() {
+            if let Some(status) = statuses.iter().find(|status| status.name == worker.spec(index).name) {
+                worker.believe(index, status, began);
+            }
         }
     }
 

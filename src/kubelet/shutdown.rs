@@ -61,7 +61,7 @@ impl Kubelet {
             return ctx.power_off();
         }
         let message = "Shutdown manager detected shutdown event".to_owned();
-        self.shared.record_node(EventType::Normal, "NodeShutdown", message);
+        self.shared.record_node(EventType::Normal, "Shutdown", message);
         self.node.shut_down(&mut self.shared, ctx);
         let active = || self.workers.values().filter(|worker| worker.could_have_running_containers());
         let of = |critical: bool| active().filter(move |worker| (worker.pod.spec.priority >= CRITICAL) == critical);

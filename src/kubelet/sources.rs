@@ -47,9 +47,9 @@ pub struct ApiVolume {
     name: Name,
     sources: Vec<Source>,
     mounted: bool,
-    /// Answers that are awaited, and the first thing that was found wrong.
+    /// Answers that are awaited, and what was found wrong, by the source's place.
     awaited: usize,
-    wrong: Option<String>,
+    wrong: BTreeMap<u16, String>,
     /// The wait after the last failure.
     wait: SimDuration,
     timer: Option<TimerId>,
@@ -104,6 +104,17 @@ impl Source {
     }
 }
 
+/// What is wrong with a volume: of several things that a projected one lacks a list, each once (apimachinery, `aggregate.Error`).
+fn as_one(wrong: BTreeMap<u16, String>) -> String {
+    let mut distinct: Vec<String> = Vec::new();
+    for one in wrong.into_values() {
+        if !distinct.contains(&one) {
+            distinct.push(one);
+        }
+    }
+    if let [one] = &distinct[..] { one.clone() } else { format!("[{}]", distinct.join(", ")) }
+}
+
 /// The keys that a volume names.
 fn item_keys(items: Option<&Vec<core::KeyToPath>>) -> Vec<String> {
     items.into_iter().flatten().map(|item| item.key.clone()).collect()
@@ -135,7 +146,7 @@ fn volumes_of(spec: &PodSpec) -> Vec<ApiVolume> {
                 sources,
                 mounted: false,
                 awaited: 0,
-                wrong: None,
+                wrong: BTreeMap::new(),
                 wait: SimDuration::ZERO,
                 timer: None,
             });
@@ -190,7 +201,8 @@ impl Worker {
     fn mount(&mut self, place: usize, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let (number, namespace) = (self.number, self.pod.meta.namespace.clone());
         let Some(volume) = self.api_volumes_mut().and_then(|all| all.volumes.get_mut(place)) else { return };
-        (volume.awaited, volume.wrong, volume.timer) = (volume.sources.len(), None, None);
+        (volume.awaited, volume.timer) = (volume.sources.len(), None);
+        volume.wrong.clear();
         for (source, needed) in volume.sources.iter().enumerate() {
             let key = ObjectKey { kind: needed.kind, namespace: namespace.clone(), name: needed.name.clone() };
             let purpose = Purpose::Volume { pod: number, volume: place as u16, source: source as u16 };
@@ -219,20 +231,26 @@ impl Worker {
             return;
         };
         let Some(needed) = volume.sources.get(usize::from(source)) else { return };
-        let noun = if needed.kind == Kind::Secret { "secret" } else { "config" };
-        let wrong = needed.lacks(result, |_, key| format!("references non-existent {noun} key: {key}"));
-        volume.wrong = volume.wrong.take().or(wrong);
+        let noun = if needed.kind == Kind::Secret {
+            "references non-existent secret"
+        } else {
+            "configmap references non-existent config"
+        };
+        if let Some(wrong) = needed.lacks(result, |_, key| format!("{noun} key: {key}")) {
+            volume.wrong.insert(source, wrong);
+        }
         volume.awaited = volume.awaited.saturating_sub(1);
         if volume.awaited > 0 {
             return;
         }
-        let Some(wrong) = volume.wrong.take() else {
+        if volume.wrong.is_empty() {
             volume.mounted = true;
             if self.all_mounted() {
                 self.volumes_mounted(shared, ctx);
             }
             return;
-        };
+        }
+        let wrong = as_one(std::mem::take(&mut volume.wrong));
         let doubled = volume.wait * 2;
         volume.wait = if doubled == SimDuration::ZERO { FIRST_WAIT } else { doubled.min(LONGEST_WAIT) };
         let at = (ctx.now() + volume.wait + SimDuration::from_nanos(1)).next_tick(shared.began, RECONCILE);

@@ -4,7 +4,7 @@
 
 use crate::api::event::EventType;
 use crate::api::name::Name;
-use crate::api::pod::{ContainerRole, ContainerStatus, PullPolicy};
+use crate::api::pod::{ContainerRole, ContainerStatus, Handler, PullPolicy};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{Action, ContainerConfig, ContainerId, HookKind, ImageRecord, Limits, Ticket};
 
@@ -312,6 +312,7 @@ impl Worker {
     ) {
         let index = container.index;
         let Err(error) = outcome else { return self.start_done(index, shared, ctx) };
+        let error = self.hook_failure(index, &error);
         shared.record(self, Some(index), Warning, "FailedPostStartHook", "PostStartHook failed".to_owned());
         self.record_mut(index).past_mut().trouble = Some((Name::of("PostStartHookError"), Name::from(error)));
         if let Job::Syncing(job) = &mut self.job {
@@ -319,6 +320,29 @@ impl Worker {
         }
         let killing = self.kill_instance(container, "FailedPostStartHook", shared, ctx);
         self.doing(Doing::KillingAfterHook(Box::new(killing)));
+    }
+}
+
+impl Worker {
+    /// What is said of a container whose postStart hook failed (lifecycle, `handlerRunner.Run`).
+    fn hook_failure(&self, index: u16, error: &str) -> String {
+        let (spec, pod) = (self.spec(index), self.full_name());
+        let container = spec.name.as_str();
+        match &spec.post_start {
+            Some(Handler::Exec(command)) => {
+                let command = command.join(" ");
+                format!(
+                    "Exec lifecycle hook ([{command}]) for Container {container:?} in Pod {pod:?} failed - error: command '{command}' exited with 1: {error}, message: {error:?}"
+                )
+            }
+            Some(Handler::HttpGet { path, .. }) => format!(
+                "HTTP lifecycle hook ({path}) for Container {container:?} in Pod {pod:?} failed - error: {error}"
+            ),
+            Some(Handler::Sleep { seconds }) => format!(
+                "Sleep lifecycle hook ({seconds}) for Container {container:?} in Pod {pod:?} failed - error: {error}"
+            ),
+            _ => error.to_owned(),
+        }
     }
 }
 

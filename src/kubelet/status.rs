@@ -13,6 +13,7 @@ use crate::api::pod::{
 use crate::engine::time::SimTime;
 
 use super::conditions::{self, Previous};
+use super::qos;
 use super::reset;
 use super::shared::Shared;
 use super::worker::{Instance, Worker};
@@ -134,7 +135,12 @@ impl Worker {
             self.apply_probes(index, &mut status, shared, now);
             status
         });
-        let statuses: Rc<[ContainerStatus]> = statuses.collect();
+        let mut statuses: Vec<ContainerStatus> = statuses.collect();
+        if !init {
+            // Init containers keep the order of the specification, others come by name (kubelet/types, `SortedContainerStatuses`).
+            statuses.sort_by(|left, right| left.name.cmp(&right.name));
+        }
+        let statuses: Rc<[ContainerStatus]> = statuses.into();
         // What did not change stays shared with the version that the API has.
         if statuses == *old { old.clone() } else { statuses }
     }
@@ -275,7 +281,7 @@ impl Worker {
         };
         let reached = status.init_containers.iter().rposition(begun).map_or(1, |last| last + 1);
         status.init_containers = end(&status.init_containers, reached);
-        if !matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed) {
+        if !matches!(status.phase, PodPhase::Succeeded | PodPhase::Failed) && !qos::is_static(&self.pod) {
             status.phase = PodPhase::Failed;
         }
     }

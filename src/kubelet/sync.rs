@@ -92,8 +92,12 @@ impl Worker {
     /// The volumes are there: compares and begins with the first step.
     pub fn mounted(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.mounted = true;
-        self.watch_probes(ctx.now());
+        self.watch_probes(shared, ctx);
         let steps = actions::plan(self);
+        if self.sandbox.is_some() && steps.contains(&Step::CreateSandbox) {
+            let message = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+            shared.record(self, None, EventType::Normal, "SandboxChanged", message);
+        }
         let resized = self.apply_resize(ctx);
         // Whether it has been done is seen by the next pass (`doPodResizeAction` sets a watch condition for that).
         self.wants_sync |= resized;

@@ -22,11 +22,20 @@ impl Worker {
             self.set_status(status, shared, ctx);
         }
         self.follow_probes(shared, ctx);
-        let grace = self.eviction().and_then(|eviction| eviction.grace);
-        match self.kill_pod(grace, shared, ctx) {
+        let grace = self.effective_grace();
+        match self.kill_pod(Some(grace), shared, ctx) {
             Some(killing) => self.job = Job::Stopping(Box::new(killing)),
             None => self.all_stopped(shared, ctx),
         }
+    }
+
+    /// The grace of the pod's end in seconds: the shorter one of what the API and the kubelet itself ask for, else the pod's own;
+    /// never less than one (pod_workers.go, `calculateEffectiveGracePeriod`).
+    fn effective_grace(&self) -> i64 {
+        let deletion = self.pod.meta.deletion.and_then(|deletion| deletion.grace_seconds);
+        let own = self.eviction().and_then(|eviction| eviction.grace);
+        let asked = deletion.into_iter().chain(own).min();
+        asked.unwrap_or(self.pod.spec.grace_seconds).max(1)
     }
 
     /// Everything has stopped: says how it ended. What is seen now is read from the runtime, not from the last relist.

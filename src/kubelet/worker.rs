@@ -10,7 +10,7 @@ use std::rc::Rc;
 use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
-use crate::api::pod::{Container, ContainerRole, Pod, PodStatus, RestartPolicy, Terminated};
+use crate::api::pod::{Container, ContainerRole, ContainerStatus, Pod, PodStatus, RestartPolicy, Terminated};
 use crate::engine::process::{Cause, TimerId};
 use crate::engine::time::SimTime;
 use crate::runtime::interface::{ContainerId, Event, Exit, PodNumber, SandboxId};
@@ -455,6 +455,17 @@ impl Worker {
     /// The places of the main containers.
     pub fn main_indexes(&self) -> impl Iterator<Item = u16> + use<> {
         (self.pod.spec.init_count..self.containers.len()).map(|index| index as u16)
+    }
+
+    /// The main containers in the order of the specification, each with what a status says of it; statuses come by name.
+    pub fn main_statuses<'a>(&self, status: &'a PodStatus) -> impl Iterator<Item = (u16, &'a ContainerStatus)> {
+        self.main_indexes().filter_map(|index| {
+            let name = &self.spec(index).name;
+            let place = usize::from(index) - self.pod.spec.init_count;
+            let at_its_place = status.containers.get(place).filter(|status| status.name == *name);
+            let found = at_its_place.or_else(|| status.containers.iter().find(|status| status.name == *name));
+            found.map(|status| (index, status))
+        })
     }
 
     /// The places of the init containers and sidecars.

@@ -59,7 +59,8 @@ impl Worker {
         let pod = self.in_api();
         let removed = self.mirror().is_some_and(|mirror| mirror.removed);
         let deleting = pod.meta.is_deleting() || self.pod.meta.is_deleting() || removed;
-        self.held.as_ref().is_some_and(|held| held.finished) && deleting && pod.is_terminal() && !self.missing
+        let ended = pod.is_terminal() || removed;
+        self.held.as_ref().is_some_and(|held| held.finished) && deleting && ended && !self.missing
     }
 
     /// The status as it is sent: a terminal phase is kept back while containers may run (`mergePodStatus`).

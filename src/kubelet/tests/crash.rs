@@ -84,10 +84,10 @@ fn a_crash_loop_backs_off_as_recorded() {
 fn restarts_of_all_pods_fall_on_the_same_fraction_of_a_second() {
     let mut world = world();
     for pod in ["a", "b", "c"] {
-        world.create(pod, spec(Always, 2, vec![container("c", "crash")]));
+        world.create(pod, spec(Always, 2, vec![container("c", "crash5")]));
         world.run(137);
     }
-    world.run(60_000);
+    world.run(100_000);
     let mut fractions: Vec<u64> = ["a", "b", "c"]
         .iter()
         .flat_map(|pod| world.times(pod, "waiting:CrashLoopBackOff"))

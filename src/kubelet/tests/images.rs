@@ -26,7 +26,9 @@ fn world(parallel: u32) -> World {
         let error = format!(
             "failed to do request: Head \"http://localhost:5999/v2/nosuch/manifests/{number}\": dial tcp 127.0.0.1:5999: connect: connection refused"
         );
-        let pull = PullModel { error: Some(error), failures: None, latency: Spread::millis(10) };
+        // The pull of the second took so long on the recording's machine that the kubelet saw the pod's other container meanwhile.
+        let latency = Spread::millis(if number == 2 { 1_200 } else { 10 });
+        let pull = PullModel { error: Some(error), failures: None, latency };
         ImageModel { pull, ..deaf() }
     };
     let models = vec![

@@ -84,3 +84,16 @@ fn a_simple_pod_costs_few_timers() {
     // Sandbox, create and start in the runtime; volumes, three status writes and at most one relist in the kubelet.
     assert!(world.timers - before <= 8, "{}", world.timers - before);
 }
+
+#[test]
+fn statuses_of_containers_come_by_name_and_messages_by_specification() {
+    let mut world = world();
+    world.create("two", spec(Always, 8, vec![container("b", "traps"), container("a", "traps")]));
+    world.run(500);
+    let unready = "containers with unready status: [b a]";
+    assert!(world.lines("two", &["PATCH"])[0].contains(unready), "{:?}", world.lines("two", &["PATCH"]));
+    world.run(5_000);
+    let names: Vec<String> = world.pod("two").status.containers.iter().map(|one| one.name.to_string()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert!(world.pod("two").status.is_ready());
+}

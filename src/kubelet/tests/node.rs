@@ -83,14 +83,23 @@ fn a_node_that_was_called_lost_says_that_it_is_ready_at_the_next_look() {
     let mut world = world();
     world.run_to(62_000);
     let before = world.times("kn1", "nodes/status").len();
+    let told = world.lines("kn1", &["EVENT"]).len();
     world.change_node(|node| {
-        for condition in node.status.conditions.iter_mut().filter(|condition| condition.kind == "Ready") {
+        for condition in &mut node.status.conditions {
             condition.status = ConditionStatus::Unknown;
         }
     });
     world.run_to(90_000);
     let writes = world.times("kn1", "nodes/status");
     assert_eq!(writes[before..].iter().map(|at| at / 1000).collect::<Vec<_>>(), [70]);
+    // What the node controller said is contradicted condition by condition, Ready last; the texts are known, so they are counted up.
+    let again = world.lines("kn1", &["EVENT"]).split_off(told);
+    let counts = [4, 4, 4, 2];
+    let reasons = ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"];
+    let expected = counts.iter().zip(reasons);
+    let expected =
+        expected.map(|(count, reason)| format!("EVENT-PATCH count={count} Node kn1 status is now: {reason}"));
+    assert_eq!(again, expected.collect::<Vec<_>>());
 }
 
 #[test]
@@ -180,6 +189,8 @@ fn a_machine_that_crashed_gets_new_sandboxes_and_counts_restarts() {
     assert_eq!(status.containers[0].restart_count, 1);
     assert_eq!(status.containers[0].last_state.as_ref().map(|last| last.exit_code), Some(255));
     assert!(status.pod_ip.is_some() && status.pod_ip != address, "a new sandbox has a new address");
+    let changed = "EVENT Normal SandboxChanged: Pod sandbox changed, it will be killed and re-created.";
+    assert_eq!(world.lines("p", &["EVENT Normal SandboxChanged"]), [changed]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::api::name::Name;
 use crate::api::pod::RestartPolicy::Always;
 use crate::api::pod::{ConditionStatus, Container, Handler, PodCondition, PodConditionType, Probe};
-use crate::runtime::model::{GrpcModel, Health, ImageModel, ProbeFailure, StopModel};
+use crate::runtime::model::{ExitModel, GrpcModel, Health, ImageModel, ProbeFailure, StopModel};
 use crate::runtime::span::Spread;
 
 use super::check::check_first;
@@ -44,7 +44,10 @@ fn world() -> World {
         ("deaf", deaf()),
     ];
     let images: Vec<&str> = models.iter().map(|(name, _)| *name).collect();
-    World::new(models, |_, _| {}).with_images(&images)
+    let mut world = World::new(models, |_, _| {}).with_images(&images);
+    // A kubelet that has been up for longer than any period lets no probe sleep first.
+    world.run(20_000);
+    world
 }
 
 fn with_readiness(image: &str, readiness: Probe) -> Container {
@@ -244,4 +247,102 @@ fn grpc_probes_tell_what_the_health_service_says() {
     let running = world.times("closed", "phase=\"Running\"")[0];
     let failed = world.times("closed", "Readiness probe failed")[0];
     assert!((900..1_100).contains(&(failed - running)), "the client tries until its time is over: {running} {failed}");
+}
+
+#[test]
+fn a_first_readiness_probe_that_fails_is_followed_by_another_at_the_next_relist() {
+    let mut world = world();
+    world.create("ready", spec(Always, 2, vec![with_readiness("ready", probe(exec("test"), 2))]));
+    world.run(6_000);
+    let failed = world.times("ready", "Readiness probe failed");
+    let pauses: Vec<u64> = failed.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // The worker that meets a new container counts it as not ready, and that alone has the pod synced once more; from that probe
+    // on the period counts.
+    assert!((1..1_020).contains(&pauses[0]) && (1_980..2_020).contains(&pauses[1]), "{pauses:?}");
+}
+
+#[test]
+fn probes_that_find_a_crashed_container_have_its_back_off_shown_at_once() {
+    let exit = ExitModel { after: Spread::millis(5_000), codes: vec![1], out_of_memory: false, cpu_bound: false };
+    let models = vec![("crash", ImageModel { exit: Some(exit), ..ImageModel::default() })];
+    let mut world = World::new(models, |_, _| {}).with_images(&["crash"]);
+    world.run(20_000);
+    world.create("plain", spec(Always, 2, vec![container("c", "crash")]));
+    let readiness = with_readiness("crash", probe(exec("test"), 2));
+    world.create("probed", spec(Always, 2, vec![readiness]));
+    world.run(40_000);
+    let shown = |pod: &str| {
+        let ended = world.times(pod, "cont c[terminated:Error(1) rc=1")[0];
+        world.times(pod, "waiting:CrashLoopBackOff")[0] - ended
+    };
+    assert!((10_000..16_000).contains(&shown("plain")), "only when the back-off is over: {}", shown("plain"));
+    assert!(shown("probed") < 3_100, "at the first relist after the next tick: {}", shown("probed"));
+    let backing_off = |pod: &str| world.times(pod, "Back-off restarting failed container").len();
+    assert!(backing_off("probed") > backing_off("plain"), "each look tells of the back-off again");
+}
+
+#[test]
+fn probes_of_a_kubelet_that_has_just_begun_sleep_for_a_part_of_their_period() {
+    let mut world = World::new(vec![("deaf", ImageModel::default())], |_, _| {}).with_images(&["deaf"]);
+    world.run(1_000);
+    for number in 0..8 {
+        world.create(&format!("p{number}"), spec(Always, 2, vec![with_readiness("deaf", probe(exec("test"), 20))]));
+    }
+    world.run(30_000);
+    let delay = |number: u32| {
+        let pod = format!("p{number}");
+        world.times(&pod, "Ready=True/None")[0].saturating_sub(world.times(&pod, "phase=\"Running\"")[0])
+    };
+    let delays: Vec<u64> = (0..8).map(delay).collect();
+    assert!(delays.iter().all(|delay| *delay < 20_100), "{delays:?}");
+    assert!(delays.iter().any(|delay| *delay > 8_000) && delays.iter().any(|delay| *delay < 14_000), "{delays:?}");
+}
+
+#[test]
+fn after_a_restart_of_the_kubelet_a_pod_that_was_called_not_ready_is_asked_first() {
+    let mut world = World::new(vec![("deaf", ImageModel::default())], |_, _| {}).with_images(&["deaf"]);
+    world.run(20_000);
+    for pod in ["asked", "lost", "known"] {
+        let readiness = (pod != "lost").then(|| probe(exec("test"), 2));
+        world.create(pod, spec(Always, 2, vec![Container { readiness, ..container("c", "deaf") }]));
+    }
+    world.run(20_000);
+    world.stop_kubelet();
+    for pod in ["asked", "lost"] {
+        world.change(pod, |pod| {
+            let ready = pod.status.conditions.iter_mut().find(|condition| condition.kind == PodConditionType::Ready);
+            ready.expect("it was ready").status = ConditionStatus::False;
+        });
+    }
+    world.run(5_000);
+    let from = world.queue.now().as_millis();
+    world.start_kubelet();
+    world.run(10_000);
+    let after = |pod: &str, text: &str| world.times(pod, text).into_iter().filter(|at| *at >= from).collect::<Vec<_>>();
+    let (unready, ready) = (after("asked", "rdy=False"), after("asked", "Ready=True/None ContainersReady=True"));
+    assert_eq!((unready.len(), ready.len()), (1, 1), "{:?}", world.lines("asked", &["PATCH"]));
+    assert!(ready[0] > unready[0] && ready[0] - unready[0] < 2_100, "{unready:?} {ready:?}");
+    assert_eq!(after("lost", "PATCH Ready=True").len(), 1, "{:?}", world.lines("lost", &["PATCH"]));
+    assert!(after("known", "PATCH").is_empty(), "{:?}", world.lines("known", &["PATCH"]));
+}
+
+#[test]
+fn a_container_that_started_before_counts_as_started_until_its_startup_probe_ticks() {
+    let failing = Health { passing: true, turns: vec![Spread::millis(10_000)], ..Health::default() };
+    let mut world = World::new(vec![("dying", ImageModel { liveness: failing, ..ImageModel::default() })], |_, _| {})
+        .with_images(&["dying"]);
+    world.run(20_000);
+    let container = Container {
+        startup: Some(probe(exec("test"), 3)),
+        liveness: Some(Probe { failure_threshold: 1, ..probe(exec("test"), 3) }),
+        ..container("c", "dying")
+    };
+    world.create("p", spec(Always, 2, vec![container]));
+    world.run(30_000);
+    let again: Vec<String> =
+        world.lines("p", &["PATCH"]).into_iter().filter(|line| line.contains("running rc=1")).collect();
+    let started = |line: &String| line.contains("st=True");
+    // The tick takes the word back, the pass that follows says that it is not ready, and the next tick asks.
+    let all: Vec<bool> = again.iter().map(started).collect();
+    assert_eq!(all[..4], [true, false, false, true], "{again:#?}");
 }
