@@ -23,8 +23,8 @@ const BEFORE: u64 = 60_000;
 /// When the namespace was deleted.
 const END: u64 = 159_200;
 /// How far a moment may be from the recorded one: syncs are batched by a second, and what waits for a date, as a time to live,
-/// begins at one that is cut to whole seconds.
-const TOLERANCE: u64 = 2_100;
+/// begins at one that is cut to whole seconds. Of some Jobs three pods run one after the other, so three such seconds add up.
+const TOLERANCE: u64 = 3_000;
 
 /// Whatever chance does, the same is told.
 const SEEDS: [u64; 3] = [2, 6, 7];
