@@ -270,11 +270,16 @@ fn a_slow_disk_of_one_etcd_member_costs_nothing_and_slow_ones_of_two_cost_every_
     repeatable(|seed| {
         let mut bed = Bed::ready(options(1, KubeletKind::Real), seed);
         let mut number = 0;
+        // Members are asked by turns, and one whose disk is slow is slow to answer: of three writes the fastest tells how long the
+        // quorum takes.
         let mut write_takes = |bed: &mut Bed| {
-            number += 1;
-            let (start, object) = (bed.now(), support::config_map(&format!("note-{number}")));
-            bed.request(Operation::Create { object, dry_run: false }).expect("it is created");
-            bed.since(start)
+            let three = [(); 3].map(|()| {
+                number += 1;
+                let (start, object) = (bed.now(), support::config_map(&format!("note-{number}")));
+                bed.request(Operation::Create { object, dry_run: false }).expect("it is created");
+                bed.since(start)
+            });
+            three.into_iter().fold(f64::INFINITY, f64::min)
         };
         let slow = || Some(Distribution::Constant(SimDuration::from_millis(100)));
         let first = leader(&bed);
