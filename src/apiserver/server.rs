@@ -412,10 +412,13 @@ impl ApiServer {
             }
         }
         cache.filled(revision);
+        let listed = result.kvs.iter().filter_map(|kv| kv.value.as_ref()?.object());
+        self.doubts.resolve_listed(kind, listed, revision, &mut self.writes);
         if kind == Kind::Lease {
             self.config.heartbeats.filled(&result.kvs);
         }
         self.link.watch(kind, revision + 1, ctx);
+        self.serve_fresh(kind, ctx);
     }
 
     fn watched(&mut self, kind: Kind, response: WatchResponse<Stored>, ctx: &mut dyn Context<ServerMessage>) {

@@ -272,7 +272,8 @@ impl World {
             let CommittedWrite { key, revision, .. } = &committed;
             self.commons.heartbeats.written(*revision, key.kind == Kind::Lease);
             let known = self.truth.get(key.kind, &key.namespace, &key.name);
-            if known.is_some_and(|known| known.meta().revision() == *revision) {
+            let is_gone = committed.new.is_none() && known.is_none();
+            if is_gone || known.is_some_and(|known| known.meta().revision() == *revision) {
                 // A server that was in doubt about a write of its own has taken another's for it.
                 continue;
             }
