@@ -553,8 +553,10 @@ fn counts(bed: &Bed) -> BTreeMap<String, usize> {
             // In how many steps a Deployment is scaled depends on which pods become ready in the same moment.
             (Kind::Event, Some(Object::Event(event))) if event.reason == "ScalingReplicaSet" => continue,
             // Which nodes pass the limit in an outage as long as the limit depends on when each of them renewed last.
+            // And so do the kubelets' words when they contradict what was said of their nodes.
             (Kind::Event, Some(Object::Event(event)))
-                if ["NodeNotReady", "TaintManagerEviction"].contains(&event.reason.as_str()) =>
+                if ["NodeNotReady", "TaintManagerEviction", "NodeReady"].contains(&event.reason.as_str())
+                    || event.reason.starts_with("NodeHas") =>
             {
                 continue;
             }
