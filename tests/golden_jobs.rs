@@ -23,8 +23,11 @@ const BEFORE: u64 = 60_000;
 /// When the namespace was deleted.
 const END: u64 = 159_200;
 /// How far a moment may be from the recorded one: syncs are batched by a second, and what waits for a date, as a time to live,
-/// begins at one that is cut to whole seconds.
-const TOLERANCE: u64 = 2_100;
+/// begins at one that is cut to whole seconds. Of some Jobs three pods run one after the other, so three such seconds add up.
+const TOLERANCE: u64 = 3_000;
+
+/// Whatever chance does, the same is told.
+const SEEDS: [u64; 3] = [2, 6, 7];
 
 const FIELDS: [&str; 13] = [
     "status.succeeded",
@@ -59,12 +62,11 @@ impl Observer for Collector {
 }
 
 /// The scenario run, in the format of the recording.
-fn played() -> Vec<Value> {
+fn played(seed: u64) -> Vec<Value> {
     let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/timeline-f.yml");
     let scenario = Scenario::load(&scenario).unwrap_or_else(|problems| panic!("{}", problems[0].render(false)));
     let mut collector = Collector::default();
-    // The recording is one of many courses that chance can take; not every seed takes the same.
-    let mut run = scenario.start(2, false);
+    let mut run = scenario.start(seed, false);
     while run.advance(&mut collector) {}
     let sketcher = Sketcher::default();
     let line = |write: &Rc<Write>| {
@@ -137,24 +139,41 @@ fn story(mut lines: Vec<Value>) -> Story {
 
 #[test]
 fn the_recorded_jobs_do_here_what_they_did_there() {
-    let (real, ours) = (story(recorded()), story(played()));
-    assert_eq!(real.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>());
+    let real = story(recorded());
+    for seed in SEEDS {
+        assert_alike(&real, &story(played(seed)), seed);
+    }
+}
+
+fn assert_alike(real: &Story, ours: &Story, seed: u64) {
+    assert_eq!(real.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>(), "seed {seed}");
     let mut compared = 0;
-    for (key, real) in &real {
-        // Two pods that end within milliseconds are counted by one sync or by two.
-        let mut left = ours[key].iter();
+    for (key, real) in real {
+        let ours = &ours[key];
+        // Pods that end within milliseconds are counted by one sync or by two: what only one of the runs shows is a step on the
+        // way to what both do.
         let counts = COUNTS.contains(&key.1);
-        let ours: Vec<_> =
-            real.iter().filter_map(|(_, value)| left.find(|(_, ours)| !counts || ours == value)).collect();
+        let shown = |of: &[(u64, Value)], by: &[(u64, Value)]| -> Vec<(u64, Value)> {
+            let is_shown = |(_, value): &&(u64, Value)| !counts || by.iter().any(|(_, other)| other == value);
+            of.iter().filter(is_shown).cloned().collect()
+        };
+        let (left, right) = (shown(real, ours), shown(ours, real));
         let values = |of: &[(u64, Value)]| of.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>();
-        let found: Vec<Value> = ours.iter().map(|(_, value)| value.clone()).collect();
-        assert_eq!(values(real), found, "{key:?}");
-        assert!(left.next().is_none(), "{key:?}");
-        for ((real, value), (ours, _)) in real.iter().zip(&ours) {
+        assert_eq!(values(&left), values(&right), "{key:?} with seed {seed}: {real:?}, {ours:?}");
+        assert_eq!(
+            real.last().map(|(_, value)| value),
+            ours.last().map(|(_, value)| value),
+            "{key:?} with seed {seed}"
+        );
+        for ((real, value), (ours, _)) in left.iter().zip(&right) {
             let late = real.abs_diff(*ours) <= TOLERANCE;
-            assert!(late, "{key:?} {value} at {ours} ms, in the recording at {real} ms");
+            assert!(late, "{key:?} {value} at {ours} ms with seed {seed}, in the recording at {real} ms");
             compared += 1;
         }
+        for (at, value) in real.iter().chain(ours).filter(|step| !left.contains(step) && !right.contains(step)) {
+            let is_near = right.iter().any(|(other, _)| at.abs_diff(*other) <= TOLERANCE);
+            assert!(is_near, "{key:?} with seed {seed}: only one shows {value}, at {at} ms");
+        }
     }
-    assert!(compared > 150, "only {compared} moments were compared");
+    assert!(compared > 150, "only {compared} moments were compared with seed {seed}");
 }

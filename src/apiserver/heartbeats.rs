@@ -44,6 +44,10 @@ pub struct Heartbeats {
     /// The process of the node monitor, whose watch is no reason to send renewals.
     monitor: Cell<Option<ProcessId>>,
     leases: RefCell<Map<Name, Beat>>,
+    /// The newest write of all that is known, and the newest one of a lease.
+    newest: Cell<Newest>,
+    /// These two when a renewal was noted last.
+    at_last_note: Cell<Newest>,
     /// Watches of leases by others, on which API server.
     witnesses: RefCell<BTreeSet<(String, ProcessId, WatchId)>>,
 }
@@ -57,12 +61,21 @@ struct Beat {
     changed: u64,
 }
 
+/// Revisions of the last writes.
+#[derive(Clone, Copy, Default, Debug)]
+struct Newest {
+    write: u64,
+    lease: u64,
+}
+
 impl Default for Heartbeats {
     fn default() -> Self {
         Heartbeats {
             calm_from: Cell::new(SimTime::MAX),
             monitor: Cell::new(None),
             leases: RefCell::default(),
+            newest: Cell::default(),
+            at_last_note: Cell::default(),
             witnesses: RefCell::default(),
         }
     }
@@ -88,6 +101,7 @@ impl Heartbeats {
         match self.leases.borrow_mut().get_mut(node) {
             Some(beat) if beat.changed == revision => {
                 beat.noted = Some(renewed);
+                self.at_last_note.set(self.newest.get());
                 true
             }
             _ => false,
@@ -98,6 +112,21 @@ impl Heartbeats {
     pub fn renewed(&self, node: &str, lease: Option<&Lease>) -> Option<MicroTime> {
         let stored = lease?.renew_time;
         self.leases.borrow().get(node).and_then(|beat| beat.noted).max(stored)
+    }
+
+    /// Something has been written, or has gone, as of this revision.
+    pub fn written(&self, revision: u64, is_lease: bool) {
+        let Newest { write, lease } = self.newest.get();
+        let lease = if is_lease { lease.max(revision) } else { lease };
+        self.newest.set(Newest { write: write.max(revision), lease });
+    }
+
+    /// Where a watch of leases stands that has been told of everything up to a revision: each renewal that was noted would have
+    /// brought it a revision. Without this, a server that begins anew would have to turn it away, as it has no history, when
+    /// nearly always the last thing that was written before is a renewal.
+    pub(super) fn stands_at(&self, told: u64) -> u64 {
+        let Newest { write, lease } = self.at_last_note.get();
+        if told >= lease { told.max(write) } else { told }
     }
 
     /// An API server has learnt of a change of a lease.

@@ -179,6 +179,11 @@ impl Link {
         self.members.len() / 2 + 1
     }
 
+    /// How many members are connected.
+    pub fn connected(&self) -> usize {
+        self.members.iter().filter(|endpoint| endpoint.connected).count()
+    }
+
     /// The next connected member.
     fn next_member(&mut self) -> Option<usize> {
         let count = self.members.len();

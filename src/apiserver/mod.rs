@@ -27,6 +27,7 @@
 //! - `storage`: how objects lie in etcd
 //! - `equality`: whether two versions say the same
 //! - `heartbeats`: renewals of node leases that nobody needs to see travel
+//! - `interruptions`: watches of etcd that end while it has no leader
 //! - `metrics`: how much pods use, and other measures, as the metrics APIs tell
 //! - `metrics_server`: whether metrics-server is there to tell the former
 //! - `names`: names that the server makes
@@ -51,6 +52,7 @@ mod equality;
 mod eviction;
 mod failure;
 pub mod heartbeats;
+mod interruptions;
 mod link;
 pub mod metrics;
 pub mod metrics_server;

@@ -167,28 +167,37 @@ impl ApiServer {
         self.finish(task, answer.map(Answer::Metrics), ctx);
     }
 
+    /// A list without pages comes from the watch cache, one as of the newest revision once the cache shows what etcd said is
+    /// the newest (cacher: `CacheDelegator.GetList`, `ConsistentRead`).
     fn list(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
         let Operation::List { scope, limit, continue_token, at } = &task.operation else { return };
         let cache = &self.caches[scope.kind as usize];
         let from_cache = continue_token.is_none() && cache.is_ready();
-        let wanted = match at {
-            ListRevision::Any => Some(0),
-            ListRevision::NotOlderThan(revision) => Some(*revision),
-            ListRevision::Latest | ListRevision::Exact(_) => None,
+        let wanted = match (at, &task.step) {
+            (ListRevision::Any, _) => Some(0),
+            (ListRevision::NotOlderThan(revision), _) => Some(*revision),
+            (ListRevision::Latest, Step::Fresh(revision)) => Some(*revision),
+            (ListRevision::Latest, _) if from_cache && *limit == 0 => return self.ask_newest(task, ctx),
+            (ListRevision::Latest | ListRevision::Exact(_), _) => None,
         };
-        if let Some(revision) = wanted.filter(|revision| from_cache && *revision > cache.revision()) {
-            let kind = scope.kind;
-            return self.wait_until_fresh(task, kind, revision, ctx);
+        match wanted.filter(|_| from_cache) {
+            Some(revision) if revision <= cache.revision() => {
+                let result = Selection::of(scope).map(|selection| Answer::List {
+                    items: cache.list(&selection),
+                    revision: cache.revision(),
+                    continue_token: None,
+                    remaining: None,
+                });
+                self.finish(task, result, ctx);
+            }
+            Some(revision) if matches!(task.step, Step::Fresh(_)) => self.never_fresh(task, revision, ctx),
+            Some(revision) => self.wait_until_fresh(task, revision, ctx),
+            None => self.list_from_etcd(task, ctx),
         }
-        if from_cache && wanted.is_some() {
-            let result = Selection::of(scope).map(|selection| Answer::List {
-                items: cache.list(&selection),
-                revision: cache.revision(),
-                continue_token: None,
-                remaining: None,
-            });
-            return self.finish(task, result, ctx);
-        }
+    }
+
+    fn list_from_etcd(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let Operation::List { scope, limit, continue_token, at } = &task.operation else { return };
         match Page::begin(scope, *limit, continue_token.as_deref(), *at) {
             Ok(page) => {
                 let (range, delay) = (page.range(), self.config.costs.of_request(0));
@@ -198,16 +207,26 @@ impl ApiServer {
         }
     }
 
+    fn ask_newest(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
+        let (request, delay) = (storage::newest(task.operation.kind()), self.config.costs.of_request(0));
+        self.ask(Task { step: Step::Newest, ..task }, delay, request, ctx);
+    }
+
     /// A list that needs a revision waits for the watch cache to show it, for a while
     /// (cacher: `waitUntilFreshAndBlock`).
-    fn wait_until_fresh(&mut self, task: Task, kind: Kind, revision: u64, ctx: &mut dyn Context<ServerMessage>) {
-        if matches!(task.step, Step::Fresh(_)) {
-            let current = self.caches[kind as usize].revision();
-            let status = Status::too_large_revision(revision, current, TOO_HIGH_RETRY_S);
-            return self.finish(task, Err(Box::new(status)), ctx);
-        }
+    fn wait_until_fresh(&mut self, task: Task, revision: u64, ctx: &mut dyn Context<ServerMessage>) {
         self.delay(Task { step: Step::Fresh(revision), ..task }, FRESH_WAIT, ctx);
         self.ask_how_far(ctx);
+    }
+
+    /// The watch cache has not shown a revision in time: what is wanted as of the newest is read from etcd.
+    fn never_fresh(&mut self, task: Task, revision: u64, ctx: &mut dyn Context<ServerMessage>) {
+        if matches!(task.operation, Operation::List { at: ListRevision::Latest, .. }) {
+            return self.list_from_etcd(task, ctx);
+        }
+        let current = self.caches[task.operation.kind() as usize].revision();
+        let status = Status::too_large_revision(revision, current, TOO_HIGH_RETRY_S);
+        self.finish(task, Err(Box::new(status)), ctx);
     }
 
     /// Lists that wait for what a watch cache now shows go on.
@@ -553,6 +572,14 @@ impl ApiServer {
             }
             (Step::Get, Ok(EtcdReply::Range(result))) => self.found(task, &result, ctx),
             (Step::Read, Ok(EtcdReply::Range(result))) => self.read(task, storage::found_object(&result), ctx),
+            (Step::Newest, Ok(EtcdReply::Range(_))) => {
+                let task = Task { step: Step::Fresh(revision), ..task };
+                if self.caches[task.operation.kind() as usize].revision() >= revision {
+                    self.list(task, ctx);
+                } else {
+                    self.wait_until_fresh(task, revision, ctx);
+                }
+            }
             (Step::List(_), Ok(EtcdReply::Range(_))) if wanted > revision => {
                 let status = Status::too_large_revision(wanted, revision, 0);
                 self.finish(task, Err(Box::new(status)), ctx);

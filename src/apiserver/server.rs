@@ -2,7 +2,7 @@
 //!
 //! All state is volatile: after a crash a new server fills its caches from etcd.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::api::kind::{Kind, REGISTRY};
@@ -28,6 +28,7 @@ use super::costs::Costs;
 use super::direct::{DirectWatches, cached_kinds};
 use super::doubt::Doubts;
 use super::heartbeats::Heartbeats;
+use super::interruptions::Interruptions;
 use super::link::Link;
 use super::metrics::Metrics;
 use super::protocol::{Answer, ApiMessage, Operation, Request, RequestId, WatchId};
@@ -47,8 +48,6 @@ const LISTS: Lane = 2;
 const BOOKMARKS: SimDuration = SimDuration::from_secs(60);
 /// How often history is compacted (kube-apiserver, `--etcd-compaction-interval`).
 const COMPACTION: SimDuration = SimDuration::from_secs(300);
-/// How long a lost watch stream waits before it is opened again (client-go, reflector: the first back-off).
-const RECONNECT: SimDuration = SimDuration::from_millis(800);
 /// How often the objects that every cluster has are tried again.
 const BOOTSTRAP: SimDuration = SimDuration::from_secs(1);
 
@@ -66,6 +65,7 @@ pub(super) mod token {
     pub const DEADLINE: u64 = 5;
     pub const PROGRESS: u64 = 6;
     pub const QUOTA: u64 = 7;
+    pub const REFILL: u64 = 8;
     /// Trying the first etcd member again; those that follow are for the others.
     pub const CONNECT: u64 = 32;
     pub const DELAYED: u64 = 64;
@@ -190,9 +190,12 @@ pub struct ApiServer {
     /// The timer of deadlines is set.
     pub(super) deadline_armed: bool,
     /// Etcd was asked how far its watches have come, because somebody waits for it.
+    /// When etcd may be asked again how far the watch of a kind has come.
+    progress: BTreeMap<Kind, SimTime>,
     progress_armed: bool,
     /// The next answer to that is the time for bookmarks of these kinds.
     bookmarks_due: Set<Kind>,
+    pub(super) interruptions: Interruptions,
     bootstrapping: Set<ObjectKey>,
 }
 
@@ -228,8 +231,10 @@ impl ApiServer {
             compaction_request: None,
             latest_revision: 0,
             deadline_armed: false,
+            progress: BTreeMap::new(),
             progress_armed: false,
             bookmarks_due: Set::default(),
+            interruptions: Interruptions::default(),
             bootstrapping: Set::default(),
             config,
         }
@@ -251,9 +256,8 @@ impl ApiServer {
                 self.resume_direct(ctx);
                 if had_watches {
                     self.reconnect(ctx);
-                } else {
-                    self.fill_missing(ctx);
                 }
+                self.fill_missing(ctx);
             }
             Input::ConnectionLost { peer } => {
                 self.client_lost(peer);
@@ -321,7 +325,9 @@ impl ApiServer {
         self.advance(Task::new(reply, agent, operation, ctx.cause()), ctx);
     }
 
+    /// Lists a kind anew; whoever watches it has to begin anew too (cacher: `startCaching`).
     fn fill(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
+        self.close_watches(kind, ctx);
         self.caches[kind as usize].reset();
         let range = crate::etcd::mvcc::Range::of(crate::etcd::key::KeyRange::Prefix(crate::etcd::key::Key::new(
             &storage::prefix(kind),
@@ -412,12 +418,6 @@ impl ApiServer {
         self.link.watch(kind, revision + 1, ctx);
     }
 
-    /// A list failed: it is made again when the watches are.
-    fn fill_later(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
-        self.caches[kind as usize].reset();
-        ctx.set_timer(ctx.now() + RECONNECT, token::RECONNECT);
-    }
-
     fn watched(&mut self, kind: Kind, response: WatchResponse<Stored>, ctx: &mut dyn Context<ServerMessage>) {
         match response.body {
             WatchBody::Events(events) => {
@@ -442,31 +442,24 @@ impl ApiServer {
                 }
                 self.serve_fresh(kind, ctx);
             }
-            WatchBody::Canceled { .. } => {
-                self.close_watches(kind, ctx);
-                self.fill(kind, ctx);
-            }
-            WatchBody::Closed(_) => {
-                self.link.closed(kind);
-                ctx.set_timer(ctx.now() + RECONNECT, token::RECONNECT);
-            }
+            WatchBody::Canceled { .. } => self.fill(kind, ctx),
+            WatchBody::Closed(_) => self.interrupted(kind, ctx),
             _ => {}
         }
     }
 
-    /// Opens all watches again where they ended, and fills what is not filled.
-    fn reconnect(&mut self, ctx: &mut dyn Context<ServerMessage>) {
+    /// Opens all watches again where they ended.
+    pub(super) fn reconnect(&mut self, ctx: &mut dyn Context<ServerMessage>) {
         for kind in Kind::all() {
             let cache = &self.caches[kind as usize];
             if cache.is_ready() && !self.link.watches(kind) {
                 self.link.watch(kind, cache.revision() + 1, ctx);
             }
         }
-        self.fill_missing(ctx);
     }
 
     /// Lists what is not filled and is not being filled.
-    fn fill_missing(&mut self, ctx: &mut dyn Context<ServerMessage>) {
+    pub(super) fn fill_missing(&mut self, ctx: &mut dyn Context<ServerMessage>) {
         for kind in cached_kinds() {
             if !self.caches[kind as usize].is_ready() && !self.fills.values().any(|filling| *filling == kind) {
                 self.fill(kind, ctx);
@@ -530,7 +523,8 @@ impl ApiServer {
                 self.compaction_request = Some(self.link.request(SimDuration::ZERO, request, SimTime::MAX, ctx));
                 ctx.set_timer(ctx.now() + COMPACTION, token::COMPACTION);
             }
-            token::RECONNECT => self.reconnect(ctx),
+            token::RECONNECT => self.interruption_over(ctx),
+            token::REFILL => self.refill(ctx),
             token::BOOTSTRAP => self.bootstrap(ctx),
             token::DEADLINE => self.expire(ctx),
             token::QUOTA => self.quota_timer(ctx),
@@ -550,20 +544,24 @@ impl ApiServer {
         }
     }
 
-    /// Asks etcd how far its watches have come while there is somebody who waits for a watch cache.
+    /// Asks etcd how far the watch of a kind has come while there is somebody who waits for its watch cache: at once, and again
+    /// every 100 ms (cacher: `ConditionalProgressRequester`, one for each watch cache).
     pub(super) fn ask_how_far(&mut self, ctx: &mut dyn Context<ServerMessage>) {
-        if self.progress_armed {
-            return;
+        let waiting = self.delayed.values().filter(|task| matches!(task.step, Step::Fresh(_)));
+        let waiting: BTreeSet<Kind> = waiting.map(|task| task.operation.kind()).collect();
+        self.progress.retain(|kind, due| waiting.contains(kind) || *due > ctx.now());
+        for kind in waiting {
+            let due = self.progress.entry(kind).or_insert(ctx.now());
+            if *due <= ctx.now() {
+                *due = ctx.now() + PROGRESS;
+                self.link.ask_progress(kind, ctx);
+            }
         }
-        let waits = |kind: &Kind| {
-            self.delayed.values().any(|task| matches!(task.step, Step::Fresh(_)) && task.operation.kind() == *kind)
-        };
-        for kind in Kind::all().filter(waits) {
+        if !self.progress_armed
+            && let Some(next) = self.progress.values().min()
+        {
             self.progress_armed = true;
-            self.link.ask_progress(kind, ctx);
-        }
-        if self.progress_armed {
-            ctx.set_timer(ctx.now() + PROGRESS, token::PROGRESS);
+            ctx.set_timer(*next, token::PROGRESS);
         }
     }
 

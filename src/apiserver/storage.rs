@@ -114,6 +114,12 @@ pub fn get(key: Key) -> EtcdRequest {
     Range::key(key).into()
 }
 
+/// Reads a key at which there is nothing, for the revision that comes with every answer
+/// (etcd3 store: `GetCurrentResourceVersion`).
+pub fn newest(kind: Kind) -> EtcdRequest {
+    get(Key::new(&format!("{PREFIX}{}", kind.row().storage)))
+}
+
 /// Creates a key that must not exist (etcd3 store: `If mod == 0 Then put`). With claims these must be free as well, or else what is
 /// there is read: the object first.
 pub fn create(key: Key, object: Object, lease: Option<LeaseId>, claims: &[Claim]) -> EtcdRequest {

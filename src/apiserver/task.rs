@@ -87,6 +87,8 @@ pub enum Step {
     Get,
     /// For a page of a list.
     List(Page),
+    /// For etcd to say which revision is the newest; then the watch cache must show it.
+    Newest,
     /// For its watch cache to show this revision.
     Fresh(u64),
     /// For the disruption budgets of a pod that is to be evicted.
@@ -100,6 +102,15 @@ pub enum Step {
 impl Step {
     /// True if nothing is changed by asking etcd again.
     pub fn is_read(&self) -> bool {
-        matches!(self, Step::LookUp(_) | Step::Read | Step::Get | Step::List(_) | Step::Budgets(_) | Step::Collect(_))
+        matches!(
+            self,
+            Step::LookUp(_)
+                | Step::Read
+                | Step::Get
+                | Step::List(_)
+                | Step::Newest
+                | Step::Budgets(_)
+                | Step::Collect(_)
+        )
     }
 }

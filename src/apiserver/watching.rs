@@ -33,6 +33,10 @@ impl ApiServer {
             let status = Status::new(Reason::TooManyRequests, message);
             return Err(Box::new(Status { details: Some(Box::new(details)), ..status }));
         }
+        let after = match kind {
+            Kind::Lease => after.map(|told| self.config.heartbeats.stands_at(told).min(told.max(cache.revision()))),
+            _ => after,
+        };
         let mut watcher = Watcher::new(client, watch, selection.clone(), after.unwrap_or(cache.revision()), bookmarks);
         let started = ApiMessage::Response { id, result: Ok(Answer::WatchStarted) };
         match after {

@@ -4,6 +4,7 @@
 
 use crate::apiserver::protocol::ApiMessage;
 use crate::engine::disk::{DiskProfile, DiskQueue};
+use crate::engine::distribution::Distribution;
 use crate::engine::network::{Arrival, Delivery, Network, Notice, Ticket};
 use crate::engine::process::{Cause, Context, Lane, ProcessId, TimerId, Token};
 use crate::engine::queue::EventQueue;
@@ -37,6 +38,8 @@ struct UnderWay {
 struct ProcessDisk {
     profile: DiskProfile,
     queue: DiskQueue,
+    /// It takes another time than at first to make a write durable.
+    slow: bool,
 }
 
 /// A message that has arrived: who sent it, to whom, what.
@@ -57,12 +60,23 @@ impl Fabric {
 
     /// Gives the next process its disk; to be called once for each process, in their order.
     pub fn add_disk(&mut self, seed: Seed, process: &str, profile: DiskProfile) {
-        self.disks.push(ProcessDisk { profile, queue: DiskQueue::new(seed.stream(process, "disk")) });
+        self.disks.push(ProcessDisk { profile, queue: DiskQueue::new(seed.stream(process, "disk")), slow: false });
     }
 
     /// How many messages were sent.
     pub fn messages_sent(&self) -> u64 {
         self.sent
+    }
+
+    /// From now on the disk of a process takes so long to make a write durable; `slow` unless that is as at first.
+    pub fn set_fsync(&mut self, process: ProcessId, fsync: Distribution, slow: bool) {
+        let disk = &mut self.disks[process.0 as usize];
+        (disk.profile.fsync, disk.slow) = (fsync, slow);
+    }
+
+    /// True if nothing is cut off and every disk is as at first.
+    pub fn is_whole(&self) -> bool {
+        self.network.is_whole() && !self.disks.iter().any(|disk| disk.slow)
     }
 
     /// A process died: its disk requests no longer keep later ones waiting.
@@ -169,7 +183,7 @@ impl Fabric {
 
     fn write(&mut self, queue: &mut EventQueue<Scheduled>, process: ProcessId, bytes: u64, token: Token, cause: Cause) {
         let epoch = self.network.epoch(process);
-        let ProcessDisk { profile, queue: disk } = &mut self.disks[process.0 as usize];
+        let ProcessDisk { profile, queue: disk, .. } = &mut self.disks[process.0 as usize];
         let done = disk.write_and_sync(queue.now(), profile, bytes);
         queue.schedule(done, Scheduled { cause, event: Event::DiskDone { process, epoch, token } });
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::api::name::Name;
 use crate::api::pod::Pod;
+use crate::engine::distribution::Distribution;
 use crate::engine::network::{Directions, MachineId, PartitionId};
 use crate::engine::process::{Cause, ProcessId};
 use crate::engine::queue::EventQueue;
@@ -142,6 +143,28 @@ impl World {
         }
         self.disturbed(moment.queue.now());
         self.fabric.settle(moment.queue, moment.cause);
+        Ok(())
+    }
+
+    /// Lets the disk of an etcd member take another time to make a write durable; without one, that of the options.
+    pub(super) fn set_fsync(
+        &mut self,
+        member: &str,
+        fsync: Option<Distribution>,
+        moment: &mut Moment<'_>,
+    ) -> Result<(), FaultError> {
+        let processes = (0..self.topology.process_count()).map(|index| ProcessId(index as u32));
+        let members: Vec<ProcessId> =
+            processes.filter(|process| matches!(self.topology.role(*process), Role::Etcd(_))).collect();
+        let name_of = |process: &ProcessId| self.topology.process_name(*process).to_owned();
+        let Some(process) = members.iter().copied().find(|process| name_of(process) == member) else {
+            let known = members.iter().map(name_of).collect();
+            return Err(FaultError::Unknown { what: "etcd member", name: member.to_owned(), known });
+        };
+        let slow = fsync.is_some();
+        let fsync = fsync.unwrap_or_else(|| self.options.etcd_disk.fsync.clone());
+        self.fabric.set_fsync(process, fsync, slow);
+        self.disturbed(moment.queue.now());
         Ok(())
     }
 

@@ -33,6 +33,7 @@ use crate::api::meta::{Epoch, Timestamp};
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::Operation;
 use crate::engine::digest::Digest;
+use crate::engine::distribution::Distribution;
 use crate::engine::driver::{Halt, Simulation};
 use crate::engine::network::{Directions, PartitionId};
 use crate::engine::process::{Cause, Token};
@@ -113,6 +114,12 @@ impl Cluster {
     /// The present date.
     pub fn date(&self) -> Timestamp {
         self.epoch().timestamp(self.now())
+    }
+
+    /// Has `mark` called right before and right after the scheduler handles anything: to see what it costs within a cluster.
+    /// Nothing that is simulated depends on it.
+    pub fn mark_scheduler(&mut self, mark: impl FnMut() + 'static) {
+        self.simulation.world.scheduler_mark = Some(Box::new(mark));
     }
 
     /// How many events have happened.
@@ -211,6 +218,11 @@ impl Cluster {
     /// Starts a process that was killed.
     pub fn restart_process(&mut self, name: &str) -> Result<(), FaultError> {
         self.at_this_moment(|world, moment| world.restart_process(name, moment))
+    }
+
+    /// Lets the disk of an etcd member (`etcd-0`, ...) take another time to make a write durable; without one, that of the options.
+    pub fn set_fsync(&mut self, member: &str, fsync: Option<Distribution>) -> Result<(), FaultError> {
+        self.at_this_moment(|world, moment| world.set_fsync(member, fsync, moment))
     }
 
     /// Lets a node's kubelet neither renew its lease nor write the node's status.

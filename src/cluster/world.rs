@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use crate::api::kind::Kind;
 use crate::api::name::Name;
 use crate::apiserver::metrics::Metrics;
 use crate::apiserver::{ApiServer, CommittedWrite};
@@ -47,6 +48,8 @@ pub struct World {
     pub(super) servers: Vec<Option<ApiServer>>,
     pub(super) manager: Option<ControllerManager>,
     pub(super) scheduler: Option<Scheduler>,
+    /// Is told before and after the scheduler handles anything, by those who measure it.
+    pub(super) scheduler_mark: Option<Box<dyn FnMut()>>,
     pub(super) nodes: Vec<NodeMachine>,
     /// Where the machine of a name stands among the nodes.
     pub(super) places: Map<Name, u32>,
@@ -154,6 +157,7 @@ impl World {
                 if let Some(input) = incoming.input(Message::etcd) {
                     let observation = self.etcd.handle(place, input, wiring);
                     for (key, revision) in self.etcd.take_lapsed() {
+                        self.commons.heartbeats.written(revision, false);
                         self.truth.forget(&key, revision);
                     }
                     self.observe(observation, queue.now(), cause);
@@ -175,7 +179,9 @@ impl World {
             }
             Role::Scheduler => {
                 if let (Some(input), Some(scheduler)) = (incoming.input(Message::api), &mut self.scheduler) {
+                    self.scheduler_mark.iter_mut().for_each(|mark| mark());
                     scheduler.handle(input, wiring);
+                    self.scheduler_mark.iter_mut().for_each(|mark| mark());
                     self.news.extend(scheduler.take_decisions().into_iter().map(|one| News::Decided(Box::new(one))));
                 }
             }
@@ -255,7 +261,7 @@ impl World {
     pub(super) fn disturbed(&mut self, now: SimTime) {
         let may_be_calm = self.options.lease_renewals == LeaseRenewals::WhenAsked
             && self.etcd.leader().is_some()
-            && self.fabric.network.is_whole();
+            && self.fabric.is_whole();
         self.commons.heartbeats.set_calm_from(if may_be_calm { now + CALM_AFTER } else { SimTime::MAX });
     }
 
@@ -264,6 +270,7 @@ impl World {
         let Some(server) = &mut self.servers[place as usize] else { return };
         for committed in server.take_writes() {
             let CommittedWrite { key, revision, .. } = &committed;
+            self.commons.heartbeats.written(*revision, key.kind == Kind::Lease);
             let known = self.truth.get(key.kind, &key.namespace, &key.name);
             if known.is_some_and(|known| known.meta().revision() == *revision) {
                 // A server that was in doubt about a write of its own has taken another's for it.

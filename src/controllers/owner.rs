@@ -128,6 +128,14 @@ fn claim_with<O: Resource, R: Resource>(
     objects: &[Rc<R>],
     finalizer: Option<&Name>,
 ) -> Result<Vec<Rc<R>>, Halt> {
+    // As a rule there is nothing to do; then one look is enough, however often the code is run again.
+    let is_settled = script.see(|_| {
+        let is_owned = |object: &Rc<R>| claim_if(owner.meta(), &matches, object.meta()) == Claim::Owned;
+        Rc::new(objects.iter().all(is_owned))
+    });
+    if *is_settled {
+        return Ok(objects.to_vec());
+    }
     let mut owned = Vec::with_capacity(objects.len());
     let mut may_adopt: Option<Result<(), String>> = None;
     let mut failure = None;

@@ -12,7 +12,7 @@ use crate::api::meta::{ObjectKey, Timestamp};
 use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::object::Object;
-use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase};
+use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus};
 use crate::apiserver::protocol::{DeleteOptions, Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
 use crate::client::controller::{Change, Controller};
@@ -199,16 +199,7 @@ fn fail_and_delete(script: &mut Script<'_>, pod: &Pod, orphaned: bool) -> Result
         status.phase = PodPhase::Failed;
         status.observed_generation = pod.meta.generation;
         if orphaned {
-            let now = script.now().timestamp();
-            status.conditions.retain(|condition| condition.kind != PodConditionType::DisruptionTarget);
-            status.conditions.push(PodCondition {
-                kind: PodConditionType::DisruptionTarget,
-                status: ConditionStatus::True,
-                reason: Some(Name::of("DeletionByPodGC")),
-                message: Some(Name::of("PodGC: node no longer exists")),
-                last_transition: now,
-                observed_generation: pod.meta.generation,
-            });
+            disrupt(&mut status, pod.meta.generation, script.now().timestamp());
         }
         let patch = Patch::Typed(Box::new(TypedPatch::PodStatus { uid: pod.meta.uid, status }));
         let operation = Operation::Patch { key: key.clone(), patch, part: Part::Status, dry_run: false };
@@ -219,6 +210,27 @@ fn fail_and_delete(script: &mut Script<'_>, pod: &Pod, orphaned: bool) -> Result
     let options = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
     let _ = script.ask(Operation::Delete { key, options })?;
     Ok(())
+}
+
+/// Says why an orphaned pod goes. If it was on its way out for another reason already, the date stays (`UpdatePodCondition`).
+fn disrupt(status: &mut PodStatus, generation: i64, now: Timestamp) {
+    let mut target = PodCondition {
+        kind: PodConditionType::DisruptionTarget,
+        status: ConditionStatus::True,
+        reason: Some(Name::of("DeletionByPodGC")),
+        message: Some(Name::of("PodGC: node no longer exists")),
+        last_transition: now,
+        observed_generation: generation,
+    };
+    match status.conditions.iter_mut().find(|condition| condition.kind == target.kind) {
+        Some(present) => {
+            if present.status == target.status {
+                target.last_transition = present.last_transition;
+            }
+            *present = target;
+        }
+        None => status.conditions.push(target),
+    }
 }
 
 #[cfg(test)]
@@ -253,6 +265,21 @@ mod tests {
             assert_eq!(server.writes.len(), writes, "after {seconds} s: {:?}", server.writes);
         }
         assert!(server.get::<Pod>("default", "web").is_none());
+    }
+
+    #[test]
+    fn a_pod_that_was_evicted_before_its_node_went_keeps_the_date_of_that() {
+        let mut status = testing::ready_pod("web", 50).status;
+        disrupt(&mut status, 1, Timestamp(100));
+        let place = |status: &PodStatus| {
+            status.conditions.iter().position(|it| it.kind == PodConditionType::DisruptionTarget).expect("said")
+        };
+        let before = place(&status);
+        disrupt(&mut status, 2, Timestamp(160));
+        assert_eq!(place(&status), before);
+        let condition = &status.conditions[before];
+        assert_eq!(condition.reason.as_deref(), Some("DeletionByPodGC"));
+        assert_eq!(condition.last_transition, Timestamp(100));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! a restart begins to count anew.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
@@ -33,6 +33,9 @@ const TRIES: usize = 5;
 #[derive(Default)]
 pub struct TaintEvictionController {
     planned: Rc<RefCell<BTreeMap<ObjectKey, Eviction>>>,
+    /// Pods of which there is news, their own or of their node's taints. A key without news is a planned eviction whose time
+    /// may have come.
+    news: RefCell<BTreeSet<ObjectKey>>,
 }
 
 /// An eviction.
@@ -40,8 +43,8 @@ pub struct TaintEvictionController {
 enum Eviction {
     /// To come at a time.
     At(SimTime),
-    /// Done, or in progress.
-    Done,
+    /// In progress. What is over is forgotten: if the node gets another taint, a pod that is still about is evicted once more.
+    Going,
 }
 
 /// How long a pod may stay on its node.
@@ -57,11 +60,17 @@ impl TaintEvictionController {
         TaintEvictionController::default()
     }
 
+    /// Puts a pod into the queue because of news.
+    fn tell(&self, key: ObjectKey, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
+        self.news.borrow_mut().insert(key.clone());
+        enqueue(key, SimDuration::ZERO);
+    }
+
     /// Forgets a planned eviction, and says so if it was still to come (`cancelWorkWithEvent`).
     fn cancel(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
         match self.planned.borrow_mut().remove(key) {
             Some(Eviction::At(_)) => {}
-            Some(Eviction::Done) | None => return Plan::nothing(),
+            Some(Eviction::Going) | None => return Plan::nothing(),
         }
         let key = key.clone();
         script::run(view, now, move |script| {
@@ -70,9 +79,19 @@ impl TaintEvictionController {
         })
     }
 
+    /// Goes by what is planned: evicts if it is time.
+    fn carry_on(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
+        let planned = self.planned.borrow().get(key).copied();
+        match planned {
+            Some(Eviction::At(at)) if at <= now.at => self.evict(view, key, now),
+            Some(Eviction::At(at)) => Plan::nothing().again_after(at.since(now.at)),
+            Some(Eviction::Going) | None => Plan::nothing(),
+        }
+    }
+
     fn evict(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
-        let cancelled = match self.planned.borrow_mut().insert(key.clone(), Eviction::Done) {
-            Some(Eviction::Done) => return Plan::nothing(),
+        let cancelled = match self.planned.borrow_mut().insert(key.clone(), Eviction::Going) {
+            Some(Eviction::Going) => return Plan::nothing(),
             Some(Eviction::At(at)) => at > now.at,
             None => false,
         };
@@ -84,7 +103,7 @@ impl TaintEvictionController {
             note(script, &key, "Marking for deletion");
             for _ in 0..TRIES {
                 if mark_and_delete(script, &key)? {
-                    return Ok(Again::OnChange);
+                    break;
                 }
             }
             script.once(|| planned.borrow_mut().remove(&key).is_some());
@@ -117,7 +136,7 @@ impl Controller for TaintEvictionController {
                 };
                 let gone = matches!(change, Change::Deleted(_));
                 if !gone && !no_execute(before).eq(no_execute(&node.taints)) {
-                    view.pods_on(&node.meta.name).for_each(|pod| enqueue(owner::key_of(&**pod), SimDuration::ZERO));
+                    view.pods_on(&node.meta.name).for_each(|pod| self.tell(owner::key_of(&**pod), enqueue));
                 }
             }
             Object::Pod(pod) => {
@@ -130,44 +149,41 @@ impl Controller for TaintEvictionController {
                     Change::Deleted(_) => self.planned.borrow().contains_key(&owner::key_of(&**pod)),
                 };
                 if concerned {
-                    enqueue(owner::key_of(&**pod), SimDuration::ZERO);
+                    self.tell(owner::key_of(&**pod), enqueue);
                 }
             }
             _ => {}
         }
     }
 
-    /// Decides about a pod (`processPodOnNode`).
+    /// Decides about a pod (`processPodOnNode`), or carries out what was planned.
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
+        if !self.news.borrow_mut().remove(key) {
+            return self.carry_on(view, key, now);
+        }
         let Some(pod) = view.get::<Pod>(&key.namespace, &key.name) else {
             return self.cancel(view, key, now);
         };
         let Some(node) = &pod.node else {
             return Plan::nothing();
         };
-        let planned = self.planned.borrow().get(key).copied();
-        // A node that is gone says nothing any more; what was planned stays planned.
         let stay = match view.get::<Node>(&Name::EMPTY, node) {
             Some(node) if no_execute(&node.taints).next().is_none() => return self.cancel(view, key, now),
             Some(node) => stay(&node.taints, pod.spec.full.tolerations.as_deref().unwrap_or(&[])),
-            None if planned.is_none() => return Plan::nothing(),
-            None => Stay::For(SimDuration::from_nanos(u64::MAX)),
+            // A node that is gone says nothing any more; what was planned stays planned.
+            None => return self.carry_on(view, key, now),
         };
         let duration = match stay {
             Stay::ForEver => return self.cancel(view, key, now),
             Stay::For(SimDuration::ZERO) => return self.evict(view, key, now),
             Stay::For(duration) => duration,
         };
-        match planned {
-            Some(Eviction::Done) => Plan::nothing(),
-            Some(Eviction::At(at)) if at <= now.at => self.evict(view, key, now),
-            // What was planned first holds, even if the time is another one by now.
-            Some(Eviction::At(at)) => Plan::nothing().again_after(at.since(now.at)),
-            None => {
-                self.planned.borrow_mut().insert(key.clone(), Eviction::At(now.at + duration));
-                Plan::nothing().again_after(duration)
-            }
+        // What was planned first holds, even if the time is another one by now.
+        if self.planned.borrow().contains_key(key) {
+            return self.carry_on(view, key, now);
         }
+        self.planned.borrow_mut().insert(key.clone(), Eviction::At(now.at + duration));
+        Plan::nothing().again_after(duration)
     }
 }
 
@@ -248,7 +264,9 @@ fn add_condition(pod: &Pod, mut condition: PodCondition) -> Option<Operation> {
         && present.status == condition.status
     {
         condition.last_transition = present.last_transition;
-        if *present == condition {
+        // Of which generation of the pod it was said before makes no difference.
+        let said_before = PodCondition { observed_generation: condition.observed_generation, ..present.clone() };
+        if said_before == condition {
             return None;
         }
     }
@@ -313,25 +331,63 @@ mod tests {
         }
     }
 
+    /// Tells the controller what is new and lets it look at the pod.
+    fn look(server: &mut Server, controller: &TaintEvictionController) -> Again {
+        server.tell(controller);
+        server.reconcile(controller, &key())
+    }
+
     #[test]
     fn a_pod_goes_when_the_time_that_it_tolerates_is_over() {
         let mut server = server(vec![toleration("a", Some(10))]);
         let controller = TaintEvictionController::new();
-        assert_eq!(server.reconcile(&controller, &key()), Again::OnChange);
+        assert_eq!(look(&mut server, &controller), Again::OnChange);
         set_taints(&mut server, &[taint("a")]);
-        assert_eq!(server.reconcile(&controller, &key()), Again::After(SimDuration::from_secs(10)));
+        assert_eq!(look(&mut server, &controller), Again::After(SimDuration::from_secs(10)));
         server.seconds = 104;
-        assert_eq!(server.reconcile(&controller, &key()), Again::After(SimDuration::from_secs(6)));
+        assert_eq!(look(&mut server, &controller), Again::After(SimDuration::from_secs(6)));
         server.seconds = 110;
-        assert_eq!(server.reconcile(&controller, &key()), Again::OnChange);
+        assert_eq!(look(&mut server, &controller), Again::OnChange);
         assert_eq!(server.events, ["TaintManagerEviction Marking for deletion Pod default/web"]);
         let pod = server.get::<Pod>("default", "web").expect("terminating").clone();
         assert!(pod.meta.is_deleting());
         let condition = pod.status.condition(&PodConditionType::DisruptionTarget).expect("marked");
         assert_eq!(condition.reason.as_deref(), Some("DeletionByTaintManager"));
         let writes = server.writes.len();
-        server.reconcile(&controller, &key());
+        look(&mut server, &controller);
         assert_eq!(server.writes.len(), writes, "once");
+    }
+
+    #[test]
+    fn a_pod_that_hangs_on_a_dead_node_is_evicted_once_more_when_the_node_gets_another_taint() {
+        let mut server = server(vec![toleration("a", Some(10))]);
+        let controller = TaintEvictionController::new();
+        set_taints(&mut server, &[taint("a")]);
+        look(&mut server, &controller);
+        server.seconds = 110;
+        look(&mut server, &controller);
+        let condition = |server: &Server| {
+            let pod = server.get::<Pod>("default", "web").expect("terminating");
+            pod.status.condition(&PodConditionType::DisruptionTarget).cloned().expect("marked")
+        };
+        let before = condition(&server);
+        server.seconds = 200;
+        set_taints(&mut server, &[taint("a"), taint("node.kubernetes.io/out-of-service")]);
+        look(&mut server, &controller);
+        assert_eq!(server.events, ["TaintManagerEviction Marking for deletion Pod default/web"; 2]);
+        assert_eq!(condition(&server), before, "that it is being disrupted was said");
+    }
+
+    #[test]
+    fn what_was_planned_goes_on_though_the_node_is_gone() {
+        let mut server = server(vec![toleration("a", Some(10))]);
+        let controller = TaintEvictionController::new();
+        set_taints(&mut server, &[taint("a")]);
+        look(&mut server, &controller);
+        server.vanish(&ObjectKey::new(Kind::Node, Name::EMPTY, "node-1"));
+        server.seconds = 110;
+        look(&mut server, &controller);
+        assert_eq!(server.events, ["TaintManagerEviction Marking for deletion Pod default/web"]);
     }
 
     #[test]
@@ -339,13 +395,13 @@ mod tests {
         let mut server = server(vec![toleration("a", Some(10))]);
         let controller = TaintEvictionController::new();
         set_taints(&mut server, &[taint("a")]);
-        server.reconcile(&controller, &key());
+        look(&mut server, &controller);
         set_taints(&mut server, &[]);
         server.seconds = 109;
-        server.reconcile(&controller, &key());
+        look(&mut server, &controller);
         assert_eq!(server.events, ["TaintManagerEviction Cancelling deletion of Pod default/web"]);
         server.seconds = 120;
-        server.reconcile(&controller, &key());
+        look(&mut server, &controller);
         assert_eq!(server.writes, [] as [&str; 0]);
     }
 
@@ -354,7 +410,7 @@ mod tests {
         let mut server = server(vec![]);
         let controller = TaintEvictionController::new();
         set_taints(&mut server, &[taint("a")]);
-        server.reconcile(&controller, &key());
+        look(&mut server, &controller);
         assert!(server.get::<Pod>("default", "web").expect("terminating").meta.is_deleting());
     }
 

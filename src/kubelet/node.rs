@@ -29,6 +29,10 @@ use super::tokens::Timer;
 
 /// The namespace of leases of nodes.
 const LEASE_NAMESPACE: Name = Name::of("kube-node-lease");
+/// How often a lease is updated before it is read anew (component-helpers, lease controller: `maxUpdateRetries`).
+const LEASE_TRIES: u32 = 5;
+/// The longest wait between two tries to read it (`maxBackoff`).
+const LONGEST_LEASE_WAIT: SimDuration = SimDuration::from_secs(7);
 /// How many images a node's status names at most (`nodeStatusMaxImages`).
 const MAX_IMAGES: usize = 50;
 
@@ -57,6 +61,7 @@ pub struct NodeAgent {
     began: crate::api::meta::Timestamp,
     lease: Option<Rc<Lease>>,
     lease_timer: Option<TimerId>,
+    renewal: Renewal,
     /// When the renewal that was sent last was sent.
     lease_sent: SimTime,
     /// The last renewal that was sent was answered, and in good time.
@@ -80,6 +85,25 @@ pub struct NodeAgent {
     under: [bool; 3],
 }
 
+/// How far a renewal of the lease has come.
+#[derive(Clone, Copy, Debug)]
+struct Renewal {
+    /// Something has failed: what is to be done next follows from that, and the period begins when this is over.
+    is_late: bool,
+    /// Updates that were tried since the lease was read.
+    tries: u32,
+    /// The lease was read anew because no update came through.
+    is_second: bool,
+    /// The last wait for the next try to read it.
+    wait: SimDuration,
+}
+
+impl Default for Renewal {
+    fn default() -> Self {
+        Renewal { is_late: false, tries: 0, is_second: false, wait: SimDuration::from_millis(100) }
+    }
+}
+
 /// What a kubelet 1.36 declares that it can do (component-helpers, nodedeclaredfeatures: those that are on by default).
 const FEATURES: [&str; 4] = [
     "ExtendWebSocketsToKubelet",
@@ -99,6 +123,7 @@ impl NodeAgent {
             began: shared.date(shared.began),
             lease: None,
             lease_timer: None,
+            renewal: Renewal::default(),
             lease_sent: SimTime::ZERO,
             lease_is_prompt: false,
             lease_stream: shared.settings.seed.stream(&shared.settings.node.name, "lease"),
@@ -412,22 +437,26 @@ impl NodeAgent {
         }
     }
 
-    /// The search for a lease was answered: one of an earlier kubelet is renewed at once, a new one is made after a period.
+    /// The search for a lease was answered: one that is there is renewed at once, a new one is made after a period.
     pub fn lease_found(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         match result {
             Ok(Answer::Object(object)) => {
                 self.lease = Lease::of(&object).cloned();
-                self.renew_lease(shared, ctx);
+                if self.lease_timer.is_none() && !self.renewal.is_late {
+                    self.renew_next_time(shared, ctx);
+                }
+                self.update_lease(shared, ctx);
                 return;
             }
             // A lease belongs to its node: without one in the API none is made (`SetNodeOwnerFunc`).
             Err(failure) if failure.reason() == Some(Reason::NotFound) => {
+                self.lease = None;
                 let operation = Operation::Get { key: shared.node_key() };
                 shared.client.request(shared.heartbeat, Caller::Process(Purpose::LeaseOwner), operation, ctx);
             }
-            _ => {}
+            _ => return self.look_for_lease_later(ctx),
         }
-        if self.lease_timer.is_none() {
+        if self.lease_timer.is_none() && !self.renewal.is_late {
             self.renew_after(shared.settings.timings.lease, ctx);
         }
     }
@@ -439,9 +468,9 @@ impl NodeAgent {
         shared: &mut Shared,
         ctx: &mut dyn NodeContext,
     ) {
-        let Ok(Answer::Object(Object::Node(node))) = result else { return };
+        let Ok(Answer::Object(Object::Node(node))) = result else { return self.renewal_over(shared, ctx) };
         if self.silent || self.lease.is_some() {
-            return;
+            return self.renewal_over(shared, ctx);
         }
         (self.lease_sent, self.lease_is_prompt) = (ctx.now(), false);
         let name = shared.settings.node.name.clone();
@@ -474,56 +503,107 @@ impl NodeAgent {
         self.lease_timer = Some(ctx.set_timer(ctx.now() + delay, Timer::Lease.token()));
     }
 
+    /// Renews after the period and up to 4 percent more (component-helpers, lease controller: `JitterUntil`).
+    fn renew_next_time(&mut self, shared: &Shared, ctx: &mut dyn NodeContext) {
+        let timings = &shared.settings.timings;
+        let jitter = self.lease_stream.between(0, timings.lease.as_nanos() / 25);
+        let period = shared.settings.clock.span(timings.lease + SimDuration::from_nanos(jitter));
+        self.renew_after(period, ctx);
+    }
+
     /// The lease's time has come.
     pub fn lease_due(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.lease_timer = None;
-        self.renew_lease(shared, ctx);
+        if self.renewal.is_late && !self.silent {
+            return self.look_for_lease(shared, ctx);
+        }
+        self.renewal = Renewal::default();
+        self.renew_next_time(shared, ctx);
+        if !self.silent {
+            self.renew_lease(shared, ctx);
+        }
     }
 
     /// Renews the lease, or looks for it if none is known (component-helpers, lease controller: `sync`).
     fn renew_lease(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        let timings = &shared.settings.timings;
-        // component-helpers, lease controller: the period and up to 4 percent more.
-        let jitter = self.lease_stream.between(0, timings.lease.as_nanos() / 25);
-        let period = shared.settings.clock.span(timings.lease + SimDuration::from_nanos(jitter));
-        self.renew_after(period, ctx);
+        let Some(lease) = &self.lease else { return self.look_for_lease(shared, ctx) };
+        let (now, heartbeats) = (ctx.now(), &shared.settings.heartbeats);
+        let date = shared.settings.local_epoch(now).micro_time(now);
+        if self.lease_is_prompt && heartbeats.note(&shared.settings.node.name, lease.meta.revision(), date, now) {
+            return;
+        }
+        self.update_lease(shared, ctx);
+    }
+
+    /// Writes the lease that is known with a new date, unless that was tried too often.
+    fn update_lease(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if self.renewal.tries >= LEASE_TRIES {
+            return self.renewal_failed(shared, ctx);
+        }
+        let Some(lease) = &self.lease else { return self.look_for_lease(shared, ctx) };
         if self.silent {
-            return;
+            return self.renewal_over(shared, ctx);
         }
-        let Some(lease) = &self.lease else {
-            let operation = Operation::Get { key: lease_key(shared) };
-            shared.client.request(shared.heartbeat, Caller::Process(Purpose::GetLease), operation, ctx);
-            return;
-        };
-        let date = shared.settings.local_epoch(ctx.now()).micro_time(ctx.now());
-        if self.lease_is_prompt
-            && shared.settings.heartbeats.note(&shared.settings.node.name, lease.meta.revision(), date, ctx.now())
-        {
-            return;
-        }
+        self.renewal.tries += 1;
         (self.lease_sent, self.lease_is_prompt) = (ctx.now(), false);
         let mut lease = Lease::clone(lease);
-        lease.renew_time = Some(date);
+        lease.renew_time = Some(shared.settings.local_epoch(ctx.now()).micro_time(ctx.now()));
         let operation = Operation::Update { object: lease.boxed(), part: Part::Main, dry_run: false };
         shared.client.request(shared.heartbeat, Caller::Process(Purpose::RenewLease), operation, ctx);
     }
 
-    /// The renewal was answered. If it met another version than the one that is known, the lease is read anew.
+    fn look_for_lease(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let operation = Operation::Get { key: lease_key(shared) };
+        shared.client.request(shared.heartbeat, Caller::Process(Purpose::GetLease), operation, ctx);
+    }
+
+    /// Looks for the lease again after a while that doubles (lease controller: `backoffEnsureLease`).
+    fn look_for_lease_later(&mut self, ctx: &mut dyn NodeContext) {
+        self.renewal.is_late = true;
+        self.renewal.wait = (self.renewal.wait * 2).min(LONGEST_LEASE_WAIT);
+        self.renew_after(self.renewal.wait, ctx);
+    }
+
+    /// No update came through: the lease is read anew, and all is tried once more; then it is left for the next time.
+    fn renewal_failed(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if std::mem::replace(&mut self.renewal.is_second, true) {
+            return self.renewal_over(shared, ctx);
+        }
+        self.renewal.tries = 0;
+        self.renewal.wait = Renewal::default().wait;
+        self.look_for_lease(shared, ctx);
+    }
+
+    /// The next renewal is a period after the end of one that met with failures.
+    fn renewal_over(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if std::mem::take(&mut self.renewal).is_late {
+            self.renew_next_time(shared, ctx);
+        }
+    }
+
+    /// The renewal was answered, or the lease was created, or not. An update that met another version than the one that is known
+    /// needs that one; any other failure is answered with the next try, at once (lease controller: `retryUpdateLease`).
     pub fn lease_renewed(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        match result {
+        let failure = match result {
             Ok(Answer::Object(Object::Lease(lease))) => {
                 self.lease = Some(lease);
                 self.lease_is_prompt = ctx.now().since(self.lease_sent) <= PROMPT;
+                return self.renewal_over(shared, ctx);
             }
-            Err(failure) => match failure.reason() {
-                Some(Reason::NotFound) if self.lease.take().is_some() => self.renew_lease(shared, ctx),
-                Some(Reason::Conflict | Reason::AlreadyExists) => {
-                    let operation = Operation::Get { key: lease_key(shared) };
-                    shared.client.request(shared.heartbeat, Caller::Process(Purpose::GetLease), operation, ctx);
-                }
-                _ => {}
-            },
-            Ok(_) => {}
+            Ok(_) => return,
+            Err(failure) => failure,
+        };
+        if let Some(timer) = self.lease_timer.take() {
+            ctx.cancel_timer(timer);
+        }
+        self.renewal.is_late = true;
+        if self.lease.is_none() {
+            self.look_for_lease_later(ctx);
+        } else if failure.reason() == Some(Reason::Conflict) {
+            self.renewal.wait = Renewal::default().wait;
+            self.look_for_lease(shared, ctx);
+        } else {
+            self.update_lease(shared, ctx);
         }
     }
 }

@@ -336,21 +336,36 @@ fn add_nodes(checker: &mut Checker<'_>, pool: &PoolFile, path: &str) -> Fault {
 }
 
 fn etcd(checker: &mut Checker<'_>, file: &EtcdStepFile, path: &str) -> Option<Action> {
-    for (field, name) in [("crash", &file.crash), ("restart", &file.restart)] {
+    let slow_disk = file.slow_disk.as_ref().map(|disk| disk.member.clone());
+    let members = [
+        ("crash", &file.crash),
+        ("restart", &file.restart),
+        ("slowDisk.member", &slow_disk),
+        ("restoreDisk", &file.restore_disk),
+    ];
+    for (field, name) in members {
         let Some(name) = name else { continue };
         let number = name.strip_prefix("etcd-").and_then(|number| number.parse::<u32>().ok());
-        let word = if field == "crash" { ["leader", "follower"].contains(&name.as_str()) } else { name == "all" };
+        let word = match field {
+            "restart" | "restoreDisk" => name == "all",
+            _ => ["leader", "follower"].contains(&name.as_str()),
+        };
         if number.is_none() && !word {
             let message = format!("\"{name}\" names no member");
             checker.expected(
                 &format!("{path}.{field}"),
                 message,
-                "expected etcd-0, ..., leader or follower; all for restart",
+                "expected etcd-0, ..., leader or follower; for restart and restoreDisk etcd-0, ... or all",
             );
         }
     }
-    let faults = [file.crash.clone().map(Fault::EtcdCrash), file.restart.clone().map(Fault::EtcdRestart)];
-    one_fault(checker, faults.into_iter().flatten(), path, "expected crash or restart")
+    let faults = [
+        file.crash.clone().map(Fault::EtcdCrash),
+        file.restart.clone().map(Fault::EtcdRestart),
+        file.slow_disk.as_ref().map(|disk| Fault::EtcdSlowDisk(disk.member.clone(), disk.fsync.0.clone())),
+        file.restore_disk.clone().map(Fault::EtcdRestoreDisk),
+    ];
+    one_fault(checker, faults.into_iter().flatten(), path, "expected crash, restart, slowDisk or restoreDisk")
 }
 
 fn power(
@@ -492,6 +507,8 @@ fn describe_fault(fault: &Fault) -> String {
         Fault::Image { node, image, present: false } => format!("image {image} is taken from node {node}"),
         Fault::EtcdCrash(member) => format!("etcd member {member} loses power"),
         Fault::EtcdRestart(member) => format!("etcd member {member} begins anew"),
+        Fault::EtcdSlowDisk(member, _) => format!("the disk of etcd member {member} becomes slow"),
+        Fault::EtcdRestoreDisk(member) => format!("the disk of etcd member {member} is as at first"),
         Fault::Partition { name, between, and, directions } => {
             let sign = if *directions == Directions::Both { "|" } else { ">|" };
             let and = if and.is_empty() { "all others".to_owned() } else { and.join(", ") };

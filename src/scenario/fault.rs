@@ -105,6 +105,13 @@ impl Faults {
                 cluster.crash_machine(&member)
             }
             Fault::EtcdRestart(member) => return restart_etcd(member, cluster),
+            Fault::EtcdSlowDisk(member, fsync) => {
+                let member = etcd_member(member, cluster)?;
+                cluster.set_fsync(&member, Some(fsync.clone()))
+            }
+            Fault::EtcdRestoreDisk(member) => {
+                etcd_members(member, cluster).iter().try_for_each(|name| cluster.set_fsync(name, None))
+            }
             Fault::AddNodes(nodes) => return add_nodes(nodes, cluster),
             Fault::Partition { name, between, and, directions } => {
                 if self.open.contains_key(name) {
@@ -158,13 +165,18 @@ fn etcd_member(word: &str, cluster: &Cluster) -> Result<String, String> {
     }
 }
 
-fn restart_etcd(word: &str, cluster: &mut Cluster) -> Result<(), String> {
-    let names: Vec<String> = match word {
+/// The member of a name, or all.
+fn etcd_members(word: &str, cluster: &Cluster) -> Vec<String> {
+    match word {
         "all" => (0..cluster.etcd().len() as u32).map(member_name).collect(),
         name => vec![name.to_owned()],
-    };
+    }
+}
+
+fn restart_etcd(word: &str, cluster: &mut Cluster) -> Result<(), String> {
     // A machine that is up stays as it is.
-    names.iter().try_for_each(|name| cluster.restart_machine(name)).map_err(|error| error.to_string())
+    let mut names = etcd_members(word, cluster).into_iter();
+    names.try_for_each(|name| cluster.restart_machine(&name)).map_err(|error| error.to_string())
 }
 
 /// Adds nodes; their numbers go on after those that are there.

@@ -12,6 +12,7 @@ use crate::api::node::TaintEffect;
 use crate::api::pod::Pod;
 use crate::apiserver::protocol::{Part, Propagation};
 use crate::cluster::options::NodeOptions;
+use crate::engine::distribution::Distribution;
 use crate::engine::network::Directions;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::kubelet::clock;
@@ -258,6 +259,10 @@ pub enum Fault {
     EtcdCrash(String),
     /// An etcd member begins anew.
     EtcdRestart(String),
+    /// An etcd member's disk takes so long to make a write durable.
+    EtcdSlowDisk(String, Distribution),
+    /// An etcd member's disk is as fast as at first.
+    EtcdRestoreDisk(String),
     /// Packets between two groups of machines are stopped.
     Partition {
         /// The partition's name.
@@ -303,6 +308,8 @@ impl Fault {
             | Fault::Signal { .. }
             | Fault::EtcdCrash(_)
             | Fault::EtcdRestart(_)
+            | Fault::EtcdSlowDisk(..)
+            | Fault::EtcdRestoreDisk(_)
             | Fault::Partition { .. }
             | Fault::Heal(_) => None,
         }

@@ -4,6 +4,7 @@
 //! all plugins for a signature of the pod, and PodTopologySpread gives none while there are default constraints, as there are by
 //! default. So it matters to profiles alone whose `defaultConstraints` are an empty list.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use super::class::{Compiled, Fit, PodClass};
@@ -105,31 +106,21 @@ impl Algorithm {
     /// Chooses a node for a pod. The cluster must have been refreshed.
     pub fn schedule(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> Outcome {
         if cluster.node_count() == 0 {
-            return Outcome::Unschedulable(Box::default());
+            // Nobody is asked; what was kept for the pod somewhere is given up.
+            let diagnosis = Diagnosis { nominated_node: Some(Name::EMPTY), ..Diagnosis::default() };
+            return Outcome::Unschedulable(Box::new(diagnosis));
         }
         if let Some(node) = &pod.only_node {
             return self.schedule_to(node, profile, pod, cluster);
         }
         let mut class = self.take_class(profile, pod, cluster);
-        let is_nominated = pod.status.nominated_node.is_some() || cluster.nomination_of(pod.meta.uid).is_some();
-        if class.is_kept() && class.depends_on_others() && is_nominated {
-            self.classes.push(class);
-            class = PodClass::plain(profile, pod, cluster);
-        }
-        let refused = match self.nominated(pod, &class, cluster) {
-            Nominated::None => None,
-            Nominated::Refused(place) => Some(place),
-            Nominated::Fits(node) => {
-                self.keep(class);
-                return Outcome::Node(Chosen::only(node));
-            }
+        class.begin(pod.meta.uid, cluster);
+        let outcome = match self.nominated(pod, &mut class, cluster) {
+            Nominated::Fits(node) => Outcome::Node(Chosen::only(node)),
+            Nominated::Refused(place) => self.place(profile, pod, &mut class, Some(place), cluster),
+            Nominated::None => self.place(profile, pod, &mut class, None, cluster),
         };
-        if class.is_kept() && cluster.nomination_of(pod.meta.uid).is_some() {
-            // What is kept for all pods of the class has the pod itself in its way.
-            self.classes.push(class);
-            class = PodClass::new(profile, pod, cluster);
-        }
-        let outcome = self.place(profile, pod, &mut class, refused, cluster);
+        class.end(cluster);
         self.keep(class);
         outcome
     }
@@ -153,7 +144,8 @@ impl Algorithm {
             }
         }
         let mut class = PodClass::plain(profile, pod, cluster);
-        let refused = match self.nominated(pod, &class, cluster) {
+        class.begin(pod.meta.uid, cluster);
+        let refused = match self.nominated(pod, &mut class, cluster) {
             Nominated::None => None,
             Nominated::Refused(place) => Some(place),
             Nominated::Fits(node) => return Outcome::Node(Chosen::only(node)),
@@ -169,15 +161,15 @@ impl Algorithm {
 
     /// Looks at the node to which a pod is nominated: if it fits there, no other is looked at (kube-scheduler,
     /// `evaluateNominatedNode`).
-    fn nominated(&self, pod: &Pod, class: &PodClass, cluster: &Cluster) -> Nominated {
+    fn nominated(&self, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> Nominated {
         let node = pod.status.nominated_node.as_ref().filter(|_| class.compiled.rejected.is_none());
         let Some((node, place)) = node.and_then(|node| Some((node, cluster.place_of(node)?))) else {
             return Nominated::None;
         };
-        match class.refusal_of_nominated(pod, place, cluster) {
-            None => Nominated::Fits(node.clone()),
-            Some(Code::Error) => Nominated::None,
-            Some(_) => Nominated::Refused(place),
+        match class.fits(place, cluster) {
+            Fit::Fits => Nominated::Fits(node.clone()),
+            Fit::Failed(_) => Nominated::None,
+            Fit::Rejected => Nominated::Refused(place),
         }
     }
 
@@ -186,7 +178,7 @@ impl Algorithm {
         if self.is_plain {
             return PodClass::plain(profile, pod, cluster);
         }
-        if let Some(known) = self.classes.iter().rposition(|class| class.is_of(pod)) {
+        if let Some(known) = self.classes.iter().rposition(|class| class.is_of(pod, profile, cluster)) {
             let mut class = self.classes.remove(known);
             if class.catch_up(profile, cluster) {
                 return class;
@@ -241,7 +233,10 @@ impl Algorithm {
             Some(places) => self.search(profile, places.len(), |index| places[index], class, cluster),
             None => self.search(profile, count, |index| index, class, cluster),
         };
-        let evaluated = if named.is_none() { looked_at(searched) } else { searched };
+        // It was looked at although other nodes were named, and it is among those of which something is said.
+        let unnamed = refused.filter(|place| named.as_ref().is_some_and(|places| !places.contains(place)));
+        let named = named.map(|places| places.into_iter().chain(unnamed).collect::<Vec<usize>>());
+        let evaluated = if named.is_none() { looked_at(searched) } else { searched + usize::from(unnamed.is_some()) };
         self.next_start = (self.next_start + evaluated) % count;
         if let Some(failure) = failure {
             return Outcome::Failed(failure);
@@ -249,8 +244,10 @@ impl Algorithm {
         if self.feasible.is_empty() {
             return self.fits_nowhere(profile, pod, class, named.as_deref(), cluster);
         }
-        let picked = self.choose(profile, pod, class, evaluated, cluster);
-        Outcome::Node(chosen(picked, evaluated, cluster))
+        match self.choose(profile, pod, class, evaluated, cluster) {
+            Ok(picked) => Outcome::Node(chosen(picked, evaluated, cluster)),
+            Err(failure) => Outcome::Failed(failure),
+        }
     }
 
     /// Looks one by one for nodes that fit among so many, beginning where the last search ended; returns how many were looked at,
@@ -296,7 +293,7 @@ impl Algorithm {
         (count * percentage / 100).max(LEAST_NODES).min(count)
     }
 
-    /// The best of the nodes that fit; one of several equals by a single draw. A single node is not scored.
+    /// The best of the nodes that fit; one of several equals by a single draw. A single node is not scored. Or why a plugin failed.
     fn choose(
         &mut self,
         profile: &Profile,
@@ -304,12 +301,12 @@ impl Algorithm {
         class: &mut PodClass,
         evaluated: usize,
         cluster: &Cluster,
-    ) -> Picked {
+    ) -> Result<Picked, Name> {
         let feasible = self.feasible.len();
         if let [only] = self.feasible.as_slice() {
-            return Picked { place: *only as usize, evaluated, feasible, score: None, runner_up: None };
+            return Ok(Picked { place: *only as usize, evaluated, feasible, score: None, runner_up: None });
         }
-        class.score(profile, pod, &self.feasible, &mut self.totals, cluster);
+        class.score(profile, pod, &self.feasible, &mut self.totals, cluster)?;
         let scored = || self.feasible.iter().map(|place| *place as usize).zip(self.totals.iter().copied());
         let best = self.totals.iter().copied().max().unwrap_or(0);
         let count = scored().filter(|(_, total)| *total == best).count();
@@ -318,7 +315,7 @@ impl Algorithm {
         let others = || scored().filter(|(other, _)| *other != place);
         let next = others().map(|(_, total)| total).max();
         let runner_up = others().find(|(_, total)| Some(*total) == next);
-        Picked { place, evaluated, feasible, score: Some(best), runner_up }
+        Ok(Picked { place, evaluated, feasible, score: Some(best), runner_up })
     }
 
     /// Why a pod fits no node, and what PostFilter says to that. A PostFilter that helps ends the round, so does one that is
@@ -332,18 +329,21 @@ impl Algorithm {
         cluster: &Cluster,
     ) -> Outcome {
         let (mut diagnosis, codes) = class.diagnose(places, profile, cluster);
-        // Plugins that look at pods elsewhere are asked again in their plain form, which can say what would be.
-        let plain = class.depends_on_others().then(|| Compiled::new(profile, pod, cluster));
-        let is_kept = class.is_kept() && plain.is_none();
-        let compiled = plain.as_ref().unwrap_or(&class.compiled);
-        let failed = Failed { pod, cluster, compiled, codes: &codes, is_kept, was_asked: true };
+        // Plugins that look at pods elsewhere are asked again in their plain form, which can say what would be. That takes a look
+        // at all nodes, so that it is put off until it is known that there is somebody to be sent away.
+        let (depends, kept, plain) = (class.depends_on_others(), &class.compiled, OnceCell::new());
+        let (is_kept, plain) = (class.is_kept() && !depends, &plain);
+        let compiled = || if depends { plain.get_or_init(|| Compiled::new(profile, pod, cluster)) } else { kept };
+        let failed = Failed { pod, cluster, compiled: &compiled, codes: &codes, is_kept, was_asked: true };
         let mut reasons: Vec<Name> = Vec::new();
         // Without any PostFilter nobody could make room for the pod, so that it gives up what was kept for it.
         if profile.at(Point::PostFilter).next().is_none() {
             diagnosis.nominated_node = Some(Name::EMPTY);
         }
         for (place, plugin, _) in profile.at(Point::PostFilter) {
-            let was_asked = compiled.asked.contains(place) || !profile.is_asked(place, Point::PreFilter);
+            // All are, unless one is sure before that the pod fits nowhere.
+            let is_asked = || kept.rejected.is_none() || compiled().asked.contains(place);
+            let was_asked = !profile.is_asked(place, Point::PreFilter) || is_asked();
             let said = plugin.post_filter(&Failed { was_asked, ..failed }, &mut self.preemption);
             let ends = !matches!(said.status.code, Code::Unschedulable | Code::Pending);
             if ends {

@@ -44,6 +44,16 @@ impl Bits {
         self.0[word] |= bits;
     }
 
+    /// Puts all places of another set in.
+    pub fn add_all(&mut self, other: &Bits) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
+    }
+
+    /// Takes all places of another set out.
+    pub fn remove_all(&mut self, other: &Bits) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word &= !other);
+    }
+
     /// How many places are in the set.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()

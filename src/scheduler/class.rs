@@ -14,6 +14,7 @@ use super::compiled::goes_first;
 pub use super::compiled::{Compiled, Scorer};
 use super::framework::{Code, Follower, Normalization, Point, Status, Validity};
 use super::groups::NO_GROUP;
+use super::individual;
 use super::kinds::{Key, Kinds};
 use super::node_info::NodeInfo;
 use super::profile::Profile;
@@ -33,7 +34,7 @@ pub struct PodClass {
     pub compiled: Compiled,
     /// The plugins that look at pods elsewhere; none if nothing is kept.
     pub(super) followers: Option<Vec<Followed>>,
-    /// The one pod that it is for, if it is for one that is nominated to a node: it is not in its own way.
+    /// The pod that is being scheduled: where it is nominated it is not in its own way.
     own: Option<Uid>,
     list_version: u64,
     /// The cluster's version when the class last caught up with it.
@@ -99,13 +100,19 @@ pub(super) enum Rejector<'a> {
 }
 
 impl Identity {
-    fn is_of(&self, pod: &Pod) -> bool {
-        let (own, other) = (&self.pod.meta, &pod.meta);
-        Rc::ptr_eq(&self.spec, &pod.spec)
-            && own.namespace == other.namespace
-            && (own.labels.same(&other.labels) || own.labels == other.labels)
-            && same_owner(own.controller(), other.controller())
+    fn is_of(&self, pod: &Pod, are_told_apart: bool) -> bool {
+        Rc::ptr_eq(&self.spec, &pod.spec) && are_alike(&self.pod, pod, are_told_apart)
     }
+}
+
+/// True if no plugin can tell pods of one specification apart, or none that does not ask for labels that are each pod's own.
+pub(super) fn are_alike(pod: &Pod, other: &Pod, are_told_apart: bool) -> bool {
+    let (own, other) = (&pod.meta, &other.meta);
+    let has_labels = || match are_told_apart {
+        true => own.labels.same(&other.labels) || own.labels == other.labels,
+        false => individual::are_alike(&own.labels, &other.labels),
+    };
+    own.namespace == other.namespace && has_labels() && same_owner(own.controller(), other.controller())
 }
 
 fn same_owner(left: Option<&OwnerReference>, right: Option<&OwnerReference>) -> bool {
@@ -122,7 +129,8 @@ impl PodClass {
         if let Some(followers) = followers(profile, pod, cluster) {
             let compiled = Compiled::of_nodes(profile, pod, cluster);
             // What a plugin makes of all scores together in a way of its own is not known before they are.
-            if compiled.scorers.iter().all(|scorer| scorer.normalization != Normalization::Own) {
+            let are_kept = compiled.scorers.iter().all(|scorer| scorer.normalization != Normalization::Own);
+            if are_kept && compiled.failure.is_none() {
                 return PodClass::of(profile, pod, compiled, Some(followers), cluster);
             }
         }
@@ -154,7 +162,7 @@ impl PodClass {
             compiled,
             kinds: Kinds::new(count),
             followers,
-            own: cluster.nomination_of(pod.meta.uid).map(|_| pod.meta.uid),
+            own: None,
             list_version: cluster.list_version(),
             seen_version: cluster.last_version(),
             position: cluster.groups().position(),
@@ -167,19 +175,37 @@ impl PodClass {
         }
     }
 
-    /// True if a pod is of this class.
-    pub fn is_of(&self, pod: &Pod) -> bool {
-        self.identity.is_of(pod)
+    /// True if a pod is of this class. Pods that differ only in labels that are each pod's own are, as long as nobody asks for
+    /// such labels.
+    pub fn is_of(&self, pod: &Pod, profile: &Profile, cluster: &Cluster) -> bool {
+        let are_told_apart =
+            !profile.is_in_tree() || cluster.groups().tell_individuals() || cluster.objects().tell_individuals();
+        self.identity.is_of(pod, are_told_apart)
     }
 
     /// True if what was found out holds for the next pod of the class too.
     pub fn is_kept(&self) -> bool {
-        self.followers.is_some() && self.is_for_all()
+        self.followers.is_some()
     }
 
-    /// True if it holds for all pods of the class.
-    pub fn is_for_all(&self) -> bool {
-        self.own.is_none()
+    /// A pod of the class is to be scheduled. Of the node to which it is nominated nothing is known: what others were told of that
+    /// node had the pod itself in its way.
+    pub(super) fn begin(&mut self, pod: Uid, cluster: &Cluster) {
+        self.own = Some(pod);
+        self.forget_nominated(pod, cluster);
+    }
+
+    /// It has been; what it was told of the node to which it is nominated is not for others.
+    pub(super) fn end(&mut self, cluster: &Cluster) {
+        if let Some(pod) = self.own.take() {
+            self.forget_nominated(pod, cluster);
+        }
+    }
+
+    fn forget_nominated(&mut self, pod: Uid, cluster: &Cluster) {
+        if let Some(place) = cluster.nomination_of(pod).and_then(|node| cluster.place_of(node)) {
+            self.forget(place);
+        }
     }
 
     /// True if verdicts are kept that depend on pods elsewhere.
@@ -190,13 +216,6 @@ impl PodClass {
     /// True if nodes are told apart in kinds.
     pub(super) fn has_kinds(&self) -> bool {
         self.followers.is_some()
-    }
-
-    /// Why a pod does not fit the node to which it is nominated; none if it does.
-    pub(super) fn refusal_of_nominated(&self, pod: &Pod, place: usize, cluster: &Cluster) -> Option<Code> {
-        let who = (self.identity.spec.priority, Some(pod.meta.uid));
-        let nominated = cluster.nominated_at(place);
-        Some(self.compiled.filter_with_nominated(who, cluster.at(place), nominated, &[])?.1.code)
     }
 
     /// Takes in what changed since the last pod; false if that cannot be done.
@@ -426,8 +445,15 @@ impl PodClass {
         }
     }
 
-    /// Puts the total score of each of these nodes, all of which fit, into `totals`.
-    pub fn score(&mut self, profile: &Profile, pod: &Pod, feasible: &[u32], totals: &mut Vec<i64>, cluster: &Cluster) {
+    /// Puts the total score of each of these nodes, all of which fit, into `totals`; or says why a plugin failed.
+    pub fn score(
+        &mut self,
+        profile: &Profile,
+        pod: &Pod,
+        feasible: &[u32],
+        totals: &mut Vec<i64>,
+        cluster: &Cluster,
+    ) -> Result<(), Name> {
         if self.followers.is_none() {
             return self.score_plainly(profile, pod, feasible, totals, cluster);
         }
@@ -448,6 +474,7 @@ impl PodClass {
         totals.clear();
         let places = feasible.iter().zip(of_node);
         totals.extend(places.map(|(place, kind)| i64::from(self.kinds.own(*place as usize)) + of_kinds[kind]));
+        Ok(())
     }
 
     fn score_plainly(
@@ -457,10 +484,12 @@ impl PodClass {
         feasible: &[u32],
         totals: &mut Vec<i64>,
         cluster: &Cluster,
-    ) {
+    ) -> Result<(), Name> {
         let nodes: Vec<&NodeInfo> = feasible.iter().map(|place| cluster.at(*place as usize)).collect();
-        self.compiled.scorers.clear();
         self.compiled.pre_score(profile, pod, cluster, &nodes);
+        if let Some(failure) = self.compiled.failure.take() {
+            return Err(failure);
+        }
         totals.clear();
         totals.resize(nodes.len(), 0);
         for scorer in &self.compiled.scorers {
@@ -470,6 +499,7 @@ impl PodClass {
                 *total += scorer.weight * score;
             }
         }
+        Ok(())
     }
 }
 
@@ -496,6 +526,9 @@ fn followers(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Option<Vec<Foll
                 }
                 let mut scoring = profile.at(Point::Score).filter(|(other, ..)| *other == plugin);
                 let weight = scoring.next().map_or(0, |(_, _, weight)| weight);
+                if weight != 0 && !profile.is_asked(plugin, Point::PreScore) && asked.unprepared_score().is_some() {
+                    return None;
+                }
                 let follower = asked.follower(pod, cluster)?;
                 followers.push(Followed { plugin, order, weight, version: follower.version(), follower });
             }

@@ -343,6 +343,10 @@ impl Cluster {
 
     /// Takes in that a pod is on a node. What the node shows of images is brought up to date with every version of its pods.
     pub fn see_pod(&mut self, pod: &Rc<Pod>, node: &Name) {
+        // What was assumed of its volumes has been written.
+        if pod.spec.full.volumes.is_some() && self.storage.reservation(pod.meta.uid).is_some() {
+            self.storage_mut().settle(pod.meta.uid);
+        }
         let slot = self.by_name.get(node).copied();
         match self.pods.get_mut(&pod.meta.uid) {
             Some(placed) if Some(placed.slot) == slot && is_alike(&placed.pod, pod) => {

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::cluster::Cluster;
 use super::framework::{
-    Code, Fails, NodeFilter, NodeScore, Normalization, Plugin, PluginSet, Point, PreFilter, PreScore, Status, Validity,
+    Code, Fails, NoScore, NodeFilter, NodeScore, Normalization, Plugin, PluginSet, Point, PreFilter, PreScore, Rejects,
+    Status, Validity,
 };
 use super::node_info::NodeInfo;
 use super::profile::Profile;
@@ -34,6 +35,8 @@ pub struct Compiled {
     pub scorers: Vec<Scorer>,
     /// The places of the plugins whose scorers are not run.
     pub skipped_scorers: Vec<usize>,
+    /// Why a plugin cannot score, if one cannot.
+    pub failure: Option<Name>,
 }
 
 /// A plugin's scorer.
@@ -73,6 +76,7 @@ impl Compiled {
             skipped_filters: Vec::new(),
             scorers: Vec::new(),
             skipped_scorers: Vec::new(),
+            failure: None,
         };
         compiled.pre_filter(profile, pod, cluster, is_asked);
         compiled
@@ -91,14 +95,9 @@ impl Compiled {
         feasible: &[&NodeInfo],
         is_asked: impl Fn(&dyn Plugin) -> bool,
     ) {
-        for (plugin, asked, weight) in profile.at(Point::Score).filter(|(_, plugin, _)| is_asked(*plugin)) {
-            match asked.pre_score(pod, cluster, feasible) {
-                PreScore::Skip => self.skipped_scorers.push(plugin),
-                PreScore::Score(score) => {
-                    let normalization = score.normalization();
-                    self.scorers.push(Scorer { plugin, weight, score, normalization });
-                }
-            }
+        match scorers(profile, pod, cluster, feasible, is_asked) {
+            Ok((scorers, skipped)) => (self.scorers, self.skipped_scorers) = (scorers, skipped),
+            Err(failure) => self.failure = Some(failure),
         }
     }
 
@@ -113,6 +112,8 @@ impl Compiled {
                     let is_final = status.code != Code::Unschedulable;
                     self.rejected = Some((plugin, status));
                     if is_final {
+                        // That others named nodes no longer matters.
+                        (self.nodes, self.naming) = (None, Vec::new());
                         return;
                     }
                 }
@@ -211,7 +212,61 @@ pub(super) fn unprepared(profile: &Profile, place: usize, pod: &Pod, cluster: &C
     let is_prepared = profile.is_asked(place, Point::PreFilter) || !plugin.points().contains(&Point::PreFilter);
     match plugin.unprepared().filter(|_| !is_prepared) {
         Some(error) => PreFilter::all(Fails(error)),
-        None => plugin.pre_filter(pod, cluster),
+        None => match plugin.pre_filter(pod, cluster) {
+            // It says so of each node.
+            PreFilter::Reject(status) => PreFilter::all(Rejects(status)),
+            said => said,
+        },
+    }
+}
+
+/// The scorers that are run, and the places of the plugins whose are not; or why a plugin failed. PreScore is asked before any
+/// node is scored, so that it fails first (kube-scheduler, `RunPreScorePlugins`, `RunScorePlugins`).
+pub(super) fn scorers(
+    profile: &Profile,
+    pod: &Pod,
+    cluster: &Cluster,
+    feasible: &[&NodeInfo],
+    is_asked: impl Fn(&dyn Plugin) -> bool,
+) -> Result<(Vec<Scorer>, Vec<usize>), Name> {
+    let mut prepared: Vec<(usize, PreScore)> = Vec::new();
+    for (plugin, asked, _) in profile.at(Point::PreScore).filter(|(_, plugin, _)| is_asked(*plugin)) {
+        match asked.pre_score(pod, cluster, feasible) {
+            PreScore::Fail(why) => {
+                return Err(format!("running PreScore plugin \"{}\": {why}", asked.name()).into());
+            }
+            said => prepared.push((plugin, said)),
+        }
+    }
+    let (mut scorers, mut skipped) = (Vec::new(), Vec::new());
+    for (plugin, asked, weight) in profile.at(Point::Score).filter(|(_, plugin, _)| is_asked(*plugin)) {
+        let said = prepared.iter().position(|(other, _)| *other == plugin).map(|place| prepared.swap_remove(place).1);
+        match said.unwrap_or_else(|| unprepared_score(asked, pod, cluster, feasible)) {
+            PreScore::Skip => skipped.push(plugin),
+            PreScore::Score(score) => {
+                let normalization = score.normalization();
+                scorers.push(Scorer { plugin, weight, score, normalization });
+            }
+            PreScore::Fail(why) => {
+                return Err(format!("running Score plugins: plugin \"{}\" failed with: {why}", asked.name()).into());
+            }
+        }
+    }
+    Ok((scorers, skipped))
+}
+
+/// What a scorer comes to that was not asked before all others: one that relies on that fails, and one that would have been skipped
+/// gives every node nothing.
+fn unprepared_score(plugin: &dyn Plugin, pod: &Pod, cluster: &Cluster, feasible: &[&NodeInfo]) -> PreScore {
+    if !plugin.points().contains(&Point::PreScore) {
+        return plugin.pre_score(pod, cluster, feasible);
+    }
+    match plugin.unprepared_score() {
+        Some(why) => PreScore::Fail(why),
+        None => match plugin.pre_score(pod, cluster, feasible) {
+            PreScore::Skip => PreScore::Score(Box::new(NoScore)),
+            said => said,
+        },
     }
 }
 

@@ -242,12 +242,32 @@ impl NodeFilter for Fails {
     }
 }
 
+/// A filter that rejects every node.
+pub struct Rejects(pub Status);
+
+impl NodeFilter for Rejects {
+    fn filter(&self, _node: &NodeInfo) -> Status {
+        self.0.clone()
+    }
+}
+
 /// What PreScore says.
 pub enum PreScore {
     /// The plugin's Score need not be run for this pod.
     Skip,
     /// Scores nodes.
     Score(Box<dyn NodeScore>),
+    /// The plugin failed, and why; the pod is tried again with back-off.
+    Fail(Name),
+}
+
+/// Scores no node.
+pub struct NoScore;
+
+impl NodeScore for NoScore {
+    fn score(&self, _node: &NodeInfo) -> i64 {
+        0
+    }
 }
 
 /// Says how good a node is for a pod.
@@ -309,7 +329,7 @@ pub type Stance = SmallVec<[i64; 10]>;
 /// get the same verdict and the same score, whatever these are at the moment.
 pub trait Follower {
     /// True while it can be kept up: the nodes' labels, and all else that it was made from, are as they were.
-    fn is_current(&self, cluster: &Cluster) -> bool;
+    fn is_current(&mut self, cluster: &Cluster) -> bool;
 
     /// Takes in that `count` pods of a group came to a node, or left it if it is negative. Other nodes whose stance that changes
     /// are told to `changed`.
@@ -362,8 +382,8 @@ pub struct Failed<'a> {
     pub pod: &'a Rc<Pod>,
     /// The nodes.
     pub cluster: &'a Cluster,
-    /// What the plugins compiled out of the pod.
-    pub compiled: &'a Compiled,
+    /// What the plugins compiled out of the pod; where some of them look at pods elsewhere, that is done when it is first asked for.
+    pub compiled: &'a dyn Fn() -> &'a Compiled,
     /// What the filters said of each node.
     pub codes: &'a NodeCodes,
     /// True if what the filters say of a node is the same for all pods of the specification while the node is unchanged
@@ -485,6 +505,12 @@ pub trait Plugin {
     /// What Filter fails with where PreFilter was not asked, because a configuration has it on at the one point and off at the
     /// other; none if it does without.
     fn unprepared(&self) -> Option<Name> {
+        None
+    }
+
+    /// What Score fails with where PreScore was not asked, because a configuration has it on at the one point and off at the
+    /// other; none if it does without.
+    fn unprepared_score(&self) -> Option<Name> {
         None
     }
 

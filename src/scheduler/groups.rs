@@ -1,5 +1,6 @@
-//! Pods that no other pod can tell apart: of one namespace, with the same labels, all or none of them being deleted, and with
-//! the same affinity to other pods. What a plugin thinks of one of them it thinks of all, so that it need not look at each.
+//! Pods that no other pod can tell apart: of one namespace, with the same labels but for those that are each pod's own
+//! (`individual`), all or none of them being deleted, and with the same affinity to other pods. What a plugin thinks of one of
+//! them it thinks of all, so that it need not look at each; unless it asks for labels that are each pod's own: then it has to.
 //!
 //! Every pod that comes to a node or leaves it is one entry in a log, from which whoever keeps counts can catch up.
 
@@ -7,11 +8,13 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
+use super::individual;
 use super::node_info::has_affinity;
 use super::terms::Terms;
 use crate::api::meta::Labels;
 use crate::api::name::Name;
 use crate::api::pod::{Pod, PodSpec};
+use crate::api::selector::{Requirement, Selector};
 use crate::engine::hash::Map;
 
 /// So many entries of the log are kept.
@@ -27,7 +30,7 @@ pub const NO_GROUP: u32 = u32::MAX;
 pub struct Group {
     /// Their namespace.
     pub namespace: Name,
-    /// Their labels.
+    /// Their labels, without those that are each pod's own.
     pub labels: Labels,
     /// True if they are being deleted.
     pub is_deleting: bool,
@@ -55,6 +58,12 @@ pub struct Groups {
     all: Vec<Group>,
     by_key: Map<Key, u32>,
     empty: usize,
+    /// Those with terms, in order.
+    with_terms: Vec<u32>,
+    /// Those with each label, in order.
+    by_label: Map<(Name, Name), Vec<u32>>,
+    /// True once there was a group whose terms tell the pods of one workload apart.
+    tell_individuals: bool,
     /// Moves when groups get other numbers.
     version: u64,
     log: Log<Change>,
@@ -127,7 +136,7 @@ impl Key {
     fn of(pod: &Pod) -> Self {
         Key {
             namespace: pod.meta.namespace.clone(),
-            labels: pod.meta.labels.clone(),
+            labels: individual::without(&pod.meta.labels),
             is_deleting: pod.meta.is_deleting(),
             spec: has_affinity(&pod.spec).then(|| SameSpec(pod.spec.clone())),
         }
@@ -145,6 +154,30 @@ impl Groups {
     /// All groups; some may be empty.
     pub fn all(&self) -> &[Group] {
         &self.all
+    }
+
+    /// The numbers of those whose pods have terms, in order.
+    pub fn with_terms(&self) -> impl Iterator<Item = usize> {
+        self.with_terms.iter().map(|number| *number as usize)
+    }
+
+    /// The numbers of all whose pods a selector may match, in order.
+    pub fn candidates(&self, selector: &Selector) -> impl Iterator<Item = usize> {
+        let exact = |requirement: &Requirement| {
+            let key = requirement.key();
+            Some((Name::from(key), Name::from(selector.exact(key)?)))
+        };
+        let label = selector.requirements().iter().find_map(exact);
+        let (all, with_label) = match label {
+            Some(label) => (0, self.by_label.get(&label).map_or(&[][..], Vec::as_slice)),
+            None => (self.all.len(), &[][..]),
+        };
+        (0..all).chain(with_label.iter().map(|number| *number as usize))
+    }
+
+    /// True once there was a pod with a term that tells the pods of one workload apart.
+    pub fn tell_individuals(&self) -> bool {
+        self.tell_individuals
     }
 
     /// Moves when groups get other numbers.
@@ -169,17 +202,30 @@ impl Groups {
             return *number;
         }
         let number = self.all.len() as u32;
+        let terms = key.spec.as_ref().map(|spec| Terms::compile(&spec.0, &key.namespace));
+        self.tell_individuals |= terms.as_ref().is_some_and(Terms::tell_individuals);
         self.all.push(Group {
             namespace: key.namespace.clone(),
             labels: key.labels.clone(),
             is_deleting: key.is_deleting,
-            terms: key.spec.as_ref().map(|spec| Terms::compile(&spec.0, &key.namespace)),
+            terms,
             on: Map::default(),
             pods: 0,
         });
         self.by_key.insert(key, number);
+        self.index(number);
         self.empty += 1;
         number
+    }
+
+    fn index(&mut self, number: u32) {
+        let group = &self.all[number as usize];
+        if group.terms.is_some() {
+            self.with_terms.push(number);
+        }
+        for label in group.labels.pairs() {
+            self.by_label.entry(label.clone()).or_default().push(number);
+        }
     }
 
     /// A pod of a group came to a node.
@@ -217,6 +263,9 @@ impl Groups {
         let numbers: Vec<u32> =
             self.all.iter().map(|group| if group.pods == 0 { NO_GROUP } else { new.next().unwrap_or(0) }).collect();
         self.all.retain(|group| group.pods > 0);
+        self.with_terms.clear();
+        self.by_label.clear();
+        (0..self.all.len() as u32).for_each(|number| self.index(number));
         self.by_key.retain(|_, number| {
             *number = numbers[*number as usize];
             *number != NO_GROUP

@@ -7,7 +7,8 @@
 //!   fits
 //! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
-//! - `groups`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are one place
+//! - `groups`, `individual`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are
+//!   one place
 //! - `profile`, `plugins`, `registry`: which plugins there are
 //! - `configuration`, `arguments`: the files in which users say so
 //! - `queue`: which pod is next
@@ -33,6 +34,7 @@ pub mod event;
 pub mod framework;
 pub mod groups;
 pub mod images;
+pub mod individual;
 mod kinds;
 pub mod node_info;
 pub mod node_tree;

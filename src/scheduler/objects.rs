@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::individual;
 use crate::api::meta::Labels;
 use crate::api::name::Name;
 use crate::api::network::Service;
@@ -26,6 +27,8 @@ pub struct Objects {
     owners: BTreeMap<(OwnerKind, Name, Name), Rc<Selector>>,
     namespaces_version: u64,
     selectors_version: u64,
+    /// True once there was a selector that tells the pods of one workload apart.
+    tell_individuals: bool,
 }
 
 impl Objects {
@@ -59,6 +62,11 @@ impl Objects {
         self.selectors_version
     }
 
+    /// True once there was a Service or an owner whose selector tells the pods of one workload apart.
+    pub fn tell_individuals(&self) -> bool {
+        self.tell_individuals
+    }
+
     /// Takes in a version of an object; those of other kinds are not kept.
     pub fn set(&mut self, object: &Object) {
         match object {
@@ -73,6 +81,7 @@ impl Objects {
                 let in_namespace = self.services.entry(service.meta.namespace.clone()).or_default();
                 let old = in_namespace.insert(service.meta.name.clone(), service.clone());
                 if old.is_none_or(|old| old.selector != service.selector) {
+                    self.tell_individuals |= service.selector.as_ref().is_some_and(|one| individual::is_told_by(one));
                     self.selectors_version += 1;
                 }
             }
@@ -108,6 +117,7 @@ impl Objects {
 
     fn set_owner(&mut self, kind: OwnerKind, object: &Object, selector: Rc<Selector>) {
         let meta = object.meta();
+        self.tell_individuals |= individual::is_told_by(&selector);
         let old = self.owners.insert((kind, meta.namespace.clone(), meta.name.clone()), selector.clone());
         if old.is_none_or(|old| old != selector) {
             self.selectors_version += 1;

@@ -30,6 +30,7 @@ pub struct Profile {
     points: [Vec<usize>; Point::COUNT],
     /// For each cluster event the plugins that want to hear of it.
     interested: [PluginSet; ClusterEvent::COUNT],
+    is_in_tree: bool,
 }
 
 /// A plugin of a profile, and how much its scores weigh.
@@ -88,7 +89,8 @@ impl Profile {
             let rows = plugins.iter().enumerate();
             rows.filter(|(_, row)| row.plugin.events().contains(event)).map(|(place, _)| place).collect()
         });
-        Profile { scheduler_name, percentage_of_nodes_to_score, plugins, points, interested }
+        let is_in_tree = plugins.iter().all(|row| Registry::is_in_tree(row.plugin.name()));
+        Profile { scheduler_name, percentage_of_nodes_to_score, plugins, points, interested, is_in_tree }
     }
 
     /// The profile that a configuration describes, its plugins made by a registry.
@@ -116,6 +118,11 @@ impl Profile {
         let plugins = weighted(configuration, plugins)?;
         let percentage = configuration.percentage_of_nodes_to_score;
         Ok(Profile::of(scheduler.clone(), percentage, plugins, points))
+    }
+
+    /// True if all plugins are Kubernetes' own.
+    pub fn is_in_tree(&self) -> bool {
+        self.is_in_tree
     }
 
     /// The plugins that want to hear of an event.

@@ -23,10 +23,24 @@ use crate::engine::random::Seed;
 /// Something that happens to the cluster.
 #[derive(Clone, Debug)]
 enum Step {
-    SetNode { node: u8, shape: u8, label: u8, taint: u8, cordoned: bool, image: u8, zone: u8 },
+    SetNode {
+        node: u8,
+        shape: u8,
+        label: u8,
+        taint: u8,
+        cordoned: bool,
+        image: u8,
+        zone: u8,
+    },
     RemoveNode(u8),
-    Schedule { spec: u8, like: u8 },
-    Relabel { pod: u8, like: u8 },
+    Schedule {
+        spec: u8,
+        like: u8,
+    },
+    Relabel {
+        pod: u8,
+        like: u8,
+    },
     BeginDeletion(u8),
     SetService(u8),
     RemoveService,
@@ -35,6 +49,11 @@ enum Step {
     Confirm(u8),
     Remove(u8),
     Withdraw(u8),
+    /// A pod that is nominated is tried again; the API may know of it or not yet.
+    Again {
+        pod: u8,
+        is_known: bool,
+    },
 }
 
 fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
@@ -55,21 +74,25 @@ fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
         20 => (0..SPECS as u8, 0..LIKES).prop_map(|(spec, like)| Step::Schedule { spec, like }),
         2 => (any::<u8>(), 0..LIKES).prop_map(|(pod, like)| Step::Relabel { pod, like }),
         1 => any::<u8>().prop_map(Step::BeginDeletion),
-        1 => (0..3u8).prop_map(Step::SetService),
+        1 => (0..4u8).prop_map(Step::SetService),
         1 => Just(Step::RemoveService),
         1 => (0..2u8).prop_map(Step::SetNamespace),
         2 => any::<u8>().prop_map(Step::Forget),
         3 => any::<u8>().prop_map(Step::Confirm),
         2 => any::<u8>().prop_map(Step::Remove),
         2 => any::<u8>().prop_map(Step::Withdraw),
+        4 => (any::<u8>(), any::<bool>()).prop_map(|(pod, is_known)| Step::Again { pod, is_known }),
     ];
     prop::collection::vec(step, 1..length)
 }
 
-const SPECS: usize = 17;
+const SPECS: usize = 19;
 
 /// So many namespaces with labels pods may have.
-const LIKES: u8 = 6;
+const LIKES: u8 = 8;
+
+/// A label that each pod of a StatefulSet has for itself.
+const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 
 /// The specifications that pods may have.
 fn specs() -> Vec<Rc<PodSpec>> {
@@ -113,6 +136,7 @@ fn specs_with_others() -> Vec<Value> {
     let (zone, host) = ("topology.kubernetes.io/zone", "kubernetes.io/hostname");
     let of = |app: &str| json!({ "matchLabels": { "app": app } });
     let term = |app: &str, key: &str| json!({ "labelSelector": of(app), "topologyKey": key });
+    let first = |name: &str| json!({ "labelSelector": { "matchLabels": { POD_NAME: name } }, "topologyKey": host });
     let anywhere = json!({ "labelSelector": of("db"), "topologyKey": zone, "namespaceSelector": {} });
     let selected = json!({
         "labelSelector": of("web"), "topologyKey": zone, "namespaceSelector": { "matchLabels": { "team": "1" } },
@@ -149,6 +173,10 @@ fn specs_with_others() -> Vec<Value> {
             "podAntiAffinity": preferred(json!([weighted(9, term("db", host)), weighted(3, term("web", "disk"))])),
             "podAffinity": required(json!([term("db", host)])) } })),
         pod(json!({ "affinity": { "podAffinity": required(json!([term("web", zone), term("web", "disk")])) } })),
+        pod(json!({ "affinity": { "podAntiAffinity": required(json!([first("db-0")])) } })),
+        pod(json!({ "topologySpreadConstraints": [
+            with(spread(host, 1, must), json!({ "labelSelector": { "matchLabels": { POD_NAME: "db-1" } } })),
+        ] })),
     ]
 }
 
@@ -160,14 +188,16 @@ fn like(number: u8) -> (Name, Labels) {
         1 | 5 => Labels::NONE.with("app", "web"),
         2 => Labels::NONE.with("app", "web").with("version", "2"),
         3 => Labels::NONE.with("app", "db"),
+        6 | 7 => Labels::NONE.with("app", "db").with(POD_NAME, if number == 6 { "db-0" } else { "db-1" }),
         _ => Labels::NONE.with("app", "web").with("version", "1"),
     };
     (namespace.into(), labels)
 }
 
 fn service(selector: u8) -> Object {
-    let selector =
-        [json!({ "app": "web" }), json!({ "app": "db" }), json!({ "version": "1" })][usize::from(selector)].clone();
+    let selectors =
+        [json!({ "app": "web" }), json!({ "app": "db" }), json!({ "version": "1" }), json!({ POD_NAME: "db-0" })];
+    let selector = selectors[usize::from(selector)].clone();
     let spec = json!({ "selector": selector, "ports": [{ "port": 80 }] });
     object(Kind::Service, json!({ "metadata": { "name": "web", "namespace": "default" }, "spec": spec }))
 }
@@ -207,7 +237,7 @@ struct Bench {
     fresh: Algorithm,
     pods: Vec<(Rc<Pod>, bool)>,
     /// Pods that are nominated to nodes.
-    nominated: Vec<Uid>,
+    nominated: Vec<Rc<Pod>>,
     outcomes: Vec<Outcome>,
     specs: Vec<Rc<PodSpec>>,
     next: u128,
@@ -267,7 +297,15 @@ impl Bench {
             Step::Withdraw(pod) => {
                 if !self.nominated.is_empty() {
                     let gone = self.nominated.swap_remove(usize::from(pod) % self.nominated.len());
-                    self.cluster.withdraw(gone);
+                    self.cluster.withdraw(gone.meta.uid);
+                }
+            }
+            Step::Again { pod, is_known } => {
+                if !self.nominated.is_empty() {
+                    let mut again = self.nominated.swap_remove(usize::from(pod) % self.nominated.len());
+                    let node = self.cluster.nomination_of(again.meta.uid).cloned();
+                    Rc::make_mut(&mut again).status.nominated_node = node.filter(|_| is_known);
+                    self.schedule_pod(again);
                 }
             }
             Step::Remove(pod) => {
@@ -300,6 +338,10 @@ impl Bench {
         let own = Rc::make_mut(&mut pod);
         (own.spec, own.meta.uid) = (self.specs[spec].clone(), Uid(self.next));
         (own.meta.namespace, own.meta.labels) = like(number);
+        self.schedule_pod(pod);
+    }
+
+    fn schedule_pod(&mut self, pod: Rc<Pod>) {
         self.cluster.refresh();
         let outcome = self.keeping.schedule(&self.profile, &pod, &self.cluster);
         let fresh = self.fresh.schedule(&self.profile, &pod, &self.cluster);
@@ -312,12 +354,13 @@ impl Bench {
             && let Some(node) = diagnosis.nominated_node.as_ref().filter(|node| !node.is_empty())
         {
             self.cluster.nominate(&pod, node);
-            self.nominated.push(pod.meta.uid);
+            self.nominated.push(pod.clone());
         }
         if let Outcome::Node(chosen) = outcome {
             let mut placed = Pod::clone(&pod);
             placed.node = Some(chosen.node.clone());
             let placed = Rc::new(placed);
+            self.cluster.withdraw(pod.meta.uid);
             assert!(self.cluster.assume(&placed, &chosen.node));
             let place = self.cluster.place_of(&chosen.node).expect("a node");
             self.check_room(self.cluster.at(place), &pod);

@@ -109,6 +109,11 @@ impl Registry {
         Ok(())
     }
 
+    /// True if a plugin of this name is Kubernetes' own.
+    pub fn is_in_tree(name: &str) -> bool {
+        IN_TREE.iter().any(|(own, _)| *own == name)
+    }
+
     /// How a plugin is made.
     pub fn constructor(&self, name: &str) -> Option<&Constructor> {
         self.constructors.get(name)

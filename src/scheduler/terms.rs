@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Affinity, PodAffinityTerm, WeightedPodAffinityTerm};
 
+use super::individual;
 use super::objects::Objects;
 use crate::api::meta::Labels;
 use crate::api::name::Name;
@@ -74,12 +75,35 @@ impl Terms {
         self
     }
 
-    /// True if a term selects namespaces by their labels.
-    pub fn select_namespaces(&self) -> bool {
+    /// All that is wrong with the terms in one text, as Kubernetes joins errors (apimachinery, `errors.NewAggregate`).
+    pub fn error(&self) -> Option<String> {
+        match self.errors.as_slice() {
+            [] => None,
+            [error] => Some(error.clone()),
+            errors => Some(format!("[{}]", errors.join(", "))),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Term> {
         let required = self.required_affinity.iter().chain(&self.required_anti_affinity);
         let preferred = self.preferred_affinity.iter().chain(&self.preferred_anti_affinity);
+        required.chain(preferred.map(|(term, _)| term))
+    }
+
+    /// True if there is no term.
+    pub fn is_empty(&self) -> bool {
+        self.all().next().is_none()
+    }
+
+    /// True if a term selects namespaces by their labels.
+    pub fn select_namespaces(&self) -> bool {
         let selects = |term: &Term| !term.namespace_selector.is_everything() && !term.namespace_selector.is_nothing();
-        required.chain(preferred.map(|(term, _)| term)).any(selects)
+        self.all().any(selects)
+    }
+
+    /// True if a term tells the pods of one workload apart.
+    pub fn tell_individuals(&self) -> bool {
+        self.all().any(|term| individual::is_told_by(&term.selector))
     }
 }
 

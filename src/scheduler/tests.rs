@@ -50,6 +50,22 @@ fn one_cycle_follows_the_other_while_bindings_are_under_way() {
 }
 
 #[test]
+fn replicas_that_wait_are_woken_by_what_one_of_them_is_woken_by_and_others_are_not() {
+    let wants =
+        |disk: &str| json!({ "nodeSelector": { "disk": disk }, "containers": [{ "name": "app", "image": "x" }] });
+    let (first, other) = (pod_from("web-0", wants("fast")), pod_from("db", wants("large")));
+    let last = replica(&first, "web-2");
+    let mut run = Run::start(vec![node("a", "4"), first.clone(), replica(&first, "web-1"), other, last]);
+    run.until_millis(50);
+    assert_eq!(writes_about(&run, "bind"), [""; 0]);
+    run.write(changed(&node("a", "4"), |node| node.meta.labels = node.meta.labels.with("disk", "fast")));
+    run.until_millis(3_000);
+    let nodes = ["web-0", "web-1", "web-2", "db"].map(|name| run.node_of(name));
+    assert_eq!(nodes, ["a", "a", "a", ""]);
+    assert_eq!(run.scheduler.queue().attempts_of(run.pod("db").meta.uid), 1);
+}
+
+#[test]
 fn higher_priority_goes_first() {
     let low = pod("low", "1");
     let spec = json!({ "priority": 1000, "containers": [{ "name": "app", "image": "x" }] });

@@ -1,5 +1,6 @@
 //! Which nodes are one place in the sense of a label: its domains, numbered, and the nodes in each.
 
+use super::bits::Bits;
 use crate::api::name::Name;
 use crate::engine::hash::Map;
 
@@ -17,6 +18,10 @@ pub struct Topology {
     /// Where the places of each domain begin in `places`.
     begins: Vec<u32>,
     places: Vec<u32>,
+    /// The nodes without the label, if there are any.
+    without: Option<Bits>,
+    /// True if the label is empty on a node.
+    has_empty: bool,
 }
 
 impl Topology {
@@ -28,6 +33,7 @@ impl Topology {
             *numbers.entry(value).or_insert(next)
         };
         let domain_of: Vec<u32> = values.map(|value| value.map_or(NOWHERE, &mut number)).collect();
+        let has_empty = numbers.keys().any(|value| value.is_empty());
         let count = numbers.len();
         let mut begins = vec![0_u32; count + 1];
         for domain in domain_of.iter().filter(|domain| **domain != NOWHERE) {
@@ -42,7 +48,24 @@ impl Topology {
             places[next[*domain as usize] as usize] = place as u32;
             next[*domain as usize] += 1;
         }
-        Topology { key: key.clone(), domain_of, begins, places }
+        let mut without = None;
+        if places.len() < domain_of.len() {
+            let without = without.insert(Bits::none(domain_of.len()));
+            for (place, _) in domain_of.iter().enumerate().filter(|(_, domain)| **domain == NOWHERE) {
+                without.set(place, true);
+            }
+        }
+        Topology { key: key.clone(), domain_of, begins, places, without, has_empty }
+    }
+
+    /// The places of the nodes without the label, if there are any.
+    pub fn without(&self) -> Option<&Bits> {
+        self.without.as_ref()
+    }
+
+    /// True if the label is there and empty on a node.
+    pub fn has_empty(&self) -> bool {
+        self.has_empty
     }
 
     /// How many domains there are.

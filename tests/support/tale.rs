@@ -237,6 +237,11 @@ impl Teller {
 
     fn event(&mut self, name: &str, line: &Value) {
         if let Some(event) = line.get("obj") {
+            // Pods may come in the milliseconds before the controller sees the Endpoints that it has just made: then it makes
+            // them once more.
+            if event["reason"] == "FailedToCreateEndpoint" && text(event, "message").ends_with("already exists") {
+                return;
+            }
             let about = &event["involvedObject"];
             let about = format!("{} {}", text(about, "kind"), self.label(text(about, "name")));
             let message = self.anonymous(text(event, "message"));

@@ -46,6 +46,26 @@ fn list_not_older_than(world: &mut World, revision: u64) -> Outcome {
 }
 
 #[test]
+fn a_list_as_of_the_newest_revision_shows_what_was_just_written_through_another_server() {
+    let mut world = World::with_servers(2);
+    for number in 1..=20 {
+        let map = json!({"metadata": {"name": format!("other-{number}"), "namespace": "default"}});
+        let mut other = 0;
+        for object in [pod(&format!("web-{number}")), object(Kind::ConfigMap, map)] {
+            // The answer is there as soon as the write is; the other server may not have heard of it.
+            let id = world.send(1, Operation::Create { object, dry_run: false });
+            other = object_of(world.wait(id)).meta().revision();
+        }
+        let start = world.now;
+        let at = ListRevision::Latest;
+        let id = world.send(2, Operation::List { scope: Scope::all(Kind::Pod), limit: 0, continue_token: None, at });
+        let Ok(Answer::List { items, revision, .. }) = world.wait(id) else { panic!("it is a list") };
+        assert!(items.len() == number && revision >= other, "{} of {number} at {revision}, not {other}", items.len());
+        assert!(world.now.since(start) < SimDuration::from_millis(200));
+    }
+}
+
+#[test]
 fn a_list_waits_for_its_watch_cache_to_show_a_revision() {
     let mut world = World::new();
     world.create(pod("web"));

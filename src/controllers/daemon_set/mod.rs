@@ -264,6 +264,7 @@ impl Sync {
         // While those are awaited, nothing old is replaced: it would not be counted as missing.
         if !has_acted && matches!(set.strategy, DaemonSetStrategy::RollingUpdate { .. }) {
             let due = script.see(|_| Rc::new(rolling::decide(set, nodes, hash, now)));
+            let due = (*due).as_ref().map_err(|why| Halt::Failed(why.clone()))?;
             has_acted = pods::sync(script, set, &template, &due.create, &due.delete, self.burst)?;
         }
         has_acted |= revisions::clean_up(script, set, revisions, nodes)?;

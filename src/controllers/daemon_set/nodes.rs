@@ -14,6 +14,7 @@ use crate::api::selector::Selector;
 use crate::api::tolerations;
 use crate::api::workload::DaemonSet;
 use crate::client::view::View;
+use crate::engine::hash::Map;
 
 use super::pods;
 
@@ -79,42 +80,32 @@ pub(super) struct OnNode {
 impl Nodes {
     /// Sorts a DaemonSet's pods by node (`getNodesToDaemonPods`).
     pub fn of(view: &View<'_>, set: &DaemonSet, own: &[Rc<Pod>]) -> Self {
-        let mut targets: Vec<(&Name, &Rc<Pod>)> = Vec::with_capacity(own.len());
+        let mut by_node: Map<&Name, SmallVec<[Rc<Pod>; 1]>> = Map::default();
+        by_node.reserve(own.len());
         let mut leaving = Vec::new();
         for pod in own {
             if pod.is_terminal() && pod.meta.is_deleting() {
                 leaving.push(pod.clone());
             } else if let Some(node) = pod.node.as_ref().or(pod.only_node.as_ref()) {
-                targets.push((node, pod));
+                by_node.entry(node).or_default().push(pod.clone());
             }
         }
-        targets.sort_by(|left, right| left.0.cmp(right.0));
-        let mut targets = targets.into_iter().peekable();
         let eligibility = Eligibility::of(set);
-        let mut all: Vec<OnNode> = Vec::new();
-        for node in view.list::<Node>() {
-            while let Some((name, pod)) = targets.next_if(|(name, _)| **name < node.meta.name) {
-                lost(&mut all, name, pod);
-            }
+        let there = view.list::<Node>().map(|node| {
             let (should_run, should_continue) = eligibility.of_node(node);
-            let mut pods = SmallVec::new();
-            while let Some((_, pod)) = targets.next_if(|(name, _)| **name == node.meta.name) {
-                pods.push(pod.clone());
-            }
-            all.push(OnNode { name: node.meta.name.clone(), exists: true, should_run, should_continue, pods });
+            let pods = by_node.remove(&node.meta.name).unwrap_or_default();
+            OnNode { name: node.meta.name.clone(), exists: true, should_run, should_continue, pods }
+        });
+        let mut all: Vec<OnNode> = there.collect();
+        let known = all.len();
+        let (exists, should_run, should_continue) = (false, false, false);
+        let lost = by_node.into_iter();
+        all.extend(lost.map(|(name, pods)| OnNode { name: name.clone(), exists, should_run, should_continue, pods }));
+        if all.len() > known {
+            all.sort_by(|left, right| left.name.cmp(&right.name));
         }
-        targets.for_each(|(name, pod)| lost(&mut all, name, pod));
         Nodes { all, leaving }
     }
-}
-
-/// Adds a pod whose node is not there.
-fn lost(all: &mut Vec<OnNode>, name: &Name, pod: &Rc<Pod>) {
-    if let Some(last) = all.last_mut().filter(|last| last.name == *name) {
-        return last.pods.push(pod.clone());
-    }
-    let pods = SmallVec::from_iter([pod.clone()]);
-    all.push(OnNode { name: name.clone(), exists: false, should_run: false, should_continue: false, pods });
 }
 
 /// The order in which the oldest counts: pods that are bound first, then by age, then by name

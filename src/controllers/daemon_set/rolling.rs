@@ -57,16 +57,18 @@ fn new_and_old<'n>(set: &DaemonSet, hash: &Name, node: &'n OnNode) -> NewAndOld<
     Some((new, old))
 }
 
-/// Which old pods go, and which nodes get a new one beside the old one (`rollingUpdate`).
-pub(super) fn decide(set: &DaemonSet, nodes: &Nodes, hash: &Name, now: Now) -> Due {
-    let DaemonSetStrategy::RollingUpdate { max_unavailable, max_surge } = &set.strategy else { return Due::default() };
+/// Which old pods go, and which nodes get a new one beside the old one (`rollingUpdate`); or why that cannot be said.
+pub(super) fn decide(set: &DaemonSet, nodes: &Nodes, hash: &Name, now: Now) -> Result<Due, String> {
+    let DaemonSetStrategy::RollingUpdate { max_unavailable, max_surge } = &set.strategy else {
+        return Ok(Due::default());
+    };
     let desired = nodes.all.iter().filter(|node| node.should_run).count();
     let (mut unavailable, surge) = (part(max_unavailable, desired), part(max_surge, desired));
     if desired > 0 && unavailable == 0 && surge == 0 {
         unavailable = 1;
     }
     if surge == 0 {
-        replace(set, nodes, hash, unavailable, now.timestamp())
+        Ok(replace(set, nodes, hash, unavailable, now.timestamp()))
     } else {
         double(set, nodes, hash, surge, desired, now.timestamp())
     }
@@ -101,8 +103,15 @@ fn replace(set: &DaemonSet, nodes: &Nodes, hash: &Name, max_unavailable: usize, 
 }
 
 /// Old pods that are not available get a new one beside them at once; of the others as many as may be doubled. An old pod goes
-/// when the new one is available.
-fn double(set: &DaemonSet, nodes: &Nodes, hash: &Name, max_surge: usize, desired: usize, today: Timestamp) -> Due {
+/// when the new one is available. As long as there is an old pod whose node is gone, nothing is done, as in the original.
+fn double(
+    set: &DaemonSet,
+    nodes: &Nodes,
+    hash: &Name,
+    max_surge: usize,
+    desired: usize,
+    today: Timestamp,
+) -> Result<Due, String> {
     let is_available = |pod: &Pod| pod.is_available(set.min_ready_seconds, today);
     let mut due = Due::default();
     let (mut doubled, mut available) = (0, 0);
@@ -115,6 +124,10 @@ fn double(set: &DaemonSet, nodes: &Nodes, hash: &Name, max_surge: usize, desired
         available += usize::from(old.or(new).is_some_and(|pod| is_available(pod)));
         match (new, old) {
             (_, None) => {}
+            (None, Some(_)) if !node.exists => {
+                let why = format!("node \"{}\" not found", node.name);
+                return Err(format!("couldn't get node for nodeName \"{}\": {why}", node.name));
+            }
             (None, Some(old)) => match (is_available(old), node.should_run) {
                 (false, false) => due.delete.push(old.clone()),
                 (false, true) => due.create.push(node.name.clone()),
@@ -131,5 +144,5 @@ fn double(set: &DaemonSet, nodes: &Nodes, hash: &Name, max_surge: usize, desired
     due.delete.append(&mut displaced);
     candidates.truncate(max_surge.saturating_sub(doubled));
     due.create.append(&mut candidates);
-    due
+    Ok(due)
 }

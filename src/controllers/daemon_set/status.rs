@@ -24,10 +24,12 @@ pub(super) fn write(
     hash: &Name,
     observes: bool,
 ) -> Result<Again, Halt> {
-    let counted = count(set, nodes, hash, script.now());
-    let is_same = DaemonSetStatus { observed_generation: set.status.observed_generation, ..counted.clone() }
-        == set.status
-        && set.status.observed_generation >= set.meta.generation;
+    let now = script.now();
+    let counted = script.see(|_| Rc::new(count(set, nodes, hash, now)));
+    let is_same =
+        DaemonSetStatus { observed_generation: set.status.observed_generation, ..DaemonSetStatus::clone(&counted) }
+            == set.status
+            && set.status.observed_generation >= set.meta.generation;
     if !is_same {
         let generation = observes.then_some(set.meta.generation);
         if script.ask(update(set.clone(), &counted, generation))?.is_err() {

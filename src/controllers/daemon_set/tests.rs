@@ -209,6 +209,25 @@ fn an_update_replaces_one_pod_after_the_other() {
 }
 
 #[test]
+fn an_old_pod_of_a_node_that_is_gone_holds_a_surge_until_it_goes_too() {
+    let surge = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+    let mut server = server(2, set(surge, json!({})));
+    let controller = controller();
+    server.reconcile(&controller, &key());
+    run_pods(&mut server);
+    server.vanish(&ObjectKey::new(Kind::Node, Name::EMPTY, "node-1"));
+    set_image(&mut server, "agent:v2");
+    let again = server.reconcile(&controller, &key());
+    let why = "couldn't get node for nodeName \"node-1\": node \"node-1\" not found";
+    assert_eq!(again, Again::BackOff(why.to_owned()));
+    assert_eq!(server.all::<Pod>().len(), 2, "nothing new");
+    let orphan = server.all::<Pod>().into_iter().find(|pod| pod.node.as_deref() == Some("node-1")).expect("orphan");
+    server.vanish(&owner::key_of(&*orphan));
+    server.reconcile(&controller, &key());
+    assert_eq!(server.all::<Pod>().len(), 2, "old and new beside each other on the node that is left");
+}
+
+#[test]
 fn a_surge_runs_the_new_pod_beside_the_old_one_until_it_is_available() {
     let surge = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
     let mut server = server(2, set(surge, json!({})));

@@ -218,7 +218,12 @@ pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) ->
         // The usual case: nothing to write. A zone can only get better by it.
         if state.judge(&counts, now.at) == Disruption::Entered {
             drop(state);
-            return lift_all(monitor, view, now, &nodes);
+            let nodes: Vec<Rc<Node>> = nodes.iter().map(|node| Rc::clone(node)).collect();
+            let monitor = monitor.clone();
+            return script::run(view, now, move |script| {
+                lift_all(script, &monitor, &nodes)?;
+                Ok(Again::OnChange)
+            });
         }
         return Plan::nothing();
     }
@@ -235,24 +240,23 @@ pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) ->
         script.side_by_side(WORKERS, work.len(), |script, index| carry_out(script, &monitor, &work[index]))?;
         let at = script.now().at;
         if script.once(|| monitor.borrow_mut().judge(&counts, at) == Disruption::Entered) {
-            for node in &nodes {
-                lift(script, &monitor, node)?;
-            }
+            lift_all(script, &monitor, &nodes)?;
         }
         Ok(Again::OnChange)
     })
 }
 
-/// Takes the NoExecute taints off all nodes.
-fn lift_all(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now, nodes: &[&Rc<Node>]) -> Plan {
-    let nodes: Vec<Rc<Node>> = nodes.iter().map(|node| Rc::clone(node)).collect();
-    let monitor = monitor.clone();
-    script::run(view, now, move |script| {
-        for node in &nodes {
-            lift(script, &monitor, node)?;
-        }
-        Ok(Again::OnChange)
-    })
+/// Takes the NoExecute taints off all nodes, as far as they had them when the pass began, and gives none any more.
+fn lift_all(script: &mut Script<'_>, monitor: &Rc<RefCell<Monitor>>, nodes: &[Rc<Node>]) -> Result<(), Halt> {
+    for node in nodes {
+        lift(script, monitor, node)?;
+    }
+    let at = script.now().at;
+    script.once(|| {
+        monitor.borrow_mut().zones.stop(at);
+        true
+    });
+    Ok(())
 }
 
 /// Takes the NoExecute taints off a node, and the node out of its queue (`markNodeAsReachable`).

@@ -181,24 +181,20 @@ impl Zones {
         zone.queue.waiting.pop_first().map(|(_, name)| name)
     }
 
-    /// Judges the zones by how many of their nodes are ready and are not, and sets their rates (`handleDisruption`).
+    /// Judges the zones by how many of their nodes are ready and are not, and sets their rates (`handleDisruption`). When no
+    /// node is ready any more, that is left to [`Zones::stop`], after the taints have been taken off.
     pub fn judge(&mut self, counts: &BTreeMap<Name, (usize, usize)>, now: SimTime) -> Disruption {
         let percent = self.unhealthy_percent;
         let of = |(ready, not_ready): (usize, usize)| ZoneState::of(ready, not_ready, percent);
         let all_are_down = counts.values().all(|count| of(*count) == ZoneState::FullDisruption);
         self.zones.retain(|name, _| counts.contains_key(name));
         let all_were_down = self.zones.values().all(|zone| zone.state == ZoneState::FullDisruption);
-        if all_are_down && all_were_down {
-            return Disruption::AsUsual;
+        if all_are_down {
+            return if all_were_down { Disruption::AsUsual } else { Disruption::Entered };
         }
         let (rate, secondary, large) = (self.rate, self.secondary_rate, self.large_size);
         for (name, zone) in &mut self.zones {
             let count = counts.get(name).copied().unwrap_or_default();
-            if all_are_down {
-                zone.queue.set_rate(0, now);
-                zone.state = ZoneState::FullDisruption;
-                continue;
-            }
             let state = of(count);
             if state != zone.state || all_were_down {
                 let partial = if count.0 + count.1 > large { secondary } else { 0 };
@@ -206,10 +202,15 @@ impl Zones {
                 zone.state = state;
             }
         }
-        match (all_are_down, all_were_down) {
-            (true, _) => Disruption::Entered,
-            (false, true) => Disruption::Left,
-            (false, false) => Disruption::AsUsual,
+        if all_were_down { Disruption::Left } else { Disruption::AsUsual }
+    }
+
+    /// No node is ready, and all taints have been taken off: from now on none is given. A node whose turn it was while they
+    /// were taken off keeps the one that it was given then.
+    pub fn stop(&mut self, now: SimTime) {
+        for zone in self.zones.values_mut() {
+            zone.queue.set_rate(0, now);
+            zone.state = ZoneState::FullDisruption;
         }
     }
 }
@@ -289,6 +290,7 @@ mod tests {
         };
         assert_eq!(judge(&mut zones, 2, 0, 1), Disruption::AsUsual);
         assert_eq!(judge(&mut zones, 0, 2, 6), Disruption::Entered);
+        zones.stop(at(6));
         zones.enqueue(&nodes[0], false, at(6));
         assert_eq!(judge(&mut zones, 0, 2, 11), Disruption::AsUsual);
         assert_eq!(zones.next_to_taint(at(1000)), None);

@@ -63,6 +63,9 @@ pub struct Api {
     last_event: BTreeMap<Kind, u64>,
     pub lines: Vec<Line>,
     pub down: bool,
+    /// Every request about leases is answered with an internal error, and noted: when, and what was asked.
+    pub fails_leases: bool,
+    pub failed: Vec<(u64, &'static str)>,
     /// The last status of pods that are gone.
     deleted: BTreeMap<Uid, PodStatus>,
     next_uid: u64,
@@ -357,6 +360,11 @@ impl Api {
     fn handle(&mut self, message: ApiMessage, now: SimTime) -> Vec<ApiMessage> {
         let ApiMessage::Request(request) = message else { return Vec::new() };
         let Request { id, operation, .. } = *request;
+        if self.fails_leases && operation.kind() == Kind::Lease {
+            self.failed.push((now.as_millis(), operation.verb()));
+            let result = Err(Box::new(Status::new(Reason::InternalError, "etcdserver: request timed out")));
+            return vec![ApiMessage::Response { id, result }];
+        }
         let (result, event) = self.answer(operation, now);
         let mut messages: Vec<ApiMessage> = event.and_then(|event| self.event(event)).into_iter().collect();
         messages.push(ApiMessage::Response { id, result: result.map_err(Box::new) });

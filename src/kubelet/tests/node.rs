@@ -116,6 +116,30 @@ fn heartbeats_stop_and_resume_on_command() {
 }
 
 #[test]
+fn a_renewal_that_fails_is_tried_five_times_at_once_and_then_as_soon_as_the_lease_can_be_read() {
+    let mut world = world();
+    world.run_to(35_000);
+    let last = *world.times("kn1", "leases").last().expect("it was renewed");
+    world.api.fails_leases = true;
+    world.run_to(80_000);
+    let failed = std::mem::take(&mut world.api.failed);
+    let updates: Vec<u64> = failed.iter().take_while(|(_, verb)| *verb == "update").map(|(at, _)| *at).collect();
+    assert_eq!(updates.len(), 5, "{failed:?}");
+    assert!((10_000..=10_400).contains(&(updates[0] - last)), "{failed:?}");
+    assert!(updates[4] - updates[0] < 50, "{failed:?}");
+    assert!(failed[5..].iter().all(|(_, verb)| *verb == "get"), "{failed:?}");
+    let waits: Vec<u64> = failed[5..].windows(2).map(|pair| (pair[1].0 - pair[0].0) / 100).collect();
+    assert_eq!(waits[..7], [2, 4, 8, 16, 32, 64, 70], "{failed:?}");
+    assert!(waits[7..].iter().all(|wait| *wait == 70), "{failed:?}");
+
+    world.api.fails_leases = false;
+    world.run_to(130_000);
+    let times: Vec<u64> = world.times("kn1", "leases").into_iter().filter(|at| *at > 80_000).collect();
+    assert!(times[0] - failed.last().expect("it was asked for").0 <= 7_050, "{times:?} after {failed:?}");
+    assert!(times.windows(2).all(|pair| (10_000..=10_450).contains(&(pair[1] - pair[0]))), "{times:?}");
+}
+
+#[test]
 fn containers_run_on_while_the_kubelet_is_down_and_are_found_again() {
     let mut world = world();
     let ready = Container { readiness: Some(probe(Handler::TcpSocket { port: 80 }, 5)), ..container("c", "quick") };

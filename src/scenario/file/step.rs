@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::runtime::span::Span;
+use crate::runtime::span::{Span, Spread};
 
 use super::ManifestFile;
 use super::amount::Amount;
@@ -434,6 +434,22 @@ pub struct EtcdStepFile {
     /// The member begins anew from its disk; `all` stands for every member that is down.
     #[serde(default)]
     pub restart: Option<String>,
+    /// The member's disk takes another time to make writes durable, also after the member was restarted.
+    #[serde(default)]
+    pub slow_disk: Option<SlowDiskFile>,
+    /// The member's disk is as fast again as it was at first; `all` stands for every member.
+    #[serde(default)]
+    pub restore_disk: Option<String>,
+}
+
+/// A disk that takes longer.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SlowDiskFile {
+    /// The member whose disk it is: `leader`, `follower` or a name, as `etcd-0`.
+    pub member: String,
+    /// How long it takes from now on until what was written would survive a power loss.
+    pub fsync: Spread,
 }
 
 /// Something that happens to a process or a machine; exactly one of the fields is given.

@@ -107,6 +107,7 @@ fn what_is_not_there_is_an_error_of_the_step_and_of_no_other() {
 - {name: no node, after: created, cordon: none}
 - {name: no machine, after: created, machine: {crash: none}}
 - {name: no member, after: created, etcd: {crash: etcd-7}}
+- {name: no disk, after: created, etcd: {slowDisk: {member: etcd-7, fsync: 10ms}}}
 - {name: no partition, after: created, heal: none}
 - {name: no revision, after: created, rollout: {undo: web, toRevision: 9}}
 - {name: no kind of change, after: created, patch: {object: deploy/web, patch: {spec: {replicas: -1}}}}
@@ -124,6 +125,8 @@ no machine: failed
   error: there is no machine \"none\" (there are: etcd-0, control-plane-0, operator, node-0, node-1, node-2)
 no member: failed
   error: there is no machine \"etcd-7\" (there are: etcd-0, control-plane-0, operator, node-0, node-1, node-2)
+no disk: failed
+  error: there is no etcd member \"etcd-7\" (there are: etcd-0)
 no partition: failed
   error: there is no partition \"none\"
 no revision: failed

@@ -242,3 +242,19 @@ fn a_plugin_of_ones_own_is_registered_and_reads_its_arguments() {
     let crate::api::object::Object::Pod(pod) = pod else { panic!("no pod") };
     assert_eq!(profiles.at(0).rank(&pod), 3);
 }
+
+#[test]
+fn plugins_are_asked_where_the_real_ones_are_and_nowhere_else() {
+    let at =
+        |point: &str, plugin: &str| format!("profiles: [{{plugins: {{{point}: {{enabled: [{{name: {plugin}}}]}}}}}}]");
+    let made = profile(&at("reserve", "DynamicResources"));
+    assert_eq!(asked(&made, Point::Reserve), "DynamicResources=2 VolumeBinding=1");
+    assert_eq!(asked(&made, Point::PreBind), "VolumeBinding=1 DynamicResources=2");
+    for (point, name, plugin) in
+        [("postBind", "PostBindPlugin", "VolumeBinding"), ("preScore", "PreScorePlugin", "DynamicResources")]
+    {
+        let problems = read(&at(point, plugin)).err().unwrap_or_default();
+        let said = format!("plugin \"{plugin}\" does not extend {name} plugin");
+        assert!(problems.iter().any(|problem| problem.to_string().contains(&said)), "{problems:?}");
+    }
+}

@@ -8,15 +8,17 @@
 //! - `post_filter`: what preemption would do
 
 mod post_filter;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 pub use self::post_filter::Preemption;
 use super::cluster::Cluster;
-use super::compiled::{filter_status, unprepared};
+use super::compiled::{Scorer, filter_status, scorers, unprepared};
 use super::diagnosis::{Diagnosis, Verdict};
-use super::framework::{Code, NodeCodes, NodeFilter, Normalization, PluginSet, Point, PreFilter, PreScore, Status};
+use super::framework::{Code, NodeCodes, NodeFilter, Normalization, PluginSet, Point, PreFilter, Status};
 use super::node_info::NodeInfo;
 use super::profile::Profile;
 use crate::api::name::Name;
@@ -152,6 +154,11 @@ impl Evaluation {
             evaluation.gate = Some(Said { plugin: place, name: plugin.name(), status: plugin.pre_enqueue(pod) });
             return evaluation;
         }
+        if cluster.node_count() == 0 {
+            // Then nobody is asked.
+            evaluation.diagnosis = Some(Diagnosis::default());
+            return evaluation;
+        }
         let filters = evaluation.pre_filter(profile, cluster, pod);
         evaluation.filter(profile, cluster, pod, &filters);
         evaluation.failure = evaluation.failure();
@@ -162,8 +169,14 @@ impl Evaluation {
             let codes = evaluation.codes(cluster);
             evaluation.preemption = post_filter::run(profile, pod, cluster, &codes);
         } else {
-            evaluation.score(profile, cluster, pod);
-            evaluation.choose(pod);
+            let taken = evaluation.taken_unscored(pod);
+            match evaluation.score(profile, cluster, pod) {
+                Err(failure) if taken.is_none() => {
+                    evaluation.failure = Some(failure.to_string());
+                    (evaluation.feasible, evaluation.totals) = (Vec::new(), Vec::new());
+                }
+                _ => evaluation.choose(taken),
+            }
         }
         evaluation
     }
@@ -210,7 +223,9 @@ impl Evaluation {
         let mut nodes: Vec<(usize, &NodeInfo)> = cluster.nodes().enumerate().collect();
         nodes.sort_by(|(_, left), (_, right)| left.name.cmp(&right.name));
         for (place, info) in nodes {
-            let named = self.pre_filter.nodes.as_ref();
+            // The node to which the pod is nominated is looked at first, whichever nodes were named.
+            let is_nominated = pod.status.nominated_node.as_ref() == Some(&info.name);
+            let named = self.pre_filter.nodes.as_ref().filter(|_| !is_nominated);
             let outcome = if let Some(rejection) = &self.pre_filter.rejected {
                 NodeOutcome::NotAsked(rejection.status.clone())
             } else if named.is_some_and(|names| names.binary_search(&info.name).is_err()) {
@@ -227,34 +242,40 @@ impl Evaluation {
         }
     }
 
-    fn score(&mut self, profile: &Profile, cluster: &Cluster, pod: &Pod) {
+    fn score(&mut self, profile: &Profile, cluster: &Cluster, pod: &Pod) -> Result<(), Name> {
         let infos: Vec<&NodeInfo> = self.feasible.iter().map(|place| cluster.at(self.nodes[*place].place)).collect();
         self.totals = vec![0; infos.len()];
-        for (place, plugin, weight) in profile.at(Point::Score) {
-            let PreScore::Score(score) = plugin.pre_score(pod, cluster, &infos) else {
-                self.skipped_scores.push(plugin.name());
-                continue;
-            };
+        let (scorers, skipped) = scorers(profile, pod, cluster, &infos, |_| true)?;
+        for Scorer { plugin, weight, score, normalization } in scorers {
             let raw: Vec<i64> = infos.iter().map(|info| score.score(info)).collect();
-            let normalized = (score.normalization() != Normalization::None).then(|| {
+            let normalized = (normalization != Normalization::None).then(|| {
                 let mut normalized = raw.clone();
                 score.normalize(&infos, &mut normalized);
                 normalized
             });
-            let scores = PluginScores { plugin: place, name: plugin.name(), weight, raw, normalized };
+            let scores = PluginScores { plugin, name: profile.plugin(plugin).name(), weight, raw, normalized };
             for (at, total) in self.totals.iter_mut().enumerate() {
                 *total += scores.weighted(at);
             }
             self.scores.push(scores);
         }
+        self.skipped_scores = skipped.into_iter().map(|place| profile.plugin(place).name()).collect();
         self.skipped_scores.sort_unstable();
+        Ok(())
     }
 
-    /// A feasible nominated node is taken without a look at the others (kube-scheduler, `evaluateNominatedNode`).
-    fn choose(&mut self, pod: &Pod) {
+    /// The node that is taken whatever its score: a feasible nominated one is, without a look at the others (kube-scheduler,
+    /// `evaluateNominatedNode`), and so is the only feasible one.
+    fn taken_unscored(&self, pod: &Pod) -> Option<usize> {
         let nominated = pod.status.nominated_node.as_ref();
-        if let Some(place) = self.feasible.iter().find(|place| Some(&self.nodes[**place].node) == nominated) {
-            self.best = vec![*place];
+        let is_nominated = |place: &&usize| Some(&self.nodes[**place].node) == nominated;
+        let only = || self.feasible.first().filter(|_| self.feasible.len() == 1);
+        self.feasible.iter().find(is_nominated).or_else(only).copied()
+    }
+
+    fn choose(&mut self, taken: Option<usize>) {
+        if let Some(place) = taken {
+            self.best = vec![place];
             return;
         }
         let highest = self.totals.iter().copied().max();

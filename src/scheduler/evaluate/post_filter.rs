@@ -36,7 +36,8 @@ pub struct Preemption {
 pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: &NodeCodes) -> Option<Preemption> {
     profile.at(Point::PostFilter).next()?;
     let compiled = Compiled::new(profile, pod, cluster);
-    let failed = Failed { pod, compiled: &compiled, codes, cluster, is_kept: false, was_asked: true };
+    let compiled = &compiled;
+    let failed = Failed { pod, compiled: &|| compiled, codes, cluster, is_kept: false, was_asked: true };
     let mut preemption = Preemption {
         is_eligible: DefaultPreemption::ineligible(pod, cluster, codes).is_none(),
         code: Code::Unschedulable,
@@ -69,7 +70,7 @@ pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: &N
 impl Preemption {
     /// Looks at all nodes on which preemption may help, where the scheduler is content with some.
     fn look_at_all(&mut self, profile: &Profile, failed: &Failed<'_>) -> Status {
-        let preemptor = Preemptor { pod: failed.pod, compiled: failed.compiled, cluster: failed.cluster };
+        let preemptor = Preemptor { pod: failed.pod, compiled: (failed.compiled)(), cluster: failed.cluster };
         let (mut found, mut refused) = (Vec::new(), Vec::new());
         for place in failed.codes.unschedulable.places() {
             match preemptor.look_at(place) {
@@ -90,6 +91,9 @@ impl Preemption {
         self.refused.sort_by(|left, right| left.0.cmp(&right.0));
         if !self.best.is_empty() {
             return Status::SUCCESS;
+        }
+        if let Some(failure) = DefaultPreemption::failure(&refused) {
+            return failure;
         }
         Status::unschedulable(DefaultPreemption::message(
             &DefaultPreemption::counted(&refused),

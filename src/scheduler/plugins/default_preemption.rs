@@ -73,6 +73,22 @@ impl DefaultPreemption {
         format!("preemption: {}", diagnosis.message())
     }
 
+    /// What is said if looking at nodes failed and none would do: each failure once (apimachinery, `errors.NewAggregate`).
+    pub fn failure(refused: &[Refusal]) -> Option<Status> {
+        let mut messages: Vec<String> = Vec::new();
+        for Refusal { status, .. } in refused.iter().filter(|refusal| refusal.status.code == Code::Error) {
+            let message = status.message();
+            if !messages.contains(&message) {
+                messages.push(message);
+            }
+        }
+        match messages.as_slice() {
+            [] => None,
+            [message] => Some(Status::error(format!("preemption: {message}"))),
+            messages => Some(Status::error(format!("preemption: [{}]", messages.join(", ")))),
+        }
+    }
+
     /// What is said of the nodes that would not do, and of how many.
     pub fn counted(refused: &[Refusal]) -> Vec<(Status, usize)> {
         let mut said: Vec<(Status, usize)> = Vec::new();
@@ -85,7 +101,8 @@ impl DefaultPreemption {
         said
     }
 
-    /// Looks at nodes by what is known of them; nothing is said if looking at one failed.
+    /// Looks at nodes by what is known of them; nothing is said if looking at one failed. What was found out about a node is kept
+    /// for others only where it holds while the node is unchanged, as it always does where nobody can be sent away.
     fn look_at_known(
         &self,
         failed: &Failed<'_>,
@@ -93,33 +110,44 @@ impl DefaultPreemption {
         wanted: usize,
         chance: &mut Stream,
     ) -> Option<PostFilter> {
-        let preemptor = Preemptor { pod: failed.pod, compiled: failed.compiled, cluster: failed.cluster };
+        let mut passing: Vec<usize> = Vec::new();
+        let mut look_at = |place: usize| {
+            let nobody = Preemptor::nobody_goes(failed.pod, place, failed.cluster);
+            nobody.map(Verdict::DoesNot).unwrap_or_else(|| {
+                if !failed.is_kept {
+                    passing.push(place);
+                }
+                look_at(failed, place)
+            })
+        };
         let potential = &failed.codes.unschedulable;
         let mut known = self.take_known(failed);
-        let found = known.search(potential, start, wanted, |place| preemptor.look_at(place));
+        // A pod's own nomination is no obstacle for it, yet one for others of its specification.
+        let own = failed.cluster.nomination_of(failed.pod.meta.uid).and_then(|node| failed.cluster.place_of(node));
+        own.into_iter().for_each(|place| known.forget(place));
+        let found = known.search(potential, start, wanted, &mut look_at);
         let said = match &found {
             None => known.refused(potential).map(|refused| nowhere(&refused, failed.cluster.node_count())),
             Some(found) => {
                 let number = if found.equals > 1 { chance.below(found.equals) } else { 0 };
-                known.best(potential, found, number).and_then(|place| match preemptor.look_at(place) {
+                known.best(potential, found, number).and_then(|place| match look_at(place) {
                     Verdict::Helps(chosen) => Some(nominate(&chosen, failed.cluster)),
                     Verdict::DoesNot(_) => None,
                 })
             }
         };
+        own.into_iter().chain(passing).for_each(|place| known.forget(place));
         self.known.borrow_mut().push(known);
         said
     }
 
     /// Looks at nodes anew, beginning with the one that has this number among them.
     fn look_at_all(&self, failed: &Failed<'_>, offset: usize, wanted: usize, chance: &mut Stream) -> PostFilter {
-        let preemptor = Preemptor { pod: failed.pod, compiled: failed.compiled, cluster: failed.cluster };
         let potential: Vec<usize> = failed.codes.unschedulable.places().collect();
-        let DryRun { candidates, refused } = dry_run(&potential, offset, wanted, |place| preemptor.look_at(place));
+        let DryRun { candidates, refused } = dry_run(&potential, offset, wanted, |place| look_at(failed, place));
         let best = choice::best(&candidates);
         let Some(first) = best.first() else {
-            if let Some(Refusal { status, .. }) = refused.iter().find(|refusal| refusal.status.code == Code::Error) {
-                let status = Status::error(format!("preemption: {}", status.message()));
+            if let Some(status) = DefaultPreemption::failure(&refused) {
                 return PostFilter { status, ..PostFilter::default() };
             }
             return nowhere(&DefaultPreemption::counted(&refused), failed.cluster.node_count());
@@ -132,7 +160,7 @@ impl DefaultPreemption {
     /// What is known for a specification, the one that was used longest ago being forgotten.
     fn take_known(&self, failed: &Failed<'_>) -> Known {
         let mut all = self.known.borrow_mut();
-        let place = all.iter().rposition(|known| known.is_of(&failed.pod.spec));
+        let place = all.iter().rposition(|known| known.is_of(&failed.pod.spec, failed.is_kept));
         if let Some(mut known) = place.map(|place| all.remove(place))
             && known.catch_up(failed.cluster)
         {
@@ -141,8 +169,13 @@ impl DefaultPreemption {
         if all.len() >= KNOWN {
             all.remove(0);
         }
-        Known::new(&failed.pod.spec, failed.cluster)
+        Known::new(&failed.pod.spec, failed.is_kept, failed.cluster)
     }
+}
+
+/// Who would have to go from a node.
+fn look_at(failed: &Failed<'_>, place: usize) -> Verdict {
+    Preemptor { pod: failed.pod, compiled: (failed.compiled)(), cluster: failed.cluster }.look_at(place)
 }
 
 /// A node is nominated.
@@ -198,12 +231,9 @@ impl Plugin for DefaultPreemption {
         }
         let count = failed.codes.unschedulable.len();
         let (offset, wanted) = (if count == 0 { 0 } else { chance.below(count as u64) as usize }, self.wanted(count));
-        // A pod's own nomination is no obstacle for it, yet one for others of its specification.
-        if failed.is_kept && failed.cluster.nomination_of(failed.pod.meta.uid).is_none() {
-            let start = failed.codes.unschedulable.nth(offset).unwrap_or(0);
-            if let Some(said) = self.look_at_known(failed, start, wanted, chance) {
-                return said;
-            }
+        let start = failed.codes.unschedulable.nth(offset).unwrap_or(0);
+        if let Some(said) = self.look_at_known(failed, start, wanted, chance) {
+            return said;
         }
         self.look_at_all(failed, offset, wanted, chance)
     }
@@ -216,4 +246,21 @@ fn is_going_for_preemption(pod: &Pod) -> bool {
         target.status == ConditionStatus::True && target.reason.as_deref() == Some("PreemptionByScheduler")
     });
     pod.meta.is_deleting() && by_scheduler
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_failures_each_is_told_once() {
+        let refusal = |place: usize, status: Status| Refusal { place, plugin: None, status };
+        let [one, two] = ["one", "two"].map(|why| Status::error(Name::of(why)));
+        let no = Status::unschedulable(Name::of("no"));
+        let said = |refused: &[Refusal]| DefaultPreemption::failure(refused).map(|status| status.message());
+        assert_eq!(said(&[refusal(0, no.clone())]), None);
+        assert_eq!(said(&[refusal(0, no), refusal(1, one.clone())]).as_deref(), Some("preemption: one"));
+        let all = [refusal(0, one.clone()), refusal(1, two), refusal(2, one)];
+        assert_eq!(said(&all).as_deref(), Some("preemption: [one, two]"));
+    }
 }

@@ -25,7 +25,15 @@ impl Plugin for DynamicResources {
     }
 
     fn points(&self) -> &'static [Point] {
-        &[Point::PreEnqueue, Point::PreFilter, Point::Filter, Point::PostFilter, Point::PreScore, Point::Score]
+        &[
+            Point::PreEnqueue,
+            Point::PreFilter,
+            Point::Filter,
+            Point::PostFilter,
+            Point::Score,
+            Point::Reserve,
+            Point::PreBind,
+        ]
     }
 
     fn pre_enqueue(&self, pod: &Pod) -> Status {

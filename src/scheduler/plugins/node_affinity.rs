@@ -151,6 +151,11 @@ impl Required {
         }
     }
 
+    /// True if every node will do.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.labels.is_none() && self.affinity.is_none() && self.name.is_none()
+    }
+
     pub(super) fn matches(&self, node: &Node) -> bool {
         self.name.as_ref().is_none_or(|name| *name == node.meta.name)
             && self.labels.as_ref().is_none_or(|labels| labels.matches(&node.meta.labels))

@@ -53,6 +53,10 @@ impl Plugin for TaintToleration {
         PreFilter::all(Compiled(pod.spec.clone()))
     }
 
+    fn unprepared_score(&self) -> Option<Name> {
+        Some(Name::of("failed to read \"PreScoreTaintToleration\" from cycleState: not found"))
+    }
+
     fn pre_score(&self, pod: &Pod, _cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         PreScore::Score(Box::new(Compiled(pod.spec.clone())))
     }

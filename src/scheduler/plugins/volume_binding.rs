@@ -54,15 +54,7 @@ impl Plugin for VolumeBinding {
 
     /// It scores only where storage capacity is scored, which is not so by default, and then says that it skips.
     fn points(&self) -> &'static [Point] {
-        &[
-            Point::PreFilter,
-            Point::Filter,
-            Point::PreScore,
-            Point::Score,
-            Point::Reserve,
-            Point::PreBind,
-            Point::PostBind,
-        ]
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score, Point::Reserve, Point::PreBind]
     }
 
     fn validity(&self, pod: &Pod) -> Validity {
@@ -195,13 +187,6 @@ impl Plugin for VolumeBinding {
             Ok(true) => Progress::Done,
             Ok(false) => Progress::Wait(SimDuration::from_secs(1)),
             Err(error) => Progress::Failed(failed(format!("binding volumes: {error}"))),
-        }
-    }
-
-    fn post_bind(&self, placement: &Placement, cluster: &mut Cluster) {
-        let pod = placement.pod.meta.uid;
-        if cluster.storage().reservation(pod).is_some() {
-            cluster.storage_mut().settle(pod);
         }
     }
 }

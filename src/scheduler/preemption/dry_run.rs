@@ -67,15 +67,21 @@ pub struct DryRun {
 }
 
 impl Preemptor<'_> {
+    /// What is said of a node that has no pod less important than this one; nothing if it has.
+    pub fn nobody_goes(pod: &Pod, place: usize, cluster: &Cluster) -> Option<Refusal> {
+        let lowest = cluster.at(place).lowest_priority();
+        let has_none = lowest.is_none_or(|lowest| lowest >= pod.spec.priority);
+        has_none.then(|| Refusal { place, plugin: None, status: Status::unresolvable(NO_VICTIMS) })
+    }
+
     /// Who would have to go from a node so that the pod fits: as few and as unimportant ones as can be.
     pub fn look_at(&self, place: usize) -> Verdict {
-        let node = self.cluster.at(place);
-        let priority = self.pod.spec.priority;
-        let mut potential: Vec<Rc<Pod>> =
-            node.pods.iter().filter(|pod| pod.spec.priority < priority).cloned().collect();
-        if potential.is_empty() {
-            return Verdict::DoesNot(Refusal { place, plugin: None, status: Status::unresolvable(NO_VICTIMS) });
+        if let Some(refusal) = Preemptor::nobody_goes(self.pod, place, self.cluster) {
+            return Verdict::DoesNot(refusal);
         }
+        let node = self.cluster.at(place);
+        let is_less = |pod: &&Rc<Pod>| pod.spec.priority < self.pod.spec.priority;
+        let mut potential: Vec<Rc<Pod>> = node.pods.iter().filter(is_less).cloned().collect();
         let mut trial = Trial::new(node, &potential);
         let nominated = self.cluster.nominated_at(place);
         if let Some((plugin, status)) = self.refusal(&trial, nominated) {

@@ -16,6 +16,9 @@ const MIXED: u16 = u16::MAX;
 /// What was found out for pods of one specification.
 pub struct Known {
     spec: Rc<PodSpec>,
+    /// True if what is found out about a node holds while the node is unchanged; else only that nobody can be sent away from it is
+    /// kept.
+    is_whole: bool,
     list_version: u64,
     budgets_version: u64,
     /// How far the logs of the cluster were read, and its version then.
@@ -80,10 +83,11 @@ pub struct Candidates {
 
 impl Known {
     /// Nothing is known yet.
-    pub fn new(spec: &Rc<PodSpec>, cluster: &Cluster) -> Self {
+    pub fn new(spec: &Rc<PodSpec>, is_whole: bool, cluster: &Cluster) -> Self {
         let nodes = cluster.node_count();
         Known {
             spec: spec.clone(),
+            is_whole,
             list_version: cluster.list_version(),
             budgets_version: cluster.budgets().version(),
             positions: [cluster.groups().position(), cluster.starts().position()],
@@ -95,9 +99,9 @@ impl Known {
         }
     }
 
-    /// True if it is about pods of this specification.
-    pub fn is_of(&self, spec: &Rc<PodSpec>) -> bool {
-        Rc::ptr_eq(&self.spec, spec)
+    /// True if it is about pods of this specification, and of whole verdicts or not.
+    pub fn is_of(&self, spec: &Rc<PodSpec>, is_whole: bool) -> bool {
+        Rc::ptr_eq(&self.spec, spec) && self.is_whole == is_whole
     }
 
     /// Forgets nodes that changed; false if that concerns all of them.
@@ -126,7 +130,8 @@ impl Known {
         self.refusals.len() < usize::from(MIXED) - 1
     }
 
-    fn forget(&mut self, place: usize) {
+    /// Forgets what was found out about a node.
+    pub fn forget(&mut self, place: usize) {
         let (word, bit) = (&mut self.words[place / 64], 1_u64 << (place % 64));
         (word.known, word.helps, word.violating) = (word.known & !bit, word.helps & !bit, word.violating & !bit);
         word.summary = None;

@@ -18,6 +18,7 @@ use priority_queue::PriorityQueue;
 
 use self::back_off::{BackOff, Windows};
 use self::in_flight::InFlight;
+use super::class::are_alike;
 use super::cluster::Cluster;
 use super::event::{ClusterEvent, Hint};
 use super::framework::PluginSet;
@@ -310,13 +311,14 @@ impl Queue {
         if profiles.iter().zip(&self.rejected).any(has_rejected) {
             let waiting = self.unschedulable.iter().chain(&self.gated).map(|(_, _, uid)| *uid);
             let waiting: Vec<Uid> = waiting.collect();
+            let mut hints = Hints { event, old, new, last: None };
             for uid in waiting {
                 let Some(Entry { queued, .. }) = self.pods.get(&uid) else { continue };
                 let interested = profiles.at(queued.profile).interested_in(event);
                 if !concerns(&queued.pod) || queued.gate.is_some_and(|gate| !interested.contains(gate)) {
                     continue;
                 }
-                let requeue = is_worth_requeuing(queued, event, old, new, judges);
+                let requeue = hints.about(queued, judges);
                 if requeue > Requeue::Not
                     && let Some(queued) = self.take(uid)
                 {
@@ -479,6 +481,38 @@ impl Queue {
             }
         }
         Some(queued)
+    }
+}
+
+/// What is said of one event for many pods. Of the replicas of a pod that the same plugins rejected all is said that was said of the
+/// one before.
+struct Hints<'a> {
+    event: ClusterEvent,
+    old: Option<&'a Object>,
+    new: Option<&'a Object>,
+    /// The pod of which something was said last, the plugins that rejected it, and what was said.
+    last: Option<(Rc<Pod>, [PluginSet; 2], Requeue)>,
+}
+
+impl Hints<'_> {
+    fn about(&mut self, queued: &Queued, judges: Judges<'_>) -> Requeue {
+        let (pod, rejected) = (&queued.pod, [queued.rejected_by, queued.pending]);
+        // Of a pod's own changes more is said than of others', and the claims of ephemeral volumes are named after the pod.
+        let mut objects = self.old.into_iter().chain(self.new);
+        let is_itself = objects.any(|object| object.meta().uid == pod.meta.uid);
+        let mut volumes = pod.spec.full.volumes.iter().flatten();
+        let is_like_others = !is_itself && volumes.all(|volume| volume.ephemeral.is_none());
+        if let Some((last, by, said)) = &self.last
+            && is_like_others
+            && Rc::ptr_eq(&last.spec, &pod.spec)
+            && *by == rejected
+            && are_alike(last, pod, true)
+        {
+            return *said;
+        }
+        let said = is_worth_requeuing(queued, self.event, self.old, self.new, judges);
+        self.last = is_like_others.then(|| (pod.clone(), rejected, said));
+        said
     }
 }
 

@@ -60,9 +60,13 @@ fn versions(cluster: &Cluster) -> [u64; 3] {
     [cluster.labels_version(), cluster.groups().version(), cluster.objects().namespaces_version()]
 }
 
-/// What keeps up with all pods that mean something to pods like the one that comes.
-pub(super) fn follower(plugin: InterPodAffinity, incoming: Incoming, cluster: &Cluster) -> Box<dyn Follower> {
+/// What keeps up with all pods that mean something to pods like the one that comes; none if single pods would have to be told
+/// apart.
+pub(super) fn follower(plugin: InterPodAffinity, incoming: Incoming, cluster: &Cluster) -> Option<Box<dyn Follower>> {
     let terms = &incoming.terms;
+    if terms.tell_individuals() {
+        return None;
+    }
     let is_first_of_kind = all_match(&terms.required_affinity, &incoming.namespace, &incoming.labels);
     let mut following = Following {
         plugin,
@@ -82,20 +86,42 @@ pub(super) fn follower(plugin: InterPodAffinity, incoming: Incoming, cluster: &C
     for (rule, key) in near.chain(far).collect::<Vec<_>>() {
         following.table(rule, &key, cluster);
     }
-    for (number, group) in cluster.groups().all().iter().enumerate() {
-        let meaning = following.meaning(group, cluster);
-        for (slot, count) in group.on().filter(|_| !meaning.is_empty()) {
-            if let Some(place) = cluster.place_of_slot(slot) {
-                following.add(&meaning, place, i64::from(count), &mut |_| {});
-            }
-        }
-        following.meanings.resize(number, None);
-        following.meanings.push(Some(meaning));
+    let groups = cluster.groups();
+    if following.wants_nothing() {
+        groups.with_terms().for_each(|number| following.count(number, cluster));
+    } else {
+        (0..groups.all().len()).for_each(|number| following.count(number, cluster));
     }
-    Box::new(following)
+    Some(Box::new(following))
 }
 
 impl Following {
+    /// True if the pod that comes has no terms: pods without terms mean nothing to it.
+    fn wants_nothing(&self) -> bool {
+        self.incoming.terms.is_empty()
+    }
+
+    /// Takes in the pods of a group that are there.
+    fn count(&mut self, number: usize, cluster: &Cluster) {
+        let group = &cluster.groups().all()[number];
+        let meaning = self.meaning(group, cluster);
+        if !meaning.is_empty() {
+            for (slot, count) in group.on() {
+                if let Some(place) = cluster.place_of_slot(slot) {
+                    self.add(&meaning, place, i64::from(count), &mut |_| {});
+                }
+            }
+        }
+        self.keep(number, meaning);
+    }
+
+    fn keep(&mut self, number: usize, meaning: Meaning) {
+        if self.meanings.len() <= number {
+            self.meanings.resize(number + 1, None);
+        }
+        self.meanings[number] = Some(meaning);
+    }
+
     /// The table for a rule and a label, made if there is none.
     fn table(&mut self, rule: Rule, key: &Name, cluster: &Cluster) -> u16 {
         let known = self.tables.iter().position(|table| table.rule == rule && table.topology.key == *key);
@@ -207,21 +233,22 @@ impl Table {
 }
 
 impl Follower for Following {
-    fn is_current(&self, cluster: &Cluster) -> bool {
+    fn is_current(&mut self, cluster: &Cluster) -> bool {
         self.versions == versions(cluster)
     }
 
     fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster, changed: &mut dyn FnMut(usize)) {
         let number = group as usize;
-        if self.meanings.len() <= number {
-            self.meanings.resize(number + 1, None);
+        let of = &cluster.groups().all()[number];
+        if of.terms.is_none() && self.wants_nothing() {
+            return;
         }
-        let known = self.meanings[number].take();
-        let meaning = known.unwrap_or_else(|| self.meaning(&cluster.groups().all()[number], cluster));
+        let known = self.meanings.get_mut(number).and_then(Option::take);
+        let meaning = known.unwrap_or_else(|| self.meaning(of, cluster));
         if !meaning.is_empty() {
             self.add(&meaning, place, i64::from(count), changed);
         }
-        self.meanings[number] = Some(meaning);
+        self.keep(number, meaning);
     }
 
     fn version(&self) -> u32 {

@@ -74,6 +74,18 @@ impl Incoming {
     }
 }
 
+/// True if a pod says that it prefers to be near or far from others, rightly or not.
+fn prefers(pod: &Pod) -> bool {
+    let affinity = pod.spec.full.affinity.as_ref();
+    let near = affinity.and_then(|affinity| affinity.pod_affinity.as_ref());
+    let far = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let terms = [
+        near.and_then(|near| near.preferred_during_scheduling_ignored_during_execution.as_ref()),
+        far.and_then(|far| far.preferred_during_scheduling_ignored_during_execution.as_ref()),
+    ];
+    terms.into_iter().flatten().any(|terms| !terms.is_empty())
+}
+
 impl Plugin for InterPodAffinity {
     fn name(&self) -> &'static str {
         "InterPodAffinity"
@@ -114,19 +126,24 @@ impl Plugin for InterPodAffinity {
 
     fn pre_filter(&self, pod: &Pod, cluster: &Cluster) -> PreFilter {
         let incoming = Incoming::new(pod, cluster);
-        match incoming.terms.errors.as_slice() {
-            [] => {}
-            [error] => return PreFilter::Reject(Status::unresolvable(format!("parsing pod: {error}"))),
-            errors => return PreFilter::Reject(Status::unresolvable(format!("parsing pod: [{}]", errors.join(", ")))),
+        if let Some(error) = incoming.terms.error() {
+            return PreFilter::Reject(Status::unresolvable(format!("parsing pod: {error}")));
         }
         let filter = Filter::new(incoming, cluster);
         if filter.says_nothing() { PreFilter::Skip } else { PreFilter::all(filter) }
     }
 
+    fn unprepared_score(&self) -> Option<Name> {
+        Some(Name::of("failed to read \"PreScoreInterPodAffinity\" from cycleState: not found"))
+    }
+
     fn pre_score(&self, pod: &Pod, cluster: &Cluster, _feasible: &[&NodeInfo]) -> PreScore {
         let incoming = Incoming::new(pod, cluster);
-        if self.ignore_preferred_terms_of_existing_pods && !incoming.prefers() {
+        if self.ignore_preferred_terms_of_existing_pods && !prefers(pod) {
             return PreScore::Skip;
+        }
+        if let Some(error) = incoming.terms.error() {
+            return PreScore::Fail(format!("failed to parse pod: {error}").into());
         }
         match Score::new(&incoming, self.hard_pod_affinity_weight, cluster) {
             Some(score) => PreScore::Score(Box::new(score)),
@@ -136,6 +153,9 @@ impl Plugin for InterPodAffinity {
 
     fn follower(&self, pod: &Pod, cluster: &Cluster) -> Option<Box<dyn Follower>> {
         let incoming = Incoming::new(pod, cluster);
-        incoming.terms.errors.is_empty().then(|| follow::follower(*self, incoming, cluster))
+        if !incoming.terms.errors.is_empty() {
+            return None;
+        }
+        follow::follower(*self, incoming, cluster)
     }
 }

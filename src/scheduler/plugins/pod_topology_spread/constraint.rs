@@ -101,6 +101,11 @@ impl Constraint {
         })
     }
 
+    /// True if pods on every node count.
+    pub(super) fn includes_all(&self, required: &Required) -> bool {
+        (!self.honors_affinity || required.is_nothing()) && !self.honors_taints
+    }
+
     /// True if pods on a node count.
     pub(super) fn includes(&self, node: &Node, required: &Required, spec: &PodSpec) -> bool {
         (!self.honors_affinity || required.matches(node))
@@ -132,7 +137,7 @@ pub(super) fn has_all_labels(labels: &Labels, constraints: &[Constraint]) -> boo
 
 /// What pods of one kind have in common: the selectors of all Services that select the pod, and that of its owner
 /// (kube-scheduler, `helper.DefaultSelector`).
-fn default_selector(pod: &Pod, objects: &Objects) -> Selector {
+pub(super) fn default_selector(pod: &Pod, objects: &Objects) -> Selector {
     let (namespace, labels) = (&pod.meta.namespace, &pod.meta.labels);
     let mut set: BTreeMap<String, String> = BTreeMap::new();
     for service in objects.services(namespace) {

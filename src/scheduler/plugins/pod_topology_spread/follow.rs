@@ -3,15 +3,18 @@
 use std::rc::Rc;
 
 use super::super::node_affinity::Required;
-use super::constraint::{Constraint, HOSTNAME, has_all_labels};
+use super::constraint::{Constraint, HOSTNAME, default_selector};
 use super::filter::{NO_LABEL, TOO_SKEWED};
 use super::score::{scaled, weight, worth};
 use crate::api::name::Name;
 use crate::api::pod::Pod;
+use crate::api::selector::Selector;
 use crate::scheduler::bits::Bits;
 use crate::scheduler::cluster::Cluster;
 use crate::scheduler::framework::{Follower, Stance, Status};
 use crate::scheduler::groups::Group;
+use crate::scheduler::individual;
+use crate::scheduler::objects::Objects;
 use crate::scheduler::topology::{COARSE, NOWHERE, Topology};
 
 /// A group was asked which constraints count it.
@@ -64,15 +67,42 @@ struct Following {
     /// For each group a bit for each constraint that counts it, and [`KNOWN`].
     meanings: Vec<u64>,
     look: u32,
-    versions: [u64; 4],
+    versions: [u64; 3],
     honors_taints: bool,
-    uses_defaults: bool,
+    /// None for pods with constraints of their own.
+    defaults: Option<Defaults>,
 }
 
-fn versions(honors_taints: bool, uses_defaults: bool, cluster: &Cluster) -> [u64; 4] {
+/// What the default constraints of a pod follow from.
+struct Defaults {
+    pod: Pod,
+    selector: Selector,
+    /// The version of all Services and owners for which the selector is right.
+    version: u64,
+}
+
+impl Defaults {
+    fn of(pod: &Pod, cluster: &Cluster) -> Self {
+        let objects = cluster.objects();
+        Defaults { pod: pod.clone(), selector: default_selector(pod, objects), version: objects.selectors_version() }
+    }
+
+    /// True if the constraints would be the same now.
+    fn are_current(&mut self, objects: &Objects) -> bool {
+        let version = objects.selectors_version();
+        if self.version != version {
+            if default_selector(&self.pod, objects) != self.selector {
+                return false;
+            }
+            self.version = version;
+        }
+        true
+    }
+}
+
+fn versions(honors_taints: bool, cluster: &Cluster) -> [u64; 3] {
     let taints = if honors_taints { cluster.taints_version() } else { 0 };
-    let selectors = if uses_defaults { cluster.objects().selectors_version() } else { 0 };
-    [cluster.labels_version(), cluster.groups().version(), taints, selectors]
+    [cluster.labels_version(), cluster.groups().version(), taints]
 }
 
 /// What keeps up with all pods that count for pods like this one; none if nodes without a label and such where it is empty would
@@ -84,15 +114,17 @@ pub(super) fn follower(
     pod: &Pod,
     cluster: &Cluster,
 ) -> Option<Box<dyn Follower>> {
-    let is_mixed = |constraint: &Constraint| {
-        let mut nodes = cluster.nodes().filter_map(|info| info.node.as_ref());
-        nodes.any(|node| node.meta.labels.get(&constraint.key).is_some_and(|value| value.is_empty()))
-    };
+    let is_mixed = |constraint: &Constraint| cluster.topology(&constraint.key).has_empty();
     if hard.len() > 30 || soft.len() > 30 || !requires_all_labels && soft.iter().any(is_mixed) {
         return None;
     }
-    let honors_taints = hard.iter().chain(&soft).any(|constraint| constraint.honors_taints);
-    let uses_defaults = super::own_constraints(pod).is_empty();
+    let mut all = hard.iter().chain(&soft);
+    // Pods of a group are not told apart by such labels.
+    if all.clone().any(|constraint| individual::is_told_by(&constraint.selector)) {
+        return None;
+    }
+    let honors_taints = all.any(|constraint| constraint.honors_taints);
+    let defaults = super::own_constraints(pod).is_empty().then(|| Defaults::of(pod, cluster));
     let ignored = ignored(&soft, cluster).filter(|_| requires_all_labels);
     let mut following = Following {
         namespace: pod.meta.namespace.clone(),
@@ -101,17 +133,13 @@ pub(super) fn follower(
         ignored,
         meanings: Vec::new(),
         look: 0,
-        versions: versions(honors_taints, uses_defaults, cluster),
+        versions: versions(honors_taints, cluster),
         honors_taints,
-        uses_defaults,
+        defaults,
     };
-    for (number, group) in cluster.groups().all().iter().enumerate() {
-        if following.meaning(number, group) != KNOWN {
-            for (slot, count) in group.on() {
-                if let Some(place) = cluster.place_of_slot(slot) {
-                    following.count(number, place, count as i32);
-                }
-            }
+    for constraint in hard.iter().chain(&soft) {
+        for number in cluster.groups().candidates(&constraint.selector) {
+            following.count_all(number, cluster);
         }
     }
     following.hard.iter_mut().for_each(|hard| hard.limit = hard.find_limit());
@@ -120,24 +148,27 @@ pub(super) fn follower(
 
 /// The nodes without one of the labels, if there are any.
 fn ignored(constraints: &[Constraint], cluster: &Cluster) -> Option<Bits> {
-    let mut ignored = Bits::none(cluster.node_count());
-    let mut any = false;
-    for (place, info) in cluster.nodes().enumerate() {
-        if !info.node.as_ref().is_some_and(|node| has_all_labels(&node.meta.labels, constraints)) {
-            ignored.set(place, true);
-            any = true;
+    let mut ignored: Option<Bits> = None;
+    for topology in constraints.iter().map(|constraint| cluster.topology(&constraint.key)) {
+        if let Some(without) = topology.without() {
+            ignored.get_or_insert_with(|| Bits::none(cluster.node_count())).add_all(without);
         }
     }
-    any.then_some(ignored)
+    ignored
 }
 
-/// The nodes on which pods count for a constraint.
-fn counted(constraint: &Constraint, pod: &Pod, cluster: &Cluster, is_out: impl Fn(usize) -> bool) -> Bits {
+/// The nodes on which pods count for a constraint, but for those that are ignored.
+fn counted(constraint: &Constraint, ignored: Option<&Bits>, pod: &Pod, cluster: &Cluster) -> Bits {
     let required = Required::of(pod);
-    let mut counted = Bits::none(cluster.node_count());
-    for (place, info) in cluster.nodes().enumerate() {
-        let includes = info.node.as_ref().is_some_and(|node| constraint.includes(node, &required, &pod.spec));
-        counted.set(place, includes && !is_out(place));
+    let mut counted = Bits::all(cluster.node_count());
+    if !constraint.includes_all(&required) {
+        for (place, info) in cluster.nodes().enumerate() {
+            let includes = |node| constraint.includes(node, &required, &pod.spec);
+            counted.set(place, info.node.as_deref().is_some_and(includes));
+        }
+    }
+    if let Some(ignored) = ignored {
+        counted.remove_all(ignored);
     }
     counted
 }
@@ -161,6 +192,22 @@ impl Following {
         self.meanings[number]
     }
 
+    /// Takes in the pods of a group that are there, unless that was done.
+    fn count_all(&mut self, number: usize, cluster: &Cluster) {
+        let group = &cluster.groups().all()[number];
+        if self.known(number).is_none() && self.meaning(number, group) != KNOWN {
+            for (slot, count) in group.on() {
+                if let Some(place) = cluster.place_of_slot(slot) {
+                    self.count(number, place, count as i32);
+                }
+            }
+        }
+    }
+
+    fn known(&self, number: usize) -> Option<u64> {
+        self.meanings.get(number).copied().filter(|meaning| *meaning != 0)
+    }
+
     /// Takes in that pods of a known group are on a node, without looking at what that means for other nodes.
     fn count(&mut self, number: usize, place: usize, count: i32) {
         let meaning = self.meanings[number];
@@ -176,9 +223,7 @@ impl Following {
 impl Hard {
     fn new(constraint: &Constraint, all: &[Constraint], pod: &Pod, cluster: &Cluster) -> Self {
         let topology = cluster.topology(&constraint.key);
-        let without_label = ignored(all, cluster);
-        let is_out = |place: usize| without_label.as_ref().is_some_and(|ignored| ignored.contains(place));
-        let counted = counted(constraint, pod, cluster, is_out);
+        let counted = counted(constraint, ignored(all, cluster).as_ref(), pod, cluster);
         let is_place = |domain: &usize| topology.places(*domain).iter().any(|place| counted.contains(*place as usize));
         let places = (0..topology.len()).filter(is_place).count();
         Hard {
@@ -290,9 +335,8 @@ impl Soft {
         let topology = cluster.topology(&constraint.key);
         let is_host = constraint.key == HOSTNAME;
         let nodes = cluster.node_count();
-        let is_out = |place: usize| ignored.is_some_and(|ignored| ignored.contains(place));
         Soft {
-            counted: if is_host { Bits::all(nodes) } else { counted(constraint, pod, cluster, is_out) },
+            counted: if is_host { Bits::all(nodes) } else { counted(constraint, ignored, pod, cluster) },
             counts: vec![0; if is_host { nodes } else { topology.len() }],
             seen: vec![0; if is_host { 0 } else { topology.len() + 1 }],
             constraint: constraint.clone(),
@@ -346,14 +390,14 @@ impl Soft {
 }
 
 impl Follower for Following {
-    fn is_current(&self, cluster: &Cluster) -> bool {
-        self.versions == versions(self.honors_taints, self.uses_defaults, cluster)
+    fn is_current(&mut self, cluster: &Cluster) -> bool {
+        self.versions == versions(self.honors_taints, cluster)
+            && self.defaults.as_mut().is_none_or(|defaults| defaults.are_current(cluster.objects()))
     }
 
     fn follow(&mut self, group: u32, place: usize, count: i32, cluster: &Cluster, changed: &mut dyn FnMut(usize)) {
         let number = group as usize;
-        let known = self.meanings.get(number).copied().filter(|meaning| *meaning != 0);
-        let meaning = known.unwrap_or_else(|| self.meaning(number, &cluster.groups().all()[number]));
+        let meaning = self.known(number).unwrap_or_else(|| self.meaning(number, &cluster.groups().all()[number]));
         if meaning == KNOWN {
             return;
         }

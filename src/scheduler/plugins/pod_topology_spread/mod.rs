@@ -129,13 +129,18 @@ impl Plugin for PodTopologySpread {
         }
     }
 
+    fn unprepared_score(&self) -> Option<Name> {
+        Some(Name::of("error reading \"PreScorePodTopologySpread\" from cycleState: not found"))
+    }
+
     fn pre_score(&self, pod: &Pod, cluster: &Cluster, feasible: &[&NodeInfo]) -> PreScore {
         match self.constraints(pod, Action::ScheduleAnyway, cluster) {
             Ok(constraints) if !constraints.is_empty() && cluster.node_count() > 0 => {
                 let requires_all = self.requires_all_labels(pod);
                 PreScore::Score(Box::new(Score::new(constraints, requires_all, pod, cluster, feasible)))
             }
-            _ => PreScore::Skip,
+            Ok(_) => PreScore::Skip,
+            Err(error) => PreScore::Fail(format!("calculating preScoreState: {error}").into()),
         }
     }
 
