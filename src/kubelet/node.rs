@@ -342,6 +342,10 @@ impl NodeAgent {
     /// The watch brought a version of the node. If somebody else says that it is not ready (the node controller, when it
     /// saw no lease), that is seen at the next look.
     pub fn changed(&mut self, node: &Rc<Node>, shared: &Shared, ctx: &mut dyn NodeContext) {
+        // The answer to the kubelet's own write may have told of a later version.
+        if self.in_api.as_ref().is_some_and(|known| node.meta.revision() < known.meta.revision()) {
+            return;
+        }
         self.in_api = Some(node.clone());
         if self.is_contradicted() {
             let after = ctx.now() + SimDuration::from_nanos(1);
