@@ -112,9 +112,7 @@ pub(super) fn are_alike(pod: &Pod, other: &Pod, are_told_apart: bool) -> bool {
         true => own.labels.same(&other.labels) || own.labels == other.labels,
         false => individual::are_alike(&own.labels, &other.labels),
     };
-    own.namespace == other.namespace
-        && has_labels()
-        && same_owner(own.controller(), other.controller())
+    own.namespace == other.namespace && has_labels() && same_owner(own.controller(), other.controller())
 }
 
 fn same_owner(left: Option<&OwnerReference>, right: Option<&OwnerReference>) -> bool {
