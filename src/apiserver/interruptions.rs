@@ -75,7 +75,7 @@ impl ApiServer {
         let interruption = &mut self.interruptions.of[kind as usize];
         if !interruption.again(ctx.now()) {
             self.fill_later(kind, ctx);
-        } else if interruption.times % self.link.connected().max(1) != 0 {
+        } else if !interruption.times.is_multiple_of(self.link.connected().max(1)) {
             self.link.watch(kind, self.caches[kind as usize].revision() + 1, ctx);
         } else if !std::mem::replace(&mut self.interruptions.armed, true) {
             ctx.set_timer(ctx.now() + PAUSE, token::RECONNECT);

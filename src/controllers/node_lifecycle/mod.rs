@@ -43,7 +43,8 @@ use super::script::{self, Halt, Script};
 use monitor::Monitor;
 use zones::ZoneState;
 
-/// The tainting pass comes every 100 ms (scheduler, `NodeEvictionPeriod`); here only while some node is not ready.
+/// The tainting pass comes every 100 ms (scheduler, `NodeEvictionPeriod`), whenever nodes are called lost; here only while some node
+/// is not ready.
 const TAINTING_PERIOD: SimDuration = SimDuration::from_millis(100);
 
 /// The key of the monitor pass.
@@ -81,8 +82,16 @@ impl NodeLifecycleController {
     fn taint(&self, view: &View<'_>, now: Now) -> Plan {
         let mut monitor = self.monitor.borrow_mut();
         if monitor.not_ready.is_empty() {
+            monitor.next_taint = None;
             return Plan::nothing();
         }
+        // Passes that find nothing to do take no time, so they come in even steps from the end of the last one that did something.
+        let next = now.at.next_tick(monitor.tainted, TAINTING_PERIOD);
+        let due = *monitor.next_taint.get_or_insert(next);
+        if now.at < due {
+            return Plan { again: Again::After(due.since(now.at)), ..Plan::nothing() };
+        }
+        monitor.next_taint = None;
         let mut nodes = Vec::new();
         while let Some(name) = monitor.zones.next_to_taint(now.at) {
             nodes.extend(view.get::<Node>(&Name::EMPTY, &name).cloned());
@@ -99,6 +108,10 @@ impl NodeLifecycleController {
                     script.once(|| monitor.borrow_mut().zones.enqueue_again(node, now.at));
                 }
             }
+            let end = script.now().at;
+            let mut monitor = monitor.borrow_mut();
+            monitor.tainted = end;
+            monitor.next_taint = Some(end + TAINTING_PERIOD);
             Ok(Again::After(TAINTING_PERIOD))
         })
     }
@@ -132,7 +145,7 @@ impl Controller for NodeLifecycleController {
                     monitor.not_ready.remove(&name);
                 } else {
                     monitor.not_ready.insert(name.clone());
-                    enqueue(tainting_key(), TAINTING_PERIOD);
+                    enqueue(tainting_key(), SimDuration::ZERO);
                 }
                 enqueue(ObjectKey::new(Kind::Node, Name::EMPTY, name), SimDuration::ZERO);
             }

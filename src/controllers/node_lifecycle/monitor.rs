@@ -39,6 +39,10 @@ pub(super) struct Monitor {
     pub zones: Zones,
     /// Nodes that the cache shows as not ready: while there are any, the tainting pass goes on.
     pub not_ready: BTreeSet<Name>,
+    /// When the last tainting pass that had something to do was over.
+    pub tainted: SimTime,
+    /// When the next one is, if one is planned.
+    pub next_taint: Option<SimTime>,
     /// Nodes of which not all pods could be called not ready.
     pub retry: BTreeSet<Name>,
     known: Map<Name, Known>,
@@ -74,6 +78,8 @@ impl Monitor {
         Monitor {
             zones: Zones::new(config),
             not_ready: BTreeSet::new(),
+            tainted: SimTime::ZERO,
+            next_taint: None,
             retry: BTreeSet::new(),
             known: Map::default(),
             health: Map::default(),
