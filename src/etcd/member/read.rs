@@ -184,10 +184,12 @@ impl<V: Value> Running<V> {
             self.raft.read_index(round.context);
         }
         let Some(round) = self.reads.round.as_ref() else { return };
-        let wake = (round.asked + RETRY).min(round.started + at.settings.request_timeout());
+        let end = round.started + at.settings.request_timeout();
+        // Once the leader has answered, what is left is to apply what it said, and for that nobody asks again.
+        let wake = if round.index.is_none() { (round.asked + RETRY).min(end) } else { end };
         if !self.reads.armed {
             self.reads.armed = true;
-            at.ctx.set_timer(wake.max(now + SimDuration::from_nanos(1)), token::READ_RETRY);
+            at.ctx.set_timer(wake, token::READ_RETRY);
         }
     }
 }
