@@ -178,15 +178,14 @@ impl<V: Value> Running<V> {
         if self.reads.round.as_ref().is_some_and(over) {
             self.fail_round(Error::Timeout, at);
         }
-        let Some(round) = self.reads.round.as_mut() else { return };
-        if round.index.is_none() && now.since(round.asked) >= RETRY {
+        // Once the leader has answered, what is left is to apply what it said: for that nobody asks again, and it takes as long as it
+        // takes (etcdserver: `linearizableReadLoop`).
+        let Some(round) = self.reads.round.as_mut().filter(|round| round.index.is_none()) else { return };
+        if now.since(round.asked) >= RETRY {
             round.asked = now;
             self.raft.read_index(round.context);
         }
-        let Some(round) = self.reads.round.as_ref() else { return };
-        let end = round.started + at.settings.request_timeout();
-        // Once the leader has answered, what is left is to apply what it said, and for that nobody asks again.
-        let wake = if round.index.is_none() { (round.asked + RETRY).min(end) } else { end };
+        let wake = (round.asked + RETRY).min(round.started + at.settings.request_timeout());
         if !self.reads.armed {
             self.reads.armed = true;
             at.ctx.set_timer(wake, token::READ_RETRY);

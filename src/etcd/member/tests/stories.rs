@@ -258,6 +258,36 @@ fn reads_that_wait_when_the_leader_changes_are_told_so() {
 }
 
 #[test]
+fn a_read_whose_index_is_known_waits_for_it_to_be_applied_however_long_and_asks_nobody_meanwhile() {
+    let mut waited = 0;
+    for delay in 0..40 {
+        let mut world = World::ready(3, 23);
+        let (leader, followers) = (world.leader().expect("ready"), world.followers());
+        world.partition(&followers[..1]);
+        let put = world.put(leader, "a", 1);
+        assert!(world.answer(put).1.result.is_ok());
+        world.heal();
+        // The follower learns from the leader which index it needs, and then, perhaps, nothing more.
+        let read = world.get(followers[0], "a", false);
+        world.run_for(SimDuration::from_micros(delay * 500));
+        let others = [leader, followers[1]];
+        others.iter().for_each(|other| world.crash(*other));
+        let (end, handled) = (world.now + SimDuration::from_secs(10), world.handled);
+        world.run_until(end, |world| world.handled > handled + 20_000);
+        assert_eq!(world.now, end, "time does not go on");
+        let is_open = !world.answers.contains_key(&read);
+        others.iter().for_each(|other| world.start(*other));
+        let (took, response) = world.answer(read);
+        if is_open {
+            assert_eq!(value(response), Some(1));
+            assert!(took > SimDuration::from_secs(10), "{took}");
+            waited += 1;
+        }
+    }
+    assert!(waited > 0, "no read waited for what it needs");
+}
+
+#[test]
 fn a_leader_with_a_hung_disk_goes_silent_and_another_takes_over() {
     let mut world = World::ready(3, 31);
     let leader = world.leader().expect("ready");
