@@ -15,7 +15,7 @@
 //! - `deadline`: when requests are given up
 //! - `direct`: watches of kinds without a watch cache
 //! - `patching`: patches of every kind
-//! - `reading`: lists with pages, watches
+//! - `listing`, `reading`: lists, from the watch cache or page by page from etcd
 //! - `watching`: watches of clients, from their beginning to their end
 //! - `link`: the conversation with etcd
 //! - `failure`: errors of etcd, as clients see them
@@ -54,6 +54,7 @@ mod failure;
 pub mod heartbeats;
 mod interruptions;
 mod link;
+mod listing;
 pub mod metrics;
 pub mod metrics_server;
 mod names;

@@ -25,11 +25,10 @@ use super::complete;
 use super::direct::has_cache;
 use super::failure::{failure, leaves_doubt, may_retry};
 use super::names;
-use super::protocol::{Answer, DeleteOptions, ListRevision, Operation, Part};
+use super::protocol::{Answer, DeleteOptions, Operation, Part};
 use super::quota::Ready;
-use super::reading::{Next, Page};
+use super::reading::Next;
 use super::rules::{allows, prepare_create};
-use super::selection::Selection;
 use super::server::{ApiServer, CommittedWrite, KnownSpec, ServerMessage, SharedLease};
 use super::size;
 use super::status::{Reason, Status};
@@ -52,10 +51,6 @@ const CLIENT_TRIES: u8 = 100;
 const CLIENT_WAIT: SimDuration = SimDuration::from_millis(25);
 /// How long the first wait between two tries is.
 const RETRY: SimDuration = SimDuration::from_millis(300);
-/// How long a list waits for its watch cache (cacher: `blockTimeout`).
-const FRESH_WAIT: SimDuration = SimDuration::from_secs(3);
-/// When a client may ask again for a revision that did not come in time (cacher: `resourceVersionTooHighRetrySeconds`).
-const TOO_HIGH_RETRY_S: u32 = 1;
 /// How many specifications are remembered as complete.
 const SPECS_REMEMBERED: usize = 4096;
 
@@ -165,86 +160,6 @@ impl ApiServer {
         });
         let answer = self.config.metrics.answer(query, namespace, &mut reached, self.config.epoch, ctx.now());
         self.finish(task, answer.map(Answer::Metrics), ctx);
-    }
-
-    /// A list without pages comes from the watch cache, one as of the newest revision once the cache shows what etcd said is
-    /// the newest (cacher: `CacheDelegator.GetList`, `ConsistentRead`).
-    fn list(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
-        let Operation::List { scope, limit, continue_token, at } = &task.operation else { return };
-        let cache = &self.caches[scope.kind as usize];
-        let from_cache = continue_token.is_none() && cache.is_ready();
-        let wanted = match (at, &task.step) {
-            (ListRevision::Any, _) => Some(0),
-            (ListRevision::NotOlderThan(revision), _) => Some(*revision),
-            (ListRevision::Latest, Step::Fresh(revision)) => Some(*revision),
-            (ListRevision::Latest, _) if from_cache && *limit == 0 => return self.ask_newest(task, ctx),
-            (ListRevision::Latest | ListRevision::Exact(_), _) => None,
-        };
-        match wanted.filter(|_| from_cache) {
-            Some(revision) if revision <= cache.revision() => {
-                let result = Selection::of(scope).map(|selection| Answer::List {
-                    items: cache.list(&selection),
-                    revision: cache.revision(),
-                    continue_token: None,
-                    remaining: None,
-                });
-                self.finish(task, result, ctx);
-            }
-            Some(revision) if matches!(task.step, Step::Fresh(_)) => self.never_fresh(task, revision, ctx),
-            Some(revision) => self.wait_until_fresh(task, revision, ctx),
-            None => self.list_from_etcd(task, ctx),
-        }
-    }
-
-    fn list_from_etcd(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
-        let Operation::List { scope, limit, continue_token, at } = &task.operation else { return };
-        match Page::begin(scope, *limit, continue_token.as_deref(), *at) {
-            Ok(page) => {
-                let (range, delay) = (page.range(), self.config.costs.of_request(0));
-                self.ask(Task { step: Step::List(page), ..task }, delay, range.into(), ctx);
-            }
-            Err(status) => self.finish(task, Err(status), ctx),
-        }
-    }
-
-    fn ask_newest(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
-        let (request, delay) = (storage::newest(task.operation.kind()), self.config.costs.of_request(0));
-        self.ask(Task { step: Step::Newest, ..task }, delay, request, ctx);
-    }
-
-    /// A list that needs a revision waits for the watch cache to show it, for a while
-    /// (cacher: `waitUntilFreshAndBlock`).
-    fn wait_until_fresh(&mut self, task: Task, revision: u64, ctx: &mut dyn Context<ServerMessage>) {
-        self.delay(Task { step: Step::Fresh(revision), ..task }, FRESH_WAIT, ctx);
-        self.ask_how_far(ctx);
-    }
-
-    /// The watch cache has not shown a revision in time: what is wanted as of the newest is read from etcd.
-    fn never_fresh(&mut self, task: Task, revision: u64, ctx: &mut dyn Context<ServerMessage>) {
-        if matches!(task.operation, Operation::List { at: ListRevision::Latest, .. }) {
-            return self.list_from_etcd(task, ctx);
-        }
-        let current = self.caches[task.operation.kind() as usize].revision();
-        let status = Status::too_large_revision(revision, current, TOO_HIGH_RETRY_S);
-        self.finish(task, Err(Box::new(status)), ctx);
-    }
-
-    /// Lists that wait for what a watch cache now shows go on.
-    pub(super) fn serve_fresh(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
-        if self.delayed.is_empty() {
-            return;
-        }
-        let revision = self.caches[kind as usize].revision();
-        let is_served = |task: &Task| {
-            matches!(task.step, Step::Fresh(wanted) if wanted <= revision) && task.operation.kind() == kind
-        };
-        let served: Vec<_> = self.delayed.iter().filter(|(_, task)| is_served(task)).map(|(token, _)| *token).collect();
-        for token in served {
-            if let Some(task) = self.delayed.remove(&token) {
-                ctx.set_cause(task.cause);
-                self.advance(task, ctx);
-            }
-        }
     }
 
     /// Admission says no, or wants to see an object first.
@@ -540,10 +455,6 @@ impl ApiServer {
         if let Step::Sync(client, watch) = step {
             return self.direct_listed((client, watch), result, revision, ctx);
         }
-        let wanted = match task.operation {
-            Operation::List { at: ListRevision::NotOlderThan(wanted), .. } => wanted,
-            _ => 0,
-        };
         match (step, result) {
             (step, Err(error))
                 if step.is_read() && error.code() == Code::Unavailable && task.attempts + 1 < CLIENT_TRIES =>
@@ -572,24 +483,8 @@ impl ApiServer {
             }
             (Step::Get, Ok(EtcdReply::Range(result))) => self.found(task, &result, ctx),
             (Step::Read, Ok(EtcdReply::Range(result))) => self.read(task, storage::found_object(&result), ctx),
-            (Step::Newest, Ok(EtcdReply::Range(_))) => {
-                let task = Task { step: Step::Fresh(revision), ..task };
-                if self.caches[task.operation.kind() as usize].revision() >= revision {
-                    self.list(task, ctx);
-                } else {
-                    self.wait_until_fresh(task, revision, ctx);
-                }
-            }
-            (Step::List(_), Ok(EtcdReply::Range(_))) if wanted > revision => {
-                let status = Status::too_large_revision(wanted, revision, 0);
-                self.finish(task, Err(Box::new(status)), ctx);
-            }
-            (Step::List(mut page), Ok(EtcdReply::Range(result))) => match page.take(&result, revision) {
-                Next::Done(answer) => self.finish(task, Ok(answer), ctx),
-                Next::More(range) => {
-                    self.ask(Task { step: Step::List(page), ..task }, SimDuration::ZERO, range.into(), ctx);
-                }
-            },
+            (Step::Newest, Ok(EtcdReply::Range(_))) => self.newest_is(task, revision, ctx),
+            (Step::List(page), Ok(EtcdReply::Range(result))) => self.page_read(task, page, &result, revision, ctx),
             (Step::Budgets(mut page), Ok(EtcdReply::Range(result))) => match page.take(&result, revision) {
                 Next::Done(Answer::List { items, .. }) => self.budgets_listed(task, &items, ctx),
                 Next::Done(_) => {}

@@ -2,7 +2,7 @@
 //!
 //! All state is volatile: after a crash a new server fills its caches from etcd.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::api::kind::{Kind, REGISTRY};
@@ -53,8 +53,6 @@ const BOOTSTRAP: SimDuration = SimDuration::from_secs(1);
 
 /// When a request that is not a watch is given up, if nothing else is said (kube-apiserver, `--request-timeout`).
 const REQUEST_TIMEOUT: SimDuration = SimDuration::from_secs(60);
-/// How often etcd is asked how far its watches have come while somebody waits for that (cacher: `progressRequestPeriod`).
-const PROGRESS: SimDuration = SimDuration::from_millis(100);
 
 /// What timers mean; from [`DELAYED`] on they name tasks that wait.
 pub(super) mod token {
@@ -191,8 +189,8 @@ pub struct ApiServer {
     pub(super) deadline_armed: bool,
     /// Etcd was asked how far its watches have come, because somebody waits for it.
     /// When etcd may be asked again how far the watch of a kind has come.
-    progress: BTreeMap<Kind, SimTime>,
-    progress_armed: bool,
+    pub(super) progress: BTreeMap<Kind, SimTime>,
+    pub(super) progress_armed: bool,
     /// The next answer to that is the time for bookmarks of these kinds.
     bookmarks_due: Set<Kind>,
     pub(super) interruptions: Interruptions,
@@ -544,27 +542,6 @@ impl ApiServer {
                     self.advance(task, ctx);
                 }
             }
-        }
-    }
-
-    /// Asks etcd how far the watch of a kind has come while there is somebody who waits for its watch cache: at once, and again
-    /// every 100 ms (cacher: `ConditionalProgressRequester`, one for each watch cache).
-    pub(super) fn ask_how_far(&mut self, ctx: &mut dyn Context<ServerMessage>) {
-        let waiting = self.delayed.values().filter(|task| matches!(task.step, Step::Fresh(_)));
-        let waiting: BTreeSet<Kind> = waiting.map(|task| task.operation.kind()).collect();
-        self.progress.retain(|kind, due| waiting.contains(kind) || *due > ctx.now());
-        for kind in waiting {
-            let due = self.progress.entry(kind).or_insert(ctx.now());
-            if *due <= ctx.now() {
-                *due = ctx.now() + PROGRESS;
-                self.link.ask_progress(kind, ctx);
-            }
-        }
-        if !self.progress_armed
-            && let Some(next) = self.progress.values().min()
-        {
-            self.progress_armed = true;
-            ctx.set_timer(*next, token::PROGRESS);
         }
     }
 
