@@ -3,6 +3,8 @@
 //! and nothing else, with `--memory` the memory alone.
 
 mod support;
+#[path = "support/workloads.rs"]
+mod workloads;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -73,26 +75,10 @@ fn pods_with(count: usize, more: serde_json::Value) -> Vec<Rc<Pod>> {
     (0..count).map(pod).collect()
 }
 
-/// A kind of pods, and how many of them there are.
-fn workloads() -> Vec<(&'static str, usize, serde_json::Value)> {
-    let (zone, host) = ("topology.kubernetes.io/zone", "kubernetes.io/hostname");
-    let selector = json!({ "matchLabels": { "app": "web" } });
-    let spread = |key: &str| json!({ "topologyKey": key, "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector });
-    let term = |key: &str| json!({ "topologyKey": key, "labelSelector": selector });
-    let required = |key: &str| json!({ "requiredDuringSchedulingIgnoredDuringExecution": [term(key)] });
-    let weighted = |key: &str| json!({ "weight": 50, "podAffinityTerm": term(key) });
-    let preferred = |key: &str| json!({ "preferredDuringSchedulingIgnoredDuringExecution": [weighted(key)] });
-    vec![
-        ("plain", 10_000, json!({})),
-        ("spread by zone and host", 10_000, json!({ "topologySpreadConstraints": [spread(zone), spread(host)] })),
-        ("required anti-affinity", 1_000, json!({ "affinity": { "podAntiAffinity": required(host) } })),
-        ("required affinity", 10_000, json!({ "affinity": { "podAffinity": required(zone) } })),
-        (
-            "preferred affinity",
-            10_000,
-            json!({ "affinity": { "podAffinity": preferred(zone), "podAntiAffinity": preferred(host) } }),
-        ),
-    ]
+/// A kind of pods, what each has in its specification, and how many of them there are.
+fn counted_workloads() -> Vec<(&'static str, usize, serde_json::Value)> {
+    let count = |name| if name == "required anti-affinity" { 1_000 } else { 10_000 };
+    workloads::workloads().into_iter().map(|(name, spec)| (name, count(name), spec)).collect()
 }
 
 /// A scheduler that has looked at all nodes for such pods: what is found out about a node is kept while it is as it was.
@@ -111,7 +97,7 @@ const LOOKS: usize = 200;
 
 /// Decisions alone: filter, score, choose, assume.
 fn decisions(criterion: &mut Criterion) {
-    for (name, count, spec) in workloads() {
+    for (name, count, spec) in counted_workloads() {
         let mut group = criterion.benchmark_group(name);
         group.sample_size(10);
         group.throughput(Throughput::Elements(count as u64));
@@ -222,7 +208,7 @@ fn print_figures() {
         println!("{name:<26}{columns}");
     };
     let clusters: Vec<Vec<Object>> = SIZES.iter().map(|count| nodes(*count)).collect();
-    for (name, count, spec) in workloads() {
+    for (name, count, spec) in counted_workloads() {
         let pods = pods_with(count, spec);
         let rates = clusters.iter().map(|nodes| {
             let seconds = begun(&mut || {
@@ -271,7 +257,7 @@ const RUNS: usize = 3;
 fn print_memory() {
     let nodes = nodes(5_000);
     println!("memory beyond the objects, 5000 nodes: bytes per node; bytes per placed pod");
-    for (name, count, spec) in workloads() {
+    for (name, count, spec) in counted_workloads() {
         let pods = pods_with(count, spec);
         let before = in_use();
         let mut state = begin(&nodes);

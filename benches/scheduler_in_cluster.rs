@@ -5,6 +5,8 @@
 //! Prints a table; there is nothing to repeat. `--small` takes a tenth of all of it.
 
 mod support;
+#[path = "support/workloads.rs"]
+mod workloads;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,6 +22,7 @@ use kubesim::engine::random::Seed;
 use kubesim::engine::time::{SimDuration, SimTime};
 use serde_json::{Value, json};
 use support::memory_status;
+use workloads::workloads;
 
 /// Everything is up before the first pod arrives.
 const BOOTED: SimTime = SimTime::from_nanos(60_000_000_000);
@@ -121,27 +124,6 @@ fn place(cluster: &mut Cluster, name: &str, count: usize, cpu: &str, more: &Valu
     }
     assert_eq!(tally.bound, count, "all {name} are bound");
     tally.decided
-}
-
-/// Kinds of pods, and what each has in its specification.
-fn workloads() -> Vec<(&'static str, Value)> {
-    let (zone, host) = ("topology.kubernetes.io/zone", "kubernetes.io/hostname");
-    let selector = json!({ "matchLabels": { "app": "web" } });
-    let spread = |key: &str| json!({ "topologyKey": key, "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector });
-    let term = |key: &str| json!({ "topologyKey": key, "labelSelector": selector });
-    let required = |key: &str| json!({ "requiredDuringSchedulingIgnoredDuringExecution": [term(key)] });
-    let weighted = |key: &str| json!({ "weight": 50, "podAffinityTerm": term(key) });
-    let preferred = |key: &str| json!({ "preferredDuringSchedulingIgnoredDuringExecution": [weighted(key)] });
-    vec![
-        ("plain", json!({})),
-        ("spread by zone and host", json!({ "topologySpreadConstraints": [spread(zone), spread(host)] })),
-        ("required anti-affinity", json!({ "affinity": { "podAntiAffinity": required(host) } })),
-        ("required affinity", json!({ "affinity": { "podAffinity": required(zone) } })),
-        (
-            "preferred affinity",
-            json!({ "affinity": { "podAffinity": preferred(zone), "podAntiAffinity": preferred(host) } }),
-        ),
-    ]
 }
 
 /// So often a figure is measured; the best is told.

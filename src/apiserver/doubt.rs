@@ -2,9 +2,8 @@
 //!
 //! The client was told that its request failed, and yet the write may have been made. If so, the server's watch of etcd shows
 //! it, or the list with which a watch cache begins anew, and it is then counted among the server's writes like any other: what is
-//! reported of a run must not lack it. Kinds
-//! that are not watched are told by the revision which the store stamps on a version that it takes in; a deletion of such an
-//! object leaves no stamp, and only a later write would show it.
+//! reported of a run must not lack it. Kinds that are not watched are told by the revision which the store stamps on a version
+//! that it takes in; a deletion of such an object leaves no stamp, and only a later write would show it.
 
 use std::collections::BTreeMap;
 
