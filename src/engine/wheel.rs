@@ -41,7 +41,14 @@ struct Ring {
 impl KeyWheel {
     /// No keys, at time zero.
     pub(super) fn new() -> Self {
-        KeyWheel { near: KeyHeap::new(), fine: Ring::new(), coarse: Ring::new(), far: KeyHeap::new(), present: 0, len: 0 }
+        KeyWheel {
+            near: KeyHeap::new(),
+            fine: Ring::new(),
+            coarse: Ring::new(),
+            far: KeyHeap::new(),
+            present: 0,
+            len: 0,
+        }
     }
 
     /// How many keys there are.
