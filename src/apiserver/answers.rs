@@ -30,6 +30,7 @@ const CLIENT_TRIES: u8 = 100;
 const CLIENT_WAIT: SimDuration = SimDuration::from_millis(25);
 /// How long the first wait between two tries is.
 const RETRY: SimDuration = SimDuration::from_millis(300);
+
 impl ApiServer {
     /// Goes on with a task for which etcd has answered.
     pub(super) fn resume(
