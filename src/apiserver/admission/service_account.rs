@@ -128,8 +128,7 @@ impl ServiceAccount {
         match facts.looked_up::<plain::ServiceAccount>(namespace, &name) {
             Some(Some(account)) => Ok(Some(account)),
             Some(None)
-                if name == DEFAULT
-                    && facts.times_looked_up::<plain::ServiceAccount>(namespace, &name) < ATTEMPTS =>
+                if name == DEFAULT && facts.times_looked_up::<plain::ServiceAccount>(namespace, &name) < ATTEMPTS =>
             {
                 look_up(PAUSE)
             }

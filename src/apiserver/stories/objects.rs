@@ -124,7 +124,10 @@ fn a_service_may_be_named_like_any_label() {
     };
     world.create(service("1st"));
     let refused = failure(world.ask(Operation::Create { object: service("a.b"), dry_run: false }));
-    assert!(refused.starts_with("422 Service \"a.b\" is invalid: metadata.name: Invalid value: \"a.b\": must not"), "{refused}");
+    assert!(
+        refused.starts_with("422 Service \"a.b\" is invalid: metadata.name: Invalid value: \"a.b\": must not"),
+        "{refused}"
+    );
 }
 
 #[test]
