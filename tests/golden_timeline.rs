@@ -339,7 +339,6 @@ fn assert_told_alike(name: &str, tolerance: u64, seed: u64) -> usize {
 
 #[test]
 fn a_lost_node_is_marked_emptied_and_taken_back_as_it_was_there() {
-    // With the first seed the Endpoints of a Service are made twice, with the other one once.
     for seed in [1, 7] {
         // The recording's machine was late with the first pods by a second.
         let compared = assert_told_alike("d", 1_500, seed);

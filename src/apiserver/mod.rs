@@ -75,6 +75,7 @@ mod task;
 mod watchers;
 mod watching;
 
+pub use admission::Accounts;
 pub use server::{ApiServer, CommittedWrite, Config, ServerMessage};
 
 #[cfg(test)]
