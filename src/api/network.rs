@@ -46,7 +46,17 @@ pub struct Endpoint {
     pub hostname: Option<Name>,
     pub node_name: Option<Name>,
     pub zone: Option<Name>,
+    pub hints: Option<Rc<Hints>>,
     pub target: Option<Target>,
+}
+
+/// Who is to use an endpoint.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Hints {
+    /// Clients in these zones.
+    pub zones: Vec<Name>,
+    /// Clients on these nodes.
+    pub nodes: Vec<Name>,
 }
 
 /// A port of an endpoint slice or of an Endpoints subset.

@@ -10,15 +10,12 @@ pub struct Costs {
     pub request: SimDuration,
     /// For each KiB of a request's object on top: decoding and defaulting at about 50 MB/s.
     pub request_per_kib: SimDuration,
-    /// From etcd's answer until the client has taken in the response: decoding, conversion, encoding, and decoding there. In the
-    /// recordings of a real control plane a controller's next write follows 4 to 6 ms after the one before; and a controller that goes
-    /// on at once finds in its cache what it has just written: each of the syncs of the EndpointSlice controller that
-    /// were due already when the one before ended did so, where else it waits for a second and says that its cache is out of date.
+    /// From etcd's answer to the sending of the response: decoding, conversion, encoding.
     pub answer: SimDuration,
     /// For each KiB of an answer on top; a list of 1000 pods of 3 KiB takes 60 ms.
     pub answer_per_kib: SimDuration,
-    /// From the arrival of an etcd watch event to its sending to a watcher: decoding, cache, dispatch queues. The real chain of
-    /// goroutines takes less than 1 ms on a machine that is not overloaded; it is over before the writer has its answer.
+    /// From the arrival of an etcd watch event to its sending to a watcher: decoding, cache, dispatch queues.
+    /// The real chain of goroutines takes about 1 ms on a machine that is not overloaded.
     pub watch_event: SimDuration,
     /// For each KiB of an event on top (each version is encoded once for all watchers).
     pub watch_event_per_kib: SimDuration,
@@ -29,9 +26,9 @@ impl Default for Costs {
         Costs {
             request: SimDuration::from_micros(700),
             request_per_kib: SimDuration::from_micros(20),
-            answer: SimDuration::from_micros(1200),
+            answer: SimDuration::from_micros(200),
             answer_per_kib: SimDuration::from_micros(20),
-            watch_event: SimDuration::from_micros(600),
+            watch_event: SimDuration::from_millis(1),
             watch_event_per_kib: SimDuration::from_micros(20),
         }
     }

@@ -3,7 +3,7 @@
 //! - `protocol`: what clients and servers say to one another
 //! - `status`: how a request fails
 //! - `server`: the process: its inputs, and which part of it each one concerns
-//! - `pipeline`: the way of a request through the server
+//! - `pipeline`: the way of a request through the server; `answers`: how it goes on when etcd has answered
 //! - `bootstrap`: what every cluster has
 //! - `task`: one request on its way through the pipeline
 //! - `complete`: defaults and validation
@@ -37,6 +37,7 @@
 mod addresses;
 pub mod admission;
 mod allocation;
+mod answers;
 pub mod authorization;
 mod bootstrap;
 mod cache;
@@ -74,6 +75,7 @@ mod task;
 mod watchers;
 mod watching;
 
+pub use admission::Accounts;
 pub use server::{ApiServer, CommittedWrite, Config, ServerMessage};
 
 #[cfg(test)]

@@ -180,6 +180,7 @@ impl World {
         let heartbeats = Rc::clone(&self.commons.heartbeats);
         let metrics = Rc::clone(&self.metrics);
         ApiServer::new(apiserver::Config {
+            accounts: apiserver::Accounts::MustExist,
             heartbeats,
             metrics,
             request_timeout: self.options.request_timeout,

@@ -18,13 +18,14 @@
 //! - `garbage_collector`: what its owners left behind
 //! - `namespace`: namespaces that are being deleted
 //! - `service_account`: the default account of each namespace
+//! - `root_certificate`: the ConfigMap `kube-root-ca.crt` of each namespace
 //! - `resource_quota`: what the objects of a namespace use of its quotas
 //! - `horizontal`: HorizontalPodAutoscalers
 //! - `node_ipam`: the range of pod addresses of each node
 //! - `persistent_volume`: claims and their volumes
 //!
-//! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), the publisher of the cluster's
-//! root certificate, token controllers, and those of kinds that do not exist yet.
+//! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), token controllers, and those of
+//! kinds that do not exist yet.
 //!
 //! What they share:
 //!
@@ -54,6 +55,7 @@ pub mod persistent_volume;
 pub mod pod_gc;
 pub mod replica_set;
 pub mod resource_quota;
+pub mod root_certificate;
 mod script;
 pub mod service_account;
 mod service_pods;
@@ -84,6 +86,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(garbage_collector::GarbageCollector::new(config)),
         Box::new(namespace::NamespaceController::new(config)),
         Box::new(service_account::ServiceAccountController::new(config)),
+        Box::new(root_certificate::RootCertificatePublisher),
         Box::new(horizontal::HorizontalController::new(config)),
         Box::new(resource_quota::ResourceQuotaController::new(config)),
         Box::new(node_ipam::NodeIpamController::new(config)),

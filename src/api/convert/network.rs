@@ -12,7 +12,7 @@ use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, some_
 use crate::api::meta::Uid;
 use crate::api::name::Name;
 use crate::api::network::{
-    Endpoint, EndpointAddress, EndpointPort, EndpointSlice, EndpointSubset, Endpoints, Service, Target,
+    Endpoint, EndpointAddress, EndpointPort, EndpointSlice, EndpointSubset, Endpoints, Hints, Service, Target,
 };
 
 impl Convert for Service {
@@ -108,9 +108,25 @@ fn to_endpoint(endpoint: &Endpoint) -> discovery::Endpoint {
         hostname: text(&endpoint.hostname),
         node_name: text(&endpoint.node_name),
         zone: text(&endpoint.zone),
+        hints: endpoint.hints.as_deref().map(to_hints),
         target_ref: endpoint.target.as_ref().map(to_target),
         ..discovery::Endpoint::default()
     }
+}
+
+fn to_hints(hints: &Hints) -> discovery::EndpointHints {
+    let zones = hints.zones.iter().map(|zone| discovery::ForZone { name: String::from(zone) });
+    let nodes = hints.nodes.iter().map(|node| discovery::ForNode { name: String::from(node) });
+    discovery::EndpointHints {
+        for_zones: some_unless_empty(zones.collect()),
+        for_nodes: some_unless_empty(nodes.collect()),
+    }
+}
+
+fn from_hints(full: discovery::EndpointHints) -> Hints {
+    let zones = full.for_zones.unwrap_or_default().into_iter().map(|zone| Name::from(zone.name));
+    let nodes = full.for_nodes.unwrap_or_default().into_iter().map(|node| Name::from(node.name));
+    Hints { zones: zones.collect(), nodes: nodes.collect() }
 }
 
 fn from_endpoint(full: discovery::Endpoint) -> Endpoint {
@@ -123,6 +139,7 @@ fn from_endpoint(full: discovery::Endpoint) -> Endpoint {
         hostname: name(full.hostname),
         node_name: name(full.node_name),
         zone: name(full.zone),
+        hints: full.hints.map(|hints| Rc::new(from_hints(hints))),
         target: full.target_ref.map(from_target),
     }
 }

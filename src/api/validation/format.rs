@@ -5,7 +5,6 @@
 
 const LABEL_1123: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN_1123: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
-const LABEL_1035: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 const LABEL_KEY: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL_VALUE: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
 
@@ -91,23 +90,6 @@ pub fn dns_1123_subdomain(value: &str) -> Complaints {
              and must start and end with an alphanumeric character",
             SUBDOMAIN_1123,
             &["example.com"],
-        ));
-    }
-    complaints
-}
-
-/// A label as in RFC 1035: the names of services before they were relaxed.
-pub fn dns_1035_label(value: &str) -> Complaints {
-    let mut complaints = Vec::new();
-    if value.len() > 63 {
-        complaints.push(too_long(63));
-    }
-    if !shaped(value, |byte| byte.is_ascii_lowercase(), |byte| lower_or_digit(byte) || byte == b'-', lower_or_digit) {
-        complaints.push(expected(
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
-             character, and end with an alphanumeric character",
-            LABEL_1035,
-            &["my-name", "abc-123"],
         ));
     }
     complaints
@@ -298,7 +280,6 @@ mod tests {
             &["a", "1-2"],
             &[("a.b", &["must not contain dots"]), ("-a", &["a lowercase RFC 1123 label"])],
         );
-        check(dns_1035_label, &["a", "a-1"], &[("1a", &["a DNS-1035"]), ("a-", &["a DNS-1035"])]);
         assert_eq!(
             dns_1123_subdomain("A"),
             [

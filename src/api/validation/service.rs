@@ -240,6 +240,11 @@ fn traffic_policies(spec: &ServiceSpec, kind: &str, path: &Path<'_>, errors: &mu
         }
         _ => {}
     }
+    const PREFERENCES: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+    if let Some(preferred) = spec.traffic_distribution.as_deref().filter(|it| !PREFERENCES.contains(it)) {
+        let place = path.child("trafficDistribution");
+        errors.push(FieldError::not_supported(&place, preferred, &PREFERENCES));
+    }
 }
 
 #[cfg(test)]
@@ -266,6 +271,12 @@ mod tests {
         check(json!({"ports": [{"port": 80}], "selector": {"app": "web"}}), &[]);
         check(json!({"clusterIP": "None"}), &[]);
         check(json!({}), &["spec.ports: Required value"]);
+        check(
+            json!({"ports": [{"port": 80}], "trafficDistribution": "PreferFar"}),
+            &[
+                "spec.trafficDistribution: Unsupported value: \"PreferFar\": supported values: \"PreferClose\", \"PreferSameZone\", \"PreferSameNode\"",
+            ],
+        );
         check(
             json!({"ports": [{"port": 0}, {"port": 80, "name": "a", "nodePort": 30000}, {"port": 80, "name": "a"}]}),
             &[

@@ -227,11 +227,24 @@ impl<'a> Facts<'a> {
         R::of(&self.caches[R::KIND as usize].get(&key)?.object)
     }
 
-    /// What etcd said about an object; none if it was not asked.
+    /// What etcd said about an object when it was asked last; none if it was not asked.
     pub fn looked_up<R: Resource>(&self, namespace: &Name, name: &Name) -> Option<Option<&'a Rc<R>>> {
+        self.answers::<R>(namespace, name).next_back()
+    }
+
+    /// How often etcd was asked about an object.
+    pub fn times_looked_up<R: Resource>(&self, namespace: &Name, name: &Name) -> usize {
+        self.answers::<R>(namespace, name).count()
+    }
+
+    fn answers<R: Resource>(
+        &self,
+        namespace: &Name,
+        name: &Name,
+    ) -> impl DoubleEndedIterator<Item = Option<&'a Rc<R>>> {
         let meant = |key: &ObjectKey| key.kind == R::KIND && key.namespace == *namespace && key.name == *name;
-        let (_, object) = self.looked_up.iter().find(|(key, _)| meant(key))?;
-        Some(object.as_ref().and_then(R::of))
+        let asked = self.looked_up.iter().filter(move |(key, _)| meant(key));
+        asked.map(|(_, object)| object.as_ref().and_then(R::of))
     }
 
     /// The quotas or limit ranges of a namespace that the cache knows, by name.

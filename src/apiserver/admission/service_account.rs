@@ -17,6 +17,10 @@ use crate::apiserver::names;
 
 const DEFAULT: Name = Name::of("default");
 const MIRROR: &str = "kubernetes.io/config.mirror";
+/// How often the account `default` is looked for, which a controller makes soon after its namespace (`getServiceAccount`).
+const ATTEMPTS: usize = 10;
+/// How long between two of these; the original draws 100 to 200 ms for each pod.
+const PAUSE: SimDuration = SimDuration::from_millis(150);
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Which accounts must exist.
@@ -117,17 +121,23 @@ impl ServiceAccount {
         if name == DEFAULT && self.accounts == Accounts::DefaultIsGiven {
             return Ok(None);
         }
+        let look_up = |after| {
+            let key = ObjectKey::new(Kind::ServiceAccount, namespace.clone(), name.clone());
+            Err(Refusal::LookUp { key, after })
+        };
         match facts.looked_up::<plain::ServiceAccount>(namespace, &name) {
             Some(Some(account)) => Ok(Some(account)),
+            Some(None)
+                if name == DEFAULT && facts.times_looked_up::<plain::ServiceAccount>(namespace, &name) < ATTEMPTS =>
+            {
+                look_up(PAUSE)
+            }
             Some(None) => {
                 let missing = format!("serviceaccount \"{name}\" not found");
                 let why = format!("error looking up service account {namespace}/{name}: {missing}");
                 Err(forbidden(Kind::Pod, &pod.meta.name, pod.meta.generate_name.as_ref(), why))
             }
-            None => {
-                let key = ObjectKey::new(Kind::ServiceAccount, namespace.clone(), name);
-                Err(Refusal::LookUp { key, after: SimDuration::ZERO })
-            }
+            None => look_up(SimDuration::ZERO),
         }
     }
 }

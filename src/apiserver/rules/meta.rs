@@ -46,10 +46,10 @@ pub fn check_create(object: &Object) -> Result<(), Box<Status>> {
 
 fn complaints(kind: Kind, name: &str) -> Vec<String> {
     let complaints = match kind {
-        Kind::Namespace => format::dns_1123_label(name),
+        // Services too, since RelaxedServiceNameValidation (on from 1.36 on).
+        Kind::Namespace | Kind::Service => format::dns_1123_label(name),
         // Events are named by their maker: any path segment goes.
         Kind::Event => return Vec::new(),
-        Kind::Service => format::dns_1035_label(name),
         _ => format::dns_1123_subdomain(name),
     };
     complaints.into_iter().collect()

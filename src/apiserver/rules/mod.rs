@@ -52,7 +52,7 @@ pub fn allows(kind: Kind) -> Allows {
         Kind::ReplicationController => Allows { propagation: PropagationDefault::Orphan, ..plain },
         Kind::Lease => Allows { create_on_update: true, unconditional_update: false, ..plain },
         Kind::Event => Allows { create_on_update: true, propagation: PropagationDefault::Unsupported, ..plain },
-        Kind::Job | Kind::CronJob => Allows { propagation: PropagationDefault::Orphan, ..plain },
+        Kind::Job => Allows { propagation: PropagationDefault::Orphan, ..plain },
         Kind::LimitRange => Allows { create_on_update: true, ..plain },
         Kind::RuntimeClass => Allows { create_on_update: true, unconditional_update: false, ..plain },
         Kind::Endpoints | Kind::Service => Allows { create_on_update: true, ..plain },

@@ -7,6 +7,7 @@ use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, ObjectKey};
 use crate::api::name::Name;
 use crate::api::object::Object;
+use crate::apiserver::Accounts;
 use crate::apiserver::costs::Costs;
 use crate::apiserver::protocol::{
     Answer, ApiMessage, DeleteOptions, ListRevision, Operation, Part, Patch, Request, Scope, User, WatchEvent, WatchId,
@@ -102,6 +103,8 @@ pub struct World {
     watched: BTreeMap<WatchId, Vec<WatchEvent>>,
     closed: Vec<WatchId>,
     pub writes: Vec<CommittedWrite>,
+    /// What servers that start from now on demand.
+    pub accounts: Accounts,
     /// Etcd does not get what it is sent; it lies here until then.
     held_up: Option<Vec<(ProcessId, Message)>>,
 }
@@ -130,6 +133,7 @@ impl World {
             watched: BTreeMap::new(),
             closed: Vec::new(),
             writes: Vec::new(),
+            accounts: Accounts::DefaultIsGiven,
             held_up: None,
         };
         world.deliver(ETCD, Input::Start);
@@ -146,7 +150,8 @@ impl World {
         let process = ProcessId(place);
         *self.incarnations.entry(process).or_default() += 1;
         let config = Config::new(format!("kube-apiserver-{place}"), vec![ETCD], EPOCH, Seed(7));
-        self.servers.insert(process, ApiServer::new(Config { costs: Costs::nothing(), ..config }));
+        let (costs, accounts) = (Costs::nothing(), self.accounts);
+        self.servers.insert(process, ApiServer::new(Config { costs, accounts, ..config }));
         self.deliver(ETCD, Input::ConnectionLost { peer: process });
         self.deliver(process, Input::Start);
     }

@@ -10,6 +10,7 @@ use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus};
+use crate::apiserver::Accounts;
 use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch};
 use crate::engine::time::SimDuration;
 
@@ -86,6 +87,46 @@ fn what_cannot_be_is_refused_in_the_servers_words() {
     assert!(
         wrong.starts_with("422 Pod \"Web\" is invalid: metadata.name: Invalid value: \"Web\": a lowercase"),
         "{wrong}"
+    );
+}
+
+#[test]
+fn a_pod_waits_for_the_account_that_its_namespace_is_about_to_get() {
+    let mut world = World::new();
+    world.accounts = Accounts::MustExist;
+    world.start_server(1);
+    world.run_for(SimDuration::from_secs(3));
+    let early = world.send(1, Operation::Create { object: pod("early"), dry_run: false });
+    world.run_for(SimDuration::from_millis(200));
+    let account = json!({"metadata": {"name": "default", "namespace": "default"}});
+    world.create(object(Kind::ServiceAccount, account));
+    let asked = world.now;
+    assert!(world.wait(early).is_ok());
+    assert!(world.now.since(asked) < SimDuration::from_millis(200), "it looks again every 150 ms");
+
+    let mut elsewhere = pod("late");
+    elsewhere.meta_mut().namespace = Name::of("kube-public");
+    let asked = world.now;
+    assert_eq!(
+        failure(world.ask(Operation::Create { object: elsewhere, dry_run: false })),
+        "403 pods \"late\" is forbidden: error looking up service account kube-public/default: \
+         serviceaccount \"default\" not found"
+    );
+    assert!(world.now.since(asked) > SimDuration::from_millis(1300), "ten attempts");
+}
+
+#[test]
+fn a_service_may_be_named_like_any_label() {
+    let mut world = World::new();
+    let service = |name: &str| {
+        let spec = json!({"ports": [{"port": 80}], "selector": {"app": "web"}});
+        object(Kind::Service, json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec}))
+    };
+    world.create(service("1st"));
+    let refused = failure(world.ask(Operation::Create { object: service("a.b"), dry_run: false }));
+    assert!(
+        refused.starts_with("422 Service \"a.b\" is invalid: metadata.name: Invalid value: \"a.b\": must not"),
+        "{refused}"
     );
 }
 

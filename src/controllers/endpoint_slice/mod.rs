@@ -5,7 +5,7 @@
 //! - `packing`: which endpoint goes into which slice
 //! - `tracker`: which versions of slices the cache must show before it can be trusted
 //!
-//! Not simulated: topology hints (`service.kubernetes.io/topology-mode`, `trafficDistribution`).
+//! Not simulated: hints in proportion to the CPUs of zones (`service.kubernetes.io/topology-mode: Auto`).
 
 mod packing;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use crate::api::event::EventType;
 use crate::api::kind::Kind;
 use crate::api::meta::{Labels, Meta, ObjectKey};
 use crate::api::name::Name;
-use crate::api::network::{Endpoint, EndpointSlice, Service};
+use crate::api::network::{Endpoint, EndpointSlice, Hints, Service};
 use crate::api::node::Node;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
@@ -41,6 +41,9 @@ const MANAGED_BY: Name = Name::of("endpointslice.kubernetes.io/managed-by");
 const SERVICE_NAME: Name = Name::of("kubernetes.io/service-name");
 const CONTROLLER: Name = Name::of("endpointslice-controller.k8s.io");
 const ZONE: &str = "topology.kubernetes.io/zone";
+/// Annotations that ask for hints, the one that counts if both are there first (`hintsEnabled`).
+const TOPOLOGY_MODES: [Name; 2] =
+    [Name::of("service.kubernetes.io/topology-aware-hints"), Name::of("service.kubernetes.io/topology-mode")];
 
 /// The EndpointSlice controller.
 pub struct EndpointSliceController {
@@ -240,8 +243,27 @@ fn endpoint(pod: &Pod, node: Option<&Node>, service: &Service) -> Endpoint {
         hostname: service_pods::hostname(pod, service),
         node_name: pod.node.clone(),
         zone: zone.cloned(),
+        hints: if ready { hints(service, pod.node.as_ref(), zone).map(Rc::new) } else { None },
         target: Some(service_pods::target(pod)),
     }
+}
+
+/// Who is to use a ready endpoint, if the Service says whom it prefers: the clients of its zone or its node
+/// (endpointslice/trafficdist: `preferCloseHeuristic`).
+fn hints(service: &Service, node: Option<&Name>, zone: Option<&Name>) -> Option<Hints> {
+    let by_node = match service.spec.traffic_distribution.as_deref()? {
+        "PreferClose" | "PreferSameZone" => false,
+        "PreferSameNode" => true,
+        _ => return None,
+    };
+    // The older way to ask for hints goes before.
+    let mode = TOPOLOGY_MODES.iter().find_map(|key| service.meta.annotations.get(key));
+    if mode.is_some_and(|mode| *mode == "Auto" || *mode == "auto") {
+        return None;
+    }
+    let nodes = node.filter(|_| by_node).into_iter().cloned().collect();
+    let hints = Hints { zones: zone.into_iter().cloned().collect(), nodes };
+    (hints != Hints::default()).then_some(hints)
 }
 
 /// The labels of a Service's slices: its own and three of ours. Also says whether a slice's labels must change for it;

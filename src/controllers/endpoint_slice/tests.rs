@@ -162,3 +162,33 @@ fn creations_come_before_updates_and_deletions() {
 fn operations(plan: &Plan) -> Vec<&Request> {
     plan.steps.iter().filter_map(|step| if let Step::Request(request) = step { Some(request) } else { None }).collect()
 }
+
+#[test]
+fn a_service_that_prefers_close_endpoints_says_whom_they_are_for() {
+    let (mut server, controller) = server(2);
+    server.edit::<Node>("", "node-1", |node| {
+        node.meta.labels = node.meta.labels.with(Name::of(ZONE), "a");
+    });
+    server.edit::<Pod>("default", "web-1", |pod| pod.status.conditions.clear());
+    let mut look = |distribution: Option<&str>| {
+        server.edit::<Service>("default", "web", |service| {
+            Rc::make_mut(&mut service.spec).traffic_distribution = distribution.map(str::to_owned);
+        });
+        server.reconcile(&controller, &key());
+        let slice = server.all::<EndpointSlice>()[0].clone();
+        let hints = slice.endpoints.iter().map(|endpoint| {
+            let hints = endpoint.hints.as_deref().cloned().unwrap_or_default();
+            (endpoint.ready == Some(true), hints.zones.join(","), hints.nodes.join(","))
+        });
+        let mut hints: Vec<_> = hints.collect();
+        hints.sort();
+        hints
+    };
+    let expected =
+        |zone: &str, node: &str| vec![(false, String::new(), String::new()), (true, zone.to_owned(), node.to_owned())];
+    assert_eq!(look(None), expected("", ""));
+    assert_eq!(look(Some("PreferClose")), expected("a", ""));
+    assert_eq!(look(Some("PreferSameNode")), expected("a", "node-1"));
+    assert_eq!(look(Some("PreferSameZone")), expected("a", ""));
+    assert_eq!(look(None), expected("", ""));
+}

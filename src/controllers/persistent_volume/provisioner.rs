@@ -119,20 +119,27 @@ fn provision(script: &mut Script<'_>, claim: &PersistentVolumeClaim, class: &Sto
     }
 }
 
-/// A volume as large as the claim asks for, kept for it.
+/// A volume as large as the claim asks for, kept for it. What is no name of a CSI driver, as `rancher.io/local-path`, is a
+/// provisioner of directories.
 fn new_volume(claim: &PersistentVolumeClaim, class: &StorageClass, name: Name) -> PersistentVolume {
     let asked = claim.spec().cloned().unwrap_or_default();
     let driver = claim.meta.annotations.get(&PROVISIONER).cloned().unwrap_or_default();
     let class = &class.content;
+    let is_driver = !driver.contains('/');
+    let directory = || core::HostPathVolumeSource {
+        path: format!("/var/lib/{driver}/{name}"),
+        type_: Some("DirectoryOrCreate".to_owned()),
+    };
     let spec = core::PersistentVolumeSpec {
         access_modes: asked.access_modes,
         capacity: asked.resources.and_then(|resources| resources.requests),
         claim_ref: Some(reference(claim)),
-        csi: Some(core::CSIPersistentVolumeSource {
+        csi: is_driver.then(|| core::CSIPersistentVolumeSource {
             driver: String::from(&driver),
             volume_handle: String::from(&name),
             ..Default::default()
         }),
+        host_path: (!is_driver).then(directory),
         mount_options: class.mount_options.clone(),
         persistent_volume_reclaim_policy: Some(class.reclaim_policy.clone().unwrap_or_else(|| "Delete".to_owned())),
         storage_class_name: claim.class().as_ref().map(String::from),

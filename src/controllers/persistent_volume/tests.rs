@@ -219,3 +219,57 @@ fn a_claim_that_says_nothing_gets_the_default_class_once_there_is_one() {
     story.settle();
     assert_eq!(story.claim_state("data").0, "Bound");
 }
+
+/// What becomes of a volume that is to be deleted with its claim, and why it failed.
+fn after_its_claim(source: Value) -> (String, Option<String>) {
+    let mut story = Story::new();
+    let mut spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "manual", "capacity": {"storage": "1Gi"},
+        "persistentVolumeReclaimPolicy": "Delete"});
+    spec.as_object_mut().expect("a map").extend(source.as_object().expect("a map").clone());
+    let metadata = json!({"name": "pv", "finalizers": ["kubernetes.io/pv-protection"]});
+    story.put(Kind::PersistentVolume, json!({"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}));
+    story.claim("data", "manual", "1Gi");
+    assert_eq!(story.volume_phase("pv"), "Bound");
+    story.server.vanish(&ObjectKey::new(Kind::PersistentVolumeClaim, "default", "data"));
+    story.settle();
+    let volume = story.server.get::<PersistentVolume>("", "pv");
+    let message = volume.and_then(|volume| volume.content.status.as_ref()?.message.clone());
+    if let Some(message) = &message {
+        assert!(story.has_event(&format!("VolumeFailedDelete {message}")));
+    }
+    (story.volume_phase("pv"), message)
+}
+
+#[test]
+fn of_volumes_that_nobody_made_for_claims_only_directories_below_tmp_are_deleted() {
+    let is = |phase: &str, message: Option<&str>| (phase.to_owned(), message.map(str::to_owned));
+    assert_eq!(after_its_claim(json!({"hostPath": {"path": "/tmp/data"}})), is("gone", None));
+    assert_eq!(
+        after_its_claim(json!({"hostPath": {"path": "/mnt/data"}})),
+        is("Failed", Some("host_path deleter only supports /tmp/.+ but received provided /mnt/data"))
+    );
+    assert_eq!(
+        after_its_claim(json!({"nfs": {"server": "s", "path": "/"}})),
+        is("Failed", Some("error getting deleter volume plugin for volume \"pv\": no deletable volume plugin matched"))
+    );
+    assert_eq!(
+        after_its_claim(json!({"local": {"path": "/mnt/data"}})),
+        is("Failed", Some("error getting deleter volume plugin for volume \"pv\": no volume plugin matched"))
+    );
+    let driven = json!({"csi": {"driver": "disks.example.com", "volumeHandle": "1"}});
+    assert_eq!(after_its_claim(driven), is("Released", None), "its driver's provisioner deletes it");
+}
+
+#[test]
+fn a_provisioner_whose_name_is_not_that_of_a_driver_makes_directories() {
+    let mut story = Story::new();
+    let class = json!({"metadata": {"name": "standard"}, "provisioner": "rancher.io/local-path"});
+    story.put(Kind::StorageClass, class);
+    story.claim("data", "standard", "1Gi");
+    let (phase, volume) = story.claim_state("data");
+    assert_eq!(phase, "Bound");
+    let made = story.server.get::<PersistentVolume>("", &volume).and_then(|volume| volume.spec()).expect("a volume");
+    let path = &made.host_path.as_ref().expect("a directory").path;
+    assert_eq!(*path, format!("/var/lib/rancher.io/local-path/{volume}"));
+    assert!(made.csi.is_none());
+}

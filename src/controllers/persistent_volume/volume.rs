@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::api::event::EventType;
 use crate::api::object::Object;
 use crate::api::storage::{PersistentVolume, PersistentVolumeClaim};
-use crate::apiserver::protocol::{Answer, Operation, Part};
+use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part};
 use crate::apiserver::status::Reason;
 use crate::client::plan::{Again, Plan};
 use crate::client::view::{Now, View};
@@ -106,25 +106,57 @@ fn policy(volume: &PersistentVolume) -> &str {
     volume.spec().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref()).unwrap_or("Retain")
 }
 
-/// Volumes that were made for claims are deleted by who made them; of others this controller knows no way to delete or recycle
-/// the data (`reclaimVolume`).
+/// What becomes of a volume whose claim is gone. Those that a CSI driver or another provisioner made are left to it
+/// (`reclaimVolume`).
 fn reclaim(script: &mut Script<'_>, volume: &Rc<PersistentVolume>) -> Result<(), Halt> {
-    if policy(volume) == "Retain" || volume.meta.annotations.get(&PROVISIONED_BY).is_some() {
-        return Ok(());
-    }
-    if volume.phase() == "Failed" {
-        return Ok(());
-    }
-    let name = &volume.meta.name;
+    let is_external = volume.meta.annotations.get(&PROVISIONED_BY).is_some();
     let (reason, message) = match policy(volume) {
-        "Delete" => (
-            "VolumeFailedDelete",
-            format!("error getting deleter volume plugin for volume \"{name}\": no volume plugin matched"),
-        ),
+        "Retain" => return Ok(()),
+        _ if is_external || volume.meta.is_deleting() => return Ok(()),
+        "Delete" => match deleter(volume) {
+            Ok(Deleter::Own) => return delete(script, volume),
+            Ok(Deleter::Another) => return Ok(()),
+            Err(why) => ("VolumeFailedDelete", why),
+        },
         "Recycle" => ("VolumeFailedRecycle", "No recycler plugin found for the volume!".to_owned()),
         _ => ("VolumeUnknownReclaimPolicy", "Volume has unrecognized PersistentVolumeReclaimPolicy".to_owned()),
     };
+    if volume.phase() == "Failed" {
+        return Ok(());
+    }
     set_volume_phase(script, volume, "Failed", &message)?;
     script.record(&owner::reference(&**volume), EventType::Warning, reason, message);
     Ok(())
+}
+
+/// Who deletes the data of a volume.
+enum Deleter {
+    /// This controller.
+    Own,
+    /// A CSI driver.
+    Another,
+}
+
+/// Who deletes the data of a volume that nobody made for a claim, or why nobody can (`findDeletablePlugin`). The controller has
+/// plugins for host paths, NFS, iSCSI, Fibre Channel and CSI; of these only that for host paths deletes, and only below `/tmp/`
+/// (kubernetes, pkg/volume/hostpath: `hostPathDeleter`).
+fn deleter(volume: &PersistentVolume) -> Result<Deleter, String> {
+    let Some(spec) = volume.spec() else { return Ok(Deleter::Another) };
+    if spec.csi.is_some() {
+        return Ok(Deleter::Another);
+    }
+    if let Some(host) = &spec.host_path {
+        let is_below_tmp = host.path.split_once("/tmp/").is_some_and(|(_, rest)| !rest.is_empty());
+        let refusal = || format!("host_path deleter only supports /tmp/.+ but received provided {}", host.path);
+        return if is_below_tmp { Ok(Deleter::Own) } else { Err(refusal()) };
+    }
+    let cannot_delete = spec.nfs.is_some() || spec.iscsi.is_some() || spec.fc.is_some();
+    let why = if cannot_delete { "no deletable volume plugin matched" } else { "no volume plugin matched" };
+    Err(format!("error getting deleter volume plugin for volume \"{}\": {why}", volume.meta.name))
+}
+
+/// Deletes a volume whose data is gone. The original tries again at the next sync if that fails.
+fn delete(script: &mut Script<'_>, volume: &PersistentVolume) -> Result<(), Halt> {
+    let operation = Operation::Delete { key: owner::key_of(volume), options: DeleteOptions::default() };
+    script.ask(operation).map(|_| ())
 }

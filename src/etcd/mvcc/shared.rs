@@ -210,7 +210,8 @@ impl<V: Value> SharedStore<V> {
     /// What went since the last call because its lease has ended, with the revision of that: for those who look on from
     /// outside, since no client has asked for it.
     pub fn take_lapsed(&self) -> Vec<(V, u64)> {
-        std::mem::take(&mut self.0.borrow_mut().state.lapsed)
+        let lapsed = &mut self.0.borrow_mut().state.lapsed;
+        if lapsed.is_empty() { Vec::new() } else { std::mem::take(lapsed) }
     }
 
     /// Changes that are kept for watches that begin in the past.

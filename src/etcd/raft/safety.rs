@@ -147,13 +147,13 @@ impl SafetyChecker {
 
     /// The place of a member among those seen, made if it is new.
     fn position(&mut self, id: MemberId) -> usize {
-        match self.members.binary_search_by_key(&id, |member| member.id) {
-            Ok(position) => position,
-            Err(position) => {
-                self.members.insert(position, Shadow::new(id));
-                position
-            }
+        // They are few, and this is asked after each step of each.
+        if let Some(position) = self.members.iter().position(|member| member.id == id) {
+            return position;
         }
+        let position = self.members.partition_point(|member| member.id < id);
+        self.members.insert(position, Shadow::new(id));
+        position
     }
 
     fn compare(&mut self, position: usize, view: &impl View, crashed: bool) -> Result<(), Violation> {

@@ -2,6 +2,12 @@
 //!
 //! A running container costs no event until something is due for it. A crash of the machine ends all containers; the
 //! image store and the records of what there was survive, as containerd's do on disk.
+//!
+//! - `containers`: the life of a container
+//! - `sandboxes`: the pods that there are
+
+mod containers;
+mod sandboxes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,19 +15,18 @@ use std::rc::Rc;
 
 use crate::api::meta::Uid;
 use crate::api::name::Name;
-use crate::api::pod::Handler;
 use crate::engine::process::TimerId;
-use crate::engine::random::{Seed, Stream};
+use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
 
 use super::addresses::Addresses;
 use super::images::ImageStore;
 use super::instance::{Instance, Question};
 use super::interface::{
-    Action, ContainerConfig, ContainerId, ContainerRecord, Event, Exit, ExitReason, HookKind, ImageRecord, Limits,
-    PodIdentity, PodNumber, ProbeOutcome, SandboxId, SandboxRecord, State, Ticket,
+    Action, ContainerConfig, ContainerId, ContainerRecord, Event, Exit, ExitReason, ImageRecord, PodIdentity,
+    PodNumber, SandboxId, SandboxRecord, State, Ticket,
 };
-use super::model::{HookModel, ImageModel, ImageModels};
+use super::model::ImageModels;
 use super::span::Spread;
 
 /// What a simulated runtime may ask for while it handles an input.
@@ -198,12 +203,6 @@ impl SimulatedRuntime {
         }
     }
 
-    /// True if a sandbox of the pod is up.
-    fn has_sandbox(&self, pod: PodNumber) -> bool {
-        let first = SandboxId { pod, attempt: 0 };
-        self.sandboxes.range(first..).take_while(|(id, _)| id.pod == pod).any(|(_, sandbox)| sandbox.ready)
-    }
-
     /// How many sandboxes there are, up or down.
     pub fn sandboxes(&self) -> usize {
         self.sandboxes.len()
@@ -264,66 +263,6 @@ impl SimulatedRuntime {
         if let Some((token, timer)) = self.memory_timer.take() {
             ctx.cancel_timer(timer);
             self.due.remove(&token);
-        }
-    }
-
-    /// Ends a running container now.
-    pub(super) fn kill(&mut self, id: ContainerId, exit: Exit, ctx: &mut dyn RuntimeContext) {
-        let Some(instance) = self.containers.get_mut(&id).filter(|instance| instance.is_running()) else { return };
-        instance.exit = Some(exit);
-        if let Some((_, token, timer)) = instance.due.take() {
-            ctx.cancel_timer(timer);
-            self.due.remove(&token);
-        }
-        ctx.emit(Event::Exited { container: id, exit });
-    }
-
-    /// Takes a container out of the records.
-    fn forget(&mut self, id: ContainerId) {
-        self.containers.remove(&id);
-        self.users.remove(&id);
-    }
-
-    /// The containers of a pod bear another load: what memory that costs may be more than they may use.
-    fn bear(&mut self, pod: Uid, thousandths: u64, ctx: &mut dyn RuntimeContext) {
-        let newest = self.sandboxes.iter_mut().rfind(|(_, sandbox)| sandbox.pod.uid == pod);
-        let Some((number, sandbox)) = newest.map(|(id, sandbox)| (id.pod, sandbox)) else { return };
-        sandbox.load = thousandths;
-        let mut changed = false;
-        for id in self.ids_of(number) {
-            let Some(end) = self.containers.get_mut(&id).and_then(|instance| instance.bear(thousandths, ctx.now()))
-            else {
-                continue;
-            };
-            changed = true;
-            match end {
-                Some(exit) => self.exit_later(id, exit, ctx),
-                None => self.exit_never(id, ctx),
-            }
-        }
-        if changed {
-            ctx.emit(Event::UsageChanged);
-            self.watch_memory(ctx);
-        }
-    }
-
-    /// A container does not end by itself after all.
-    fn exit_never(&mut self, id: ContainerId, ctx: &mut dyn RuntimeContext) {
-        let due = self.containers.get_mut(&id).and_then(|instance| instance.due.take());
-        if let Some((_, token, timer)) = due {
-            ctx.cancel_timer(timer);
-            self.due.remove(&token);
-        }
-    }
-
-    /// Lets a container have other limits; with less memory than it uses it is killed.
-    fn update_limits(&mut self, id: ContainerId, limits: Limits, ctx: &mut dyn RuntimeContext) {
-        let now = ctx.now();
-        let Some(instance) = self.containers.get_mut(&id) else { return };
-        instance.limits = limits;
-        let killed = instance.out_of_memory(now).filter(|_| instance.is_running());
-        if let Some(exit) = killed.filter(|exit| instance.due.is_none_or(|(due, ..)| exit.at < due.at)) {
-            self.exit_later(id, exit, ctx);
         }
     }
 
@@ -464,189 +403,6 @@ impl SimulatedRuntime {
         }
     }
 
-    fn sandbox_ready(&mut self, id: SandboxId, host_network: bool, ctx: &mut dyn RuntimeContext) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        if !host_network {
-            let Some(address) = self.addresses.as_mut().and_then(Addresses::take) else {
-                let why = match self.addresses {
-                    Some(_) => "no IP addresses available in range set",
-                    None => "cni plugin not initialized",
-                };
-                let message = format!("rpc error: code = Unknown desc = failed to setup network for sandbox: {why}");
-                self.sandboxes.remove(&id);
-                ctx.emit(Event::SandboxFailed { sandbox: id, message });
-                return;
-            };
-            sandbox.address = Some(IpAddr::V4(address));
-        }
-        sandbox.ready = true;
-        ctx.emit(Event::SandboxReady { sandbox: id, address: sandbox.address });
-    }
-
-    /// What a container of an image does.
-    fn model_of(&self, container: ContainerId, config: &ContainerConfig) -> Rc<ImageModel> {
-        let pod = self.pod_of(container.pod).map_or("", |pod| pod.name.as_str());
-        self.models.of_container(&config.image, pod, &config.name).clone()
-    }
-
-    /// The load that a pod bears, in thousandths of a unit.
-    fn load_of(&self, pod: PodNumber) -> u64 {
-        let first = SandboxId { pod, attempt: 0 };
-        let sandboxes = self.sandboxes.range(first..).take_while(|(id, _)| id.pod == pod);
-        sandboxes.last().map_or(0, |(_, sandbox)| sandbox.load)
-    }
-
-    /// Who a pod number stands for.
-    fn pod_of(&self, pod: PodNumber) -> Option<&Rc<PodIdentity>> {
-        let first = SandboxId { pod, attempt: 0 };
-        let sandbox = self.sandboxes.range(first..).next().filter(|(sandbox, _)| sandbox.pod == pod);
-        sandbox.map(|(_, sandbox)| &sandbox.pod)
-    }
-
-    fn create(&mut self, container: ContainerId, config: Box<ContainerConfig>, ctx: &mut dyn RuntimeContext) {
-        let model = self.model_of(container, &config);
-        if self.images.get(&config.image).is_none() {
-            if !self.settings.all_images_present {
-                let message = format!("failed to create container: image \"{}\": not found", config.image);
-                ctx.emit(Event::CreateFailed { container, message });
-                return;
-            }
-            self.images.add(&config.image, &self.models.of(&config.image).clone());
-        }
-        if !self.has_sandbox(container.pod) {
-            let message = "failed to create container: failed to find sandbox: not found".to_owned();
-            ctx.emit(Event::CreateFailed { container, message });
-            return;
-        }
-        let takes = model.create.0.sample(&mut self.container_stream(container, "create"));
-        self.later(takes, Due::Created(container, config), ctx);
-    }
-
-    fn started(&mut self, id: ContainerId, ctx: &mut dyn RuntimeContext) {
-        let mut stream = self.container_stream(id, "life");
-        let now = ctx.now();
-        let lost = (!self.has_sandbox(id.pod)).then(|| "failed to start container: sandbox is gone".to_owned());
-        let load = self.load_of(id.pod);
-        let Some(instance) = self.containers.get_mut(&id) else { return };
-        if let Some(message) = lost.or_else(|| instance.model.start_error.clone()) {
-            instance.exit = Some(Exit { code: 128, reason: ExitReason::StartError, at: now });
-            ctx.emit(Event::StartFailed { container: id, at: now, message });
-            return;
-        }
-        let exit = instance.start(id.attempt, &mut stream, now);
-        // Whoever is started again before anybody has noticed bears what the one before bore.
-        let exit = instance.bear(load, now).unwrap_or(exit);
-        let uses_node = instance.model.uses_node();
-        ctx.emit(Event::Started { container: id, at: now });
-        if let Some(exit) = exit {
-            self.exit_later(id, exit, ctx);
-        }
-        if uses_node {
-            self.users.insert(id);
-            ctx.emit(Event::UsageChanged);
-            self.watch_memory(ctx);
-        }
-    }
-
-    fn stop(&mut self, id: ContainerId, grace: SimDuration, ctx: &mut dyn RuntimeContext) {
-        let mut stream = self.container_stream(id, "stop");
-        let now = ctx.now();
-        let Some(instance) = self.containers.get(&id).filter(|instance| instance.is_running()) else {
-            let known = self.containers.get(&id).and_then(|instance| instance.exit);
-            let exit = known.unwrap_or(Exit { code: 255, reason: ExitReason::Unknown, at: now });
-            ctx.emit(Event::Exited { container: id, exit });
-            return;
-        };
-        let stopped = instance.stop(grace, &mut stream, now);
-        let sooner = instance.due.is_none_or(|(exit, ..)| stopped.at < exit.at);
-        if let Some(instance) = self.containers.get_mut(&id) {
-            instance.settle();
-        }
-        if sooner {
-            self.exit_later(id, stopped, ctx);
-        }
-    }
-
-    /// Lets a container end at a time, instead of when it would have.
-    fn exit_later(&mut self, id: ContainerId, exit: Exit, ctx: &mut dyn RuntimeContext) {
-        let (token, timer) = self.at(exit.at, Due::Exit(id), ctx);
-        let Some(instance) = self.containers.get_mut(&id) else { return };
-        if let Some((_, token, timer)) = instance.due.replace((exit, token, timer)) {
-            ctx.cancel_timer(timer);
-            self.due.remove(&token);
-        }
-    }
-
-    fn stop_sandbox(&mut self, id: SandboxId, ctx: &mut dyn RuntimeContext) {
-        self.kill_all(id.pod, ctx);
-        // One that is still being made will not come up.
-        self.due.retain(|_, due| !matches!(due, Due::SandboxReady(making, _) if *making == id));
-        let Some(sandbox) = self.sandboxes.get_mut(&id).filter(|sandbox| sandbox.ready) else {
-            ctx.emit(Event::SandboxStopped { sandbox: id });
-            return;
-        };
-        sandbox.ready = false;
-        let pod = sandbox.pod.clone();
-        let takes = self.settings.stop_sandbox.0.sample(&mut self.pod_stream(&pod, "stop sandbox", id.attempt));
-        self.later(takes, Due::SandboxStopped(id), ctx);
-    }
-
-    /// Ends all containers of a pod at once, as the removal of their sandbox does.
-    fn kill_all(&mut self, pod: PodNumber, ctx: &mut dyn RuntimeContext) {
-        let exit = Exit { code: 137, reason: ExitReason::Error, at: ctx.now() };
-        self.ids_of(pod).into_iter().for_each(|id| self.kill(id, exit, ctx));
-    }
-
-    /// Takes a sandbox from the network.
-    fn disconnect(&mut self, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        sandbox.ready = false;
-        if let (Some(IpAddr::V4(address)), Some(addresses)) = (sandbox.address.take(), &mut self.addresses) {
-            addresses.release(address);
-        }
-    }
-
-    fn probe(&mut self, ticket: Ticket, id: ContainerId, question: &Question<'_>, ctx: &mut dyn RuntimeContext) {
-        let number = match self.containers.get_mut(&id).filter(|instance| instance.is_running()) {
-            Some(instance) => {
-                instance.probes = instance.probes.wrapping_add(1);
-                instance.probes
-            }
-            None => {
-                let outcome = ProbeOutcome::Errored("container is not running".to_owned());
-                ctx.emit(Event::ProbeDone { ticket, outcome, same_until: ctx.now() });
-                return;
-            }
-        };
-        let mut stream = self.container_stream(id, &format!("probe {number}"));
-        let Some(instance) = self.containers.get(&id) else { return };
-        let (takes, outcome) = instance.probe(question, &mut stream, ctx.now());
-        let same_until = instance.same_until(question, ctx.now());
-        self.later(takes, Due::Tell(Event::ProbeDone { ticket, outcome, same_until }), ctx);
-    }
-
-    fn run_hook(
-        &mut self,
-        ticket: Ticket,
-        id: ContainerId,
-        kind: HookKind,
-        handler: &Handler,
-        ctx: &mut dyn RuntimeContext,
-    ) {
-        let model = self.containers.get(&id).map(|instance| instance.model.clone());
-        let ended = HookModel { error: Some("container not found".to_owned()), ..HookModel::default() };
-        let hook = model.as_deref().map_or(&ended, |model| match kind {
-            HookKind::PostStart => &model.post_start,
-            HookKind::PreStop => &model.pre_stop,
-        });
-        let takes = match handler {
-            Handler::Sleep { seconds } => SimDuration::from_secs(1) * u64::try_from(*seconds).unwrap_or(0),
-            _ => hook.takes.0.sample(&mut self.container_stream(id, "hook")),
-        };
-        let outcome = hook.error.clone().map_or(Ok(()), Err);
-        self.later(takes, Due::Tell(Event::HookDone { ticket, outcome }), ctx);
-    }
-
     /// Everything ended with the machine. containerd finds its containers again and reports them as ended with code 255.
     fn restart_machine(&mut self, ctx: &mut dyn RuntimeContext) {
         let now = ctx.now();
@@ -700,32 +456,6 @@ impl SimulatedRuntime {
         self.next_token += 1;
         self.due.insert(token, due);
         (token, ctx.set_timer(at, token))
-    }
-
-    fn ids_of(&self, pod: PodNumber) -> Vec<ContainerId> {
-        self.containers.range(first_of(pod)..).map(|(id, _)| *id).take_while(|id| id.pod == pod).collect()
-    }
-
-    fn address_of(&self, pod: PodNumber) -> Option<IpAddr> {
-        let first = SandboxId { pod, attempt: 0 };
-        let mut sandboxes = self.sandboxes.range(first..).take_while(|(id, _)| id.pod == pod);
-        sandboxes.find_map(|(_, sandbox)| sandbox.address).or(self.settings.address)
-    }
-
-    /// The stream of a pod for a purpose.
-    fn pod_stream(&self, pod: &PodIdentity, purpose: &str, attempt: u32) -> Stream {
-        let entity = format!("{}/{}", pod.namespace, pod.name);
-        self.settings.seed.stream(&entity, &format!("{purpose} {attempt}"))
-    }
-
-    /// The stream of one instance of a container for a purpose: named by pod and place, so that it is the same on any node.
-    fn container_stream(&self, id: ContainerId, purpose: &str) -> Stream {
-        let (namespace, name) = match self.pod_of(id.pod) {
-            Some(pod) => (pod.namespace.as_str(), pod.name.as_str()),
-            None => ("", self.settings.node.as_str()),
-        };
-        let entity = format!("{namespace}/{name}/{}", id.index);
-        self.settings.seed.stream(&entity, &format!("{purpose} {}", id.attempt))
     }
 }
 
