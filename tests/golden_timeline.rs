@@ -36,6 +36,9 @@ const BEGINNING: i64 = 1_795_199_536_110_013_489;
 /// How long the cluster is up before that.
 const BEFORE: SimDuration = SimDuration::from_secs(60);
 
+/// Whatever chance does, the same is told.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=8;
+
 const DEPLOYMENT: &str = r#"
 apiVersion: apps/v1
 kind: Deployment
@@ -322,9 +325,11 @@ fn the_recorded_stateful_sets_do_here_what_they_did_there() {
     let is_end =
         |line: &&Value| line["action"].as_str().is_some_and(|action| action.starts_with("kubectl delete sts/db"));
     let end = recording.iter().find(is_end).and_then(|line| line["t"].as_u64()).expect("the set is deleted");
-    let (real, ours) = (stateful_story(&recording, end), stateful_story(&play_scenario("timeline-c", 7), end));
-    let compared = tale::assert_same(&real, &ours, 500);
-    assert!(compared > 100, "only {compared} moments were compared");
+    let real = stateful_story(&recording, end);
+    for seed in SEEDS {
+        let compared = tale::assert_same(&real, &stateful_story(&play_scenario("timeline-c", seed), end), 500);
+        assert!(compared > 100, "only {compared} moments were compared with seed {seed}");
+    }
 }
 
 /// Plays a scenario beside its recording; both are told from the creation of the namespace to its deletion.
@@ -339,7 +344,7 @@ fn assert_told_alike(name: &str, tolerance: u64, seed: u64) -> usize {
 
 #[test]
 fn a_lost_node_is_marked_emptied_and_taken_back_as_it_was_there() {
-    for seed in [1, 7] {
+    for seed in SEEDS {
         // The recording's machine was late with the first pods by a second.
         let compared = assert_told_alike("d", 1_500, seed);
         assert!(compared > 200, "only {compared} moments were compared");
@@ -348,8 +353,9 @@ fn a_lost_node_is_marked_emptied_and_taken_back_as_it_was_there() {
 
 #[test]
 fn services_follow_their_pods_as_they_did_there() {
-    // With one seed of the first eight, the seventh, the last three of the pods that go are shown for longer than a step on the way
-    // of updates is taken to last. With a hundred pods more, the recording's machine was late with everything by up to 1.2 s.
-    let compared = assert_told_alike("h", 1_500, 1);
-    assert!(compared > 800, "only {compared} moments were compared");
+    for seed in [1, 7] {
+        // With a hundred pods more, the recording's machine was late with everything by up to 1.2 s.
+        let compared = assert_told_alike("h", 1_500, seed);
+        assert!(compared > 800, "only {compared} moments were compared with seed {seed}");
+    }
 }
