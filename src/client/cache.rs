@@ -6,16 +6,20 @@
 
 use std::cmp::Ordering;
 use std::hash::Hasher;
+use std::rc::Rc;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::by_label::ByLabel;
+use super::daemon_pods::DaemonPods;
 use super::pod_counts::{Counters, PodCounts};
 use super::view::View;
 use crate::api::kind::{Kind, REGISTRY};
 use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
-use crate::api::object::Object;
+use crate::api::object::{Object, Resource};
+use crate::api::pod::Pod;
 use crate::api::selector::Selector;
 use crate::engine::hash::{FixedHasher, Map};
 use crate::engine::order::Order;
@@ -35,6 +39,8 @@ pub struct Cache {
     unsettled: Map<Uid, Order>,
     pod_counts: Counters,
     by_label: ByLabel,
+    /// Once there is a DaemonSet.
+    daemon_pods: Option<Box<DaemonPods>>,
     synced: [bool; REGISTRY.len()],
 }
 
@@ -45,6 +51,9 @@ impl Cache {
         let hash = hash(object.kind(), &meta.namespace, &meta.name);
         if let Object::PodDisruptionBudget(budget) = &object {
             self.index_for(&budget.selector);
+        }
+        if matches!(object, Object::DaemonSet(_)) && self.daemon_pods.is_none() {
+            self.daemon_pods = Some(Box::new(self.find_daemon_pods()));
         }
         match self.find_hashed(hash, object.kind(), &meta.namespace, &meta.name) {
             Some(slot) => self.replace(slot, object),
@@ -140,6 +149,41 @@ impl Cache {
         }
     }
 
+    /// The pods of all DaemonSets that are here.
+    fn find_daemon_pods(&self) -> DaemonPods {
+        let mut found = DaemonPods::default();
+        for (object, slot) in self.slots.iter().zip(0..) {
+            if let Some(Object::Pod(pod)) = object {
+                found.add(pod, slot);
+            }
+        }
+        found
+    }
+
+    /// The pods of a DaemonSet that are on a node or for it, by name.
+    pub(super) fn daemon_pods_at(&self, set: Uid, node: &str) -> SmallVec<[&Rc<Pod>; 1]> {
+        self.pods_in(self.daemon_pods.as_ref().map_or(&[], |pods| pods.at(set, node)))
+    }
+
+    /// The pods of a DaemonSet that are neither on a node nor for one, by name.
+    pub(super) fn daemon_pods_adrift(&self, set: Uid) -> SmallVec<[&Rc<Pod>; 1]> {
+        self.pods_in(self.daemon_pods.as_ref().map_or(&[], |pods| pods.adrift(set)))
+    }
+
+    /// What is known of the places of DaemonSets' pods, once there is a DaemonSet.
+    pub(super) fn daemon_pods(&self) -> Option<&DaemonPods> {
+        self.daemon_pods.as_deref()
+    }
+
+    fn pods_in(&self, slots: &[u32]) -> SmallVec<[&Rc<Pod>; 1]> {
+        let mut pods: SmallVec<[&Rc<Pod>; 1]> =
+            slots.iter().filter_map(|slot| Pod::of(self.slots[*slot as usize].as_ref()?)).collect();
+        if pods.len() > 1 {
+            pods.sort_by(|left, right| left.meta.name.cmp(&right.meta.name));
+        }
+        pods
+    }
+
     /// All pods of a Job but those that have ended and lost its finalizer, by namespace and name.
     pub(super) fn unsettled(&self, job: Uid) -> impl Iterator<Item = &Object> {
         self.objects(self.unsettled.get(&job))
@@ -178,8 +222,24 @@ impl Cache {
 
     fn replace(&mut self, slot: u32, object: Object) -> Option<Object> {
         let entry = &mut self.slots[slot as usize];
-        if let (Some(Object::Pod(old)), Object::Pod(new)) = (&*entry, &object) {
-            self.pod_counts.replace(old, new);
+        match (&*entry, &object) {
+            (Some(Object::Pod(old)), Object::Pod(new)) => {
+                self.pod_counts.replace(old, new);
+                if let Some(daemon_pods) = &mut self.daemon_pods {
+                    daemon_pods.replace(old, new, slot);
+                }
+            }
+            (Some(Object::Node(old)), Object::Node(new)) => {
+                if let Some(daemon_pods) = &mut self.daemon_pods {
+                    daemon_pods.node_changed(Some(old), Some(new));
+                }
+            }
+            (Some(Object::DaemonSet(old)), Object::DaemonSet(new)) if old.meta.uid != new.meta.uid => {
+                if let Some(daemon_pods) = &mut self.daemon_pods {
+                    daemon_pods.forget(old.meta.uid);
+                }
+            }
+            _ => {}
         }
         let moved = Places::differing(entry.as_ref(), &object);
         self.unindex(slot, moved);
@@ -190,19 +250,21 @@ impl Cache {
 
     fn add(&mut self, hash: u64, object: Object) {
         let kind = object.kind();
-        if let Object::Pod(pod) = &object {
-            self.pod_counts.add(pod);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 objects")
+        });
+        match (&object, &mut self.daemon_pods) {
+            (Object::Pod(pod), daemon_pods) => {
+                self.pod_counts.add(pod);
+                if let Some(daemon_pods) = daemon_pods {
+                    daemon_pods.add(pod, slot);
+                }
+            }
+            (Object::Node(node), Some(daemon_pods)) => daemon_pods.node_changed(None, Some(node)),
+            _ => {}
         }
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = Some(object);
-                slot
-            }
-            None => {
-                self.slots.push(Some(object));
-                u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 objects")
-            }
-        };
+        self.slots[slot as usize] = Some(object);
         let slots = &self.slots;
         self.places.insert_unique(hash, slot, |there| slots[*there as usize].as_ref().map_or(0, hash_of));
         self.kinds[kind as usize].insert(slot);
@@ -223,8 +285,16 @@ impl Cache {
         }
         self.free.push(slot);
         let gone = self.slots[slot as usize].take();
-        if let Some(Object::Pod(pod)) = &gone {
-            self.pod_counts.remove(pod);
+        match (&gone, &mut self.daemon_pods) {
+            (Some(Object::Pod(pod)), daemon_pods) => {
+                self.pod_counts.remove(pod);
+                if let Some(daemon_pods) = daemon_pods {
+                    daemon_pods.remove(pod, slot);
+                }
+            }
+            (Some(Object::Node(node)), Some(daemon_pods)) => daemon_pods.node_changed(Some(node), None),
+            (Some(Object::DaemonSet(set)), Some(daemon_pods)) => daemon_pods.forget(set.meta.uid),
+            _ => {}
         }
         gone
     }

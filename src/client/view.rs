@@ -2,7 +2,10 @@
 
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 pub use super::cache::Cache;
+use super::daemon_pods::DaemonPods;
 pub use super::pod_counts::PodCounts;
 use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
@@ -124,6 +127,33 @@ impl<'a> View<'a> {
     /// many different ones that nobody counts; then the pods have to be looked at.
     pub fn pod_counts(&self, owner: Uid) -> Option<&'a [PodCounts]> {
         self.cache.pod_counts(owner)
+    }
+
+    /// The pods of a DaemonSet that are on a node, or for it and not bound yet, by name.
+    pub fn daemon_pods_at(&self, set: Uid, node: &str) -> SmallVec<[&'a Rc<Pod>; 1]> {
+        self.cache.daemon_pods_at(set, node)
+    }
+
+    /// The pods of a DaemonSet that are neither on a node nor for one, by name.
+    pub fn daemon_pods_adrift(&self, set: Uid) -> SmallVec<[&'a Rc<Pod>; 1]> {
+        self.cache.daemon_pods_adrift(set)
+    }
+
+    /// The nodes that a DaemonSet's pods are on or for, in no order.
+    pub fn daemon_places(&self, set: Uid) -> impl Iterator<Item = &'a Name> + use<'a> {
+        self.cache.daemon_pods().into_iter().flat_map(move |pods| pods.places(set))
+    }
+
+    /// A clock that counts the changes of nodes and of DaemonSets' pods; zero before there is a DaemonSet.
+    pub fn daemon_clock(&self) -> u64 {
+        self.cache.daemon_pods().map_or(0, DaemonPods::clock)
+    }
+
+    /// The names of nodes where, since a time of that clock, something has changed that may concern a DaemonSet: the node came,
+    /// went, or has other labels or taints, or the set's pods there are others. In no order, perhaps with repetitions; none if
+    /// that is too long ago to be known.
+    pub fn daemon_changes(&self, set: Uid, since: u64) -> Option<impl Iterator<Item = &'a Name> + use<'a>> {
+        self.cache.daemon_pods()?.changes(set, since)
     }
 
     /// How many objects of a kind there are.

@@ -30,6 +30,20 @@ pub(super) fn fold_product(left: u64, right: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
+/// The last eight bytes, or all of fewer, as a number. Read without copying byte by byte: most names are short.
+#[inline]
+fn last_word(bytes: &[u8]) -> u64 {
+    if let Some(last) = bytes.last_chunk() {
+        u64::from_le_bytes(*last)
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+    } else if let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) {
+        u64::from_le_bytes([first, bytes[bytes.len() / 2], last, 0, 0, 0, 0, 0])
+    } else {
+        0
+    }
+}
+
 impl Hasher for FixedHasher {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
@@ -38,9 +52,7 @@ impl Hasher for FixedHasher {
             let word: [u8; 8] = word.try_into().expect("chunks of eight bytes have eight bytes");
             self.write_u64(u64::from_le_bytes(word));
         }
-        let mut last = [0; 8];
-        last[..words.remainder().len()].copy_from_slice(words.remainder());
-        self.write_u64(u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56);
+        self.write_u64(last_word(bytes) ^ (bytes.len() as u64) << 56);
     }
 
     #[inline]

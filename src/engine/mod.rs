@@ -1,7 +1,7 @@
 //! Virtual time, the event list, chance, links, disks and the trace. No word of Kubernetes here.
 //!
 //! - `time`: points and lengths of virtual time
-//! - `queue`: the future-event list; `heap`: the heap of keys beneath it
+//! - `queue`: the future-event list; `wheel`: the order of its keys; `heap`: the heap of those that are due soon
 //! - `random`: streams of random numbers by name; `distribution`: distributions of durations; `sampler`: one of them made ready
 //!   for many draws
 //! - `hash`: hash tables with a fixed hash function, for lookups; `order`: a sorted index of numbered slots
@@ -26,3 +26,4 @@ pub mod random;
 pub mod sampler;
 pub mod time;
 pub mod trace;
+mod wheel;

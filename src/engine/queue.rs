@@ -3,9 +3,9 @@
 //! Two events of the same time happen in the order in which they were scheduled, so there are no ties and nothing
 //! depends on the shape of the heap. It never looks into an event and never moves the clock backwards.
 
-use super::heap::KeyHeap;
 use super::process::TimerId;
 use super::time::SimTime;
+use super::wheel::KeyWheel;
 
 /// Bits of a key that name the slot of the slab in which the event lies.
 const SLOT_BITS: u32 = 24;
@@ -18,11 +18,12 @@ const COMPACTION_FLOOR: usize = 64;
 
 /// A list of future events of type `E`.
 ///
-/// Scheduling and taking cost O(log n) in a 4-ary heap of packed keys; cancelling costs O(1): the event leaves its
-/// slot at once, and its key stays behind, dead, until it comes to the top or dead keys outnumber the living.
+/// Scheduling and taking cost O(log n) in the number of events due within a millisecond (`wheel`); cancelling costs O(1):
+/// the event leaves its slot at once, and its key stays behind, dead, until it comes to the top or dead keys outnumber the
+/// living.
 #[derive(Debug)]
 pub struct EventQueue<E> {
-    keys: KeyHeap,
+    keys: KeyWheel,
     slots: Vec<Slot<E>>,
     /// The first vacant slot, or `SLOT_MASK` if there is none.
     vacant: u64,
@@ -57,7 +58,7 @@ impl<E> EventQueue<E> {
     /// A list without events, at the beginning of virtual time. The first event will have sequence 1.
     pub fn new() -> Self {
         EventQueue {
-            keys: KeyHeap::new(),
+            keys: KeyWheel::new(),
             slots: Vec::new(),
             vacant: SLOT_MASK,
             live: 0,

@@ -70,16 +70,16 @@ pub(super) struct Due {
 /// Decides node by node (`manage`); pods that wait for a node which is not there go too.
 pub(super) fn decide(set: &DaemonSet, nodes: &Nodes, hash: &Name, back_off: &mut BackOff, now: Now) -> Due {
     let mut due = Due::default();
-    for node in nodes.all.iter().filter(|node| node.exists) {
-        if node.should_run && node.pods.is_empty() {
+    for node in nodes.open.iter().filter(|node| node.standing.exists) {
+        if node.standing.should_run && node.pods.is_empty() {
             due.create.push(node.name.clone());
-        } else if node.should_continue {
+        } else if node.standing.should_continue {
             prune(set, node, hash, back_off, now, &mut due);
         } else {
             due.delete.extend(node.pods.iter().filter(|pod| !pod.meta.is_deleting()).cloned());
         }
     }
-    for node in nodes.all.iter().filter(|node| !node.exists) {
+    for node in nodes.open.iter().filter(|node| !node.standing.exists) {
         due.delete.extend(node.pods.iter().filter(|pod| pod.node.is_none()).cloned());
     }
     due
@@ -107,7 +107,7 @@ fn prune(set: &DaemonSet, node: &OnNode, hash: &Name, back_off: &mut BackOff, no
         return;
     }
     if running.len() <= 1 {
-        if running.is_empty() && node.should_run {
+        if running.is_empty() && node.standing.should_run {
             due.create.push(node.name.clone());
         }
         return;

@@ -3,6 +3,7 @@
 //! It never binds a pod: each says in its node affinity which node it is for. A change of a node concerns only those
 //! DaemonSets that gain or lose a pod by it, and those that have pods where none should be.
 //!
+//! - `survey`: what is known of all nodes from the last look, so that the next one costs what has changed since
 //! - `nodes`: which nodes are to have a pod, and which pods they have
 //! - `manage`: pods that are missing, too many, or ended
 //! - `rolling`: the replacement of old pods
@@ -18,6 +19,7 @@ mod pods;
 mod revisions;
 mod rolling;
 mod status;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,7 @@ use super::owner;
 use super::script::{self, Halt, Script};
 use manage::BackOff;
 use nodes::{Eligibility, Nodes};
+use survey::{Seen, Surveys};
 
 /// The DaemonSet controller.
 pub struct DaemonSetController {
@@ -50,6 +53,7 @@ pub struct DaemonSetController {
     burst: usize,
     /// When a failed pod was last replaced, by DaemonSet and node. Lost with the process, as the real one's is.
     back_off: Rc<RefCell<BackOff>>,
+    surveys: Rc<RefCell<Surveys>>,
 }
 
 impl DaemonSetController {
@@ -60,6 +64,7 @@ impl DaemonSetController {
             resync: config.resync,
             burst: config.daemon_set_burst,
             back_off: Rc::default(),
+            surveys: Rc::default(),
         }
     }
 
@@ -79,7 +84,8 @@ impl DaemonSetController {
         if set.meta.is_deleting() {
             return Plan::nothing();
         }
-        let sync = Sync { set: set.clone(), burst: self.burst, back_off: self.back_off.clone(), manage };
+        let (back_off, surveys) = (self.back_off.clone(), self.surveys.clone());
+        let sync = Sync { set: set.clone(), burst: self.burst, back_off, surveys, manage };
         script::run(view, now, move |script| sync.run(script))
     }
 }
@@ -103,7 +109,12 @@ impl Controller for DaemonSetController {
 
     fn on_change(&self, change: Change<'_>, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
         match change.object() {
-            Object::DaemonSet(set) => enqueue(owner::key_of(&**set), SimDuration::ZERO),
+            Object::DaemonSet(set) => {
+                if matches!(change, Change::Deleted(_)) {
+                    self.surveys.borrow_mut().forget(set.meta.uid);
+                }
+                enqueue(owner::key_of(&**set), SimDuration::ZERO);
+            }
             Object::Pod(pod) => owned_changed(change, pod.as_ref(), view, enqueue),
             // The controller's own creations are no news to it.
             Object::ControllerRevision(revision)
@@ -210,6 +221,7 @@ struct Sync {
     set: Rc<DaemonSet>,
     burst: usize,
     back_off: Rc<RefCell<BackOff>>,
+    surveys: Rc<RefCell<Surveys>>,
     /// False while creations or deletions of the last sync are still expected.
     manage: bool,
 }
@@ -219,9 +231,9 @@ impl Sync {
         let set = &*self.set;
         let revisions = revisions::construct(script, &self.set)?;
         let hash = revisions.current.meta.labels.get(&REVISION_LABEL).cloned().unwrap_or_default();
-        let kin = script.see(|view| Rc::new(kin(view, set)));
-        let own = owner::claim_all(script, set, &set.selector, &kin)?;
-        let nodes = script.see(|view| Rc::new(Nodes::of(view, set, &own)));
+        let seen = self.see(script, &hash);
+        let own = owner::claim_all(script, set, &set.selector, &seen.kin)?;
+        let nodes = script.see(|_| Rc::new(Nodes::of(&seen, &own)));
         if !self.manage {
             return status::write(script, set, &nodes, &hash, false);
         }
@@ -232,7 +244,7 @@ impl Sync {
             Err(other) => return Err(other),
         };
         // The writes have taken their time; the status is that of the cache as it is now.
-        let nodes = if has_acted { self.look_again(script) } else { nodes };
+        let nodes = if has_acted { self.look_again(script, &hash) } else { nodes };
         let later = status::write(script, set, &nodes, &hash, true)?;
         match failure {
             Some(message) => Err(Halt::Failed(message)),
@@ -271,21 +283,20 @@ impl Sync {
         Ok(has_acted)
     }
 
-    fn look_again(&self, script: &mut Script<'_>) -> Rc<Nodes> {
-        let set = &*self.set;
-        script.see(|view| {
+    fn see(&self, script: &mut Script<'_>, hash: &Name) -> Rc<Seen> {
+        let today = script.now().timestamp();
+        script.see(|view| Rc::new(self.surveys.borrow_mut().look(view, &self.set, hash, today)))
+    }
+
+    /// What is there once the writes are made; nobody is adopted any more.
+    fn look_again(&self, script: &mut Script<'_>, hash: &Name) -> Rc<Nodes> {
+        let (set, seen) = (&*self.set, self.see(script, hash));
+        script.see(|_| {
             let is_own = |pod: &&Rc<Pod>| owner::claim(&set.meta, &set.selector, &pod.meta) == owner::Claim::Owned;
-            let own: Vec<Rc<Pod>> = view.owned_by::<Pod>(set.meta.uid).filter(is_own).cloned().collect();
-            Rc::new(Nodes::of(view, set, &own))
+            let own: Vec<Rc<Pod>> = seen.kin.iter().filter(is_own).cloned().collect();
+            Rc::new(Nodes::of(&seen, &own))
         })
     }
-}
-
-/// The pods that are the set's, or nobody's and selected by it.
-fn kin(view: &View<'_>, set: &DaemonSet) -> Vec<Rc<Pod>> {
-    let own = view.owned_by::<Pod>(set.meta.uid);
-    let orphans = view.orphans::<Pod>(&set.meta.namespace);
-    own.chain(orphans.filter(|pod| set.selector.matches(&pod.meta.labels))).cloned().collect()
 }
 
 fn sooner(left: Again, right: Again) -> Again {

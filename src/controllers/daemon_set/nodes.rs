@@ -13,26 +13,26 @@ use crate::api::pod::Pod;
 use crate::api::selector::Selector;
 use crate::api::tolerations;
 use crate::api::workload::DaemonSet;
-use crate::client::view::View;
 use crate::engine::hash::Map;
 
 use super::pods;
+use super::survey::Seen;
 
 /// What a DaemonSet's template says of nodes.
-pub(super) struct Eligibility<'s> {
-    name: Option<&'s str>,
+pub(super) struct Eligibility {
+    name: Option<Name>,
     labels: Option<Selector>,
     affinity: Option<NodeSelector>,
     tolerations: Vec<Toleration>,
 }
 
-impl<'s> Eligibility<'s> {
-    pub fn of(set: &'s DaemonSet) -> Self {
+impl Eligibility {
+    pub fn of(set: &DaemonSet) -> Self {
         let full = &set.template.spec.full;
         let affinity = full.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
         let required = affinity.and_then(|own| own.required_during_scheduling_ignored_during_execution.as_ref());
         Eligibility {
-            name: full.node_name.as_deref().filter(|name| !name.is_empty()),
+            name: full.node_name.as_deref().filter(|name| !name.is_empty()).map(Name::from),
             labels: full.node_selector.as_ref().filter(|labels| !labels.is_empty()).map(Selector::from_set),
             affinity: required.map(NodeSelector::compile),
             tolerations: pods::tolerations(full),
@@ -41,7 +41,7 @@ impl<'s> Eligibility<'s> {
 
     /// Whether a node is to have a pod, and whether a pod that is there may stay (`NodeShouldRunDaemonPod`).
     pub fn of_node(&self, node: &Node) -> (bool, bool) {
-        let fits = self.name.is_none_or(|name| node.meta.name == *name)
+        let fits = self.name.as_ref().is_none_or(|name| node.meta.name == *name)
             && self.labels.as_ref().is_none_or(|labels| labels.matches(&node.meta.labels))
             && self.affinity.as_ref().is_none_or(|affinity| affinity.matches(node));
         if !fits {
@@ -56,9 +56,23 @@ impl<'s> Eligibility<'s> {
     }
 }
 
-/// All nodes, and the nodes of the DaemonSet's pods, by name.
+/// What a node is to a DaemonSet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Standing {
+    /// Whether there is such a node.
+    pub exists: bool,
+    /// It is to have a pod.
+    pub should_run: bool,
+    /// A pod that it has may stay.
+    pub should_continue: bool,
+}
+
+/// The nodes at which there may be something to be done for a DaemonSet, and how many there are besides.
 pub(super) struct Nodes {
-    pub all: Vec<OnNode>,
+    /// By name. Of all nodes, and all names of nodes that its pods have, those are missing at which all is as it should be.
+    pub open: Vec<OnNode>,
+    /// How many nodes have the one pod that they should have, new and available.
+    pub settled: usize,
     /// Pods that have ended and are being deleted: they count for nothing but the revision that they are of.
     pub leaving: Vec<Rc<Pod>>,
 }
@@ -67,45 +81,36 @@ pub(super) struct Nodes {
 pub(super) struct OnNode {
     /// The node's name.
     pub name: Name,
-    /// Whether there is such a node.
-    pub exists: bool,
-    /// It is to have a pod.
-    pub should_run: bool,
-    /// A pod that it has may stay.
-    pub should_continue: bool,
+    /// What it is to the DaemonSet.
+    pub standing: Standing,
     /// The DaemonSet's pods that are there or are to come there.
     pub pods: SmallVec<[Rc<Pod>; 1]>,
 }
 
 impl Nodes {
-    /// Sorts a DaemonSet's pods by node (`getNodesToDaemonPods`).
-    pub fn of(view: &View<'_>, set: &DaemonSet, own: &[Rc<Pod>]) -> Self {
+    /// Sorts those of a DaemonSet's pods by node that a survey has found something about (`getNodesToDaemonPods`).
+    pub fn of(seen: &Seen, own: &[Rc<Pod>]) -> Self {
         let mut by_node: Map<&Name, SmallVec<[Rc<Pod>; 1]>> = Map::default();
         by_node.reserve(own.len());
         let mut leaving = Vec::new();
         for pod in own {
             if pod.is_terminal() && pod.meta.is_deleting() {
                 leaving.push(pod.clone());
-            } else if let Some(node) = pod.node.as_ref().or(pod.only_node.as_ref()) {
+            } else if let Some(node) = place(pod) {
                 by_node.entry(node).or_default().push(pod.clone());
             }
         }
-        let eligibility = Eligibility::of(set);
-        let there = view.list::<Node>().map(|node| {
-            let (should_run, should_continue) = eligibility.of_node(node);
-            let pods = by_node.remove(&node.meta.name).unwrap_or_default();
-            OnNode { name: node.meta.name.clone(), exists: true, should_run, should_continue, pods }
+        let open = seen.open.iter().map(|(name, standing)| {
+            let pods = by_node.remove(name).unwrap_or_default();
+            OnNode { name: name.clone(), standing: *standing, pods }
         });
-        let mut all: Vec<OnNode> = there.collect();
-        let known = all.len();
-        let (exists, should_run, should_continue) = (false, false, false);
-        let lost = by_node.into_iter();
-        all.extend(lost.map(|(name, pods)| OnNode { name: name.clone(), exists, should_run, should_continue, pods }));
-        if all.len() > known {
-            all.sort_by(|left, right| left.name.cmp(&right.name));
-        }
-        Nodes { all, leaving }
+        Nodes { open: open.collect(), settled: seen.settled, leaving }
     }
+}
+
+/// The node that a pod is on or for.
+pub(super) fn place(pod: &Pod) -> Option<&Name> {
+    pod.node.as_ref().or(pod.only_node.as_ref())
 }
 
 /// The order in which the oldest counts: pods that are bound first, then by age, then by name

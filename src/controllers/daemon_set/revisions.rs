@@ -164,7 +164,8 @@ pub(super) fn clean_up(
     if surplus == 0 {
         return Ok(false);
     }
-    let pods = nodes.all.iter().flat_map(|node| &node.pods).chain(&nodes.leaving);
+    // Pods at settled nodes are of the present revision.
+    let pods = nodes.open.iter().flat_map(|node| &node.pods).chain(&nodes.leaving);
     let live: BTreeSet<&Name> = pods.filter_map(|pod| pod.meta.labels.get(&REVISION_LABEL)).collect();
     let mut old = revisions.old.clone();
     old.sort_by_key(|revision| revision.revision);

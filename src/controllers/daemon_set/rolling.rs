@@ -62,7 +62,7 @@ pub(super) fn decide(set: &DaemonSet, nodes: &Nodes, hash: &Name, now: Now) -> R
     let DaemonSetStrategy::RollingUpdate { max_unavailable, max_surge } = &set.strategy else {
         return Ok(Due::default());
     };
-    let desired = nodes.all.iter().filter(|node| node.should_run).count();
+    let desired = nodes.settled + nodes.open.iter().filter(|node| node.standing.should_run).count();
     let (mut unavailable, surge) = (part(max_unavailable, desired), part(max_surge, desired));
     if desired > 0 && unavailable == 0 && surge == 0 {
         unavailable = 1;
@@ -74,9 +74,9 @@ pub(super) fn decide(set: &DaemonSet, nodes: &Nodes, hash: &Name, now: Now) -> R
     }
 }
 
-/// The nodes that count: those that have pods or are to have one.
+/// The open nodes that count: those that have pods or are to have one.
 fn concerned(nodes: &Nodes) -> impl Iterator<Item = &OnNode> {
-    nodes.all.iter().filter(|node| node.should_run || !node.pods.is_empty())
+    nodes.open.iter().filter(|node| node.standing.should_run || !node.pods.is_empty())
 }
 
 /// Old pods that are not available go at once; of the others as many as may be missing.
@@ -114,7 +114,7 @@ fn double(
 ) -> Result<Due, String> {
     let is_available = |pod: &Pod| pod.is_available(set.min_ready_seconds, today);
     let mut due = Due::default();
-    let (mut doubled, mut available) = (0, 0);
+    let (mut doubled, mut available) = (0, nodes.settled);
     let (mut candidates, mut displaced) = (Vec::new(), Vec::new());
     for node in concerned(nodes) {
         let Some((new, old)) = new_and_old(set, hash, node) else {
@@ -124,11 +124,11 @@ fn double(
         available += usize::from(old.or(new).is_some_and(|pod| is_available(pod)));
         match (new, old) {
             (_, None) => {}
-            (None, Some(_)) if !node.exists => {
+            (None, Some(_)) if !node.standing.exists => {
                 let why = format!("node \"{}\" not found", node.name);
                 return Err(format!("couldn't get node for nodeName \"{}\": {why}", node.name));
             }
-            (None, Some(old)) => match (is_available(old), node.should_run) {
+            (None, Some(old)) => match (is_available(old), node.standing.should_run) {
                 (false, false) => due.delete.push(old.clone()),
                 (false, true) => due.create.push(node.name.clone()),
                 (true, false) => displaced.push(old.clone()),

@@ -48,15 +48,21 @@ pub(super) fn write(
 }
 
 /// Of several pods on a node the oldest counts.
-fn count(set: &DaemonSet, nodes: &Nodes, hash: &Name, now: Now) -> DaemonSetStatus {
+pub(super) fn count(set: &DaemonSet, nodes: &Nodes, hash: &Name, now: Now) -> DaemonSetStatus {
     let today = now.timestamp();
+    let settled = i32::try_from(nodes.settled).unwrap_or(i32::MAX);
     let mut counted = DaemonSetStatus {
+        desired_number_scheduled: settled,
+        current_number_scheduled: settled,
+        number_ready: settled,
+        number_available: settled,
+        updated_number_scheduled: settled,
         collision_count: set.status.collision_count,
         conditions: set.status.conditions.clone(),
         ..DaemonSetStatus::default()
     };
-    for node in nodes.all.iter().filter(|node| node.exists) {
-        if !node.should_run {
+    for node in nodes.open.iter().filter(|node| node.standing.exists) {
+        if !node.standing.should_run {
             counted.number_misscheduled += i32::from(!node.pods.is_empty());
             continue;
         }

@@ -50,7 +50,11 @@ fn server(nodes: usize, set: DaemonSet) -> Server {
     server
 }
 
+/// Taints a node if it is there.
 fn taint(server: &mut Server, node: &str, effect: Option<TaintEffect>) {
+    if server.get::<Node>("", node).is_none() {
+        return;
+    }
     let taint = |effect| Taint { key: "trouble".into(), value: Name::EMPTY, effect, time_added: None };
     server.edit::<Node>("", node, |node| node.taints = effect.map(taint).into_iter().collect());
 }
@@ -411,4 +415,65 @@ fn a_node_has_at_most_one_live_pod_two_in_a_surge_and_no_more_than_allowed_are_m
         let newest = format!("agent:v{versions}");
         assert!(images(&server).len() == 6 && images(&server).values().all(|image| *image == newest), "seed {seed}");
     }
+}
+
+/// What follows from a look: the counts, the nodes that get a pod, the pods that go.
+fn follows(surveys: &mut Surveys, server: &Server, hash: &Name) -> String {
+    let (set, now) = (server.get::<DaemonSet>("default", "agent").expect("there"), server.now());
+    let seen = surveys.look(&server.cache.view(), set, hash, now.timestamp());
+    let nodes = Nodes::of(&seen, &seen.kin);
+    let due = manage::decide(set, &nodes, hash, &mut BackOff::default(), now);
+    let rolls = rolling::decide(set, &nodes, hash, now);
+    let names = |pods: &[Rc<Pod>]| pods.iter().map(|pod| pod.meta.name.to_string()).collect::<Vec<_>>();
+    let rolls = rolls.map(|due| (due.create, names(&due.delete)));
+    let counted = status::count(set, &nodes, hash, now);
+    format!(
+        "{counted:?} {:?} {:?} {:?} {rolls:?} {:?}",
+        due.create,
+        names(&due.delete),
+        due.events,
+        names(&nodes.leaving)
+    )
+}
+
+#[test]
+fn what_follows_from_a_survey_that_is_kept_follows_from_one_made_anew() {
+    let mut settled = 0;
+    for seed in 0..16 {
+        let mut chance = Seed(seed).stream("daemon set", "survey");
+        let surge = chance.below(2);
+        let rolling = json!({"maxUnavailable": 1 - surge, "maxSurge": surge});
+        let mut set = set(json!({"type": "RollingUpdate", "rollingUpdate": rolling}), json!({}));
+        set.min_ready_seconds = 2 * chance.below(2) as i32;
+        let mut server = server(6, set);
+        let (controller, mut versions, mut kept) = (controller(), 1, Surveys::default());
+        for step in 0..300 {
+            disturb(&mut server, &mut chance, &mut versions);
+            let node = format!("node-{}", chance.below(7));
+            match chance.below(16) {
+                0 => server.put(Object::Node(Rc::new(testing::node(&node)))),
+                1 => server.vanish(&ObjectKey::new(Kind::Node, "", &node)),
+                2 if !server.all::<Pod>().is_empty() => {
+                    let name = server.all::<Pod>()[0].meta.name.clone();
+                    server.edit::<Pod>("default", &name, |pod| pod.meta.owners = None);
+                }
+                3 => {
+                    let seconds = 2 * chance.below(2) as i32;
+                    server.edit::<DaemonSet>("default", "agent", |set| set.min_ready_seconds = seconds);
+                }
+                4..12 => drop(server.reconcile(&controller, &key())),
+                _ => {}
+            }
+            let newest = server.all::<ControllerRevision>().into_iter().max_by_key(|revision| revision.revision);
+            let hash = newest.and_then(|it| it.meta.labels.get(&REVISION_LABEL).cloned()).unwrap_or_default();
+            if chance.ratio(1, 3) {
+                continue;
+            }
+            let anew = follows(&mut Surveys::default(), &server, &hash);
+            assert_eq!(follows(&mut kept, &server, &hash), anew, "seed {seed}, step {step}");
+            let set = server.get::<DaemonSet>("default", "agent").expect("there");
+            settled += kept.look(&server.cache.view(), set, &hash, server.now().timestamp()).settled;
+        }
+    }
+    assert!(settled > 500, "{settled} settled nodes were not looked at");
 }

@@ -19,7 +19,7 @@ pub(super) struct WatchIndex {
     keys: Map<Key, SmallVec<[Place; 2]>>,
     directories: Map<Key, SmallVec<[Place; 4]>>,
     /// How many watched directories there are of each length, so that most lookups need not be made.
-    lengths: BTreeMap<usize, u32>,
+    lengths: Vec<u32>,
     others: BTreeMap<Place, KeyRange>,
 }
 
@@ -31,7 +31,10 @@ impl WatchIndex {
             KeyRange::Prefix(prefix) if prefix.ends_with('/') => {
                 let watchers = self.directories.entry(prefix.clone()).or_default();
                 if watchers.is_empty() {
-                    *self.lengths.entry(prefix.len()).or_default() += 1;
+                    if self.lengths.len() <= prefix.len() {
+                        self.lengths.resize(prefix.len() + 1, 0);
+                    }
+                    self.lengths[prefix.len()] += 1;
                 }
                 watchers.push(place);
             }
@@ -64,12 +67,7 @@ impl WatchIndex {
         watchers.retain(|other| *other != place);
         if watchers.is_empty() {
             self.directories.remove(prefix);
-            if let Some(count) = self.lengths.get_mut(&prefix.len()) {
-                *count -= 1;
-                if *count == 0 {
-                    self.lengths.remove(&prefix.len());
-                }
-            }
+            self.lengths[prefix.len()] -= 1;
         }
     }
 
@@ -86,8 +84,10 @@ impl WatchIndex {
         {
             found.extend_from_slice(watchers);
         }
-        for (&length, _) in self.lengths.range(..=key.len()) {
-            if key.as_bytes()[length - 1] == b'/'
+        // A directory of length n ends with the slash before n.
+        for (byte, length) in key.bytes().zip(1..self.lengths.len()) {
+            if byte == b'/'
+                && self.lengths[length] > 0
                 && let Some(watchers) = self.directories.get(&key[..length])
             {
                 found.extend_from_slice(watchers);
@@ -128,7 +128,7 @@ mod tests {
         for (place, range) in (0..).zip(&ranges) {
             index.remove(place, range);
         }
-        assert!(index.is_empty() && index.lengths.is_empty());
+        assert!(index.is_empty() && index.lengths.iter().all(|count| *count == 0));
         assert!(index.matching("/registry/pods/default/web").is_empty());
     }
 }
