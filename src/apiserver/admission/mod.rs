@@ -5,10 +5,12 @@
 //! - `service_account`: every pod has an account and its token
 //! - `mountable_secrets`: which Secrets a pod may use under its account
 //! - `taint_nodes`: new nodes take no pods before they are ready
+//! - `pod_security`: what pods may do that their namespaces say something about
 //! - `priority`: priority classes become numbers
 //! - `default_tolerations`: pods stay five minutes on a node that is lost
 //! - `default_storage_class`: claims that name no class get the default one
 //! - `storage_protection`: claims and volumes carry a finalizer while they are in use
+//! - `claim_resize`: which claims may grow
 //! - `runtime_class`: what the runtime of a pod adds to it
 //! - `pod_topology_labels`: a bound pod carries the zone and region of its node
 //! - `pod_resize`: no pod is resized beyond its node
@@ -20,6 +22,7 @@
 //! Plugins see the server's watch caches. What they need and do not find there is looked up in etcd by the server, which
 //! then asks them again; they never wait themselves.
 
+mod claim_resize;
 mod default_storage_class;
 mod default_tolerations;
 mod limit_ranger;
@@ -27,6 +30,7 @@ mod mountable_secrets;
 mod namespace_lifecycle;
 mod offline;
 mod pod_resize;
+mod pod_security;
 mod pod_topology_labels;
 mod priority;
 mod runtime_class;
@@ -158,10 +162,12 @@ impl Chain {
             Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccount { accounts }),
             Box::new(taint_nodes::TaintNodesByCondition),
+            Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),
             Box::new(default_tolerations::DefaultTolerationSeconds),
             Box::new(default_storage_class::DefaultStorageClass),
             Box::new(storage_protection::StorageObjectInUseProtection),
+            Box::new(claim_resize::PersistentVolumeClaimResize),
             Box::new(runtime_class::RuntimeClass),
         ];
         Chain { plugins, specs: Specs::default(), tokens }

@@ -328,3 +328,34 @@ fn a_server_that_begins_anew_makes_other_uids() {
     uids.dedup();
     assert_eq!(uids.len(), 14);
 }
+
+#[test]
+fn a_claim_grows_when_it_is_bound_and_its_class_says_so() {
+    let mut world = World::new();
+    for (name, grows) in [("fixed", json!(false)), ("silent", json!(null)), ("growing", json!(true))] {
+        let class = json!({"metadata": {"name": name}, "provisioner": "p", "allowVolumeExpansion": grows});
+        world.create(object(Kind::StorageClass, class));
+        let spec = json!({
+            "accessModes": ["ReadWriteOnce"], "storageClassName": name, "resources": {"requests": {"storage": "1Gi"}},
+        });
+        let claim = json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec});
+        world.create(object(Kind::PersistentVolumeClaim, claim));
+    }
+    let key = |name: &str| ObjectKey::new(Kind::PersistentVolumeClaim, "default", name);
+    let more = || json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
+    assert!(
+        failure(world.merge(&key("growing"), more()))
+            .starts_with("422 PersistentVolumeClaim \"growing\" is invalid: spec")
+    );
+    for name in ["fixed", "silent", "growing"] {
+        let status = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+        let patch = Patch::Merge(Rc::new(status));
+        assert!(world.ask(Operation::Patch { key: key(name), patch, part: Part::Status, dry_run: false }).is_ok());
+    }
+    let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize";
+    for name in ["fixed", "silent"] {
+        let expected = format!("403 persistentvolumeclaims \"{name}\" is forbidden: {why}");
+        assert_eq!(failure(world.merge(&key(name), more())), expected);
+    }
+    assert!(world.merge(&key("growing"), more()).is_ok());
+}
