@@ -232,7 +232,7 @@ mod tests {
                 // The wheel has turned, and yet an earlier key may come.
                 wheel.least();
             }
-            let wanted = |key: u128| (key ^ key >> 64) % 3 == 0;
+            let wanted = |key: u128| (key ^ key >> 64).is_multiple_of(3);
             wheel.retain(wanted);
             let mut model: BTreeSet<u128> = keys.into_iter().filter(|&key| wanted(key)).collect();
             for key in more {
