@@ -58,6 +58,13 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another_one() {
 }
 
 #[test]
+fn what_is_known_of_an_object_never_goes_back_to_an_older_version() {
+    let scenario = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/told-twice.yml"));
+    let outcome = scenario.run(836_124);
+    assert!(outcome.is_success(), "{}", complaints(&outcome));
+}
+
+#[test]
 fn a_manifest_alone_is_applied_and_settles() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/a-deploy.yaml");
     let outcome = Scenario::of_manifests(&[file], 5).unwrap().run(1);

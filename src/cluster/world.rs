@@ -273,8 +273,9 @@ impl World {
             self.commons.heartbeats.written(*revision, key.kind == Kind::Lease);
             let known = self.truth.get(key.kind, &key.namespace, &key.name);
             let is_gone = committed.new.is_none() && known.is_none();
-            if is_gone || known.is_some_and(|known| known.meta().revision() == *revision) {
-                // A server that was in doubt about a write of its own has taken another's for it.
+            if is_gone || known.is_some_and(|known| known.meta().revision() >= *revision) {
+                // A server that was in doubt about a write of its own has taken another's for it, or an older one that a watch
+                // which begins anew has shown once more.
                 continue;
             }
             let write = Write {
