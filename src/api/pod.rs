@@ -384,6 +384,11 @@ impl Pod {
         !self.is_terminal() && !self.meta.is_deleting()
     }
 
+    /// The node that the pod is on, or the only one that it may come to, if that is known.
+    pub fn place(&self) -> Option<&Name> {
+        self.node.as_ref().or(self.only_node.as_ref())
+    }
+
     /// True if the pod has been ready for `min_ready_seconds` at a time (kube-controller-manager, `IsPodAvailable`).
     pub fn is_available(&self, min_ready_seconds: i32, now: Timestamp) -> bool {
         let ready = self.status.condition(&PodConditionType::Ready);

@@ -62,11 +62,6 @@ fn owner(pod: &Pod) -> Option<Uid> {
     pod.meta.controller().filter(|owner| owner.kind == "DaemonSet").map(|owner| owner.uid)
 }
 
-/// The node that a pod is on or for.
-fn place(pod: &Pod) -> Option<&Name> {
-    pod.node.as_ref().or(pod.only_node.as_ref())
-}
-
 impl DaemonPods {
     /// The slots of a set's pods that are on a node or for it, in no order.
     pub fn at(&self, set: Uid, node: &str) -> &[u32] {
@@ -109,7 +104,7 @@ impl DaemonPods {
             journal: Journal { begins, ..Journal::default() },
             gone: false,
         });
-        match place(pod) {
+        match pod.place() {
             Some(node) => {
                 places.by_node.entry(node.clone()).or_default().push(slot);
                 places.journal.note(self.clock, node.clone());
@@ -123,7 +118,7 @@ impl DaemonPods {
         let Some(set) = owner(pod) else { return };
         let Some(places) = self.sets.get_mut(&set) else { return };
         self.clock += 1;
-        match place(pod) {
+        match pod.place() {
             Some(node) => {
                 places.journal.note(self.clock, node.clone());
                 if let Some(slots) = places.by_node.get_mut(node) {
@@ -142,13 +137,13 @@ impl DaemonPods {
 
     /// A pod has another version.
     pub fn replace(&mut self, old: &Pod, new: &Pod, slot: u32) {
-        if owner(old) != owner(new) || place(old) != place(new) {
+        if owner(old) != owner(new) || old.place() != new.place() {
             self.remove(old, slot);
             self.add(new, slot);
             return;
         }
         let places = owner(new).and_then(|set| self.sets.get_mut(&set));
-        if let (Some(places), Some(node)) = (places, place(new)) {
+        if let (Some(places), Some(node)) = (places, new.place()) {
             self.clock += 1;
             places.journal.note(self.clock, node.clone());
         }

@@ -96,7 +96,7 @@ impl Nodes {
         for pod in own {
             if pod.is_terminal() && pod.meta.is_deleting() {
                 leaving.push(pod.clone());
-            } else if let Some(node) = place(pod) {
+            } else if let Some(node) = pod.place() {
                 by_node.entry(node).or_default().push(pod.clone());
             }
         }
@@ -106,11 +106,6 @@ impl Nodes {
         });
         Nodes { open: open.collect(), settled: seen.settled, leaving }
     }
-}
-
-/// The node that a pod is on or for.
-pub(super) fn place(pod: &Pod) -> Option<&Name> {
-    pod.node.as_ref().or(pod.only_node.as_ref())
 }
 
 /// The order in which the oldest counts: pods that are bound first, then by age, then by name

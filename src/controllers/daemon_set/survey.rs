@@ -16,7 +16,7 @@ use crate::client::view::View;
 use crate::engine::hash::{Map, Set};
 
 use super::super::history::REVISION_LABEL;
-use super::nodes::{Eligibility, Standing, place};
+use super::nodes::{Eligibility, Standing};
 use super::rolling;
 
 /// The surveys of all DaemonSets. Lost with the process, and then made anew.
@@ -79,7 +79,7 @@ impl Surveys {
         let orphans = view.orphans::<Pod>(&set.meta.namespace);
         let orphans: Vec<Rc<Pod>> = orphans.filter(|pod| set.selector.matches(&pod.meta.labels)).cloned().collect();
         // Where one is adopted there may be more than one.
-        orphans.iter().filter_map(|pod| place(pod)).for_each(|node| survey.open(view, node));
+        orphans.iter().filter_map(|pod| pod.place()).for_each(|node| survey.open(view, node));
         let at_open = survey.open.keys().flat_map(|node| view.daemon_pods_at(set.meta.uid, node));
         let mut kin: Vec<Rc<Pod>> = at_open.chain(view.daemon_pods_adrift(set.meta.uid)).cloned().collect();
         kin.sort_by(|left, right| left.meta.name.cmp(&right.meta.name));
