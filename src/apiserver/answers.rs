@@ -74,7 +74,7 @@ impl ApiServer {
         let status = match (&step, error) {
             (Step::List(page) | Step::Collect(page), Error::Compacted) => Box::new(page.expired()),
             (Step::List(page), Error::FutureRevision) => {
-                Box::new(Status::too_large_revision(page.revision(), revision, 0))
+                Box::new(Status::too_large_revision(page.revision().unwrap_or(0), revision, 0))
             }
             (_, error) => {
                 if leaves_doubt(error) {

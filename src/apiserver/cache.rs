@@ -15,7 +15,7 @@ use crate::api::object::Object;
 use crate::engine::hash::FixedHasher;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::etcd::key::Key;
-use crate::etcd::mvcc::KeyValue;
+use crate::etcd::mvcc::{KeyValue, Reader};
 use crate::etcd::watch::WatchEvent;
 
 use super::selection::{Selection, Trigger};
@@ -29,6 +29,9 @@ const LEAST_CHANGES: usize = 100;
 const MOST_CHANGES: usize = 100 * 1024;
 /// The ring grows while its changes are all younger than this (cacher: `eventFreshDuration`, by default 75 s).
 const FRESH: SimDuration = SimDuration::from_secs(75);
+/// For how long a list may go on from page to page at its first revision: what etcd keeps at the most, with a compaction every five
+/// minutes of what is older than five minutes.
+const PAGED: SimDuration = SimDuration::from_secs(600);
 
 /// An object in the cache, with its key in etcd so that a write need not build it again.
 #[derive(Clone, Debug)]
@@ -78,11 +81,15 @@ pub struct WatchCache {
     complete_after: u64,
     revision: u64,
     ready: bool,
+    /// The word given to etcd's store on what of its history may still be asked for.
+    reader: Option<Reader>,
+    /// Lists in pages that may go on: at which revision, and until when.
+    paged: VecDeque<(u64, SimTime)>,
 }
 
 impl WatchCache {
     /// An empty cache that has not been filled.
-    pub fn new(kind: Kind) -> WatchCache {
+    pub fn new(kind: Kind, reader: Option<Reader>) -> WatchCache {
         WatchCache {
             kind,
             objects: HashTable::new(),
@@ -92,6 +99,8 @@ impl WatchCache {
             complete_after: 0,
             revision: 0,
             ready: false,
+            reader,
+            paged: VecDeque::new(),
         }
     }
 
@@ -107,7 +116,31 @@ impl WatchCache {
 
     /// Begins anew: the next list replaces everything.
     pub fn reset(&mut self) {
-        *self = WatchCache::new(self.kind);
+        *self = WatchCache::new(self.kind, self.reader.take());
+        self.say_what_is_needed();
+    }
+
+    /// A list in pages begins, or goes on at a revision: its next page may be asked for.
+    pub fn expect_pages(&mut self, at: Option<u64>, now: SimTime) {
+        if self.reader.is_some() {
+            self.forget_pages(now);
+            self.paged.push_back((at.unwrap_or(self.revision), now + PAGED));
+            self.say_what_is_needed();
+        }
+    }
+
+    fn forget_pages(&mut self, now: SimTime) {
+        while self.paged.front().is_some_and(|(_, until)| *until <= now) {
+            self.paged.pop_front();
+        }
+    }
+
+    /// What came before the cache's own revision is not asked for any more, but for lists that go on.
+    fn say_what_is_needed(&self) {
+        if let Some(reader) = &self.reader {
+            let paged = self.paged.iter().map(|(revision, _)| *revision);
+            reader.needs_from(paged.fold(self.revision, u64::min));
+        }
     }
 
     /// Takes in an object of the first list.
@@ -122,11 +155,13 @@ impl WatchCache {
         self.ready = true;
         self.revision = revision;
         self.complete_after = revision;
+        self.say_what_is_needed();
     }
 
     /// Everything up to a revision has been seen, though nothing may have changed.
     pub fn advance(&mut self, revision: u64) {
         self.revision = self.revision.max(revision);
+        self.say_what_is_needed();
     }
 
     /// Takes in a change that etcd tells of; none if it is no object or was known.
@@ -142,6 +177,8 @@ impl WatchCache {
         let old = old.map(|entry| entry.object);
         self.index(&place, old.as_ref(), new.as_ref());
         self.revision = self.revision.max(revision);
+        self.forget_pages(now);
+        self.say_what_is_needed();
         let bytes = new.as_ref().or(old.as_ref()).map_or(0, size::of);
         self.remember(Change { revision, old, new, bytes, at: now });
         self.ring.back()

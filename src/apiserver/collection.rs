@@ -86,6 +86,7 @@ impl ApiServer {
         match Page::begin(scope, PAGE, token.as_deref(), ListRevision::Latest) {
             Ok(page) => {
                 collection.listing = true;
+                self.caches[scope.kind as usize].expect_pages(page.revision(), ctx.now());
                 let part = collection.part(number, collection.whole.operation.clone());
                 let (range, delay) = (page.range(), self.config.costs.of_request(0));
                 self.ask(Task { step: Step::Collect(page), ..part }, delay, range.into(), ctx);

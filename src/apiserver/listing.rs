@@ -60,6 +60,9 @@ impl ApiServer {
         let Operation::List { scope, limit, continue_token, at } = &task.operation else { return };
         match Page::begin(scope, *limit, continue_token.as_deref(), *at) {
             Ok(page) => {
+                if *limit > 0 {
+                    self.caches[scope.kind as usize].expect_pages(page.revision(), ctx.now());
+                }
                 let (range, delay) = (page.range(), self.config.costs.of_request(0));
                 self.ask(Task { step: Step::List(page), ..task }, delay, range.into(), ctx);
             }

@@ -241,7 +241,7 @@ pub enum ListRevision {
     Any,
     /// One not older than this.
     NotOlderThan(u64),
-    /// Exactly this.
+    /// Exactly this, as long as etcd keeps it in memory.
     Exact(u64),
 }
 

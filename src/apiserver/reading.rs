@@ -72,9 +72,9 @@ impl Page {
         Ok(page)
     }
 
-    /// The revision that is read; zero before the first read of the newest.
-    pub fn revision(&self) -> u64 {
-        self.revision
+    /// The revision that is read; none before the first read of the newest.
+    pub fn revision(&self) -> Option<u64> {
+        (self.revision > 0).then_some(self.revision)
     }
 
     /// The next read.

@@ -16,7 +16,7 @@ use crate::engine::random::{Seed, Stream};
 use crate::engine::time::{SimDuration, SimTime};
 use crate::etcd::lease::LeaseId;
 use crate::etcd::message::{Message as EtcdMessage, Reply as EtcdReply, Request as EtcdRequest, Response};
-use crate::etcd::mvcc::{RangeResult, TxnResult};
+use crate::etcd::mvcc::{RangeResult, Reader, SharedStore, TxnResult};
 use crate::etcd::watch::{WatchBody, WatchResponse};
 
 use super::admission::{Accounts, Chain};
@@ -25,7 +25,7 @@ use super::authorization::{AlwaysAllow, Attributes, Authorizer};
 use super::cache::WatchCache;
 use super::collection::Collection;
 use super::costs::Costs;
-use super::direct::{DirectWatches, cached_kinds};
+use super::direct::{DirectWatches, cached_kinds, has_cache};
 use super::doubt::Doubts;
 use super::heartbeats::Heartbeats;
 use super::interruptions::Interruptions;
@@ -99,6 +99,9 @@ pub struct Config {
     pub heartbeats: Rc<Heartbeats>,
     /// What the metrics APIs answer from.
     pub metrics: Rc<Metrics>,
+    /// The store behind etcd, to which the server says what of its history it may still ask for. Without it all history is kept
+    /// until it is compacted.
+    pub store: Option<SharedStore<Stored>>,
     /// When a request that is not a watch is given up (kube-apiserver, `--request-timeout`).
     pub request_timeout: SimDuration,
 }
@@ -108,9 +111,15 @@ impl Config {
     pub fn new(name: impl Into<String>, etcd: Vec<ProcessId>, epoch: Epoch, seed: Seed) -> Self {
         let (costs, accounts) = (Costs::default(), Accounts::default());
         let (authorizer, heartbeats, request_timeout) = (Rc::new(AlwaysAllow), Rc::default(), REQUEST_TIMEOUT);
-        let (name, metrics) = (name.into(), Rc::default());
-        Config { name, etcd, epoch, seed, costs, accounts, authorizer, heartbeats, metrics, request_timeout }
+        let (name, metrics, store) = (name.into(), Rc::default(), None);
+        Config { name, etcd, epoch, seed, costs, accounts, authorizer, heartbeats, metrics, store, request_timeout }
     }
+}
+
+/// The word that a server gives on the history of a kind that it caches.
+fn reader_of(kind: Kind, config: &Config) -> Option<Reader> {
+    let store = config.store.as_ref().filter(|_| has_cache(kind))?;
+    Some(store.reader(&storage::prefix(kind)))
 }
 
 /// A write that etcd has acknowledged.
@@ -203,7 +212,7 @@ impl ApiServer {
         let stream = |purpose: &str| config.seed.stream(&config.name, purpose);
         ApiServer {
             link: Link::new(config.etcd.clone(), stream("etcd client")),
-            caches: Kind::all().map(WatchCache::new).collect(),
+            caches: Kind::all().map(|kind| WatchCache::new(kind, reader_of(kind, &config))).collect(),
             watchers: (0..REGISTRY.len()).map(|_| Watchers::default()).collect(),
             places: BTreeMap::new(),
             direct: DirectWatches::default(),

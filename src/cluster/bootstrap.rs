@@ -24,7 +24,7 @@ use super::members::Members;
 use super::message::TRACE_KINDS;
 use super::node::{NodeCommons, NodeMachine};
 use super::operator::Operator;
-use super::options::{ClusterOptions, NodeOptions};
+use super::options::{ClusterOptions, History, NodeOptions};
 use super::topology::{Role, Topology};
 use super::truth::Truth;
 use super::world::World;
@@ -183,6 +183,7 @@ impl World {
             accounts: apiserver::Accounts::MustExist,
             heartbeats,
             metrics,
+            store: (self.options.history == History::WhileNeeded).then(|| self.etcd.store().clone()),
             request_timeout: self.options.request_timeout,
             ..config
         })

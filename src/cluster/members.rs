@@ -51,6 +51,11 @@ impl Members {
         }
     }
 
+    /// The store that the members share.
+    pub fn store(&self) -> &SharedStore<Stored> {
+        &self.store
+    }
+
     /// Hands an input to a member and looks at what it did.
     pub fn handle(&mut self, place: u32, input: Input<EtcdMessage>, ctx: &mut dyn Context<EtcdMessage>) -> Observation {
         let member = &mut self.members[place as usize];

@@ -32,6 +32,8 @@ pub struct ClusterOptions {
     pub nodes: Vec<NodeOptions>,
     /// Whether renewals of node leases travel while nothing disturbs the cluster.
     pub lease_renewals: LeaseRenewals,
+    /// How much of its history etcd keeps in memory.
+    pub history: History,
     /// The network.
     pub network: NetworkOptions,
     /// What images do once they run.
@@ -61,6 +63,18 @@ pub enum LeaseRenewals {
     /// [`Heartbeats`](crate::apiserver::heartbeats::Heartbeats)); a third of all that happens in a large cluster is saved.
     #[default]
     WhenAsked,
+}
+
+/// How much of its history etcd keeps in memory. What a run does is the same either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum History {
+    /// What API servers may still ask for: what came after their watch caches, and the revisions of lists in pages that may go on. A
+    /// list as of another revision of the past that somebody asks for
+    /// ([`Exact`](crate::apiserver::protocol::ListRevision::Exact)) is refused as too old.
+    #[default]
+    WhileNeeded,
+    /// Everything until it is compacted, as etcd does: the last five to ten minutes.
+    UntilCompacted,
 }
 
 /// A client-side rate limit.
@@ -115,6 +129,7 @@ impl Default for ClusterOptions {
             request_timeout: SimDuration::from_secs(60),
             nodes: Vec::new(),
             lease_renewals: LeaseRenewals::default(),
+            history: History::default(),
             network: NetworkOptions::default(),
             images: ImageModels::default(),
             signals: Vec::new(),

@@ -61,6 +61,7 @@ pub fn cluster_options(file: &ScenarioFile, complaints: &mut Vec<Complaint>) -> 
             LeaseRenewalsFile::Each => LeaseRenewals::Each,
             LeaseRenewalsFile::WhenAsked => LeaseRenewals::WhenAsked,
         },
+        history: default.history,
         network: network(&cluster.network, default.network),
         images: images(&file.images),
         signals: signals(&file.signals, complaints),

@@ -25,7 +25,7 @@ pub struct PodFacts {
 impl PodFacts {
     /// These classes, and those that every cluster has.
     pub fn new(classes: impl IntoIterator<Item = Object>) -> Self {
-        let mut caches: Vec<WatchCache> = Kind::all().map(WatchCache::new).collect();
+        let mut caches: Vec<WatchCache> = Kind::all().map(|kind| WatchCache::new(kind, None)).collect();
         for class in bootstrap::objects().chain(classes).filter(|object| object.kind() == Kind::PriorityClass) {
             caches[Kind::PriorityClass as usize].fill(storage::key_of(&class.key()), class);
         }

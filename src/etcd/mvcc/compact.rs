@@ -1,5 +1,6 @@
 //! Forgetting history. A compaction takes effect for a member when that member applies it; memory is given back later,
-//! a little with each write, and never what a member that counts may still read.
+//! a little with each write, and never what a member that counts may still read. What no reader can ask for any more goes
+//! before that.
 
 use super::store::{Change, State};
 use crate::etcd::error::Error;
@@ -35,6 +36,7 @@ impl<V: Value> State<V> {
             match self.changes.front() {
                 Some(&change) if change.main < self.floor => {
                     self.changes.pop_front();
+                    self.told = self.told.saturating_sub(1);
                     self.forget(change);
                 }
                 _ => {
@@ -42,6 +44,24 @@ impl<V: Value> State<V> {
                     return;
                 }
             }
+        }
+    }
+
+    /// Forgets what at most `batch` changes replaced and no reader can ask for any more. No member that counts reads before `bound`.
+    /// The changes themselves stay until they are compacted, and so do deleted keys, without their values.
+    pub(super) fn forget_what_was_told(&mut self, bound: u64, batch: usize) {
+        for _ in 0..batch {
+            let Some(&change) = self.changes.get(self.told) else { return };
+            let history = self.index.history_mut(change.slot);
+            match self.readers.told(&history.key, bound) {
+                Some(told) if told < change.main => return,
+                Some(told) => {
+                    history.forget_before(told);
+                    self.gone = self.gone.max(told);
+                }
+                None => {}
+            }
+            self.told += 1;
         }
     }
 

@@ -8,6 +8,7 @@
 //! - `txn`: carrying out a transaction
 //! - `range`: reading
 //! - `compact`: forgetting
+//! - `readers`: who may still ask for history, and from where on
 //! - `shared`: one store for all members of a cluster, and what each of them sees of it
 //!
 //! It never reads a clock, never draws a number and never decides what the log contains.
@@ -16,6 +17,7 @@ mod check;
 mod compact;
 mod index;
 mod range;
+pub mod readers;
 pub mod request;
 pub mod shared;
 mod store;
@@ -29,4 +31,5 @@ pub use request::{
     Bounds, Compare, DeleteRange, KeyValue, Operation, OperationResult, Put, Range, RangeResult, Relation, Sort,
     SortBy, Target, Txn, TxnResult,
 };
+pub use readers::Reader;
 pub use shared::{Applied, Command, Diverged, Outcome, SharedStore, Snapshot, View};

@@ -5,18 +5,18 @@ use super::store::State;
 use crate::etcd::error::Error;
 use crate::etcd::value::Value;
 
-/// Which revision a request reads, given what the reader may see: `present` is its last revision and `compacted` where
-/// its history begins. The compacted revision itself can still be read.
-pub(super) fn read_revision(request: &Range, present: u64, compacted: u64) -> Result<u64, Error> {
-    match request.revision {
-        0 => Ok(present),
-        revision if revision > present => Err(Error::FutureRevision),
-        revision if revision < compacted => Err(Error::Compacted),
-        revision => Ok(revision),
-    }
-}
-
 impl<V: Value> State<V> {
+    /// Which revision a request reads, given what the reader may see: `present` is its last revision and `compacted` where
+    /// its history begins. The compacted revision itself can still be read.
+    pub(super) fn read_revision(&self, request: &Range, present: u64, compacted: u64) -> Result<u64, Error> {
+        match request.revision {
+            0 => Ok(present),
+            revision if revision > present => Err(Error::FutureRevision),
+            revision if revision < compacted.max(self.readers.begins(&request.range)) => Err(Error::Compacted),
+            revision => Ok(revision),
+        }
+    }
+
     /// Reads a range as it was at revision `at`, which must not have been compacted.
     pub(super) fn range(&self, request: &Range, at: u64) -> RangeResult<V> {
         let filtered = !request.modified.is_open() || !request.created.is_open();

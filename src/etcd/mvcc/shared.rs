@@ -25,12 +25,12 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::compact::check_compaction;
-use super::range::read_revision;
+use super::readers::Reader;
 use super::request::{KeyValue, Range, RangeResult, Txn, TxnResult};
 use super::store::{Change, State};
 use super::txn::read_only;
 use crate::etcd::error::Error;
-use crate::etcd::key::Key;
+use crate::etcd::key::{Key, KeyRange};
 use crate::etcd::lease::LeaseId;
 use crate::etcd::value::Value;
 
@@ -39,6 +39,8 @@ use crate::etcd::value::Value;
 const HELD_FOR_DOWN: u64 = 20_000;
 /// How many changes are removed from memory with each entry that is carried out.
 const SWEEP_BATCH: usize = 64;
+/// What readers have been told of is removed from memory once in so many entries.
+const TELL_PERIOD: u64 = 32;
 
 /// What a log entry tells the store to do.
 #[derive(Clone, Debug)]
@@ -202,6 +204,17 @@ impl<V: Value> SharedStore<V> {
         View { store: self.clone(), seat: place, at: Snapshot::EMPTY }
     }
 
+    /// Another reader of the keys under a prefix: see `readers`. No prefix with readers may begin with another one.
+    pub fn reader(&self, prefix: &str) -> Reader {
+        self.0.borrow_mut().state.readers.add(prefix)
+    }
+
+    /// Gives back at once what no reader can ask for any more.
+    #[cfg(test)]
+    pub(super) fn forget_what_was_told(&self) {
+        self.0.borrow_mut().forget_what_was_told();
+    }
+
     /// Keys that are kept, deleted ones that are not yet forgotten included.
     pub fn keys_kept(&self) -> usize {
         self.0.borrow().state.index.len()
@@ -274,9 +287,15 @@ impl<V: Value> View<V> {
         self.at.compacted.max(self.state().floor)
     }
 
+    /// Where the history of some keys begins for this member.
+    pub fn history_begins(&self, range: &KeyRange) -> u64 {
+        let state = self.state();
+        self.at.compacted.max(state.floor).max(state.readers.begins(range))
+    }
+
     /// Whether what the member should see has been removed from memory: it was down for long and has to catch up first.
     pub fn is_hollow(&self) -> bool {
-        self.at.revision < self.state().floor
+        self.state().is_gone(self.at.revision)
     }
 
     /// The member's disk holds what the member has applied so far; a crash does not lead back before this.
@@ -327,7 +346,7 @@ impl<V: Value> View<V> {
     pub fn range(&self, request: &Range) -> Result<RangeResult<V>, Error> {
         let state = self.state();
         self.check_hollow(&state)?;
-        let at = read_revision(request, self.at.revision, self.at.compacted.max(state.floor))?;
+        let at = state.read_revision(request, self.at.revision, self.at.compacted.max(state.floor))?;
         Ok(state.range(request, at))
     }
 
@@ -369,7 +388,7 @@ impl<V: Value> View<V> {
     }
 
     fn check_hollow(&self, state: &State<V>) -> Result<(), Error> {
-        if self.at.revision < state.floor { Err(Error::Stopped) } else { Ok(()) }
+        if state.is_gone(self.at.revision) { Err(Error::Stopped) } else { Ok(()) }
     }
 
     fn state(&self) -> Ref<'_, State<V>> {
@@ -424,6 +443,16 @@ impl<V: Value> Shared<V> {
             self.outcomes.push_back((index, Rc::new(outcome)));
         }
         self.state.sweep(SWEEP_BATCH);
+        if index.is_multiple_of(TELL_PERIOD) {
+            self.forget_what_was_told();
+        }
+    }
+
+    /// Gives back what no reader can ask for any more, and no member may show once more after a crash.
+    fn forget_what_was_told(&mut self) {
+        if let Some(bound) = self.held().map(|seat| seat.durable.revision.min(seat.at.revision)).min() {
+            self.state.forget_what_was_told(bound, 2 * TELL_PERIOD as usize);
+        }
     }
 
     /// Notes where a member stands now, and whether the entry it passed allows something to be forgotten.
@@ -445,14 +474,9 @@ impl<V: Value> Shared<V> {
 
     /// Gives back what no member needs any more.
     fn settle(&mut self) {
-        let last = self.first_record + self.records.len() as u64;
-        let floor = self.state.floor;
-        let holding = self.seats.iter().flatten().filter_map(|seat| match seat.running {
-            // A hollow member has lost what it could hold back.
-            _ if seat.at.revision.min(seat.durable.revision) < floor => None,
-            true => Some(seat.at.compacted.min(seat.durable.revision)),
-            false if seat.durable.index + HELD_FOR_DOWN < last => None,
-            false => Some(seat.durable.revision.min(self.state.compacted)),
+        let holding = self.held().map(|seat| match seat.running {
+            true => seat.at.compacted.min(seat.durable.revision),
+            false => seat.durable.revision.min(self.state.compacted),
         });
         if let Some(lowest) = holding.min() {
             self.state.raise_floor(lowest);
@@ -467,6 +491,16 @@ impl<V: Value> Shared<V> {
         while self.first_record < begin && self.records.pop_front().is_some() {
             self.first_record += 1;
         }
+    }
+
+    /// The members that hold back the removal of old versions.
+    fn held(&self) -> impl Iterator<Item = &Seat> {
+        let last = self.first_record + self.records.len() as u64;
+        self.seats.iter().flatten().filter(move |seat| {
+            // A hollow member has lost what it could hold back.
+            let is_hollow = self.state.is_gone(seat.at.revision.min(seat.durable.revision));
+            !is_hollow && (seat.running || seat.durable.index + HELD_FOR_DOWN >= last)
+        })
     }
 
     fn running(&self) -> impl Iterator<Item = &Seat> {

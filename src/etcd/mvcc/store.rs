@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use super::index::{KeyIndex, Slot};
+use super::readers::Readers;
 use super::version::Version;
 use crate::etcd::key::Key;
 use crate::etcd::lease::{LeaseId, LeaseTable};
@@ -36,6 +37,12 @@ pub(super) struct State<V> {
     pub floor: u64,
     /// Whether removal has caught up with `floor`.
     pub swept: bool,
+    /// Who may still ask for what lies after `floor`.
+    pub readers: Readers,
+    /// How many of `changes` the readers have all been told of, so that what these changes replaced is gone.
+    pub told: usize,
+    /// The last revision up to which something that was replaced may be gone.
+    pub gone: u64,
     /// Leases and what is attached to them.
     pub leases: LeaseTable,
     /// Bytes of all existing keys and values: what a snapshot has to carry.
@@ -63,10 +70,18 @@ impl<V: Value> State<V> {
             compacted: 0,
             floor: 0,
             swept: true,
+            readers: Readers::default(),
+            told: 0,
+            gone: 0,
             leases: LeaseTable::default(),
             live_bytes: 0,
             lapsed: Vec::new(),
         }
+    }
+
+    /// Whether a member that has come to a revision and no further sees a state of which something has been removed.
+    pub fn is_gone(&self, revision: u64) -> bool {
+        revision < self.floor.max(self.gone)
     }
 
     /// Begins a revision. It comes into being only if something changes.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use self::model::Model;
+use super::readers::Reader;
 use super::request::{Compare, DeleteRange, Operation, Put, Range, Relation, Target, Txn};
 use super::shared::{Applied, Command, Outcome, SharedStore, Snapshot, View};
 use crate::engine::process::ProcessId;
@@ -35,6 +36,7 @@ enum Step {
     Read { member: u8, range: u8, back: u8, limit: u8 },
     Watch { member: u8, range: u8, back: u8, kind: u8 },
     Sync { member: u8 },
+    Tell { reader: u8, back: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -56,6 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (member.clone(), 0..12_u8, 0..8_u8, 0..8_u8)
             .prop_map(|(member, range, back, kind)| Step::Watch { member, range, back, kind }),
         2 => member.prop_map(|member| Step::Sync { member }),
+        3 => (0..3_u8, 0..12_u8).prop_map(|(reader, back)| Step::Tell { reader, back }),
     ]
 }
 
@@ -100,8 +103,20 @@ struct Node {
     restarted: bool,
 }
 
+/// Where there are readers, and how many.
+const READERS: [(&str, usize); 2] = [("/a/", 2), ("/b/", 1)];
+
+/// One who has given its word on a prefix.
+struct Promise {
+    prefix: &'static str,
+    from: u64,
+    reader: Reader,
+}
+
 /// Three members over one store, the log, and the model that is always at the log's end.
 struct World {
+    store: SharedStore<Bytes>,
+    promises: Vec<Promise>,
     model: Model,
     log: Vec<Command<Bytes>>,
     expected: Vec<(Snapshot, Outcome<Bytes>)>,
@@ -115,11 +130,16 @@ impl World {
         let store = SharedStore::new();
         let node =
             || Node { view: store.view(), watchers: Watchers::default(), durable: Snapshot::EMPTY, restarted: false };
+        let nodes = (0..3).map(|_| node()).collect();
+        let prefixes = READERS.into_iter().flat_map(|(prefix, count)| std::iter::repeat_n(prefix, count));
+        let promises = prefixes.map(|prefix| Promise { prefix, from: 0, reader: store.reader(prefix) }).collect();
         World {
+            promises,
+            store,
             model: Model::new(),
             log: Vec::new(),
             expected: Vec::new(),
-            nodes: (0..3).map(|_| node()).collect(),
+            nodes,
             clients: Vec::new(),
             streams: 0,
         }
@@ -222,12 +242,34 @@ impl World {
         // From some revisions ago to one in the future; often the present.
         let revision = if back > 6 { 0 } else { (at.revision + 1).saturating_sub(u64::from(back)) };
         let request = Range { revision, limit: u64::from(limit), ..Range::of(range(over)) };
-        let expected = self.model.read(&request, at.revision, compacted);
+        let begins = node.view.history_begins(&request.range);
+        assert!(begins <= compacted.max(self.promised(&request.range)), "a reader may still ask for what is gone");
+        let expected = self.model.read(&request, at.revision, begins);
         assert_eq!(node.view.range(&request), expected, "{request:?} at {at:?}");
+    }
+
+    /// From where on all readers of the prefixes that a range touches have said that they may ask; the least of each prefix, the greatest
+    /// of all prefixes.
+    fn promised(&self, over: &KeyRange) -> u64 {
+        let touched = READERS.into_iter().filter(|(prefix, _)| {
+            (0..8).map(key).any(|key| key.starts_with(prefix) && over.contains(&key)) || over.start().starts_with(prefix)
+        });
+        let least = |prefix: &str| {
+            let own = self.promises.iter().filter(|promise| promise.prefix == prefix);
+            own.map(|promise| promise.from).min().unwrap_or(0)
+        };
+        touched.map(|(prefix, _)| least(prefix)).max().unwrap_or(0)
     }
 
     fn take(&mut self, step: Step) {
         match step {
+            Step::Tell { reader, back } => {
+                let newest = self.model.revision();
+                let promise = &mut self.promises[usize::from(reader)];
+                promise.from = promise.from.max(newest.saturating_sub(u64::from(back)));
+                promise.reader.needs_from(promise.from);
+                self.store.forget_what_was_told();
+            }
             Step::Put { key, value, lease } => {
                 let lease = LeaseId::new(u64::from(lease)).filter(|_| lease < 4);
                 self.propose(Command::from(Txn::one(Operation::Put(Put { lease, ..put(key, value) }))));

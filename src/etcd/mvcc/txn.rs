@@ -3,7 +3,6 @@
 use smallvec::SmallVec;
 
 use super::compact::check_compaction;
-use super::range::read_revision;
 use super::request::{
     Compare, DeleteRange, KeyValue, Operation, OperationResult, Put, Range, Relation, Target, Txn, TxnResult,
 };
@@ -82,7 +81,7 @@ impl<V: Value> State<V> {
         let holds = path.next().unwrap_or_default();
         branch(txn, holds).iter().try_for_each(|operation| match operation {
             Operation::Put(put) => self.check_put(put),
-            Operation::Range(read) => read_revision(read, self.revision, self.compacted).map(drop),
+            Operation::Range(read) => self.read_revision(read, self.revision, self.compacted).map(drop),
             Operation::Delete(_) => Ok(()),
             Operation::Txn(within) => self.check_branches(within, path),
         })
@@ -243,7 +242,7 @@ pub(super) fn read_only<V: Value>(
     let holds = txn.compares.iter().all(|compare| state.holds(compare, present));
     let results = branch(txn, holds).iter().map(|operation| match operation {
         Operation::Range(read) => {
-            let at = read_revision(read, present, compacted)?;
+            let at = state.read_revision(read, present, compacted)?;
             Ok(OperationResult::Range(state.range(read, at)))
         }
         Operation::Txn(within) => read_only(state, within, present, compacted).map(OperationResult::Txn),

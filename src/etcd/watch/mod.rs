@@ -315,10 +315,11 @@ impl Watchers {
         if view.is_hollow() {
             return;
         }
-        let (present, compacted) = (view.revision(), view.compacted());
+        let present = view.revision();
         let pass: SmallVec<[Place; 16]> = self.unsynced.iter().copied().take(WATCHERS_PER_PASS).collect();
         for place in pass {
             let Some(watcher) = &mut self.list[place as usize] else { continue };
+            let compacted = view.history_begins(&watcher.request.range);
             if watcher.next < compacted {
                 let body = WatchBody::Canceled { reason: "", compact_revision: Some(compacted) };
                 send(watcher.respond(present, body));
