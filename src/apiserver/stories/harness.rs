@@ -105,6 +105,8 @@ pub struct World {
     pub writes: Vec<CommittedWrite>,
     /// What servers that start from now on demand.
     pub accounts: Accounts,
+    /// The store behind etcd, to which servers say what of its history they may still ask for.
+    pub store: SharedStore<Stored>,
     /// Etcd does not get what it is sent; it lies here until then.
     held_up: Option<Vec<(ProcessId, Message)>>,
 }
@@ -134,6 +136,7 @@ impl World {
             closed: Vec::new(),
             writes: Vec::new(),
             accounts: Accounts::DefaultIsGiven,
+            store,
             held_up: None,
         };
         world.deliver(ETCD, Input::Start);
@@ -150,8 +153,8 @@ impl World {
         let process = ProcessId(place);
         *self.incarnations.entry(process).or_default() += 1;
         let config = Config::new(format!("kube-apiserver-{place}"), vec![ETCD], EPOCH, Seed(7));
-        let (costs, accounts) = (Costs::nothing(), self.accounts);
-        self.servers.insert(process, ApiServer::new(Config { costs, accounts, ..config }));
+        let (costs, accounts, store) = (Costs::nothing(), self.accounts, Some(self.store.clone()));
+        self.servers.insert(process, ApiServer::new(Config { costs, accounts, store, ..config }));
         self.deliver(ETCD, Input::ConnectionLost { peer: process });
         self.deliver(process, Input::Start);
     }

@@ -117,6 +117,37 @@ fn pages_show_one_state_whatever_happens_between_them() {
 }
 
 #[test]
+fn history_that_no_server_may_ask_for_is_given_back() {
+    let exactly = |world: &mut World, revision| {
+        let at = ListRevision::Exact(revision);
+        match world.ask(Operation::List { scope: Scope::all(Kind::Pod), limit: 0, continue_token: None, at }) {
+            Ok(Answer::List { items, .. }) => items.iter().map(|pod| pod.meta().name.to_string()).collect(),
+            other => vec![failure(other)],
+        }
+    };
+    let write = |world: &mut World, from: u32| {
+        for count in from..from + 200 {
+            assert!(world.merge(&pod_key("a"), json!({"metadata": {"labels": {"count": count.to_string()}}})).is_ok());
+        }
+    };
+    let mut world = World::new();
+    for name in ["a", "b", "c"] {
+        world.create(pod(name));
+    }
+    let (_, revision, token, _) = page(&mut world, 2, None);
+    assert!(world.delete(&pod_key("c"), DeleteOptions::default()).is_ok());
+    write(&mut world, 0);
+    assert_eq!(exactly(&mut world, revision), ["a", "b", "c"], "a list may go on there");
+    assert_eq!(page(&mut world, 2, token).0, ["c"], "and it does");
+    world.run_for(SimDuration::from_secs(601));
+    let of_late = world.create(pod("d")).meta().revision();
+    assert_eq!(exactly(&mut world, of_late), ["a", "b", "d"], "nothing has come after it yet");
+    write(&mut world, 200);
+    let too_old = "410 The resourceVersion for the provided list is too old.";
+    assert_eq!(exactly(&mut world, of_late), [too_old], "long before it is compacted");
+}
+
+#[test]
 fn a_page_of_forgotten_history_is_expired() {
     let mut world = World::new();
     for name in ["a", "b", "c"] {

@@ -27,9 +27,9 @@ mod version;
 #[cfg(test)]
 mod tests;
 
+pub use readers::Reader;
 pub use request::{
     Bounds, Compare, DeleteRange, KeyValue, Operation, OperationResult, Put, Range, RangeResult, Relation, Sort,
     SortBy, Target, Txn, TxnResult,
 };
-pub use readers::Reader;
 pub use shared::{Applied, Command, Diverged, Outcome, SharedStore, Snapshot, View};

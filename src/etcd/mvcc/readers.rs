@@ -66,8 +66,13 @@ impl Readers {
     /// Where the history of the keys in a range begins.
     pub fn begins(&self, range: &KeyRange) -> u64 {
         let start = range.start().as_str();
-        let before = self.0.range::<str, _>((Unbounded, Included(start))).next_back().filter(|(prefix, _)| start.starts_with(&***prefix));
-        let after = self.0.range::<str, _>((Included(start), Unbounded)).take_while(|(prefix, _)| range.contains(prefix));
+        let before = self
+            .0
+            .range::<str, _>((Unbounded, Included(start)))
+            .next_back()
+            .filter(|(prefix, _)| start.starts_with(&***prefix));
+        let after =
+            self.0.range::<str, _>((Included(start), Unbounded)).take_while(|(prefix, _)| range.contains(prefix));
         before.into_iter().chain(after).map(|(_, shelf)| shelf.gone).max().unwrap_or(0)
     }
 }

@@ -252,7 +252,8 @@ impl World {
     /// of all prefixes.
     fn promised(&self, over: &KeyRange) -> u64 {
         let touched = READERS.into_iter().filter(|(prefix, _)| {
-            (0..8).map(key).any(|key| key.starts_with(prefix) && over.contains(&key)) || over.start().starts_with(prefix)
+            (0..8).map(key).any(|key| key.starts_with(prefix) && over.contains(&key))
+                || over.start().starts_with(prefix)
         });
         let least = |prefix: &str| {
             let own = self.promises.iter().filter(|promise| promise.prefix == prefix);
