@@ -27,6 +27,29 @@ pub struct Case {
     pub workloads: Workloads,
     pub operations: Vec<Planned>,
     pub faults: Vec<Breaking>,
+    pub surroundings: Surroundings,
+}
+
+/// What the control plane and the network are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings {
+    pub servers: u32,
+    /// When a server gives a request up, in seconds.
+    pub patience: u64,
+    /// How many of a hundred packets get lost.
+    pub loss: u32,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Surroundings { servers: 1, patience: 60, loss: 0 }
+    }
+}
+
+/// Two servers, which may be impatient, and a network that may be bad.
+pub fn surroundings() -> impl Strategy<Value = Surroundings> {
+    (1u32..3, prop_oneof![Just(60u64), Just(3)], prop_oneof![2 => Just(0u32), 1 => 1u32..20])
+        .prop_map(|(servers, patience, loss)| Surroundings { servers, patience, loss })
 }
 
 pub fn cases(
@@ -39,6 +62,7 @@ pub fn cases(
         workloads,
         operations,
         faults,
+        surroundings: Surroundings::default(),
     })
 }
 
@@ -114,7 +138,17 @@ impl Case {
             .map(|(image, model)| format!("- {{match: \"{image}\", model: {model}}}\n"))
             .collect();
         let mut text = "apiVersion: kubesim/v1alpha1\nkind: Scenario\nmetadata: {name: case}\n".to_owned();
-        text += &format!("cluster: {{nodes: [{{name: node, count: {NODES}}}]}}\n");
+        let Surroundings { servers, patience, loss } = self.surroundings;
+        text += &format!("cluster:\n  nodes: [{{name: node, count: {NODES}}}]\n");
+        if servers > 1 {
+            text += &format!("  apiServers: {servers}\n");
+        }
+        if patience < 60 {
+            text += &format!("  requestTimeout: {patience}s\n");
+        }
+        if loss > 0 {
+            text += &format!("  network: {{loss: {loss}%}}\n");
+        }
         for (name, part) in [("images", images), ("manifests", manifests), ("steps", steps)] {
             if !part.is_empty() {
                 text += &format!("{name}:\n{part}");
@@ -127,8 +161,10 @@ impl Case {
         let operation = |is: fn(&Operation) -> bool| self.operations().any(|planned| is(&planned.operation));
         Circumstances {
             is_forced: operation(|operation| matches!(operation, Operation::ForceOrdinal(_))),
-            control_plane_fails: self.faults.iter().any(Breaking::is_of_control_plane),
-            nodes_fail: !self.faults.is_empty(),
+            control_plane_fails: self.faults.iter().any(Breaking::is_of_control_plane)
+                || self.surroundings.loss > 0
+                || self.surroundings.servers > 1,
+            nodes_fail: !self.faults.is_empty() || self.surroundings.loss > 0,
             pods_go: operation(|operation| {
                 matches!(operation, Operation::DeletePod(_) | Operation::Drain(..) | Operation::Delete(..))
             }),
@@ -153,6 +189,7 @@ impl Case {
         if !matches!(outcome.ending, Ending::Settled { .. }) {
             return Err(TestCaseError::fail(format!("at {}: {}", outcome.ended_at, outcome.ending)));
         }
+        watcher.ended(&cluster).map_err(|why| TestCaseError::fail(format!("at the end: {why}")))?;
         desired::check(&cluster).map_err(|why| TestCaseError::fail(format!("at the end: {why}")))
     }
 }

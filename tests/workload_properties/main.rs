@@ -9,10 +9,12 @@
 //! - `trouble`: what is done to them, and what breaks
 //! - `case`: all of that as a scenario; running it
 //! - `watch`, `invariants`: what holds after every write
+//! - `history`: what is told of a run, held against what etcd has committed
 //! - `desired`: what holds in the end
 
 mod case;
 mod desired;
+mod history;
 mod invariants;
 mod trouble;
 mod watch;
@@ -20,8 +22,8 @@ mod workload;
 
 use proptest::prelude::*;
 
-use case::{Case, cases};
-use trouble::{changes, drains, faults, gentle, of_all, of_nodes, operations, rough};
+use case::{Case, cases, surroundings};
+use trouble::{changes, drains, faults, gentle, of_all, of_nodes, operations, outages, rough};
 use workload::{Workloads, agent, budget, db, web, work};
 
 /// So many cases, or as many as the environment asks for.
@@ -59,6 +61,11 @@ fn with_budgets() -> impl Strategy<Value = Workloads> {
 
 fn nothing() -> impl Strategy<Value = Vec<trouble::Breaking>> {
     Just(Vec::new())
+}
+
+/// The same with one or two API servers and a network of any kind.
+fn in_trouble(cases: impl Strategy<Value = Case>) -> impl Strategy<Value = Case> {
+    (cases, surroundings()).prop_map(|(case, surroundings)| Case { surroundings, ..case })
 }
 
 fn check(case: &Case) -> Result<(), TestCaseError> {
@@ -106,6 +113,13 @@ proptest! {
     #[test]
     fn evictions_never_break_a_budget(
         case in cases(with_budgets(), operations(drains(), 4), faults(of_nodes(), 1)),
+    ) {
+        check(&case)?;
+    }
+
+    #[test]
+    fn what_is_told_is_what_etcd_has_committed_each_write_once_and_in_order(
+        case in in_trouble(cases(mixed(), operations(rough(), 4), faults(outages(), 5))),
     ) {
         check(&case)?;
     }

@@ -11,6 +11,7 @@ use kubesim::cluster::news::{News, Twins, Write};
 use kubesim::engine::time::{SimDuration, SimTime};
 use kubesim::scenario::Observer;
 
+use super::history::History;
 use super::invariants;
 
 /// What a case does, as far as it decides what may be promised.
@@ -110,12 +111,19 @@ pub struct Watcher {
     circumstances: Circumstances,
     objects: Objects,
     invariants: Vec<Box<dyn invariants::Invariant>>,
+    history: History,
     violation: Option<String>,
 }
 
 impl Watcher {
     pub fn new(circumstances: Circumstances) -> Self {
-        Watcher { circumstances, objects: Objects::default(), invariants: invariants::all(), violation: None }
+        let (objects, history) = (Objects::default(), History::default());
+        Watcher { circumstances, objects, invariants: invariants::all(), history, violation: None }
+    }
+
+    /// The run is over: what does not hold now.
+    pub fn ended(&mut self, cluster: &Cluster) -> Result<(), String> {
+        self.history.ended(cluster)
     }
 
     /// What did not hold first.
@@ -124,6 +132,9 @@ impl Watcher {
     }
 
     fn write(&mut self, cluster: &Cluster, write: &Write) {
+        if let Err(why) = self.history.told(cluster, write) {
+            self.violation.get_or_insert(format!("at {}: {}: {why}", write.at, write.key));
+        }
         if matches!(write.key.kind, Kind::Lease | Kind::Event) {
             return;
         }

@@ -1,0 +1,72 @@
+//! Whether the writes that a run tells are those which etcd has committed: each one once, as it was committed, and those of one object
+//! in the order of their revisions.
+
+use std::collections::BTreeMap;
+
+use kubesim::api::kind::Kind;
+use kubesim::api::meta::ObjectKey;
+use kubesim::api::object::Object;
+use kubesim::cluster::Cluster;
+use kubesim::cluster::members::Commit;
+use kubesim::cluster::news::Write;
+use kubesim::engine::time::{SimDuration, SimTime};
+
+/// How long it takes in a whole cluster at most until a server learns of what etcd has made of its write.
+const UNDER_WAY: SimDuration = SimDuration::from_secs(5);
+
+/// What etcd has committed and nobody has told yet.
+#[derive(Default)]
+pub struct History {
+    seen: u64,
+    untold: BTreeMap<u64, (SimTime, Commit)>,
+    /// The last write of each object that was told.
+    told: BTreeMap<ObjectKey, u64>,
+}
+
+fn revision(object: Option<&Object>) -> u64 {
+    object.map_or(0, |object| object.meta().revision())
+}
+
+impl History {
+    /// Reads on in etcd's history.
+    fn read(&mut self, cluster: &Cluster) {
+        let etcd = cluster.etcd();
+        etcd.each_commit_after(self.seen, |commit| {
+            self.untold.insert(commit.revision, (cluster.now(), commit));
+        });
+        self.seen = etcd.revision();
+    }
+
+    /// A write is told.
+    pub fn told(&mut self, cluster: &Cluster, write: &Write) -> Result<(), String> {
+        self.read(cluster);
+        let Some((_, commit)) = self.untold.remove(&write.revision) else {
+            return Err(format!("revision {} is told again, or never was", write.revision));
+        };
+        let is_same = commit.key() == write.key
+            && revision(commit.old.as_ref()) == revision(write.old.as_ref())
+            && revision(commit.new.as_ref()) == revision(write.new.as_ref())
+            && commit.new.is_some() == write.new.is_some();
+        if !is_same {
+            return Err(format!("{write:?} is told, and {commit:?} was committed"));
+        }
+        let earlier = self.untold.range(..write.revision).find(|(_, (_, commit))| commit.key() == write.key);
+        if let Some((revision, _)) = earlier {
+            return Err(format!("revision {} is told before revision {revision}", write.revision));
+        }
+        let last = self.told.insert(write.key.clone(), write.revision).unwrap_or(0);
+        if last > write.revision { Err(format!("revision {} is told after {last}", write.revision)) } else { Ok(()) }
+    }
+
+    /// At the end of a run, when nothing fails any more, all is told but what has just been written.
+    pub fn ended(&mut self, cluster: &Cluster) -> Result<(), String> {
+        self.read(cluster);
+        // Events go when their lease ends, and nobody asks for that.
+        let is_nobodys = |commit: &Commit| commit.new.is_none() && commit.key().kind == Kind::Event;
+        let missing = self.untold.values().find(|(at, commit)| *at + UNDER_WAY < cluster.now() && !is_nobodys(commit));
+        match missing {
+            Some((at, commit)) => Err(format!("what was committed at {at} is not told: {commit:?}")),
+            None => Ok(()),
+        }
+    }
+}
