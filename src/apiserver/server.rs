@@ -113,7 +113,7 @@ impl Config {
     }
 }
 
-/// A write that etcd has acknowledged.
+/// A write that etcd has made.
 #[derive(Clone, Debug)]
 pub struct CommittedWrite {
     /// Its revision.

@@ -5,8 +5,10 @@
 
 use std::fmt;
 
-use kubesim::scenario::Scenario;
+use kubesim::cluster::Cluster;
+use kubesim::engine::time::SimDuration;
 use kubesim::scenario::outcome::Ending;
+use kubesim::scenario::{Outcome, Scenario};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -19,6 +21,11 @@ use super::workload::{BROKEN, GOOD, IMAGES, Workloads};
 const PAUSE: u64 = 30;
 /// The same after faults: a kubelet that was cut off has its connection back only when the old one is given up.
 const RECOVERY: u64 = 90;
+
+/// How long it takes at most until a server learns of what etcd has made of its write, when nothing fails.
+const UNDER_WAY: SimDuration = SimDuration::from_secs(5);
+/// The same where packets get lost and are sent again.
+const UNDER_WAY_LONGER: SimDuration = SimDuration::from_secs(90);
 
 /// A cluster, what runs there, what is done and what breaks.
 #[derive(Clone)]
@@ -123,6 +130,11 @@ impl Case {
         steps
     }
 
+    /// For how long nothing may happen before a run is over, in seconds.
+    fn quiet(&self) -> u64 {
+        if self.surroundings.loss > 0 { 100 } else { 20 }
+    }
+
     /// The scenario.
     pub fn yaml(&self) -> String {
         let manifests = self.workloads.yaml();
@@ -154,7 +166,7 @@ impl Case {
                 text += &format!("{name}:\n{part}");
             }
         }
-        text + "until: {settled: 20s, limit: 1h}\n"
+        text + &format!("until: {{settled: {}s, limit: 1h}}\n", self.quiet())
     }
 
     fn circumstances(&self) -> Circumstances {
@@ -173,6 +185,19 @@ impl Case {
 
     /// Runs the case: every invariant holds after every write, and what settles is what is wanted.
     pub fn check(&self) -> Result<(), TestCaseError> {
+        let (outcome, cluster) = self.run(Watcher::new(self.circumstances()))?;
+        if !matches!(outcome.ending, Ending::Settled { .. }) {
+            return Err(TestCaseError::fail(format!("at {}: {}", outcome.ended_at, outcome.ending)));
+        }
+        desired::check(&cluster).map_err(|why| TestCaseError::fail(format!("at the end: {why}")))
+    }
+
+    /// Runs the case: what is told is what etcd has committed, whatever comes of the workloads.
+    pub fn check_history(&self) -> Result<(), TestCaseError> {
+        self.run(Watcher::of_history()).map(drop)
+    }
+
+    fn run(&self, mut watcher: Watcher) -> Result<(Outcome, Cluster), TestCaseError> {
         let text = self.yaml();
         let scenario = Scenario::read("case.yml", &text, &mut |name| Err(format!("there is no {name}")));
         let scenario = scenario.map_err(|problems| {
@@ -180,16 +205,14 @@ impl Case {
             TestCaseError::fail(format!("the scenario is wrong: {}", told.join("\n")))
         })?;
         let mut run = scenario.start(self.seed, false);
-        let mut watcher = Watcher::new(self.circumstances());
         while watcher.violation().is_none() && run.advance(&mut watcher) {}
         if let Some(violation) = watcher.violation() {
             return Err(TestCaseError::fail(violation));
         }
         let (outcome, cluster) = run.into_outcome();
-        if !matches!(outcome.ending, Ending::Settled { .. }) {
-            return Err(TestCaseError::fail(format!("at {}: {}", outcome.ended_at, outcome.ending)));
-        }
-        watcher.ended(&cluster).map_err(|why| TestCaseError::fail(format!("at the end: {why}")))?;
-        desired::check(&cluster).map_err(|why| TestCaseError::fail(format!("at the end: {why}")))
+        let under_way = if self.surroundings.loss > 0 { UNDER_WAY_LONGER } else { UNDER_WAY };
+        let ended = watcher.ended(&cluster, under_way);
+        ended.map_err(|why| TestCaseError::fail(format!("at the end: {why}")))?;
+        Ok((outcome, cluster))
     }
 }

@@ -11,9 +11,6 @@ use kubesim::cluster::members::Commit;
 use kubesim::cluster::news::Write;
 use kubesim::engine::time::{SimDuration, SimTime};
 
-/// How long it takes in a whole cluster at most until a server learns of what etcd has made of its write.
-const UNDER_WAY: SimDuration = SimDuration::from_secs(5);
-
 /// What etcd has committed and nobody has told yet.
 #[derive(Default)]
 pub struct History {
@@ -58,12 +55,12 @@ impl History {
         if last > write.revision { Err(format!("revision {} is told after {last}", write.revision)) } else { Ok(()) }
     }
 
-    /// At the end of a run, when nothing fails any more, all is told but what has just been written.
-    pub fn ended(&mut self, cluster: &Cluster) -> Result<(), String> {
+    /// At the end of a run, when nothing fails any more, all is told but what may still be under way.
+    pub fn ended(&mut self, cluster: &Cluster, under_way: SimDuration) -> Result<(), String> {
         self.read(cluster);
         // Events go when their lease ends, and nobody asks for that.
         let is_nobodys = |commit: &Commit| commit.new.is_none() && commit.key().kind == Kind::Event;
-        let missing = self.untold.values().find(|(at, commit)| *at + UNDER_WAY < cluster.now() && !is_nobodys(commit));
+        let missing = self.untold.values().find(|(at, commit)| *at + under_way < cluster.now() && !is_nobodys(commit));
         match missing {
             Some((at, commit)) => Err(format!("what was committed at {at} is not told: {commit:?}")),
             None => Ok(()),
