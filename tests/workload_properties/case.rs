@@ -185,7 +185,7 @@ impl Case {
 
     /// Runs the case: every invariant holds after every write, and what settles is what is wanted.
     pub fn check(&self) -> Result<(), TestCaseError> {
-        let (outcome, cluster) = self.run(Watcher::new(self.circumstances()))?;
+        let (outcome, cluster) = self.run(&mut Watcher::new(self.circumstances()))?;
         if !matches!(outcome.ending, Ending::Settled { .. }) {
             return Err(TestCaseError::fail(format!("at {}: {}", outcome.ended_at, outcome.ending)));
         }
@@ -194,10 +194,17 @@ impl Case {
 
     /// Runs the case: what is told is what etcd has committed, whatever comes of the workloads.
     pub fn check_history(&self) -> Result<(), TestCaseError> {
-        self.run(Watcher::of_history()).map(drop)
+        self.run(&mut Watcher::of_history()).map(drop)
     }
 
-    fn run(&self, mut watcher: Watcher) -> Result<(Outcome, Cluster), TestCaseError> {
+    /// Runs the case: how often each invariant was put to the test.
+    pub fn judged(&self) -> Vec<usize> {
+        let mut watcher = Watcher::new(self.circumstances());
+        self.run(&mut watcher).unwrap_or_else(|why| panic!("{why}"));
+        watcher.judged()
+    }
+
+    fn run(&self, watcher: &mut Watcher) -> Result<(Outcome, Cluster), TestCaseError> {
         let text = self.yaml();
         let scenario = Scenario::read("case.yml", &text, &mut |name| Err(format!("there is no {name}")));
         let scenario = scenario.map_err(|problems| {
@@ -205,7 +212,7 @@ impl Case {
             TestCaseError::fail(format!("the scenario is wrong: {}", told.join("\n")))
         })?;
         let mut run = scenario.start(self.seed, false);
-        while watcher.violation().is_none() && run.advance(&mut watcher) {}
+        while watcher.violation().is_none() && run.advance(watcher) {}
         if let Some(violation) = watcher.violation() {
             return Err(TestCaseError::fail(violation));
         }

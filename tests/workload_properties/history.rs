@@ -24,6 +24,11 @@ fn revision(object: Option<&Object>) -> u64 {
     object.map_or(0, |object| object.meta().revision())
 }
 
+/// Events go when their lease ends, and nobody asks for that.
+fn is_nobodys(commit: &Commit) -> bool {
+    commit.new.is_none() && commit.key().kind == Kind::Event
+}
+
 impl History {
     /// Reads on in etcd's history.
     fn read(&mut self, cluster: &Cluster) {
@@ -55,11 +60,15 @@ impl History {
         if last > write.revision { Err(format!("revision {} is told after {last}", write.revision)) } else { Ok(()) }
     }
 
+    /// All that was committed before this revision has been told.
+    pub fn complete_before(&self) -> u64 {
+        let untold = self.untold.iter().find(|(_, (_, commit))| !is_nobodys(commit));
+        untold.map_or(u64::MAX, |(revision, _)| *revision)
+    }
+
     /// At the end of a run, when nothing fails any more, all is told but what may still be under way.
     pub fn ended(&mut self, cluster: &Cluster, under_way: SimDuration) -> Result<(), String> {
         self.read(cluster);
-        // Events go when their lease ends, and nobody asks for that.
-        let is_nobodys = |commit: &Commit| commit.new.is_none() && commit.key().kind == Kind::Event;
         let missing = self.untold.values().find(|(at, commit)| *at + under_way < cluster.now() && !is_nobodys(commit));
         match missing {
             Some((at, commit)) => Err(format!("what was committed at {at} is not told: {commit:?}")),

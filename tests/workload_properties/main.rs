@@ -22,9 +22,11 @@ mod workload;
 
 use proptest::prelude::*;
 
-use case::{Case, cases, surroundings};
-use trouble::{changes, drains, faults, gentle, of_all, of_nodes, operations, outages, rough};
-use workload::{Workloads, agent, budget, db, web, work};
+use case::{Case, Surroundings, cases, surroundings};
+use trouble::{
+    Operation, Planned, Target, changes, drains, faults, gentle, of_all, of_nodes, operations, outages, rough,
+};
+use workload::{Amount, Budget, Db, Web, Work, Workloads, agent, budget, db, web, work};
 
 /// So many cases, or as many as the environment asks for.
 fn config(cases: u32) -> ProptestConfig {
@@ -70,6 +72,49 @@ fn in_trouble(cases: impl Strategy<Value = Case>) -> impl Strategy<Value = Case>
 
 fn check(case: &Case) -> Result<(), TestCaseError> {
     case.check()
+}
+
+#[test]
+fn every_invariant_is_put_to_the_test() {
+    let web = Web {
+        replicas: 4,
+        rolling: Some((Amount::Number(1), Amount::Number(1))),
+        min_ready: 0,
+        budget: Some(Budget::MaxUnavailable(Amount::Number(1))),
+    };
+    let db = Db {
+        replicas: 3,
+        start: 0,
+        parallel: false,
+        rolling: Some((0, None)),
+        min_ready: 0,
+        claims: None,
+        budget: None,
+    };
+    let work = Work {
+        completions: 3,
+        parallelism: 2,
+        indexed: false,
+        back_off_limit: 4,
+        per_index: None,
+        on_failure: false,
+        replaces_failed: false,
+        image: "work:good",
+    };
+    let planned = |at, operation| Planned { at, operation };
+    let case = Case {
+        seed: 1,
+        workloads: Workloads { web: Some(web), db: Some(db), agent: None, work: Some(work) },
+        operations: vec![
+            planned(40, Operation::SetImage(Target::Web, "app:v2")),
+            planned(80, Operation::Drain(0, 60)),
+            planned(90, Operation::Drain(1, 60)),
+        ],
+        faults: Vec::new(),
+        surroundings: Surroundings::default(),
+    };
+    let judged = case.judged();
+    assert!(judged.iter().all(|times| *times > 0), "an invariant had nothing to say: {judged:?}");
 }
 
 proptest! {
