@@ -133,3 +133,79 @@ impl Commit {
         object.kind() == key.kind && meta.name == key.name && meta.namespace == key.namespace
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::kind::Kind;
+    use crate::api::meta::Meta;
+    use crate::api::name::Name;
+    use crate::api::object::Resource;
+    use crate::api::plain::ConfigMap;
+    use crate::engine::random::Seed;
+
+    /// A version of the one object, stored at a revision; zero if it is not.
+    fn version(revision: u64) -> Object {
+        let meta = Meta { name: Name::of("settings"), ..Meta::default() };
+        meta.resource_version.set(revision);
+        ConfigMap { meta, content: std::rc::Rc::default() }.boxed()
+    }
+
+    fn commit(revision: u64, old: Option<&Object>, new: Option<&Object>) -> Commit {
+        Commit { revision, old: old.cloned(), new: new.cloned() }
+    }
+
+    fn doubt(agent: &'static str, base: u64, new: Option<&Object>) -> Doubt {
+        let key = ObjectKey::new(Kind::ConfigMap, "", "settings");
+        Doubt { key, base, new: new.cloned(), agent: Name::of(agent), verb: "update" }
+    }
+
+    fn acknowledged(commit: &Commit) -> CommittedWrite {
+        let Commit { revision, old, new } = commit.clone();
+        CommittedWrite { revision, key: commit.key(), old, new, agent: Name::of("sure"), verb: "update" }
+    }
+
+    /// A ledger to which this has been committed, and etcd without a word of it.
+    fn ledger(commits: &[Commit]) -> (Ledger, Members) {
+        let ledger = Ledger { untold: commits.iter().cloned().collect(), ..Ledger::default() };
+        (ledger, Members::new(&[], &[], Seed(1)))
+    }
+
+    fn told(writes: &[CommittedWrite]) -> Vec<(u64, &str)> {
+        writes.iter().map(|write| (write.revision, &*write.agent)).collect()
+    }
+
+    #[test]
+    fn a_write_brings_out_what_was_in_doubt_before_it() {
+        let (first, second, third) = (version(2), version(5), version(9));
+        let all = [commit(5, Some(&first), Some(&second)), commit(9, Some(&second), Some(&third))];
+        let (mut ledger, _) = ledger(&all);
+        ledger.note(vec![doubt("unsure", 2, Some(&second))]);
+        assert_eq!(told(&ledger.acknowledged(acknowledged(&all[1]), &[])), [(5, "unsure"), (9, "sure")]);
+        assert!(ledger.acknowledged(acknowledged(&all[0]), &[]).is_empty(), "it has been told");
+    }
+
+    #[test]
+    fn another_write_of_the_same_version_is_not_taken_for_the_one_in_doubt() {
+        let (first, second, lost) = (version(2), version(5), version(0));
+        let all = [commit(5, Some(&first), Some(&second))];
+        let (mut ledger, etcd) = ledger(&all);
+        let doubt = doubt("unsure", 2, Some(&lost));
+        let key = doubt.key.clone();
+        ledger.note(vec![doubt]);
+        assert!(ledger.settle(&key, &etcd, &[]).is_empty());
+        assert!(ledger.doubts.is_empty(), "the version that it was to replace is gone");
+        assert_eq!(told(&ledger.acknowledged(acknowledged(&all[0]), &[])), [(5, "sure")]);
+    }
+
+    #[test]
+    fn a_deletion_in_doubt_is_that_of_its_version_alone() {
+        let (first, second) = (version(2), version(5));
+        let (mut ledger, etcd) = ledger(&[commit(7, Some(&second), None)]);
+        let (other, own) = (doubt("other", 2, None), doubt("own", 5, None));
+        let key = own.key.clone();
+        ledger.note(vec![other, own]);
+        assert_eq!(told(&ledger.settle(&key, &etcd, &[])), [(7, "own")]);
+        assert!(!doubt("other", 2, None).is(Some(&second), None) && doubt("other", 2, None).is(Some(&first), None));
+    }
+}
