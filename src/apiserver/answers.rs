@@ -1,6 +1,5 @@
 //! What etcd has answered to a request, and how it goes on: to the next step, to another try, or to the client.
 
-use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::engine::process::Context;
 use crate::engine::time::SimDuration;
@@ -78,7 +77,7 @@ impl ApiServer {
             }
             (_, error) => {
                 if leaves_doubt(error) {
-                    self.doubts.note(&step, &task.agent, task.verb());
+                    self.leave_in_doubt(&task, &step);
                 }
                 failure(error)
             }
@@ -178,7 +177,7 @@ impl ApiServer {
                 _ => {}
             }
         } else if result.is_err_and(leaves_doubt) {
-            self.doubts.note(&step, &task.agent, task.verb());
+            self.leave_in_doubt(&task, &step);
         }
         self.allocator.release(&task.claims);
     }
@@ -279,11 +278,7 @@ impl ApiServer {
     fn committed(&mut self, task: &mut Task, old: Option<Object>, new: Option<Object>, revision: u64) {
         let Some(key) = new.as_ref().or(old.as_ref()).map(Object::key) else { return };
         self.allocator.stored(&std::mem::take(&mut task.claims), revision);
-        // What a budget grants, the server writes into it by itself.
-        let is_own = key.kind != task.operation.kind();
-        let (agent, verb) =
-            if is_own { (Name::of("kube-apiserver"), "update") } else { (task.agent.clone(), task.verb()) };
-        self.doubts.acknowledged(&key, revision);
+        let (agent, verb) = task.author_of(key.kind);
         self.writes.push(CommittedWrite { revision, key, old, new, agent, verb });
     }
 }

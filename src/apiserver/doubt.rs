@@ -1,114 +1,70 @@
-//! Writes of which the server does not know what became of them: etcd gave up waiting, or the connection broke.
+//! Writes of which the server does not know what became of them: etcd gave up waiting, the connection broke, or the server died.
 //!
-//! The client was told that its request failed, and yet the write may have been made. If so, the server's watch of etcd shows
-//! it, or the list with which a watch cache begins anew, and it is then counted among the server's writes like any other: what is
-//! reported of a run must not lack it. Kinds that are not watched are told by the revision which the store stamps on a version
-//! that it takes in; a deletion of such an object leaves no stamp, and only a later write would show it.
+//! The client was told that its request failed, or nothing at all, and yet the write may have been made, or may still be. The server
+//! itself, like the real one, does nothing about it: its watch shows what is there, whoever wrote it. Only those who look on from
+//! outside want to know whose write it was, and they can: a version in etcd is the very object that the server sent, and a
+//! deletion can only have succeeded on the version that was to go. How they find out is told in the cluster's `ledger`.
 
-use std::collections::BTreeMap;
-
-use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Object;
 
-use super::cache::Change;
-use super::direct::has_cache;
-use super::server::CommittedWrite;
-use super::task::Step;
+use super::server::ApiServer;
+use super::task::{Step, Task};
 
-/// The writes in doubt, the last one of each object.
-#[derive(Debug, Default)]
-pub struct Doubts {
-    watched: BTreeMap<ObjectKey, Doubt>,
-    /// Versions of objects of kinds that are not watched, as they would be stored, with what was there before.
-    unwatched: Vec<(Object, Option<Object>, Doubt)>,
+/// A write that may have been made, or may still be.
+#[derive(Clone, Debug)]
+pub struct Doubt {
+    /// The object's place.
+    pub key: ObjectKey,
+    /// The revision of the version on which it can succeed alone; zero if there must be none.
+    pub base: u64,
+    /// The version that was to be stored; none for a deletion.
+    pub new: Option<Object>,
+    /// The program that asked for it.
+    pub agent: Name,
+    /// `create`, `update`, `patch` or `delete`.
+    pub verb: &'static str,
 }
 
-/// Whose write it was.
-#[derive(Debug)]
-struct Doubt {
-    agent: Name,
-    verb: &'static str,
-    /// What was there before.
-    old: Option<Object>,
-    /// Writes of the same object that were acknowledged since.
-    acknowledged: Vec<u64>,
+impl Doubt {
+    /// The write that a task waits for, if it waits for one.
+    pub(super) fn of(task: &Task, step: &Step) -> Option<Doubt> {
+        let (base, new, object) = match step {
+            Step::Create(new) => (0, Some(new.clone()), new),
+            Step::Replace { old, new, .. } => (old.meta().revision(), Some(new.clone()), new),
+            Step::Remove { old } => (old.meta().revision(), None, old),
+            _ => return None,
+        };
+        let (agent, verb) = task.author_of(object.kind());
+        Some(Doubt { key: object.key(), base, new, agent, verb })
+    }
+
+    /// True if it is this change of its object. Of deletions of one version only one can have been made, and nobody can tell which.
+    pub fn is(&self, old: Option<&Object>, new: Option<&Object>) -> bool {
+        match (&self.new, new) {
+            (Some(own), Some(new)) => own.same(new),
+            (None, None) => old.is_some_and(|old| old.meta().revision() == self.base),
+            _ => false,
+        }
+    }
 }
 
-impl Doubts {
-    /// Notes that nobody knows what became of a step; reads leave no doubt.
-    pub fn note(&mut self, step: &Step, agent: &Name, verb: &'static str) {
-        let (Step::Create(object) | Step::Replace { new: object, .. } | Step::Remove { old: object }) = step else {
-            return;
-        };
-        let before = match step {
-            Step::Replace { old, .. } | Step::Remove { old } => Some(old.clone()),
-            _ => None,
-        };
-        let doubt = Doubt { agent: agent.clone(), verb, old: before, acknowledged: Vec::new() };
-        match step {
-            _ if has_cache(object.kind()) => drop(self.watched.insert(object.key(), doubt)),
-            Step::Create(new) => self.unwatched.push((new.clone(), None, doubt)),
-            Step::Replace { old, new, .. } => self.unwatched.push((new.clone(), Some(old.clone()), doubt)),
-            _ => {}
-        }
+impl ApiServer {
+    /// Nobody will tell what becomes of a step; reads leave no doubt.
+    pub(super) fn leave_in_doubt(&mut self, task: &Task, step: &Step) {
+        self.doubts.extend(Doubt::of(task, step));
     }
 
-    /// A write of this object was acknowledged: it is not the one in doubt.
-    pub fn acknowledged(&mut self, key: &ObjectKey, revision: u64) {
-        if !self.watched.is_empty()
-            && let Some(doubt) = self.watched.get_mut(key)
-        {
-            doubt.acknowledged.push(revision);
-        }
+    /// The writes that have come into doubt since the last call.
+    pub fn take_doubts(&mut self) -> Vec<Doubt> {
+        std::mem::take(&mut self.doubts)
     }
 
-    /// Adds the writes in doubt that bear the store's stamp by now.
-    pub fn resolve_stamped(&mut self, writes: &mut Vec<CommittedWrite>) {
-        for (new, old, doubt) in self.unwatched.extract_if(.., |(new, ..)| new.meta().revision() > 0) {
-            let (revision, key, Doubt { agent, verb, .. }) = (new.meta().revision(), new.key(), doubt);
-            writes.push(CommittedWrite { revision, key, old, new: Some(new), agent, verb });
-        }
-    }
-
-    /// Adds the writes in doubt that a list of all objects of a kind, as of a revision, shows to have been made.
-    pub fn resolve_listed<'o>(
-        &mut self,
-        kind: Kind,
-        list: impl Iterator<Item = &'o Object>,
-        revision: u64,
-        writes: &mut Vec<CommittedWrite>,
-    ) {
-        if !self.watched.keys().any(|key| key.kind == kind) {
-            return;
-        }
-        let there: BTreeMap<ObjectKey, &Object> = list.map(|object| (object.key(), object)).collect();
-        let of_kind = |key: &ObjectKey, _: &mut Doubt| key.kind == kind;
-        for (key, Doubt { agent, verb, old, acknowledged }) in self.watched.extract_if(.., of_kind) {
-            let new = there.get(&key).map(|object| Object::clone(object));
-            let before = old.as_ref().map_or(0, |old| old.meta().revision());
-            let (is_made, revision) = match &new {
-                Some(new) => (new.meta().revision() > before, new.meta().revision()),
-                None => (old.is_some(), revision),
-            };
-            if is_made && !acknowledged.contains(&revision) {
-                writes.push(CommittedWrite { revision, key, old, new, agent, verb });
-            }
-        }
-    }
-
-    /// The write in doubt that a change shows to have been made.
-    pub fn resolve(&mut self, change: &Change) -> Option<CommittedWrite> {
-        if self.watched.is_empty() {
-            return None;
-        }
-        let key = change.new.as_ref().or(change.old.as_ref()).map(Object::key)?;
-        if self.watched.get(&key)?.acknowledged.contains(&change.revision) {
-            return None;
-        }
-        let Doubt { agent, verb, .. } = self.watched.remove(&key)?;
-        let (old, new) = (change.old.clone(), change.new.clone());
-        Some(CommittedWrite { revision: change.revision, key, old, new, agent, verb })
+    /// The writes for which the server waits, in the order in which it asked etcd for them. When it dies, they are all in doubt.
+    pub fn writes_under_way(&self) -> Vec<Doubt> {
+        let mut waiting: Vec<(&u64, &Task)> = self.tasks.iter().collect();
+        waiting.sort_unstable_by_key(|(id, _)| **id);
+        waiting.into_iter().filter_map(|(_, task)| Doubt::of(task, &task.step)).collect()
     }
 }

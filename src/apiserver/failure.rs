@@ -20,6 +20,7 @@ pub fn leaves_doubt(error: Error) -> bool {
         error,
         Error::Timeout
             | Error::TimeoutLeaderFail
+            | Error::TimeoutConnectionLost
             | Error::TimeoutWaitApplied
             | Error::Stopped
             | Error::LeaderChanged

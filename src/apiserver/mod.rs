@@ -76,6 +76,7 @@ mod watchers;
 mod watching;
 
 pub use admission::Accounts;
+pub use doubt::Doubt;
 pub use server::{ApiServer, CommittedWrite, Config, ServerMessage};
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use super::cache::WatchCache;
 use super::collection::Collection;
 use super::costs::Costs;
 use super::direct::{DirectWatches, cached_kinds, has_cache};
-use super::doubt::Doubts;
+use super::doubt::Doubt;
 use super::heartbeats::Heartbeats;
 use super::interruptions::Interruptions;
 use super::link::Link;
@@ -122,7 +122,7 @@ fn reader_of(kind: Kind, config: &Config) -> Option<Reader> {
     Some(store.reader(&storage::prefix(kind)))
 }
 
-/// A write that etcd has acknowledged.
+/// A write that etcd has made.
 #[derive(Clone, Debug)]
 pub struct CommittedWrite {
     /// Its revision.
@@ -189,7 +189,7 @@ pub struct ApiServer {
     /// Pod specifications that were defaulted and found valid, by the address of what was given.
     pub(super) known_specs: Map<usize, KnownSpec>,
     pub(super) writes: Vec<CommittedWrite>,
-    pub(super) doubts: Doubts,
+    pub(super) doubts: Vec<Doubt>,
     /// The version of the key on which servers agree, and the revision seen at the last round.
     compaction: (u64, u64),
     compaction_request: Option<u64>,
@@ -233,7 +233,7 @@ impl ApiServer {
             quotas: Quotas::default(),
             known_specs: Map::default(),
             writes: Vec::new(),
-            doubts: Doubts::default(),
+            doubts: Vec::new(),
             compaction: (0, 0),
             compaction_request: None,
             latest_revision: 0,
@@ -275,7 +275,6 @@ impl ApiServer {
 
     /// The writes that etcd has acknowledged since the last call, in the order in which this server learnt of them.
     pub fn take_writes(&mut self) -> Vec<CommittedWrite> {
-        self.doubts.resolve_stamped(&mut self.writes);
         std::mem::take(&mut self.writes)
     }
 
@@ -419,8 +418,6 @@ impl ApiServer {
             }
         }
         cache.filled(revision);
-        let listed = result.kvs.iter().filter_map(|kv| kv.value.as_ref()?.object());
-        self.doubts.resolve_listed(kind, listed, revision, &mut self.writes);
         if kind == Kind::Lease {
             self.config.heartbeats.filled(&result.kvs);
         }
@@ -438,7 +435,6 @@ impl ApiServer {
                         if kind == Kind::Lease {
                             self.config.heartbeats.changed(change);
                         }
-                        self.writes.extend(self.doubts.resolve(change));
                         self.watchers[kind as usize].dispatch(change, cause);
                     }
                 }
@@ -488,7 +484,7 @@ impl ApiServer {
         self.compaction_request = self.compaction_request.filter(|id| !is_lost(*id));
         let no_lease = self.lease_request.is_some_and(is_lost);
         for mut task in lost {
-            self.doubts.note(&task.step, &task.agent, task.verb());
+            self.leave_in_doubt(&task, &task.step);
             if matches!(task.reply, Reply::Abandoned) {
                 self.allocator.release(&task.claims);
             } else if let Step::Sync(client, watch) = task.step {

@@ -1,5 +1,6 @@
 //! One request on its way through the server.
 
+use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Object;
@@ -97,6 +98,17 @@ pub enum Step {
     Collect(Page),
     /// For the first list of a client's watch that runs on etcd.
     Sync(ProcessId, WatchId),
+}
+
+impl Task {
+    /// Who writes an object of a kind on the way, and how: what a budget grants, the server writes into it by itself.
+    pub fn author_of(&self, kind: Kind) -> (Name, &'static str) {
+        if kind == self.operation.kind() {
+            (self.agent.clone(), self.verb())
+        } else {
+            (Name::of("kube-apiserver"), "update")
+        }
+    }
 }
 
 impl Step {

@@ -20,6 +20,7 @@ use crate::scheduler::{self, Scheduler};
 use super::event::{Event, Scheduled};
 use super::fabric::{Fabric, Wiring};
 use super::incarnations::Incarnations;
+use super::ledger::Ledger;
 use super::members::Members;
 use super::message::TRACE_KINDS;
 use super::node::{NodeCommons, NodeMachine};
@@ -112,6 +113,7 @@ pub(super) fn build(options: ClusterOptions, seed: Seed, trace: bool) -> (World,
         nodes: Vec::new(),
         places: Map::default(),
         operator: Operator::new(servers),
+        ledger: Ledger::default(),
         truth: Truth::default(),
         news: VecDeque::new(),
         trace: if trace { Trace::recording(TRACE_KINDS) } else { Trace::off() },

@@ -1,7 +1,8 @@
 //! The etcd members of a cluster, and the watch over Raft's invariants.
 
 use crate::api::meta::ObjectKey;
-use crate::apiserver::storage::Stored;
+use crate::api::object::Object;
+use crate::apiserver::storage::{self, Stored};
 use crate::engine::process::{Context, Input, ProcessId};
 use crate::engine::random::Seed;
 use crate::engine::time::SimTime;
@@ -31,6 +32,17 @@ pub struct Observation {
     pub leader: Option<(Option<u32>, u64)>,
     /// What is wrong, if an invariant does not hold.
     pub violation: Option<(String, String)>,
+}
+
+/// A change of an object, as it was committed.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The revision.
+    pub revision: u64,
+    /// The version before; none for a creation.
+    pub old: Option<Object>,
+    /// The version after; none for a deletion.
+    pub new: Option<Object>,
 }
 
 impl Members {
@@ -103,6 +115,27 @@ impl Members {
     pub fn take_lapsed(&mut self) -> impl Iterator<Item = (ObjectKey, u64)> {
         let lapsed = self.store.take_lapsed().into_iter();
         lapsed.filter_map(|(value, revision)| Some((value.object()?.key(), revision)))
+    }
+
+    /// The newest revision that any member has applied.
+    pub fn revision(&self) -> u64 {
+        self.store.revision()
+    }
+
+    /// The revision of the newest version of an object; zero if there is none.
+    pub(super) fn newest(&self, key: &ObjectKey) -> u64 {
+        self.store.newest(&storage::key_of(key))
+    }
+
+    /// Visits the changes of objects after a revision, in order.
+    pub fn each_commit_after(&self, revision: u64, mut visit: impl FnMut(Commit)) {
+        self.store.each_change_after(revision, |revision, before, after| {
+            let object = |value: Option<&Stored>| value.and_then(Stored::object).cloned();
+            let (old, new) = (object(before), object(after));
+            if old.is_some() || new.is_some() {
+                visit(Commit { revision, old, new });
+            }
+        });
     }
 
     /// Notes who leads; some if that changed.

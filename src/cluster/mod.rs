@@ -9,6 +9,7 @@
 //! - `members`, `node`, `operator`: the etcd members, the machines that run pods, who types commands
 //! - `topology`: which machines there are, and which processes run on them
 //! - `faults`: what can be done to a cluster from outside
+//! - `ledger`: which committed writes have been told
 //! - `incarnations`: whether pods of one name run at once
 //! - `news`, `truth`: what the cluster tells, and what is committed
 
@@ -17,6 +18,7 @@ pub mod event;
 pub mod fabric;
 pub mod faults;
 mod incarnations;
+mod ledger;
 pub mod members;
 pub mod message;
 pub mod news;

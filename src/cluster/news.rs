@@ -15,7 +15,7 @@ use crate::scheduler::record::Decided;
 /// Something that whoever drives the cluster may want to know. Drained after each event.
 #[derive(Clone, Debug)]
 pub enum News {
-    /// A write to the API was acknowledged by etcd.
+    /// A write to the API was committed by etcd.
     Write(Rc<Write>),
     /// A request of the operator was answered.
     Answer {
@@ -59,7 +59,8 @@ pub struct Twins {
 /// A write to the API, as etcd committed it.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// When the API server learnt of it.
+    /// When the API server learnt of it. If it does not: when it was committed and the server was in doubt about it or dead, or
+    /// when a later write showed it.
     pub at: SimTime,
     /// The revision: the object's resourceVersion from then on.
     pub revision: u64,
@@ -73,7 +74,7 @@ pub struct Write {
     pub agent: Name,
     /// `create`, `update`, `patch`, `delete`, ...
     pub verb: &'static str,
-    /// The event in which it was acknowledged.
+    /// The event in which that became known.
     pub cause: Cause,
 }
 

@@ -17,12 +17,13 @@ pub struct Truth {
 }
 
 impl Truth {
-    /// Takes a write in. Writes to one object come in the order of their revisions; an older one than is known is ignored.
+    /// Takes a write in. Writes to one object come in the order of their revisions, each once: the ledger sees to it.
     pub fn apply(&mut self, write: &Write) {
-        let known = self.objects.view().object(&write.key);
-        if known.is_some_and(|known| known.meta().revision() > write.revision) {
-            return;
-        }
+        debug_assert!(
+            self.objects.view().object(&write.key).is_none_or(|known| known.meta().revision() < write.revision),
+            "{} is told of a write that is older than what is known",
+            write.key
+        );
         match &write.new {
             Some(object) => self.objects.insert(object.clone()),
             None => self.objects.remove(&write.key),

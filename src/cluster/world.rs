@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
+use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::apiserver::metrics::Metrics;
-use crate::apiserver::{ApiServer, CommittedWrite};
+use crate::apiserver::{ApiServer, CommittedWrite, Doubt};
 use crate::client::harness::ControllerManager;
 use crate::engine::driver;
 use crate::engine::hash::Map;
@@ -22,6 +23,7 @@ use super::event::{Event, Scheduled};
 use super::fabric::{Arrived, Fabric, Wiring};
 use super::faults::Moment;
 use super::incarnations::Incarnations;
+use super::ledger::Ledger;
 use super::members::{Members, Observation};
 use super::message::Message;
 use super::news::{News, Violation, Write};
@@ -54,6 +56,7 @@ pub struct World {
     /// Where the machine of a name stands among the nodes.
     pub(super) places: Map<Name, u32>,
     pub(super) operator: Operator,
+    pub(super) ledger: Ledger,
     pub(super) truth: Truth,
     pub(super) incarnations: Incarnations,
     pub(super) news: VecDeque<News>,
@@ -156,10 +159,13 @@ impl World {
             Role::Etcd(place) => {
                 if let Some(input) = incoming.input(Message::etcd) {
                     let observation = self.etcd.handle(place, input, wiring);
+                    let writes = self.ledger.catch_up(&self.etcd, &self.servers);
                     for (key, revision) in self.etcd.take_lapsed() {
                         self.commons.heartbeats.written(revision, false);
                         self.truth.forget(&key, revision);
+                        self.ledger.lapsed(revision);
                     }
+                    self.tell(writes, queue.now(), cause);
                     self.observe(observation, queue.now(), cause);
                 }
             }
@@ -224,7 +230,12 @@ impl World {
                 let observation = self.etcd.crash(place, now);
                 self.observe(observation, now, cause);
             }
-            Role::ApiServer(place) => self.servers[place as usize] = None,
+            Role::ApiServer(place) => {
+                if let Some(server) = self.servers[place as usize].take() {
+                    let doubtful = self.doubt(server.writes_under_way());
+                    self.settle(&doubtful, now, cause);
+                }
+            }
             Role::ControllerManager => self.manager = None,
             Role::Scheduler => self.scheduler = None,
             Role::Kubelet(place) => self.nodes[place as usize].crash_kubelet(),
@@ -265,29 +276,38 @@ impl World {
         self.commons.heartbeats.set_calm_from(if may_be_calm { now + CALM_AFTER } else { SimTime::MAX });
     }
 
-    /// Tells of the writes that an API server has learnt to be committed.
+    /// Tells of the writes that an API server has learnt to be committed, and of what that or its doubts bring to light.
     fn collect_writes(&mut self, place: u32, at: SimTime, cause: Cause) {
         let Some(server) = &mut self.servers[place as usize] else { return };
-        for committed in server.take_writes() {
-            let CommittedWrite { key, revision, .. } = &committed;
-            self.commons.heartbeats.written(*revision, key.kind == Kind::Lease);
-            let known = self.truth.get(key.kind, &key.namespace, &key.name);
-            let is_gone = committed.new.is_none() && known.is_none();
-            if is_gone || known.is_some_and(|known| known.meta().revision() >= *revision) {
-                // A server that was in doubt about a write of its own has taken another's for it, or an older one that a watch
-                // which begins anew has shown once more.
-                continue;
-            }
-            let write = Write {
-                at,
-                revision: committed.revision,
-                key: committed.key,
-                old: committed.old,
-                new: committed.new,
-                agent: committed.agent,
-                verb: committed.verb,
-                cause,
-            };
+        let (acknowledged, doubts) = (server.take_writes(), server.take_doubts());
+        let doubtful = self.doubt(doubts);
+        for write in acknowledged {
+            let writes = self.ledger.acknowledged(write, &self.servers);
+            self.tell(writes, at, cause);
+        }
+        self.settle(&doubtful, at, cause);
+    }
+
+    /// Nobody will be told what becomes of these writes; returns the objects.
+    fn doubt(&mut self, doubts: Vec<Doubt>) -> Vec<ObjectKey> {
+        let keys = doubts.iter().map(|doubt| doubt.key.clone()).collect();
+        self.ledger.note(doubts);
+        keys
+    }
+
+    /// Tells which of the writes in doubt of some objects are made.
+    fn settle(&mut self, doubtful: &[ObjectKey], at: SimTime, cause: Cause) {
+        for key in doubtful {
+            let writes = self.ledger.settle(key, &self.etcd, &self.servers);
+            self.tell(writes, at, cause);
+        }
+    }
+
+    /// Tells of committed writes.
+    fn tell(&mut self, writes: Vec<CommittedWrite>, at: SimTime, cause: Cause) {
+        for CommittedWrite { revision, key, old, new, agent, verb } in writes {
+            self.commons.heartbeats.written(revision, key.kind == Kind::Lease);
+            let write = Write { at, revision, key, old, new, agent, verb, cause };
             self.truth.apply(&write);
             self.follow_identity(&write);
             self.metrics.note(write.old.as_ref(), write.new.as_ref(), at);

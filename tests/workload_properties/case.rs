@@ -5,8 +5,10 @@
 
 use std::fmt;
 
-use kubesim::scenario::Scenario;
+use kubesim::cluster::Cluster;
+use kubesim::engine::time::SimDuration;
 use kubesim::scenario::outcome::Ending;
+use kubesim::scenario::{Outcome, Scenario};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -20,6 +22,11 @@ const PAUSE: u64 = 30;
 /// The same after faults: a kubelet that was cut off has its connection back only when the old one is given up.
 const RECOVERY: u64 = 90;
 
+/// How long it takes at most until a server learns of what etcd has made of its write, when nothing fails.
+const UNDER_WAY: SimDuration = SimDuration::from_secs(5);
+/// The same where packets get lost and are sent again.
+const UNDER_WAY_LONGER: SimDuration = SimDuration::from_secs(90);
+
 /// A cluster, what runs there, what is done and what breaks.
 #[derive(Clone)]
 pub struct Case {
@@ -27,6 +34,29 @@ pub struct Case {
     pub workloads: Workloads,
     pub operations: Vec<Planned>,
     pub faults: Vec<Breaking>,
+    pub surroundings: Surroundings,
+}
+
+/// What the control plane and the network are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings {
+    pub servers: u32,
+    /// When a server gives a request up, in seconds.
+    pub patience: u64,
+    /// How many of a hundred packets get lost.
+    pub loss: u32,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Surroundings { servers: 1, patience: 60, loss: 0 }
+    }
+}
+
+/// Two servers, which may be impatient, and a network that may be bad.
+pub fn surroundings() -> impl Strategy<Value = Surroundings> {
+    (1u32..3, prop_oneof![Just(60u64), Just(3)], prop_oneof![2 => Just(0u32), 1 => 1u32..20])
+        .prop_map(|(servers, patience, loss)| Surroundings { servers, patience, loss })
 }
 
 pub fn cases(
@@ -39,6 +69,7 @@ pub fn cases(
         workloads,
         operations,
         faults,
+        surroundings: Surroundings::default(),
     })
 }
 
@@ -99,6 +130,11 @@ impl Case {
         steps
     }
 
+    /// For how long nothing may happen before a run is over, in seconds.
+    fn quiet(&self) -> u64 {
+        if self.surroundings.loss > 0 { 100 } else { 20 }
+    }
+
     /// The scenario.
     pub fn yaml(&self) -> String {
         let manifests = self.workloads.yaml();
@@ -114,21 +150,33 @@ impl Case {
             .map(|(image, model)| format!("- {{match: \"{image}\", model: {model}}}\n"))
             .collect();
         let mut text = "apiVersion: kubesim/v1alpha1\nkind: Scenario\nmetadata: {name: case}\n".to_owned();
-        text += &format!("cluster: {{nodes: [{{name: node, count: {NODES}}}]}}\n");
+        let Surroundings { servers, patience, loss } = self.surroundings;
+        text += &format!("cluster:\n  nodes: [{{name: node, count: {NODES}}}]\n");
+        if servers > 1 {
+            text += &format!("  apiServers: {servers}\n");
+        }
+        if patience < 60 {
+            text += &format!("  requestTimeout: {patience}s\n");
+        }
+        if loss > 0 {
+            text += &format!("  network: {{loss: {loss}%}}\n");
+        }
         for (name, part) in [("images", images), ("manifests", manifests), ("steps", steps)] {
             if !part.is_empty() {
                 text += &format!("{name}:\n{part}");
             }
         }
-        text + "until: {settled: 20s, limit: 1h}\n"
+        text + &format!("until: {{settled: {}s, limit: 1h}}\n", self.quiet())
     }
 
     fn circumstances(&self) -> Circumstances {
         let operation = |is: fn(&Operation) -> bool| self.operations().any(|planned| is(&planned.operation));
         Circumstances {
             is_forced: operation(|operation| matches!(operation, Operation::ForceOrdinal(_))),
-            control_plane_fails: self.faults.iter().any(Breaking::is_of_control_plane),
-            nodes_fail: !self.faults.is_empty(),
+            control_plane_fails: self.faults.iter().any(Breaking::is_of_control_plane)
+                || self.surroundings.loss > 0
+                || self.surroundings.servers > 1,
+            nodes_fail: !self.faults.is_empty() || self.surroundings.loss > 0,
             pods_go: operation(|operation| {
                 matches!(operation, Operation::DeletePod(_) | Operation::Drain(..) | Operation::Delete(..))
             }),
@@ -137,6 +185,26 @@ impl Case {
 
     /// Runs the case: every invariant holds after every write, and what settles is what is wanted.
     pub fn check(&self) -> Result<(), TestCaseError> {
+        let (outcome, cluster) = self.run(&mut Watcher::new(self.circumstances()))?;
+        if !matches!(outcome.ending, Ending::Settled { .. }) {
+            return Err(TestCaseError::fail(format!("at {}: {}", outcome.ended_at, outcome.ending)));
+        }
+        desired::check(&cluster).map_err(|why| TestCaseError::fail(format!("at the end: {why}")))
+    }
+
+    /// Runs the case: what is told is what etcd has committed, whatever comes of the workloads.
+    pub fn check_history(&self) -> Result<(), TestCaseError> {
+        self.run(&mut Watcher::of_history()).map(drop)
+    }
+
+    /// Runs the case: how often each invariant was put to the test.
+    pub fn judged(&self) -> Vec<usize> {
+        let mut watcher = Watcher::new(self.circumstances());
+        self.run(&mut watcher).unwrap_or_else(|why| panic!("{why}"));
+        watcher.judged()
+    }
+
+    fn run(&self, watcher: &mut Watcher) -> Result<(Outcome, Cluster), TestCaseError> {
         let text = self.yaml();
         let scenario = Scenario::read("case.yml", &text, &mut |name| Err(format!("there is no {name}")));
         let scenario = scenario.map_err(|problems| {
@@ -144,15 +212,14 @@ impl Case {
             TestCaseError::fail(format!("the scenario is wrong: {}", told.join("\n")))
         })?;
         let mut run = scenario.start(self.seed, false);
-        let mut watcher = Watcher::new(self.circumstances());
-        while watcher.violation().is_none() && run.advance(&mut watcher) {}
+        while watcher.violation().is_none() && run.advance(watcher) {}
         if let Some(violation) = watcher.violation() {
             return Err(TestCaseError::fail(violation));
         }
         let (outcome, cluster) = run.into_outcome();
-        if !matches!(outcome.ending, Ending::Settled { .. }) {
-            return Err(TestCaseError::fail(format!("at {}: {}", outcome.ended_at, outcome.ending)));
-        }
-        desired::check(&cluster).map_err(|why| TestCaseError::fail(format!("at the end: {why}")))
+        let under_way = if self.surroundings.loss > 0 { UNDER_WAY_LONGER } else { UNDER_WAY };
+        let ended = watcher.ended(&cluster, under_way);
+        ended.map_err(|why| TestCaseError::fail(format!("at the end: {why}")))?;
+        Ok((outcome, cluster))
     }
 }

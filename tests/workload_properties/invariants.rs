@@ -14,6 +14,9 @@ use super::watch::Scene;
 pub trait Invariant {
     /// Looks at a write; an error says what does not hold.
     fn look(&mut self, scene: &Scene<'_>) -> Result<(), String>;
+
+    /// How often something was done that might have broken it.
+    fn judged(&self) -> usize;
 }
 
 /// All of them.

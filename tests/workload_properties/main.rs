@@ -9,10 +9,12 @@
 //! - `trouble`: what is done to them, and what breaks
 //! - `case`: all of that as a scenario; running it
 //! - `watch`, `invariants`: what holds after every write
+//! - `history`: what is told of a run, held against what etcd has committed
 //! - `desired`: what holds in the end
 
 mod case;
 mod desired;
+mod history;
 mod invariants;
 mod trouble;
 mod watch;
@@ -20,9 +22,11 @@ mod workload;
 
 use proptest::prelude::*;
 
-use case::{Case, cases};
-use trouble::{changes, drains, faults, gentle, of_all, of_nodes, operations, rough};
-use workload::{Workloads, agent, budget, db, web, work};
+use case::{Case, Surroundings, cases, surroundings};
+use trouble::{
+    Operation, Planned, Target, changes, drains, faults, gentle, of_all, of_nodes, operations, outages, rough,
+};
+use workload::{Amount, Budget, Db, Web, Work, Workloads, agent, budget, db, web, work};
 
 /// So many cases, or as many as the environment asks for.
 fn config(cases: u32) -> ProptestConfig {
@@ -61,8 +65,56 @@ fn nothing() -> impl Strategy<Value = Vec<trouble::Breaking>> {
     Just(Vec::new())
 }
 
+/// The same with one or two API servers and a network of any kind.
+fn in_trouble(cases: impl Strategy<Value = Case>) -> impl Strategy<Value = Case> {
+    (cases, surroundings()).prop_map(|(case, surroundings)| Case { surroundings, ..case })
+}
+
 fn check(case: &Case) -> Result<(), TestCaseError> {
     case.check()
+}
+
+#[test]
+fn every_invariant_is_put_to_the_test() {
+    let web = Web {
+        replicas: 4,
+        rolling: Some((Amount::Number(1), Amount::Number(1))),
+        min_ready: 0,
+        budget: Some(Budget::MaxUnavailable(Amount::Number(1))),
+    };
+    let db = Db {
+        replicas: 3,
+        start: 0,
+        parallel: false,
+        rolling: Some((0, None)),
+        min_ready: 0,
+        claims: None,
+        budget: None,
+    };
+    let work = Work {
+        completions: 3,
+        parallelism: 2,
+        indexed: false,
+        back_off_limit: 4,
+        per_index: None,
+        on_failure: false,
+        replaces_failed: false,
+        image: "work:good",
+    };
+    let planned = |at, operation| Planned { at, operation };
+    let case = Case {
+        seed: 1,
+        workloads: Workloads { web: Some(web), db: Some(db), agent: None, work: Some(work) },
+        operations: vec![
+            planned(40, Operation::SetImage(Target::Web, "app:v2")),
+            planned(80, Operation::Drain(0, 60)),
+            planned(90, Operation::Drain(1, 60)),
+        ],
+        faults: Vec::new(),
+        surroundings: Surroundings::default(),
+    };
+    let judged = case.judged();
+    assert!(judged.iter().all(|times| *times > 0), "an invariant had nothing to say: {judged:?}");
 }
 
 proptest! {
@@ -108,6 +160,13 @@ proptest! {
         case in cases(with_budgets(), operations(drains(), 4), faults(of_nodes(), 1)),
     ) {
         check(&case)?;
+    }
+
+    #[test]
+    fn what_is_told_is_what_etcd_has_committed_each_write_once_and_in_order(
+        case in in_trouble(cases(mixed(), operations(rough(), 4), faults(outages(), 5))),
+    ) {
+        case.check_history()?;
     }
 
     #[test]

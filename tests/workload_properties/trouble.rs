@@ -58,6 +58,10 @@ pub enum Fault {
     EtcdLeader,
     EtcdPartition(u32),
     EtcdAll,
+    /// The disk of a member takes about so many milliseconds for each write.
+    SlowDisk(u32, u64),
+    /// The first API server and a member do not reach each other.
+    ServerPartition(u32),
 }
 
 /// An operation and the second at which it begins.
@@ -154,6 +158,22 @@ pub fn of_all() -> BoxedStrategy<Fault> {
         1 => Just(Fault::EtcdLeader),
         1 => (0u32..3).prop_map(Fault::EtcdPartition),
         1 => Just(Fault::EtcdAll),
+    ]
+    .boxed()
+}
+
+/// What keeps API servers from learning what became of their writes.
+pub fn outages() -> BoxedStrategy<Fault> {
+    prop_oneof![
+        2 => Just(Fault::ApiServer),
+        1 => Just(Fault::ControlPlane),
+        2 => (0u32..3).prop_map(Fault::EtcdMember),
+        2 => Just(Fault::EtcdLeader),
+        2 => (0u32..3).prop_map(Fault::EtcdPartition),
+        1 => Just(Fault::EtcdAll),
+        3 => (0u32..3, 20u64..4000).prop_map(|(member, millis)| Fault::SlowDisk(member, millis)),
+        3 => (0u32..3).prop_map(Fault::ServerPartition),
+        1 => of_nodes(),
     ]
     .boxed()
 }
@@ -303,6 +323,14 @@ impl Breaking {
             Fault::EtcdMember(member) => power("etcd", &format!("etcd-{member}")),
             Fault::EtcdLeader => pair("etcd: {crash: leader}".to_owned(), "etcd: {restart: all}".to_owned()),
             Fault::EtcdPartition(member) => cut(&format!("etcd-{member}"), "\"etcd-*\", control-plane-0"),
+            Fault::SlowDisk(member, millis) => pair(
+                format!(
+                    "etcd: {{slowDisk: {{member: etcd-{member}, fsync: {{median: {millis}ms, p99: {}ms}}}}}}",
+                    3 * millis
+                ),
+                format!("etcd: {{restoreDisk: etcd-{member}}}"),
+            ),
+            Fault::ServerPartition(member) => cut(&format!("etcd-{member}"), "control-plane-0"),
             Fault::EtcdAll => vec![
                 (at, "etcd: {crash: etcd-0}".to_owned()),
                 (at, "etcd: {crash: etcd-1}".to_owned()),

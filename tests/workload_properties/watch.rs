@@ -1,6 +1,7 @@
 //! Looks at every committed write while a run goes on, and asks every invariant what it says.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use kubesim::api::kind::Kind;
 use kubesim::api::meta::{ObjectKey, Timestamp, Uid};
@@ -11,6 +12,7 @@ use kubesim::cluster::news::{News, Twins, Write};
 use kubesim::engine::time::{SimDuration, SimTime};
 use kubesim::scenario::Observer;
 
+use super::history::History;
 use super::invariants;
 
 /// What a case does, as far as it decides what may be promised.
@@ -110,12 +112,24 @@ pub struct Watcher {
     circumstances: Circumstances,
     objects: Objects,
     invariants: Vec<Box<dyn invariants::Invariant>>,
+    history: History,
+    /// Writes that were told before an earlier one was.
+    waiting: BTreeMap<u64, Rc<Write>>,
+    now: SimTime,
     violation: Option<String>,
 }
 
 impl Watcher {
     pub fn new(circumstances: Circumstances) -> Self {
-        Watcher { circumstances, objects: Objects::default(), invariants: invariants::all(), violation: None }
+        Watcher {
+            circumstances,
+            objects: Objects::default(),
+            invariants: invariants::all(),
+            history: History::default(),
+            waiting: BTreeMap::new(),
+            now: SimTime::ZERO,
+            violation: None,
+        }
     }
 
     /// What did not hold first.
@@ -123,16 +137,52 @@ impl Watcher {
         self.violation.clone()
     }
 
-    fn write(&mut self, cluster: &Cluster, write: &Write) {
+    /// How often each invariant was put to the test.
+    pub fn judged(&self) -> Vec<usize> {
+        self.invariants.iter().map(|invariant| invariant.judged()).collect()
+    }
+
+    /// One who looks at nothing but what is told.
+    pub fn of_history() -> Self {
+        let circumstances =
+            Circumstances { is_forced: true, control_plane_fails: true, nodes_fail: true, pods_go: true };
+        Watcher { invariants: Vec::new(), ..Watcher::new(circumstances) }
+    }
+
+    /// The run is over: something may be wrong that was committed longer ago than the time for which it may be under way.
+    pub fn ended(&mut self, cluster: &Cluster, under_way: SimDuration) -> Result<(), String> {
+        self.history.ended(cluster, under_way)?;
+        while let Some((_, write)) = self.waiting.pop_first() {
+            self.look(cluster, &write);
+        }
+        self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    /// Writes are told when their servers learn of them; they are looked at in the order in which etcd made them, which is the
+    /// one in which controllers see them.
+    fn write(&mut self, cluster: &Cluster, write: &Rc<Write>) {
+        if let Err(why) = self.history.told(cluster, write) {
+            self.violation.get_or_insert(format!("at {}: {}: {why}", write.at, write.key));
+        }
+        self.waiting.insert(write.revision, write.clone());
+        let known = self.history.complete_before();
+        while let Some(entry) = self.waiting.first_entry().filter(|entry| *entry.key() < known) {
+            let write = entry.remove();
+            self.look(cluster, &write);
+        }
+    }
+
+    fn look(&mut self, cluster: &Cluster, write: &Write) {
         if matches!(write.key.kind, Kind::Lease | Kind::Event) {
             return;
         }
+        self.now = self.now.max(write.at);
         match &write.new {
             Some(object) => drop(self.objects.0.insert(write.key.clone(), object.clone())),
             None => drop(self.objects.0.remove(&write.key)),
         }
-        let (objects, circumstances) = (&self.objects, self.circumstances);
-        let scene = Scene { now: write.at, date: cluster.epoch().timestamp(write.at), write, objects, circumstances };
+        let (now, objects, circumstances) = (self.now, &self.objects, self.circumstances);
+        let scene = Scene { now, date: cluster.epoch().timestamp(now), write, objects, circumstances };
         for invariant in &mut self.invariants {
             if let Err(why) = invariant.look(&scene) {
                 let told = format!("at {}, as {} writes {}: {why}", write.at, write.agent, write.key);

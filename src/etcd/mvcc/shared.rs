@@ -227,6 +227,31 @@ impl<V: Value> SharedStore<V> {
         if lapsed.is_empty() { Vec::new() } else { std::mem::take(lapsed) }
     }
 
+    /// The newest revision that any member has applied.
+    pub fn revision(&self) -> u64 {
+        self.0.borrow().state.revision
+    }
+
+    /// The revision at which a key was put last; zero if it does not exist.
+    pub fn newest(&self, key: &Key) -> u64 {
+        let shared = self.0.borrow();
+        let slot = shared.state.index.find(key);
+        let newest = slot.map(|slot| &shared.state.index.history(slot).newest);
+        newest.filter(|version| version.is_live()).map_or(0, |version| version.main)
+    }
+
+    /// Visits the changes after a revision in order, with the value before and the one after: for those who look on from outside,
+    /// often enough that nothing of it has been compacted.
+    pub fn each_change_after(&self, revision: u64, mut visit: impl FnMut(u64, Option<&V>, Option<&V>)) {
+        let state = &self.0.borrow().state;
+        for change in state.changes_between(revision + 1, state.revision) {
+            let history = state.index.history(change.slot);
+            let before = history.at(change.main - 1).and_then(|version| version.value.as_ref());
+            let after = history.written(change.main, change.sub).and_then(|version| version.value.as_ref());
+            visit(change.main, before, after);
+        }
+    }
+
     /// Changes that are kept for watches that begin in the past.
     pub fn changes_kept(&self) -> usize {
         self.0.borrow().state.changes.len()

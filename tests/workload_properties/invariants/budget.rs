@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use kubesim::api::meta::ObjectKey;
-use kubesim::api::pod::Pod;
+use kubesim::api::pod::{Pod, PodConditionType};
 use kubesim::api::policy::PodDisruptionBudget;
 use kubesim::engine::time::SimTime;
 
@@ -14,6 +14,7 @@ use super::Invariant;
 #[derive(Default)]
 pub struct Evictions {
     lost: VecDeque<(SimTime, ObjectKey, String)>,
+    judged: usize,
 }
 
 impl Invariant for Evictions {
@@ -23,14 +24,16 @@ impl Invariant for Evictions {
         if !is_healthy(old) || new.is_some_and(is_healthy) {
             return Ok(());
         }
-        // An eviction is a creation, of the subresource.
-        let is_evicted = scene.is_by("kubectl") && scene.write.verb == "create";
+        let target = old.status.condition(&PodConditionType::DisruptionTarget);
+        let is_marked = target.is_some_and(|target| target.reason.as_deref() == Some("EvictionByEvictionAPI"));
+        let is_evicted = is_marked && scene.is_by("kubectl");
         let budgets = scene.objects.all::<PodDisruptionBudget>();
         for budget in budgets.filter(|budget| budget.selector.matches(&old.meta.labels)) {
             if !is_evicted {
                 self.lost.push_back((scene.now, scene.write.key.clone(), budget.meta.name.to_string()));
                 continue;
             }
+            self.judged += 1;
             let pods = scene.objects.all::<Pod>().filter(|pod| budget.selector.matches(&pod.meta.labels));
             let left = pods.filter(|pod| is_healthy(pod)).count();
             let from = scene.seen_from();
@@ -44,5 +47,9 @@ impl Invariant for Evictions {
             }
         }
         Ok(())
+    }
+
+    fn judged(&self) -> usize {
+        self.judged
     }
 }

@@ -49,6 +49,7 @@ pub struct Bounds {
     least: BTreeMap<Uid, Recent<i64>>,
     wanted: BTreeMap<Uid, Recent<i32>>,
     available: BTreeMap<Uid, Recent<i32>>,
+    judged: [usize; 3],
 }
 
 impl Invariant for Bounds {
@@ -77,12 +78,17 @@ impl Invariant for Bounds {
             _ => Ok(()),
         }
     }
+
+    fn judged(&self) -> usize {
+        self.judged.into_iter().min().unwrap_or(0)
+    }
 }
 
 impl Bounds {
     /// No ReplicaSet is made larger than all of them together may be.
-    fn more(&self, set: &ReplicaSet, scene: &Scene<'_>) -> Result<(), String> {
+    fn more(&mut self, set: &ReplicaSet, scene: &Scene<'_>) -> Result<(), String> {
         let Some(deployment) = deployment_of(set, scene) else { return Ok(()) };
+        self.judged[0] += 1;
         let total: i64 = sets_of(deployment, scene).map(|set| i64::from(set.replicas)).sum();
         let most = self.most.get(&deployment.meta.uid).and_then(|most| most.since(scene.seen_from()).max());
         match most {
@@ -93,7 +99,7 @@ impl Bounds {
 
     /// No ReplicaSet is made smaller at the cost of pods that must stay available. A change of the Deployment's replicas is
     /// somebody's wish, and shared among ReplicaSets by their size whatever that costs.
-    fn fewer(&self, old: &ReplicaSet, set: &ReplicaSet, scene: &Scene<'_>) -> Result<(), String> {
+    fn fewer(&mut self, old: &ReplicaSet, set: &ReplicaSet, scene: &Scene<'_>) -> Result<(), String> {
         let Some(deployment) = deployment_of(set, scene) else { return Ok(()) };
         let is_scaling = old.meta.annotations.get(DESIRED) != set.meta.annotations.get(DESIRED);
         if is_scaling || matches!(deployment.spec.strategy, DeploymentStrategy::Recreate) {
@@ -104,6 +110,7 @@ impl Bounds {
         if available(&set.meta.uid).is_some_and(|mut seen| seen.any(|available| available <= set.replicas)) {
             return Ok(());
         }
+        self.judged[1] += 1;
         let left: i64 = sets_of(deployment, scene)
             .map(|set| {
                 let most = available(&set.meta.uid).and_then(|seen| seen.max()).unwrap_or(0);
@@ -119,11 +126,12 @@ impl Bounds {
 
     /// No ReplicaSet has more pods than it was told. What an API server in trouble was asked may happen though its client was
     /// told otherwise.
-    fn made(&self, pod: &Pod, scene: &Scene<'_>) -> Result<(), String> {
+    fn made(&mut self, pod: &Pod, scene: &Scene<'_>) -> Result<(), String> {
         let Some(owner) = pod.meta.controller() else { return Ok(()) };
         if scene.circumstances.control_plane_fails {
             return Ok(());
         }
+        self.judged[2] += 1;
         let active = scene.objects.pods_of(owner.uid).filter(|pod| pod.is_active()).count();
         let wanted = self.wanted.get(&owner.uid).and_then(|wanted| wanted.since(scene.seen_from()).max());
         match wanted {
@@ -139,6 +147,7 @@ impl Bounds {
 #[derive(Default)]
 pub struct Floor {
     of: BTreeMap<Uid, Standing>,
+    judged: usize,
 }
 
 /// How a Deployment stands.
@@ -159,9 +168,14 @@ impl Invariant for Floor {
         }
         for deployment in scene.objects.all::<Deployment>().filter(|deployment| !deployment.meta.is_deleting()) {
             let standing = self.of.entry(deployment.meta.uid).or_default();
+            self.judged += 1;
             standing.look(deployment, scene).map_err(|why| format!("{}: {why}", deployment.meta.name))?;
         }
         Ok(())
+    }
+
+    fn judged(&self) -> usize {
+        self.judged
     }
 }
 

@@ -49,6 +49,10 @@ impl Invariant for Counts {
             _ => Ok(()),
         }
     }
+
+    fn judged(&self) -> usize {
+        self.jobs.values().map(|seen| seen.succeeded.len()).sum()
+    }
 }
 
 impl Seen {

@@ -13,6 +13,7 @@ use super::Invariant;
 #[derive(Default)]
 pub struct Order {
     ready: BTreeMap<String, Option<SimTime>>,
+    judged: usize,
 }
 
 impl Invariant for Order {
@@ -31,16 +32,21 @@ impl Invariant for Order {
             _ => Ok(()),
         }
     }
+
+    fn judged(&self) -> usize {
+        self.judged
+    }
 }
 
 impl Order {
-    fn made(&self, pod: &Pod, scene: &Scene<'_>) -> Result<(), String> {
+    fn made(&mut self, pod: &Pod, scene: &Scene<'_>) -> Result<(), String> {
         let Some(set) = pod.meta.controller().and_then(|owner| scene.objects.get::<StatefulSet>(&owner.name)) else {
             return Ok(());
         };
         let ordinal = pod.meta.name.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse::<i32>().ok());
         let Some(ordinal) = ordinal.filter(|_| !set.spec.is_parallel) else { return Ok(()) };
         for lower in set.first_ordinal()..ordinal {
+            self.judged += 1;
             let name = format!("{}-{lower}", set.meta.name);
             let was_ready = match self.ready.get(&name) {
                 Some(None) => true,
