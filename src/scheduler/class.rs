@@ -18,6 +18,7 @@ use super::individual;
 use super::kinds::{Key, Kinds};
 use super::node_info::NodeInfo;
 use super::profile::Profile;
+use super::strides::counted;
 use crate::api::meta::{OwnerReference, Uid};
 use crate::api::name::Name;
 use crate::api::pod::{Pod, PodSpec};
@@ -226,6 +227,7 @@ impl PodClass {
         let is_known = match cluster.groups().since(self.position) {
             Some(changes) => {
                 for change in changes {
+                    counted::step();
                     let Some(place) = cluster.place_of_slot(change.slot) else { continue };
                     self.forget(place);
                     let PodClass { followers, kinds, .. } = self;
@@ -275,8 +277,9 @@ impl PodClass {
 
     /// Finds out about those nodes of a word that are in a range and of which nothing is known.
     pub(super) fn look_at_all(&mut self, word: usize, range: u64, cluster: &Cluster) {
-        let unknown = range & !self.kinds.placed().words()[word];
+        let unknown = range & self.kinds.missing(word);
         for place in places(word, unknown) {
+            counted::step();
             let key = self.key(place, cluster);
             self.kinds.insert(place, &key);
         }

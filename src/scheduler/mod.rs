@@ -3,8 +3,8 @@
 //! - this file: [`Scheduler`], the process; its parts are `config`, `observe` (what the informers show), `binding` (what
 //!   becomes of a decision) and `account` (what is told of a failure)
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
-//! - `algorithm`, `compiled`, `class`, `kinds`, `pick`, `rejections`, `diagnosis`: filters and scores nodes, and says why none
-//!   fits
+//! - `algorithm`, `compiled`, `class`, `kinds`, `strides`, `pick`, `rejections`, `diagnosis`: filters and scores nodes, and says
+//!   why none fits
 //! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `groups`, `individual`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are
@@ -51,12 +51,15 @@ pub mod record;
 pub mod registry;
 mod rejections;
 pub mod storage;
+mod strides;
 pub mod terms;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 pub mod topology;
+#[cfg(test)]
+mod work;
 
 use std::collections::BTreeMap;
 

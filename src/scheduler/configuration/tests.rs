@@ -265,7 +265,7 @@ fn extenders_are_checked_and_those_that_decide_are_refused() {
         "extenders: [{prioritizeVerb: p, bindVerb: b, managedResources: [{name: cpu}]}, {bindVerb: b}]",
         &[
             "scheduler.yml:3:13: extenders[0].weight: Invalid value: 0: must have a positive weight applied to it",
-            "scheduler.yml:3:75: extenders[0].managedResources[0].name: Invalid value: \"cpu\": is an invalid extended \
+            "scheduler.yml:3:72: extenders[0].managedResources[0].name: Invalid value: \"cpu\": is an invalid extended \
              resource name",
             "scheduler.yml:3:12: extenders: Invalid value: \"found 2 extenders implementing bind\": only one extender can \
              implement bind",
@@ -273,8 +273,8 @@ fn extenders_are_checked_and_those_that_decide_are_refused() {
     );
     check_refused(
         "extenders: [{filterVerb: f}]",
-        &["scheduler.yml:3:13: extenders are not simulated: \
-           expected no extender but such as are ignorable or only prioritize"],
+        &["scheduler.yml:3:13: extenders are not simulated \
+           (expected no extender but such as are ignorable or only prioritize)"],
     );
 }
 
