@@ -244,9 +244,15 @@ pub(super) fn event_namespace(namespace: &Name) -> Name {
 /// (client-go, `GenerateEventName`).
 pub(super) fn event_name(object: &str, epoch: Epoch, at: Stamp) -> Name {
     let nanos = epoch.0 + at.as_nanos() as i64;
-    let name = format!("{object}.{nanos:x}");
+    let digits = 16 - (nanos as u64 | 1).leading_zeros() / 4;
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
-    if name.len() <= 253 && name.bytes().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+    let begins_well = object.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if begins_well && object.len() + 1 + digits as usize <= 253 && object.bytes().all(plain) {
+        let mut name = String::with_capacity(object.len() + 17);
+        name.push_str(object);
+        name.push('.');
+        let digit = |place: u32| char::from(b"0123456789abcdef"[(nanos as u64 >> (4 * place)) as usize & 15]);
+        name.extend((0..digits).rev().map(digit));
         return name.into();
     }
     let high = super::recent::digest([object], &[]);

@@ -229,7 +229,11 @@ impl PodClass {
                 for change in changes {
                     counted::step();
                     let Some(place) = cluster.place_of_slot(change.slot) else { continue };
-                    self.forget(place);
+                    match change.stays && profile.is_in_tree() {
+                        // What looks at the node alone sees it as it was.
+                        true => self.kinds.remove(place),
+                        false => self.forget(place),
+                    }
                     let PodClass { followers, kinds, .. } = self;
                     for followed in followers.iter_mut().flatten().filter(|_| change.group != NO_GROUP) {
                         if followed.follower.is_current(cluster) {

@@ -305,12 +305,20 @@ impl Kinds {
         if bits == cell.bits && !cell.is_stale {
             return Best { score: cell.best, count: u64::from(cell.best_count) };
         }
-        let mut best = Best::NONE;
-        places(word, bits).for_each(|place| best.take(self.own[place], 1));
+        let best = best_of(&self.own[word * 64..], bits);
         if bits == cell.bits {
             (cell.best, cell.best_count, cell.is_stale) = (best.score, best.count as u8, false);
         }
         best
+    }
+
+    /// Those nodes of a kind in a part of a word that have a score.
+    #[inline]
+    pub(super) fn equals(&self, word: usize, kind: usize, range: u64, score: i32) -> u64 {
+        let bits = self.cell(word, kind).bits & range;
+        let own = &self.own[word * 64..];
+        let stretch = &own[..own.len().min(64 - bits.leading_zeros() as usize)];
+        stretch.iter().rev().fold(0, |equal, own| equal << 1 | u64::from(*own == score)) & bits
     }
 
     /// The number of a kind, given to it if it has none.
@@ -344,6 +352,22 @@ impl Kinds {
         }
         self.room = room;
     }
+}
+
+/// The best of those scores that bits stand for.
+#[inline]
+fn best_of(scores: &[i32], bits: u64) -> Best {
+    let first = bits.trailing_zeros() as usize;
+    let close = bits.checked_shr(first as u32).unwrap_or(0);
+    // Mostly they stand close to one another.
+    if close & close.wrapping_add(1) == 0 {
+        let stretch = scores.iter().skip(first).take(close.count_ones() as usize);
+        let score = stretch.clone().copied().max().unwrap_or(i32::MIN);
+        return Best { score, count: stretch.filter(|other| **other == score).count() as u64 };
+    }
+    let mut best = Best::NONE;
+    places(0, bits).for_each(|place| best.take(scores[place], 1));
+    best
 }
 
 /// A table with rows of `old` entries, as one with longer rows.

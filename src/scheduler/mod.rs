@@ -104,6 +104,8 @@ pub struct Scheduler {
     /// One for each profile.
     recorders: Vec<SeriesRecorder>,
     objects: Cache,
+    /// True once every informer has shown its first list.
+    has_synced: bool,
     epoch: Epoch,
     cycle: SimDuration,
     profiles: Profiles,
@@ -203,6 +205,7 @@ impl Scheduler {
             client,
             clientset: own,
             objects: Cache::default(),
+            has_synced: false,
             epoch: config.epoch,
             cycle: config.cycle,
             profiles,
@@ -309,7 +312,11 @@ impl Scheduler {
 
     /// Begins a cycle if none runs and a pod waits.
     fn begin_cycle(&mut self, ctx: &mut dyn Context<ApiMessage>) {
-        if self.running.is_some() || !self.informers.have_synced(&self.objects) {
+        if self.running.is_some() {
+            return;
+        }
+        self.has_synced = self.has_synced || self.informers.have_synced(&self.objects);
+        if !self.has_synced {
             return;
         }
         while let Some(queued) = self.queue.pop(ctx.now(), &self.profiles) {

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use smallvec::SmallVec;
 
-use super::bits::{lowest, nth_bit, places};
+use super::bits::{lowest, nth_bit};
 use super::class::PodClass;
 use super::cluster::Cluster;
 use super::kinds::{Best, Key};
@@ -218,6 +218,9 @@ impl PodClass {
     /// The same in a block; how many are left to be passed is less by those that are there.
     fn find_in(&mut self, stride: Stride, targets: &Targets, left: &mut u64, count: usize) -> Option<usize> {
         counted::step();
+        if stride.level == 0 && stride.range != u64::MAX {
+            return self.find_in_word(stride, targets, left);
+        }
         let of_kind = |(kind, score): &(usize, i32)| {
             let best = self.kinds.best_in(stride, *kind);
             if best.score == *score { best.count } else { 0 }
@@ -230,13 +233,19 @@ impl PodClass {
         if stride.level > 0 {
             return stride.parts(count).find_map(|part| self.find_in(part, targets, left, count));
         }
-        let mut equal = 0_u64;
-        for (kind, score) in targets {
-            let bits = self.kinds.cell(stride.block, *kind).bits & stride.range;
-            let meant = places(stride.block, bits).filter(|place| self.kinds.own(*place) == *score);
-            meant.for_each(|place| equal |= 1 << (place % 64));
+        self.find_in_word(stride, targets, left)
+    }
+
+    fn find_in_word(&self, stride: Stride, targets: &Targets, left: &mut u64) -> Option<usize> {
+        let (word, range) = (stride.block, stride.range);
+        let equals = targets.iter().map(|(kind, score)| self.kinds.equals(word, *kind, range, *score));
+        let equal = equals.fold(0, |all, of_kind| all | of_kind);
+        let here = u64::from(equal.count_ones());
+        if here <= *left {
+            *left -= here;
+            return None;
         }
-        Some(stride.block * 64 + nth_bit(equal, *left as usize))
+        Some(word * 64 + nth_bit(equal, *left as usize))
     }
 }
 
