@@ -244,15 +244,20 @@ pub(super) fn event_namespace(namespace: &Name) -> Name {
 /// (client-go, `GenerateEventName`).
 pub(super) fn event_name(object: &str, epoch: Epoch, at: Stamp) -> Name {
     let nanos = epoch.0 + at.as_nanos() as i64;
-    let digits = 16 - (nanos as u64 | 1).leading_zeros() / 4;
+    let (mut rest, mut digits, mut first) = (nanos as u64, [b'0'; 16], 16);
+    while rest != 0 {
+        first -= 1;
+        digits[first] = b"0123456789abcdef"[(rest & 15) as usize];
+        rest >>= 4;
+    }
+    let digits = str::from_utf8(&digits[first.min(15)..]).unwrap_or_default();
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
     let begins_well = object.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if begins_well && object.len() + 1 + digits as usize <= 253 && object.bytes().all(plain) {
+    if begins_well && object.len() + 1 + digits.len() <= 253 && object.bytes().all(plain) {
         let mut name = String::with_capacity(object.len() + 17);
         name.push_str(object);
         name.push('.');
-        let digit = |place: u32| char::from(b"0123456789abcdef"[(nanos as u64 >> (4 * place)) as usize & 15]);
-        name.extend((0..digits).rev().map(digit));
+        name.push_str(digits);
         return name.into();
     }
     let high = super::recent::digest([object], &[]);

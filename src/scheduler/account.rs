@@ -111,7 +111,8 @@ impl Scheduler {
     pub(super) fn record_success(&mut self, profile: usize, placement: &Placement, ctx: &mut dyn Context<ApiMessage>) {
         let meta = &placement.pod.meta;
         let (namespace, name, node) = (meta.namespace.as_str(), meta.name.as_str(), placement.node.as_str());
-        let message = ["Successfully assigned ", namespace, "/", name, " to ", node].concat();
+        let mut message = String::with_capacity(27 + namespace.len() + name.len() + node.len());
+        ["Successfully assigned ", namespace, "/", name, " to ", node].iter().for_each(|part| message.push_str(part));
         self.record(
             profile,
             scheduling_note(&placement.pod, EventType::Normal, ("Scheduled", "Binding"), message),

@@ -226,6 +226,9 @@ impl PodClass {
         }
         let is_known = match cluster.groups().since(self.position) {
             Some(changes) => {
+                let mut current: SmallVec<[bool; 8]> = SmallVec::new();
+                let followers = self.followers.iter_mut().flatten();
+                followers.for_each(|followed| current.push(followed.follower.is_current(cluster)));
                 for change in changes {
                     counted::step();
                     let Some(place) = cluster.place_of_slot(change.slot) else { continue };
@@ -235,11 +238,10 @@ impl PodClass {
                         false => self.forget(place),
                     }
                     let PodClass { followers, kinds, .. } = self;
-                    for followed in followers.iter_mut().flatten().filter(|_| change.group != NO_GROUP) {
-                        if followed.follower.is_current(cluster) {
-                            let mut changed = |place| kinds.remove(place);
-                            followed.follower.follow(change.group, place, change.count, cluster, &mut changed);
-                        }
+                    let followers = followers.iter_mut().flatten().zip(&current);
+                    for (followed, _) in followers.filter(|(_, current)| **current && change.group != NO_GROUP) {
+                        let mut changed = |place| kinds.remove(place);
+                        followed.follower.follow(change.group, place, change.count, cluster, &mut changed);
                     }
                 }
                 true

@@ -312,13 +312,24 @@ impl Kinds {
         best
     }
 
-    /// Those nodes of a kind in a part of a word that have a score.
+    /// How many nodes of a kind in a part of a word have a score.
     #[inline]
+    pub(super) fn count_equals(&self, word: usize, kind: usize, range: u64, score: i32) -> u64 {
+        let bits = self.cell(word, kind).bits & range;
+        match close_ones(&self.own[word * 64..], bits) {
+            Some(stretch) => count(stretch, score),
+            None => u64::from(self.equals(word, kind, range, score).count_ones()),
+        }
+    }
+
+    /// Those nodes of a kind in a part of a word that have a score.
     pub(super) fn equals(&self, word: usize, kind: usize, range: u64, score: i32) -> u64 {
         let bits = self.cell(word, kind).bits & range;
-        let own = &self.own[word * 64..];
-        let stretch = &own[..own.len().min(64 - bits.leading_zeros() as usize)];
-        stretch.iter().rev().fold(0, |equal, own| equal << 1 | u64::from(*own == score)) & bits
+        let mut equals = 0;
+        for place in places(0, bits) {
+            equals |= u64::from(self.own[word * 64 + place] == score) << place;
+        }
+        equals
     }
 
     /// The number of a kind, given to it if it has none.
@@ -354,16 +365,31 @@ impl Kinds {
     }
 }
 
+/// The scores that bits stand for, if they stand close to one another, as they mostly do: a stretch is gone over several at a time.
+#[inline]
+fn close_ones(scores: &[i32], bits: u64) -> Option<&[i32]> {
+    if bits == 0 {
+        return Some(&[]);
+    }
+    let (first, end) = (bits.trailing_zeros() as usize, 64 - bits.leading_zeros() as usize);
+    if end - first == bits.count_ones() as usize { scores.get(first..end) } else { None }
+}
+
+/// How many of some scores are this one.
+#[inline]
+fn count(scores: &[i32], score: i32) -> u64 {
+    u64::from(scores.iter().map(|other| u32::from(*other == score)).sum::<u32>())
+}
+
 /// The best of those scores that bits stand for.
 #[inline]
 fn best_of(scores: &[i32], bits: u64) -> Best {
-    let first = bits.trailing_zeros() as usize;
-    let close = bits.checked_shr(first as u32).unwrap_or(0);
-    // Mostly they stand close to one another.
-    if close & close.wrapping_add(1) == 0 {
-        let stretch = scores.iter().skip(first).take(close.count_ones() as usize);
-        let score = stretch.clone().copied().max().unwrap_or(i32::MIN);
-        return Best { score, count: stretch.filter(|other| **other == score).count() as u64 };
+    if let Some(stretch) = close_ones(scores, bits) {
+        let mut score = i32::MIN;
+        for other in stretch {
+            score = score.max(*other);
+        }
+        return Best { score, count: count(stretch, score) };
     }
     let mut best = Best::NONE;
     places(0, bits).for_each(|place| best.take(scores[place], 1));

@@ -238,14 +238,14 @@ impl PodClass {
 
     fn find_in_word(&self, stride: Stride, targets: &Targets, left: &mut u64) -> Option<usize> {
         let (word, range) = (stride.block, stride.range);
-        let equals = targets.iter().map(|(kind, score)| self.kinds.equals(word, *kind, range, *score));
-        let equal = equals.fold(0, |all, of_kind| all | of_kind);
-        let here = u64::from(equal.count_ones());
+        let counts = targets.iter().map(|(kind, score)| self.kinds.count_equals(word, *kind, range, *score));
+        let here: u64 = counts.sum();
         if here <= *left {
             *left -= here;
             return None;
         }
-        Some(word * 64 + nth_bit(equal, *left as usize))
+        let equals = targets.iter().map(|(kind, score)| self.kinds.equals(word, *kind, range, *score));
+        Some(word * 64 + nth_bit(equals.fold(0, |all, of_kind| all | of_kind), *left as usize))
     }
 }
 
