@@ -253,34 +253,53 @@ const ENOUGH: usize = 10_000;
 /// So often a figure is measured.
 const RUNS: usize = 3;
 
+/// The most bytes that may be kept of a node and of a placed pod beyond these objects.
+const MOST_OF_NODE: usize = 1024;
+const MOST_OF_POD: usize = 200;
+
 /// Prints what the scheduler keeps of nodes and pods beyond these objects.
+///
+/// # Panics
+///
+/// If that is more than it may be.
 fn print_memory() {
-    let nodes = nodes(5_000);
-    println!("memory beyond the objects, 5000 nodes: bytes per node; bytes per placed pod");
+    println!("memory beyond the objects: bytes per node; bytes per placed pod");
+    for count in SIZES {
+        println!("  {count} nodes");
+        let nodes = nodes(count);
+        print_memory_of(&nodes);
+    }
+    println!("  peak memory of all this {:.1} MB", memory_status("VmHWM:"));
+}
+
+fn print_memory_of(nodes: &[Object]) {
     for (name, count, spec) in counted_workloads() {
+        // Of pods that keep away from one another one goes to each node.
+        let count = if name == "required anti-affinity" { count.min(nodes.len() / 2) } else { count };
         let pods = pods_with(count, spec);
         let before = in_use();
-        let mut state = begin(&nodes);
+        let mut state = begin(nodes);
         // The first one makes what is kept of each node for pods of its class.
         place_all(&mut state, &pods[..1]);
         let begun = in_use();
         place_all(&mut state, &pods[1..]);
-        let per_pod = in_use().saturating_sub(begun) / (pods.len() - 1);
-        println!("  {name:<26} {:>6} {per_pod:>6}", (begun - before) / nodes.len());
+        let (per_node, per_pod) = ((begun - before) / nodes.len(), in_use().saturating_sub(begun) / (pods.len() - 1));
+        println!("    {name:<26} {per_node:>6} {per_pod:>6}");
+        assert!(per_node <= MOST_OF_NODE && per_pod <= MOST_OF_POD, "{name}: {per_node} and {per_pod} bytes");
     }
     let classes: Vec<Rc<Pod>> = (0..64).flat_map(|_| pods(1)).collect();
     let before = in_use();
-    let mut state = begin(&nodes);
+    let mut state = begin(nodes);
     let begun = in_use();
     place_all(&mut state, &classes);
     let (per_node, of_classes) = ((in_use() - before) / nodes.len(), (in_use() - begun) / nodes.len());
-    println!("  64 specifications at once  {per_node:>6}, of which {of_classes} for them");
+    println!("    64 specifications at once  {per_node:>6}, of which {of_classes} for them");
+    assert!(per_node <= MOST_OF_NODE, "64 specifications at once: {per_node} bytes");
     let (there, preemptors) = (large_pods("low", 10, nodes.len() * 4), large_pods("vip", 100, 1));
     let before = in_use();
-    let state = begin_full(&nodes, &there, &preemptors[0]);
-    println!("  preemption                 {:>6}, with 4 pods on each", (in_use() - before) / nodes.len());
+    let state = begin_full(nodes, &there, &preemptors[0]);
+    println!("    preemption                 {:>6}, with 4 pods on each", (in_use() - before) / nodes.len());
     drop(state);
-    println!("  peak memory of all this {:.1} MB", memory_status("VmHWM:"));
 }
 
 /// A context that keeps what is sent and the next timers.

@@ -2,7 +2,8 @@
 //! Its time is that of all that it handles from the first pod on: what its informers are shown, which here includes every change of
 //! a pod's status, its queue, its decisions, each of which is recorded, its bindings, conditions and events.
 //!
-//! Prints a table; there is nothing to repeat. `--small` takes a tenth of all of it.
+//! Prints a table; there is nothing to repeat. `--small` takes a tenth of all of it; `--once plain` runs one line of it a single time, for
+//! counting instructions.
 
 mod support;
 #[path = "support/workloads.rs"]
@@ -159,19 +160,25 @@ fn preempted(nodes: usize, pods: usize) -> Figures {
 }
 
 fn main() {
-    let small = std::env::args().any(|argument| argument == "--small");
+    let arguments: Vec<String> = std::env::args().collect();
+    let small = arguments.iter().any(|argument| argument == "--small");
     let (nodes, pods) = if small { (500, 400) } else { (5_000, 4_000) };
+    let only = arguments.iter().position(|argument| argument == "--once").and_then(|at| arguments.get(at + 1));
+    let runs = if only.is_some() { 1 } else { RUNS };
+    let is_asked = |name: &str| only.is_none_or(|only| only == name);
     println!("{nodes} nodes: pods per second of the scheduler; what it was given for each pod, decisions for each");
     let print = |name: &str, count: usize, run: &dyn Fn() -> Figures| {
-        let runs = (0..RUNS).map(|_| run());
+        let runs = (0..runs).map(|_| run());
         let best = runs.min_by(|one, other| one.seconds.total_cmp(&other.seconds)).expect("a run");
         let of_each = |total: f64| total / count as f64;
         let (rate, inputs) = (count as f64 / best.seconds, of_each(best.inputs as f64));
         println!("  {name:<26} {rate:>9.0} {inputs:>7.1} {:>5.2}", of_each(best.decided as f64));
     };
-    for (name, spec) in workloads() {
+    for (name, spec) in workloads().into_iter().filter(|(name, _)| is_asked(name)) {
         print(name, pods, &|| placed(nodes, pods, &spec));
     }
-    print("preemption", nodes / 10, &|| preempted(nodes, nodes / 10));
+    if is_asked("preemption") {
+        print("preemption", nodes / 10, &|| preempted(nodes, nodes / 10));
+    }
     println!("  peak memory {:.1} MB", memory_status("VmHWM:"));
 }

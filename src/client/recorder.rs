@@ -244,9 +244,20 @@ pub(super) fn event_namespace(namespace: &Name) -> Name {
 /// (client-go, `GenerateEventName`).
 pub(super) fn event_name(object: &str, epoch: Epoch, at: Stamp) -> Name {
     let nanos = epoch.0 + at.as_nanos() as i64;
-    let name = format!("{object}.{nanos:x}");
+    let (mut rest, mut digits, mut first) = (nanos as u64, [b'0'; 16], 16);
+    while rest != 0 {
+        first -= 1;
+        digits[first] = b"0123456789abcdef"[(rest & 15) as usize];
+        rest >>= 4;
+    }
+    let digits = str::from_utf8(&digits[first.min(15)..]).unwrap_or_default();
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
-    if name.len() <= 253 && name.bytes().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+    let begins_well = object.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if begins_well && object.len() + 1 + digits.len() <= 253 && object.bytes().all(plain) {
+        let mut name = String::with_capacity(object.len() + 17);
+        name.push_str(object);
+        name.push('.');
+        name.push_str(digits);
         return name.into();
     }
     let high = super::recent::digest([object], &[]);

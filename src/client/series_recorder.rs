@@ -68,11 +68,11 @@ pub struct SeriesRecorder {
 
 struct Known {
     key: u64,
-    event: Event,
+    event: Rc<Event>,
 }
 
 struct Write {
-    event: Event,
+    event: Rc<Event>,
     patching: bool,
     tries: u32,
 }
@@ -104,7 +104,7 @@ impl SeriesRecorder {
         let now = self.epoch.micro_time(ctx.now());
         let key = identity(&note);
         if let Some(known) = self.keys.get(&key).and_then(|place| self.events.get_mut(place)) {
-            match &mut known.event.newer.get_or_insert_default().series {
+            match &mut Rc::make_mut(&mut known.event).newer.get_or_insert_default().series {
                 Some((count, last)) => (*count, *last) = (count.saturating_add(1), now),
                 series => {
                     *series = Some((2, now));
@@ -114,7 +114,7 @@ impl SeriesRecorder {
             }
             return;
         }
-        let event = self.event(note, ctx.now());
+        let event = Rc::new(self.event(note, ctx.now()));
         self.sequence += 1;
         self.keys.insert(key, self.sequence);
         self.events.insert(self.sequence, Known { key, event: event.clone() });
@@ -216,7 +216,7 @@ impl SeriesRecorder {
                 let key = ObjectKey::new(Kind::Event, meta.namespace.clone(), meta.name.clone());
                 Operation::Patch { key, patch: Patch::Strategic(Rc::new(patch)), part: Part::Main, dry_run: false }
             }
-            _ => Operation::Create { object: write.event.clone().boxed(), dry_run: false },
+            _ => Operation::Create { object: write.event.clone().into_object(), dry_run: false },
         };
         let id = client.request(self.clientset, Caller::Recorder(self.number), operation, ctx);
         self.writes.insert(id, write);

@@ -110,7 +110,9 @@ impl Scheduler {
     /// Records that a pod was bound.
     pub(super) fn record_success(&mut self, profile: usize, placement: &Placement, ctx: &mut dyn Context<ApiMessage>) {
         let meta = &placement.pod.meta;
-        let message = format!("Successfully assigned {}/{} to {}", meta.namespace, meta.name, placement.node);
+        let (namespace, name, node) = (meta.namespace.as_str(), meta.name.as_str(), placement.node.as_str());
+        let mut message = String::with_capacity(27 + namespace.len() + name.len() + node.len());
+        ["Successfully assigned ", namespace, "/", name, " to ", node].iter().for_each(|part| message.push_str(part));
         self.record(
             profile,
             scheduling_note(&placement.pod, EventType::Normal, ("Scheduled", "Binding"), message),

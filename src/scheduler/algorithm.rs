@@ -28,7 +28,11 @@ const CLASSES: usize = 64;
 
 /// Chooses nodes for pods.
 pub struct Algorithm {
-    classes: Vec<PodClass>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a class is taken out and put back for each pod: that moves a word, and not the class"
+    )]
+    classes: Vec<Box<PodClass>>,
     /// Where in the list of nodes the next search begins.
     next_start: usize,
     /// `percentageOfNodesToScore`; zero for a share that falls with the number of nodes.
@@ -153,7 +157,7 @@ impl Algorithm {
         self.place(profile, pod, &mut class, refused, cluster)
     }
 
-    fn keep(&mut self, class: PodClass) {
+    fn keep(&mut self, class: Box<PodClass>) {
         if class.is_kept() {
             self.classes.push(class);
         }
@@ -174,9 +178,9 @@ impl Algorithm {
     }
 
     /// The class of a pod; classes are kept in the order in which they were last used.
-    fn take_class(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> PodClass {
+    fn take_class(&mut self, profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> Box<PodClass> {
         if self.is_plain {
-            return PodClass::plain(profile, pod, cluster);
+            return Box::new(PodClass::plain(profile, pod, cluster));
         }
         if let Some(known) = self.classes.iter().rposition(|class| class.is_of(pod, profile, cluster)) {
             let mut class = self.classes.remove(known);
@@ -187,7 +191,7 @@ impl Algorithm {
         if self.classes.len() >= CLASSES {
             self.classes.remove(0);
         }
-        PodClass::new(profile, pod, cluster)
+        Box::new(PodClass::new(profile, pod, cluster))
     }
 
     fn place(

@@ -18,6 +18,7 @@ use super::individual;
 use super::kinds::{Key, Kinds};
 use super::node_info::NodeInfo;
 use super::profile::Profile;
+use super::strides::counted;
 use crate::api::meta::{OwnerReference, Uid};
 use crate::api::name::Name;
 use crate::api::pod::{Pod, PodSpec};
@@ -225,15 +226,22 @@ impl PodClass {
         }
         let is_known = match cluster.groups().since(self.position) {
             Some(changes) => {
+                let mut current: SmallVec<[bool; 8]> = SmallVec::new();
+                let followers = self.followers.iter_mut().flatten();
+                followers.for_each(|followed| current.push(followed.follower.is_current(cluster)));
                 for change in changes {
+                    counted::step();
                     let Some(place) = cluster.place_of_slot(change.slot) else { continue };
-                    self.forget(place);
+                    match change.stays && profile.is_in_tree() {
+                        // What looks at the node alone sees it as it was.
+                        true => self.kinds.remove(place),
+                        false => self.forget(place),
+                    }
                     let PodClass { followers, kinds, .. } = self;
-                    for followed in followers.iter_mut().flatten().filter(|_| change.group != NO_GROUP) {
-                        if followed.follower.is_current(cluster) {
-                            let mut changed = |place| kinds.remove(place);
-                            followed.follower.follow(change.group, place, change.count, cluster, &mut changed);
-                        }
+                    let followers = followers.iter_mut().flatten().zip(&current);
+                    for (followed, _) in followers.filter(|(_, current)| **current && change.group != NO_GROUP) {
+                        let mut changed = |place| kinds.remove(place);
+                        followed.follower.follow(change.group, place, change.count, cluster, &mut changed);
                     }
                 }
                 true
@@ -275,8 +283,9 @@ impl PodClass {
 
     /// Finds out about those nodes of a word that are in a range and of which nothing is known.
     pub(super) fn look_at_all(&mut self, word: usize, range: u64, cluster: &Cluster) {
-        let unknown = range & !self.kinds.placed().words()[word];
+        let unknown = range & self.kinds.missing(word);
         for place in places(word, unknown) {
+            counted::step();
             let key = self.key(place, cluster);
             self.kinds.insert(place, &key);
         }

@@ -349,7 +349,10 @@ impl Cluster {
         }
         let slot = self.by_name.get(node).copied();
         match self.pods.get_mut(&pod.meta.uid) {
-            Some(placed) if Some(placed.slot) == slot && is_alike(&placed.pod, pod) => {
+            Some(placed) if Some(placed.slot) == slot && demands_the_same(&placed.pod, pod) => {
+                if !has_same_labels(&placed.pod, pod) {
+                    return self.relabel(pod);
+                }
                 let has_started = placed.pod.status.start_time != pod.status.start_time;
                 (placed.assumed, placed.pod) = (false, pod.clone());
                 let slot = placed.slot;
@@ -368,6 +371,31 @@ impl Cluster {
         }
     }
 
+    /// Takes in another version of a pod on a node that differs in its labels, as the labels of its node are added when it is bound. The
+    /// node is as it was but for the order of its pods.
+    fn relabel(&mut self, pod: &Rc<Pod>) {
+        let group = self.groups.of(pod);
+        let Some(placed) = self.pods.get_mut(&pod.meta.uid) else { return };
+        let has_started = placed.pod.status.start_time != pod.status.start_time;
+        let (old, slot) = (std::mem::replace(&mut placed.group, group), placed.slot);
+        (placed.assumed, placed.pod) = (false, pod.clone());
+        if has_started {
+            self.starts.note(slot);
+        }
+        self.slots[slot as usize].info.put_last(pod);
+        if self.groups.swap(old, group, slot) {
+            self.forget_empty_groups();
+        }
+        self.touch(slot);
+        self.pods_changed(slot);
+        self.mark_dirty(slot);
+    }
+
+    fn forget_empty_groups(&mut self) {
+        let numbers = self.groups.forget_empty();
+        self.pods.values_mut().for_each(|placed| placed.group = numbers[placed.group as usize]);
+    }
+
     /// Takes a pod off its node; true if it was on one.
     pub fn remove_pod(&mut self, pod: Uid) -> bool {
         let Some(placed) = self.pods.remove(&pod) else { return false };
@@ -376,8 +404,7 @@ impl Cluster {
             self.storage_mut().remove_user(&placed.pod);
         }
         if self.groups.remove(placed.group, placed.slot) {
-            let numbers = self.groups.forget_empty();
-            self.pods.values_mut().for_each(|placed| placed.group = numbers[placed.group as usize]);
+            self.forget_empty_groups();
         }
         self.touch(placed.slot);
         self.pods_changed(placed.slot);
@@ -392,7 +419,7 @@ impl Cluster {
         if pod.spec.full.volumes.is_some() {
             self.storage_mut().add_user(pod);
         }
-        let group = self.groups.of(pod);
+        let group = if assumed { self.groups.of_assumed(pod) } else { self.groups.of(pod) };
         self.groups.add(group, slot);
         self.pods.insert(pod.meta.uid, Placed { pod: pod.clone(), slot, group, assumed });
         self.touch(slot);
@@ -471,13 +498,15 @@ impl Cluster {
     }
 }
 
-/// True if two versions of a pod are the same to all plugins.
-fn is_alike(old: &Pod, new: &Pod) -> bool {
-    let (before, after) = (&old.meta, &new.meta);
+/// True if two versions of a pod are the same to all plugins, but for their labels.
+fn demands_the_same(old: &Pod, new: &Pod) -> bool {
     Rc::ptr_eq(&old.spec, &new.spec)
-        && (before.labels.same(&after.labels) || before.labels == after.labels)
-        && before.is_deleting() == after.is_deleting()
+        && old.meta.is_deleting() == new.meta.is_deleting()
         && (old.status.reported.is_none() && new.status.reported.is_none() || old.resized() == new.resized())
+}
+
+fn has_same_labels(old: &Pod, new: &Pod) -> bool {
+    old.meta.labels.same(&new.meta.labels) || old.meta.labels == new.meta.labels
 }
 
 /// True unless the versions of a node differ only in what no plugin reads: heartbeats, conditions, addresses.

@@ -50,6 +50,8 @@ pub struct Change {
     pub group: u32,
     /// One for a pod that came, minus one for one that went.
     pub count: i32,
+    /// True if the pod is on the node before and after, and nothing but its labels is another.
+    pub stays: bool,
 }
 
 /// All groups, and the log.
@@ -67,6 +69,16 @@ pub struct Groups {
     /// Moves when groups get other numbers.
     version: u64,
     log: Log<Change>,
+    /// The pod that was assumed last: many of one kind come after one another.
+    last_assumed: Option<(Like, u32)>,
+}
+
+/// What makes pods be of one group, as they share it in memory.
+struct Like {
+    namespace: Name,
+    labels: Labels,
+    is_deleting: bool,
+    spec: Rc<PodSpec>,
 }
 
 /// The last entries of a log that goes on for ever.
@@ -143,6 +155,15 @@ impl Key {
     }
 }
 
+impl Like {
+    fn is_like(&self, pod: &Pod) -> bool {
+        Rc::ptr_eq(&self.spec, &pod.spec)
+            && self.labels.same(&pod.meta.labels)
+            && self.is_deleting == pod.meta.is_deleting()
+            && self.namespace == pod.meta.namespace
+    }
+}
+
 impl Group {
     /// How many of its pods are on each node, by slot, in no order.
     pub fn on(&self) -> impl Iterator<Item = (u32, u32)> {
@@ -195,6 +216,20 @@ impl Groups {
         self.log.since(position)
     }
 
+    /// The group of a pod that is assumed to be on a node, made if there is none.
+    pub(super) fn of_assumed(&mut self, pod: &Pod) -> u32 {
+        if let Some((like, number)) = &self.last_assumed
+            && like.is_like(pod)
+        {
+            return *number;
+        }
+        let number = self.of(pod);
+        let (namespace, labels) = (pod.meta.namespace.clone(), pod.meta.labels.clone());
+        let like = Like { namespace, labels, is_deleting: pod.meta.is_deleting(), spec: pod.spec.clone() };
+        self.last_assumed = Some((like, number));
+        number
+    }
+
     /// The group of a pod, made if there is none.
     pub(super) fn of(&mut self, pod: &Pod) -> u32 {
         let key = Key::of(pod);
@@ -230,15 +265,32 @@ impl Groups {
 
     /// A pod of a group came to a node.
     pub(super) fn add(&mut self, number: u32, slot: u32) {
-        let group = &mut self.all[number as usize];
-        *group.on.entry(slot).or_default() += 1;
-        self.empty -= usize::from(group.pods == 0);
-        group.pods += 1;
-        self.log.note(Change { slot, group: number, count: 1 });
+        self.count(number, slot);
+        self.log.note(Change { slot, group: number, count: 1, stays: false });
+    }
+
+    /// A pod that stays on its node is of another group than before. True as [`Groups::remove`] says.
+    pub(super) fn swap(&mut self, old: u32, new: u32, slot: u32) -> bool {
+        self.count(new, slot);
+        self.log.note(Change { slot, group: new, count: 1, stays: true });
+        self.log.note(Change { slot, group: old, count: -1, stays: true });
+        self.uncount(old, slot)
     }
 
     /// A pod of a group left a node. True if there are now so many groups without pods that they had better be forgotten.
     pub(super) fn remove(&mut self, number: u32, slot: u32) -> bool {
+        self.log.note(Change { slot, group: number, count: -1, stays: false });
+        self.uncount(number, slot)
+    }
+
+    fn count(&mut self, number: u32, slot: u32) {
+        let group = &mut self.all[number as usize];
+        *group.on.entry(slot).or_default() += 1;
+        self.empty -= usize::from(group.pods == 0);
+        group.pods += 1;
+    }
+
+    fn uncount(&mut self, number: u32, slot: u32) -> bool {
         let group = &mut self.all[number as usize];
         if let Some(pods) = group.on.get_mut(&slot) {
             *pods -= 1;
@@ -248,13 +300,12 @@ impl Groups {
         }
         group.pods -= 1;
         self.empty += usize::from(group.pods == 0);
-        self.log.note(Change { slot, group: number, count: -1 });
         self.empty > EMPTY && self.empty * 2 > self.all.len()
     }
 
     /// A node changed in itself.
     pub(super) fn node_changed(&mut self, slot: u32) {
-        self.log.note(Change { slot, group: NO_GROUP, count: 0 });
+        self.log.note(Change { slot, group: NO_GROUP, count: 0, stays: false });
     }
 
     /// Forgets groups without pods; says which number each old one has now.
@@ -272,6 +323,7 @@ impl Groups {
         });
         self.empty = 0;
         self.version += 1;
+        self.last_assumed = None;
         numbers
     }
 }

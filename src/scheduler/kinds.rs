@@ -2,10 +2,11 @@
 //!
 //! A plugin that looks at pods elsewhere looks at a node through its labels: all nodes of a zone with as many pods of the class
 //! get the same verdict and the same score from it. So for each kind it is asked once, and what is left to find, the best of a
-//! kind by the scores that are each node's own, is summed up for 64 nodes at a time.
+//! kind by the scores that are each node's own, is summed up for 64 nodes at a time, and for blocks of such words.
 
 use super::bits::{Bits, places};
 use super::framework::Stance;
+use super::strides::{FAN, Stride, blocks, counted, places_in, top};
 
 /// What sets a kind apart: the verdict of the plugins that look at the node alone, raw scores that are yet to be brought to a scale,
 /// and what followers look at ([`Follower::stance`](super::framework::Follower::stance)).
@@ -37,6 +38,58 @@ impl Cell {
     const EMPTY: Cell = Cell { bits: 0, best: i32::MIN, best_count: 0, is_stale: false };
 }
 
+/// The nodes of one kind in a block of words.
+#[derive(Clone, Copy)]
+struct Sum {
+    nodes: u32,
+    /// The highest of their own scores, how many have it, and whether the two are to be found again.
+    best: i32,
+    best_count: u32,
+    is_stale: bool,
+}
+
+impl Sum {
+    const EMPTY: Sum = Sum { nodes: 0, best: i32::MIN, best_count: 0, is_stale: false };
+
+    #[inline]
+    fn insert(&mut self, score: i32) {
+        self.nodes += 1;
+        if score > self.best {
+            (self.best, self.best_count, self.is_stale) = (score, 1, false);
+        } else if score == self.best {
+            self.best_count += 1;
+        }
+    }
+
+    #[inline]
+    fn remove(&mut self, score: i32) {
+        self.nodes -= 1;
+        if self.nodes == 0 {
+            *self = Sum::EMPTY;
+        } else if score == self.best && !self.is_stale {
+            self.best_count -= 1;
+            self.is_stale = self.best_count == 0;
+        }
+    }
+}
+
+/// The blocks of one level above words.
+struct Level {
+    /// For each block as many sums as there can be kinds before the table grows.
+    sums: Vec<Sum>,
+    /// How many nodes of each block have no kind.
+    missing: Vec<u32>,
+}
+
+impl Level {
+    /// No node of any block has a kind.
+    fn new(level: usize, nodes: usize, room: usize) -> Self {
+        let blocks = blocks(level, nodes);
+        let size = |block: usize| places_in(level).min(nodes - block * places_in(level)) as u32;
+        Level { sums: vec![Sum::EMPTY; blocks * room], missing: (0..blocks).map(size).collect() }
+    }
+}
+
 /// The highest score of some nodes, and how many have it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Best {
@@ -63,9 +116,12 @@ pub(super) struct Kinds {
     /// For each word as many cells as there can be kinds before the table grows.
     cells: Vec<Cell>,
     room: usize,
-    words: usize,
+    /// The blocks of words.
+    levels: Vec<Level>,
+    nodes: usize,
     kind_of: Vec<u16>,
-    placed: Bits,
+    /// The nodes that have no kind.
+    missing: Bits,
     /// The scores that are each node's own.
     own: Vec<i32>,
     /// Moves when a kind gets a number.
@@ -76,14 +132,14 @@ pub(super) struct Kinds {
 impl Kinds {
     /// No node is of a kind yet.
     pub(super) fn new(nodes: usize) -> Self {
-        let words = nodes.div_ceil(64);
         Kinds {
             list: Vec::new(),
-            cells: vec![Cell::EMPTY; words],
+            cells: vec![Cell::EMPTY; blocks(0, nodes)],
             room: 1,
-            words,
+            levels: (1..=top(nodes)).map(|level| Level::new(level, nodes, 1)).collect(),
+            nodes,
             kind_of: vec![0; nodes],
-            placed: Bits::none(nodes),
+            missing: Bits::all(nodes),
             own: vec![0; nodes],
             changes: 0,
             is_crowded: false,
@@ -120,9 +176,27 @@ impl Kinds {
         usize::from(self.kind_of[place])
     }
 
-    /// The nodes that have a kind.
-    pub(super) fn placed(&self) -> &Bits {
-        &self.placed
+    /// The nodes of a word that have no kind.
+    pub(super) fn missing(&self, word: usize) -> u64 {
+        self.missing.words()[word]
+    }
+
+    /// True if every node has a kind.
+    pub(super) fn are_complete(&self) -> bool {
+        match self.levels.last() {
+            Some(whole) => whole.missing[0] == 0,
+            None => self.missing.is_empty(),
+        }
+    }
+
+    /// True if every node of a block above words has a kind.
+    pub(super) fn is_complete(&self, block: Stride) -> bool {
+        self.levels[block.level - 1].missing[block.block] == 0
+    }
+
+    /// How many nodes of a kind there are in a block above words.
+    pub(super) fn nodes_in(&self, block: Stride, kind: usize) -> usize {
+        self.levels[block.level - 1].sums[block.block * self.room + kind].nodes as usize
     }
 
     /// The scores that are each node's own.
@@ -148,34 +222,47 @@ impl Kinds {
             self.is_crowded = true;
             return;
         };
-        self.placed.set(place, true);
+        self.missing.set(place, false);
         self.kind_of[place] = kind as u16;
         self.list[kind].nodes += 1;
-        let score = self.own[place];
-        let cell = &mut self.cells[place / 64 * self.room + kind];
+        let (score, mut block) = (self.own[place], place / 64);
+        let cell = &mut self.cells[block * self.room + kind];
         cell.bits |= 1 << (place % 64);
         if score > cell.best {
             (cell.best, cell.best_count, cell.is_stale) = (score, 1, false);
         } else if score == cell.best {
             cell.best_count += 1;
         }
+        for level in &mut self.levels {
+            block /= FAN;
+            counted::step();
+            level.missing[block] -= 1;
+            level.sums[block * self.room + kind].insert(score);
+        }
     }
 
     /// Takes a node out of its kind, if it has one.
     pub(super) fn remove(&mut self, place: usize) {
-        if !self.placed.contains(place) {
+        if self.missing.contains(place) {
             return;
         }
-        self.placed.set(place, false);
+        self.missing.set(place, true);
         let kind = self.kind_of(place);
         self.list[kind].nodes -= 1;
-        let cell = &mut self.cells[place / 64 * self.room + kind];
+        let (score, mut block) = (self.own[place], place / 64);
+        let cell = &mut self.cells[block * self.room + kind];
         cell.bits &= !(1 << (place % 64));
         if cell.bits == 0 {
             *cell = Cell::EMPTY;
-        } else if self.own[place] == cell.best && !cell.is_stale {
+        } else if score == cell.best && !cell.is_stale {
             cell.best_count -= 1;
             cell.is_stale = cell.best_count == 0;
+        }
+        for level in &mut self.levels {
+            block /= FAN;
+            counted::step();
+            level.missing[block] += 1;
+            level.sums[block * self.room + kind].remove(score);
         }
     }
 
@@ -183,9 +270,31 @@ impl Kinds {
     pub(super) fn clear(&mut self) {
         self.list.clear();
         self.cells.fill(Cell::EMPTY);
-        self.placed.clear();
+        self.levels = (1..=top(self.nodes)).map(|level| Level::new(level, self.nodes, self.room)).collect();
+        self.missing = Bits::all(self.nodes);
         self.changes += 1;
         self.is_crowded = false;
+    }
+
+    /// The best of the nodes of a kind in a block, or of those in a part of a word.
+    pub(super) fn best_in(&mut self, block: Stride, kind: usize) -> Best {
+        counted::step();
+        if block.level == 0 {
+            return self.best(block.block, kind, block.range);
+        }
+        let place = block.block * self.room + kind;
+        let sum = self.levels[block.level - 1].sums[place];
+        if !sum.is_stale {
+            return Best { score: sum.best, count: u64::from(sum.best_count) };
+        }
+        let mut best = Best::NONE;
+        for part in block.parts(self.nodes) {
+            let of_part = self.best_in(part, kind);
+            best.take(of_part.score, of_part.count);
+        }
+        let found = Sum { best: best.score, best_count: best.count as u32, is_stale: false, ..sum };
+        self.levels[block.level - 1].sums[place] = found;
+        best
     }
 
     /// The best of those nodes of a kind in a word that are in a stretch.
@@ -196,12 +305,31 @@ impl Kinds {
         if bits == cell.bits && !cell.is_stale {
             return Best { score: cell.best, count: u64::from(cell.best_count) };
         }
-        let mut best = Best::NONE;
-        places(word, bits).for_each(|place| best.take(self.own[place], 1));
+        let best = best_of(&self.own[word * 64..], bits);
         if bits == cell.bits {
             (cell.best, cell.best_count, cell.is_stale) = (best.score, best.count as u8, false);
         }
         best
+    }
+
+    /// How many nodes of a kind in a part of a word have a score.
+    #[inline]
+    pub(super) fn count_equals(&self, word: usize, kind: usize, range: u64, score: i32) -> u64 {
+        let bits = self.cell(word, kind).bits & range;
+        match close_ones(&self.own[word * 64..], bits) {
+            Some(stretch) => count(stretch, score),
+            None => u64::from(self.equals(word, kind, range, score).count_ones()),
+        }
+    }
+
+    /// Those nodes of a kind in a part of a word that have a score.
+    pub(super) fn equals(&self, word: usize, kind: usize, range: u64, score: i32) -> u64 {
+        let bits = self.cell(word, kind).bits & range;
+        let mut equals = 0;
+        for place in places(0, bits) {
+            equals |= u64::from(self.own[word * 64 + place] == score) << place;
+        }
+        equals
     }
 
     /// The number of a kind, given to it if it has none.
@@ -228,13 +356,53 @@ impl Kinds {
     }
 
     fn grow(&mut self) {
-        let room = self.room * 2;
-        let mut cells = vec![Cell::EMPTY; self.words * room];
-        for word in 0..self.words {
-            cells[word * room..][..self.room].copy_from_slice(&self.cells[word * self.room..][..self.room]);
+        let (old, room) = (self.room, self.room * 2);
+        self.cells = widened(&self.cells, Cell::EMPTY, old, room);
+        for level in &mut self.levels {
+            level.sums = widened(&level.sums, Sum::EMPTY, old, room);
         }
-        (self.cells, self.room) = (cells, room);
+        self.room = room;
     }
+}
+
+/// The scores that bits stand for, if they stand close to one another, as they mostly do: a stretch is gone over several at a time.
+#[inline]
+fn close_ones(scores: &[i32], bits: u64) -> Option<&[i32]> {
+    if bits == 0 {
+        return Some(&[]);
+    }
+    let (first, end) = (bits.trailing_zeros() as usize, 64 - bits.leading_zeros() as usize);
+    if end - first == bits.count_ones() as usize { scores.get(first..end) } else { None }
+}
+
+/// How many of some scores are this one.
+#[inline]
+fn count(scores: &[i32], score: i32) -> u64 {
+    u64::from(scores.iter().map(|other| u32::from(*other == score)).sum::<u32>())
+}
+
+/// The best of those scores that bits stand for.
+#[inline]
+fn best_of(scores: &[i32], bits: u64) -> Best {
+    if let Some(stretch) = close_ones(scores, bits) {
+        let mut score = i32::MIN;
+        for other in stretch {
+            score = score.max(*other);
+        }
+        return Best { score, count: count(stretch, score) };
+    }
+    let mut best = Best::NONE;
+    places(0, bits).for_each(|place| best.take(scores[place], 1));
+    best
+}
+
+/// A table with rows of `old` entries, as one with longer rows.
+fn widened<T: Copy>(table: &[T], empty: T, old: usize, new: usize) -> Vec<T> {
+    let mut wide = vec![empty; table.len() / old * new];
+    for (row, there) in wide.chunks_exact_mut(new).zip(table.chunks_exact(old)) {
+        row[..old].copy_from_slice(there);
+    }
+    wide
 }
 
 #[cfg(test)]
@@ -266,6 +434,37 @@ mod tests {
         // A kind without nodes gives its number to the next one.
         kinds.insert(6, &smallvec![0, 3]);
         assert_eq!((kinds.kind_of(6), kinds.len()), (1, 2));
+    }
+
+    #[test]
+    fn blocks_are_summed_up_as_their_words_are() {
+        let nodes = 5_000;
+        let mut kinds = Kinds::new(nodes);
+        let keys: [Key; 3] = [smallvec![0, 1], smallvec![0, 2], smallvec![0, 3]];
+        let whole = Stride { level: top(nodes), block: 0, range: u64::MAX };
+        let mut number = 1_u64;
+        for round in 0..20_000 {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (place, score) = ((number >> 33) as usize % nodes, (number >> 20) as i32 & 15);
+            if kinds.missing.contains(place) {
+                kinds.set_own(place, score);
+                kinds.insert(place, &keys[(number >> 50) as usize % 3]);
+            } else {
+                kinds.remove(place);
+            }
+            if round % 1_000 != 0 {
+                continue;
+            }
+            for kind in 0..kinds.len() {
+                let mut plain = Best::NONE;
+                let of_kind = |place: &usize| !kinds.missing.contains(*place) && kinds.kind_of(*place) == kind;
+                (0..nodes).filter(of_kind).for_each(|place| plain.take(kinds.own(place), 1));
+                let best = kinds.best_in(whole, kind);
+                assert_eq!((best.score, best.count), (plain.score, plain.count), "round {round}");
+                assert_eq!(kinds.nodes_in(whole, kind), kinds.nodes(kind));
+            }
+        }
+        assert!(!kinds.are_complete() && !kinds.is_complete(whole));
     }
 
     #[test]

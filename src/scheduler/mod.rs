@@ -3,8 +3,8 @@
 //! - this file: [`Scheduler`], the process; its parts are `config`, `observe` (what the informers show), `binding` (what
 //!   becomes of a decision) and `account` (what is told of a failure)
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
-//! - `algorithm`, `compiled`, `class`, `kinds`, `pick`, `rejections`, `diagnosis`: filters and scores nodes, and says why none
-//!   fits
+//! - `algorithm`, `compiled`, `class`, `kinds`, `strides`, `pick`, `rejections`, `diagnosis`: filters and scores nodes, and says
+//!   why none fits
 //! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `groups`, `individual`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are
@@ -51,12 +51,15 @@ pub mod record;
 pub mod registry;
 mod rejections;
 pub mod storage;
+mod strides;
 pub mod terms;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 pub mod topology;
+#[cfg(test)]
+mod work;
 
 use std::collections::BTreeMap;
 
@@ -101,6 +104,8 @@ pub struct Scheduler {
     /// One for each profile.
     recorders: Vec<SeriesRecorder>,
     objects: Cache,
+    /// True once every informer has shown its first list.
+    has_synced: bool,
     epoch: Epoch,
     cycle: SimDuration,
     profiles: Profiles,
@@ -200,6 +205,7 @@ impl Scheduler {
             client,
             clientset: own,
             objects: Cache::default(),
+            has_synced: false,
             epoch: config.epoch,
             cycle: config.cycle,
             profiles,
@@ -306,7 +312,11 @@ impl Scheduler {
 
     /// Begins a cycle if none runs and a pod waits.
     fn begin_cycle(&mut self, ctx: &mut dyn Context<ApiMessage>) {
-        if self.running.is_some() || !self.informers.have_synced(&self.objects) {
+        if self.running.is_some() {
+            return;
+        }
+        self.has_synced = self.has_synced || self.informers.have_synced(&self.objects);
+        if !self.has_synced {
             return;
         }
         while let Some(queued) = self.queue.pop(ctx.now(), &self.profiles) {

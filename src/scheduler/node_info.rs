@@ -135,6 +135,21 @@ impl NodeInfo {
         }
     }
 
+    /// The same, as if the pod had gone and come again: it is the last one after that.
+    pub fn put_last(&mut self, pod: &Rc<Pod>) {
+        let lists = [
+            &mut self.pods,
+            &mut self.pods_with_affinity,
+            &mut self.pods_with_required_anti_affinity,
+            &mut self.pods_with_volumes,
+        ];
+        for list in lists {
+            if take(list, pod.meta.uid).is_some() {
+                list.push(pod.clone());
+            }
+        }
+    }
+
     /// Removes a pod; false if it is not there.
     pub fn remove(&mut self, pod: Uid) -> bool {
         let Some(gone) = take(&mut self.pods, pod) else { return false };

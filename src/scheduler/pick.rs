@@ -1,14 +1,17 @@
-//! The choice among kinds of nodes: 64 nodes are summed up at a time, so that for a pod like the last one only what changed is
-//! looked at again, and a large cluster is passed over in strides.
+//! The choice among kinds of nodes: blocks of them are summed up, so that for a pod like the last one only what changed is looked
+//! at again, and a large cluster is passed over in strides.
 //!
 //! It gives what searching, scoring and choosing node by node gives, the draw among equals included.
 
+use std::ops::ControlFlow;
+
 use smallvec::SmallVec;
 
-use super::bits::{lowest, nth_bit, places, words};
+use super::bits::{lowest, nth_bit};
 use super::class::PodClass;
 use super::cluster::Cluster;
 use super::kinds::{Best, Key};
+use super::strides::{Stride, Window, counted};
 use crate::engine::random::Stream;
 
 /// A node that was chosen.
@@ -46,12 +49,22 @@ struct Open {
     common: i64,
 }
 
-/// Where nodes were looked at: from a place on, so many, and round.
-#[derive(Clone, Copy)]
-struct Window {
-    start: usize,
-    length: usize,
-    count: usize,
+/// The way through the nodes.
+struct Way {
+    opens: Opens,
+    /// Whether `opens` are all kinds that fit.
+    changes: Option<u64>,
+    /// How many of the nodes that were passed fit, and how many are looked for.
+    feasible: usize,
+    wanted: usize,
+}
+
+/// Where the way through the nodes ends before it has gone round.
+enum End {
+    /// At a node, as enough fit.
+    Enough(usize),
+    /// The nodes have to be looked at one by one.
+    Undecided,
 }
 
 type Opens = SmallVec<[Open; 8]>;
@@ -97,41 +110,75 @@ impl PodClass {
     /// Goes through the nodes until enough fit; none if they have to be looked at one by one.
     fn walk(&mut self, start: usize, wanted: usize, cluster: &Cluster) -> Option<(Opens, Window)> {
         let count = cluster.node_count();
-        let (mut opens, mut changes) = (Opens::new(), None);
-        let (mut feasible, mut length) = (0, count);
-        for (word, range) in words(start, count, count) {
-            self.look_at_all(word, range, cluster);
-            if self.kinds.is_crowded() || self.failures > 0 {
-                return None;
-            }
-            if changes != Some(self.kinds.changes()) {
-                changes = Some(self.kinds.changes());
-                self.open(&mut opens);
-            }
-            let bits = |open: &Open| self.kinds.cell(word, open.kind).bits & range;
-            let here: usize = opens.iter().map(|open| bits(open).count_ones() as usize).sum();
-            let is_enough = feasible + here >= wanted;
-            let taken = match is_enough {
-                true => lowest(opens.iter().fold(0, |all, open| all | bits(open)), wanted - feasible),
-                false => range,
-            };
-            for open in opens.iter_mut().filter(|_| here > 0) {
-                let nodes = (self.kinds.cell(word, open.kind).bits & taken).count_ones() as usize;
-                if nodes > 0 {
-                    let best = self.kinds.best(word, open.kind, taken);
-                    open.best.take(best.score, best.count);
-                    open.nodes += nodes;
-                    feasible += nodes;
+        let mut way = Way { opens: Opens::new(), changes: None, feasible: 0, wanted };
+        let mut strides = Window::round(start, count).strides(None);
+        let length = match strides.try_for_each(|stride| self.pass(stride, &mut way, cluster)) {
+            ControlFlow::Continue(()) => count,
+            ControlFlow::Break(End::Enough(last)) => (last + count - start) % count + 1,
+            ControlFlow::Break(End::Undecided) => return None,
+        };
+        way.opens.retain(|open| open.nodes > 0);
+        Some((way.opens, Window { start, length, count }))
+    }
+
+    /// Passes the nodes of a block: all at once, if all of them are known and do not make enough.
+    fn pass(&mut self, stride: Stride, way: &mut Way, cluster: &Cluster) -> ControlFlow<End> {
+        counted::step();
+        if stride.level == 0 {
+            return self.pass_word(stride.block, stride.range, way, cluster);
+        }
+        if self.kinds.is_complete(stride) {
+            self.renew(way)?;
+            let here: usize = way.opens.iter().map(|open| self.kinds.nodes_in(stride, open.kind)).sum();
+            if way.feasible + here < way.wanted {
+                for open in &mut way.opens {
+                    let nodes = self.kinds.nodes_in(stride, open.kind);
+                    if nodes > 0 {
+                        open.take(self.kinds.best_in(stride, open.kind), nodes);
+                    }
                 }
-            }
-            if is_enough {
-                let last = word * 64 + 63 - taken.leading_zeros() as usize;
-                length = (last + count - start) % count + 1;
-                break;
+                way.feasible += here;
+                return ControlFlow::Continue(());
             }
         }
-        opens.retain(|open| open.nodes > 0);
-        Some((opens, Window { start, length, count }))
+        stride.parts(cluster.node_count()).try_for_each(|part| self.pass(part, way, cluster))
+    }
+
+    /// Passes nodes of a word.
+    fn pass_word(&mut self, word: usize, range: u64, way: &mut Way, cluster: &Cluster) -> ControlFlow<End> {
+        self.look_at_all(word, range, cluster);
+        self.renew(way)?;
+        let Way { opens, feasible, wanted, .. } = way;
+        let bits = |open: &Open| self.kinds.cell(word, open.kind).bits & range;
+        let here: usize = opens.iter().map(|open| bits(open).count_ones() as usize).sum();
+        let is_enough = *feasible + here >= *wanted;
+        let taken = match is_enough {
+            true => lowest(opens.iter().fold(0, |all, open| all | bits(open)), *wanted - *feasible),
+            false => range,
+        };
+        for open in opens.iter_mut().filter(|_| here > 0) {
+            let nodes = (self.kinds.cell(word, open.kind).bits & taken).count_ones() as usize;
+            if nodes > 0 {
+                open.take(self.kinds.best(word, open.kind, taken), nodes);
+                *feasible += nodes;
+            }
+        }
+        if is_enough {
+            return ControlFlow::Break(End::Enough(word * 64 + 63 - taken.leading_zeros() as usize));
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Finds out which kinds fit if there are others since that was last done.
+    fn renew(&self, way: &mut Way) -> ControlFlow<End> {
+        if self.kinds.is_crowded() || self.failures > 0 {
+            return ControlFlow::Break(End::Undecided);
+        }
+        if way.changes != Some(self.kinds.changes()) {
+            way.changes = Some(self.kinds.changes());
+            self.open(&mut way.opens);
+        }
+        ControlFlow::Continue(())
     }
 
     /// Finds out which kinds fit, in addition to those of which nodes were passed.
@@ -151,9 +198,8 @@ impl PodClass {
         let kind = self.kinds.kind_of(chosen);
         let open = opens.iter_mut().find(|open| open.kind == kind)?;
         open.best = Best::NONE;
-        for (word, range) in words(window.start, window.length, window.count) {
-            let range = if word == chosen / 64 { range & !(1 << (chosen % 64)) } else { range };
-            let best = self.kinds.best(word, kind, range);
+        for stride in window.strides(Some(chosen)) {
+            let best = self.kinds.best_in(stride, kind);
             open.best.take(best.score, best.count);
         }
         let open_nodes = open.nodes - 1;
@@ -164,39 +210,50 @@ impl PodClass {
     }
 
     /// The place of the node with a number among those that one looks for, a certain one left out.
-    fn find(&self, window: Window, targets: &Targets, mut number: u64, without: Option<usize>) -> Option<usize> {
-        for (word, range) in words(window.start, window.length, window.count) {
-            let range = match without {
-                Some(place) if place / 64 == word => range & !(1 << (place % 64)),
-                _ => range,
-            };
-            let (mut known, mut is_known) = (0, true);
-            for (kind, score) in targets {
-                let cell = self.kinds.cell(word, *kind);
-                let is_whole = cell.bits & range == cell.bits && !cell.is_stale;
-                if is_whole && cell.best == *score {
-                    known += u64::from(cell.best_count);
-                } else {
-                    is_known &= cell.bits & range == 0 || is_whole && cell.best < *score;
-                }
-            }
-            if is_known && known <= number {
-                number -= known;
-                continue;
-            }
-            let mut equal = 0_u64;
-            for (kind, score) in targets {
-                let bits = self.kinds.cell(word, *kind).bits & range;
-                let meant = places(word, bits).filter(|place| self.kinds.own(*place) == *score);
-                meant.for_each(|place| equal |= 1 << (place % 64));
-            }
-            let here = u64::from(equal.count_ones());
-            if number < here {
-                return Some(word * 64 + nth_bit(equal, number as usize));
-            }
-            number -= here;
+    fn find(&mut self, window: Window, targets: &Targets, number: u64, without: Option<usize>) -> Option<usize> {
+        let mut left = number;
+        window.strides(without).find_map(|stride| self.find_in(stride, targets, &mut left, window.count))
+    }
+
+    /// The same in a block; how many are left to be passed is less by those that are there.
+    fn find_in(&mut self, stride: Stride, targets: &Targets, left: &mut u64, count: usize) -> Option<usize> {
+        counted::step();
+        if stride.level == 0 && stride.range != u64::MAX {
+            return self.find_in_word(stride, targets, left);
         }
-        None
+        let of_kind = |(kind, score): &(usize, i32)| {
+            let best = self.kinds.best_in(stride, *kind);
+            if best.score == *score { best.count } else { 0 }
+        };
+        let here: u64 = targets.iter().map(of_kind).sum();
+        if here <= *left {
+            *left -= here;
+            return None;
+        }
+        if stride.level > 0 {
+            return stride.parts(count).find_map(|part| self.find_in(part, targets, left, count));
+        }
+        self.find_in_word(stride, targets, left)
+    }
+
+    fn find_in_word(&self, stride: Stride, targets: &Targets, left: &mut u64) -> Option<usize> {
+        let (word, range) = (stride.block, stride.range);
+        let counts = targets.iter().map(|(kind, score)| self.kinds.count_equals(word, *kind, range, *score));
+        let here: u64 = counts.sum();
+        if here <= *left {
+            *left -= here;
+            return None;
+        }
+        let equals = targets.iter().map(|(kind, score)| self.kinds.equals(word, *kind, range, *score));
+        Some(word * 64 + nth_bit(equals.fold(0, |all, of_kind| all | of_kind), *left as usize))
+    }
+}
+
+impl Open {
+    /// Takes in so many nodes.
+    fn take(&mut self, best: Best, nodes: usize) {
+        self.best.take(best.score, best.count);
+        self.nodes += nodes;
     }
 }
 

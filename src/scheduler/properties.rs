@@ -511,6 +511,27 @@ fn in_a_large_cluster_what_is_kept_never_changes_a_choice() {
     assert!(bench.pods.len() > 150, "only {} pods found a node", bench.pods.len());
 }
 
+/// With so many nodes that they make several blocks of blocks of words.
+#[test]
+fn in_a_cluster_of_many_blocks_what_is_kept_never_changes_a_choice() {
+    let mut bench = Bench::new();
+    for number in 0..700_u16 {
+        let (node, shape, taint) = ((number % 250) as u8, (number % 3) as u8, (number % 7) as u8);
+        let mut node = Node::clone(&a_node(node, shape, (number % 5) as u8, taint, false, (number % 2) as u8, 0));
+        node.meta.name = format!("m{number}").into();
+        bench.cluster.set_node(Rc::new(node));
+    }
+    for number in 0..150_u16 {
+        let (spec, like) = ((number / 4 % SPECS as u16) as u8, (number % u16::from(LIKES)) as u8);
+        bench.step(&Step::Schedule { spec, like });
+        if number % 3 == 0 {
+            bench.step(&Step::Confirm((number * 7) as u8));
+            bench.step(&Step::Remove((number * 5) as u8));
+        }
+    }
+    assert!(bench.pods.len() > 60, "only {} pods found a node", bench.pods.len());
+}
+
 /// Where all nodes are told apart by where the pods are that a pod looks at, they are looked at one by one.
 #[test]
 fn with_more_kinds_of_nodes_than_are_kept_apart_what_is_kept_never_changes_a_choice() {

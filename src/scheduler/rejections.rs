@@ -19,7 +19,7 @@ impl PodClass {
         let nodes = cluster.node_count();
         let (mut verdicts, codes) = match (&self.compiled.rejected, places) {
             (Some((_, status)), _) => (Vec::new(), NodeCodes::all(status.code, nodes)),
-            (None, None) if self.kinds.placed().len() == nodes => self.verdicts_on_kinds(nodes),
+            (None, None) if self.kinds.are_complete() => self.verdicts_on_kinds(nodes),
             (None, None) => self.verdicts_on(&(0..nodes).collect::<Vec<usize>>(), cluster),
             (None, Some(places)) => self.verdicts_on(places, cluster),
         };

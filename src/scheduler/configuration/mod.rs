@@ -126,6 +126,7 @@ impl Configuration {
         }
         if problems.is_empty() {
             problems = not_simulated(&file.extenders, part);
+            problems.extend(ignore_resources(&file.extenders, &mut profiles, part));
         }
         let configuration = Configuration {
             percentage_of_nodes_to_score: file.percentage_of_nodes_to_score.unwrap_or(0).max(0).unsigned_abs(),
@@ -263,15 +264,44 @@ fn limits(file: &KubeSchedulerConfiguration) -> Option<(u32, u32)> {
     Some((per_second, if burst == 0 { 100 } else { burst }))
 }
 
-/// Webhooks cannot be asked. One whose failures are ignored is as one that does not answer.
+/// Webhooks cannot be asked. One that only gives scores, or whose failures are ignored, is as one that does not answer, which the
+/// real scheduler passes over.
 fn not_simulated(extenders: &[Extender], part: &Part) -> Vec<Problem> {
-    let needed = extenders.iter().enumerate().filter(|(_, extender)| !extender.ignorable);
+    let decides = |extender: &Extender| {
+        [&extender.filter_verb, &extender.preempt_verb, &extender.bind_verb].iter().any(|verb| !verb.is_empty())
+    };
+    let needed = extenders.iter().enumerate().filter(|(_, extender)| !extender.ignorable && decides(extender));
     needed
         .map(|(position, _)| {
-            let expected = "expected no extender but such as are ignorable".to_owned();
+            let expected = "expected no extender but such as are ignorable or only prioritize".to_owned();
             part.problem(&format!("extenders[{position}]"), "extenders are not simulated", Some(expected))
         })
         .collect()
+}
+
+/// Resources that the scheduler is to leave to extenders take the place of those that NodeResourcesFit is told to ignore
+/// (kube-scheduler, `buildExtenders`).
+fn ignore_resources(extenders: &[Extender], profiles: &mut [ProfileConfiguration], part: &Part) -> Option<Problem> {
+    let managed = extenders.iter().flat_map(|extender| &extender.managed_resources);
+    let ignored: Vec<String> =
+        managed.filter(|resource| resource.ignored_by_scheduler).map(|resource| resource.name.clone()).collect();
+    if ignored.is_empty() {
+        return None;
+    }
+    for (index, profile) in profiles.iter_mut().enumerate() {
+        let fit = profile.arguments.iter_mut().find_map(|(_, arguments)| match arguments {
+            Arguments::NodeResourcesFit(fit) => Some(fit),
+            _ => None,
+        });
+        match fit {
+            Some(fit) => fit.ignored_resources = ignored.clone(),
+            None => {
+                let message = "couldn't build extenders: can't find NodeResourcesFitArgs in plugin config";
+                return Some(part.problem(&format!("profiles[{index}]"), message, None));
+            }
+        }
+    }
+    None
 }
 
 /// A profile that cannot be made, where the file says what is wrong.

@@ -258,3 +258,41 @@ fn plugins_are_asked_where_the_real_ones_are_and_nowhere_else() {
         assert!(problems.iter().any(|problem| problem.to_string().contains(&said)), "{problems:?}");
     }
 }
+
+#[test]
+fn extenders_are_checked_and_those_that_decide_are_refused() {
+    check_refused(
+        "extenders: [{prioritizeVerb: p, bindVerb: b, managedResources: [{name: cpu}]}, {bindVerb: b}]",
+        &[
+            "scheduler.yml:3:13: extenders[0].weight: Invalid value: 0: must have a positive weight applied to it",
+            "scheduler.yml:3:72: extenders[0].managedResources[0].name: Invalid value: \"cpu\": is an invalid extended \
+             resource name",
+            "scheduler.yml:3:12: extenders: Invalid value: \"found 2 extenders implementing bind\": only one extender can \
+             implement bind",
+        ],
+    );
+    check_refused(
+        "extenders: [{filterVerb: f}]",
+        &["scheduler.yml:3:13: extenders are not simulated \
+           (expected no extender but such as are ignorable or only prioritize)"],
+    );
+}
+
+#[test]
+fn resources_that_extenders_manage_are_left_to_them() {
+    let configuration = read(
+        "extenders:\n- {prioritizeVerb: p, weight: 1, ignorable: false}\n\
+         - {filterVerb: f, ignorable: true, managedResources: [{name: a.b/gpu, ignoredByScheduler: true}, {name: a.b/nic}]}\n\
+         profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {ignoredResources: [a.b/other]}}]}]",
+    );
+    let configuration = configuration.unwrap_or_else(|problems| panic!("{problems:?}"));
+    let Arguments::NodeResourcesFit(fit) = configuration.profiles[0].arguments_of("NodeResourcesFit") else {
+        panic!("not its arguments");
+    };
+    assert_eq!(fit.ignored_resources, ["a.b/gpu"]);
+    check_refused(
+        "extenders: [{managedResources: [{name: a.b/gpu, ignoredByScheduler: true}]}]\nprofiles: [{plugins: {multiPoint: \
+         {disabled: [{name: '*'}], enabled: [{name: PrioritySort}, {name: DefaultBinder}]}}}]",
+        &["scheduler.yml:4:12: couldn't build extenders: can't find NodeResourcesFitArgs in plugin config"],
+    );
+}

@@ -1,8 +1,6 @@
 //! What plugins that score by resources share: which resources count, what of them a node has, and what a use is worth
 //! (kube-scheduler, `framework/plugins/noderesources/resource_allocation.go` and the files of the strategies).
 
-use smallvec::SmallVec;
-
 use crate::api::name::Name;
 use crate::api::resources::Resources;
 use crate::api::validation::resources::is_extended;
@@ -91,8 +89,8 @@ impl Counted {
 
 /// What counts of a node for a pod that requests `wanted` of each of `resources`.
 #[inline]
-pub fn uses(resources: &[Counted], wanted: &[i64], node: &NodeInfo, guess: bool) -> SmallVec<[Use; 4]> {
-    resources.iter().zip(wanted).filter_map(|(resource, wanted)| resource.on(node, *wanted, guess)).collect()
+pub fn uses(resources: &[Counted], wanted: &[i64], node: &NodeInfo, guess: bool) -> impl Iterator<Item = Use> {
+    resources.iter().zip(wanted).filter_map(move |(resource, wanted)| resource.on(node, *wanted, guess))
 }
 
 /// Extended resources, huge pages and the like: a pod that requests none of them is scored without (`IsScalarResourceName`).
@@ -122,7 +120,7 @@ impl Strategy {
 
     /// What uses are worth, from zero to [`MAX_SCORE`].
     #[inline]
-    pub fn score(&self, uses: &[Use]) -> i64 {
+    pub fn score(&self, uses: impl IntoIterator<Item = Use>) -> i64 {
         let (mut sum, mut weights) = (0_i64, 0_i64);
         for at in uses {
             let score = match self {
@@ -170,11 +168,11 @@ mod tests {
     #[test]
     fn most_and_least_allocated_mirror_each_other() {
         let uses = [used(4000, 1000, 1), used(1000, 500, 3)];
-        assert_eq!(Strategy::LeastAllocated.score(&uses), (75 + 3 * 50) / 4);
-        assert_eq!(Strategy::MostAllocated.score(&uses), (25 + 3 * 50) / 4);
+        assert_eq!(Strategy::LeastAllocated.score(uses), (75 + 3 * 50) / 4);
+        assert_eq!(Strategy::MostAllocated.score(uses), (25 + 3 * 50) / 4);
         let over = [used(1000, 1500, 1)];
-        assert_eq!((Strategy::LeastAllocated.score(&over), Strategy::MostAllocated.score(&over)), (0, 100));
-        assert_eq!(Strategy::MostAllocated.score(&[]), 0);
+        assert_eq!((Strategy::LeastAllocated.score(over), Strategy::MostAllocated.score(over)), (0, 100));
+        assert_eq!(Strategy::MostAllocated.score([]), 0);
     }
 
     #[test]
@@ -187,8 +185,8 @@ mod tests {
     #[test]
     fn what_a_shape_gives_nothing_does_not_count_and_means_are_rounded() {
         let strategy = Strategy::RequestedToCapacityRatio(vec![(0, 0), (100, 100)]);
-        assert_eq!(strategy.score(&[used(100, 0, 5), used(100, 50, 1)]), 50);
-        assert_eq!(strategy.score(&[used(100, 50, 1), used(100, 51, 1)]), 51);
-        assert_eq!(strategy.score(&[used(100, 200, 1)]), 100);
+        assert_eq!(strategy.score([used(100, 0, 5), used(100, 50, 1)]), 50);
+        assert_eq!(strategy.score([used(100, 50, 1), used(100, 51, 1)]), 51);
+        assert_eq!(strategy.score([used(100, 200, 1)]), 100);
     }
 }

@@ -57,21 +57,40 @@ impl Plugin for BalancedAllocation {
 impl NodeScore for Score {
     /// Compares the balance with and without the pod; about 75 if it stays as it is.
     fn score(&self, node: &NodeInfo) -> i64 {
-        let uses = uses(&self.resources, &self.wanted, node, false);
-        let with = balance(&uses, |at| at.with_pod);
-        let without = balance(&uses, |at| at.used);
+        let mut uses = uses(&self.resources, &self.wanted, node, false);
+        let (with, without) = match [uses.next(), uses.next(), uses.next()] {
+            [Some(first), Some(second), None] => {
+                let balance = |used: fn(&Use) -> i64| balance_of_two(share(&first, used), share(&second, used));
+                (balance(|at| at.with_pod), balance(|at| at.used))
+            }
+            some => {
+                let uses: SmallVec<[Use; 4]> = some.into_iter().flatten().chain(uses).collect();
+                (balance(&uses, |at| at.with_pod), balance(&uses, |at| at.used))
+            }
+        };
         MAX_SCORE / 2 + (MAX_SCORE / 2 + with - without) / 2
     }
 }
 
-/// From 50 for one resource full and the other unused to 100 for equal shares, in the floating-point steps of
-/// `balancedResourceScore`: with two resources the standard deviation is half their distance.
+/// How much of what a node has is used.
 #[inline]
-fn balance(uses: &[Use], used: impl Fn(&Use) -> i64) -> i64 {
-    let shares: SmallVec<[f64; 4]> = uses.iter().map(|at| (used(at) as f64 / at.has as f64).min(1.0)).collect();
+fn share(at: &Use, used: fn(&Use) -> i64) -> f64 {
+    (used(at) as f64 / at.has as f64).min(1.0)
+}
+
+/// With two resources the standard deviation is half their distance.
+#[inline]
+fn balance_of_two(first: f64, second: f64) -> i64 {
+    ((1.0 - ((first - second) / 2.0).abs()) * MAX_SCORE as f64) as i64
+}
+
+/// From 50 for one resource full and the other unused to 100 for equal shares, in the floating-point steps of
+/// `balancedResourceScore`.
+fn balance(uses: &[Use], used: fn(&Use) -> i64) -> i64 {
+    let shares: SmallVec<[f64; 4]> = uses.iter().map(|at| share(at, used)).collect();
     let deviation = match shares.as_slice() {
         [] | [_] => 0.0,
-        [first, second] => ((first - second) / 2.0).abs(),
+        [first, second] => return balance_of_two(*first, *second),
         shares => {
             let count = shares.len() as f64;
             let mean = shares.iter().fold(0.0, |sum, share| sum + share) / count;

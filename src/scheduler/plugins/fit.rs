@@ -154,7 +154,7 @@ fn refuse(status: &mut Status, reason: Name, unresolvable: bool) {
 
 impl NodeScore for Score {
     fn score(&self, node: &NodeInfo) -> i64 {
-        self.scoring.strategy.score(&uses(&self.scoring.resources, &self.wanted, node, true))
+        self.scoring.strategy.score(uses(&self.scoring.resources, &self.wanted, node, true))
     }
 }
 

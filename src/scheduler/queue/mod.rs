@@ -244,6 +244,9 @@ impl Queue {
 
     /// The next pod to be scheduled; it is in flight until [`Queue::done`] or [`Queue::put_back`].
     pub fn pop(&mut self, now: SimTime, profiles: &Profiles) -> Option<Box<Queued>> {
+        if self.pods.is_empty() {
+            return None;
+        }
         self.flush(now, profiles);
         let next = self.active.peek().map(|(uid, _)| *uid).or_else(|| self.back_off.peek().map(|(uid, _)| *uid));
         let mut queued = self.take(next?)?;

@@ -1,0 +1,133 @@
+//! How much work a pod like the last one is, counted in steps and not in time: blocks of nodes that are looked at, nodes, changes that
+//! are caught up with. It must not grow with the number of nodes but for the logarithm.
+
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::algorithm::{Algorithm, Outcome};
+use super::cluster::Cluster;
+use super::profile::Profile;
+use super::strides::counted;
+use super::testing::{node_from, pod_from};
+use crate::api::meta::Uid;
+use crate::api::node::Node;
+use crate::api::object::Object;
+use crate::api::pod::Pod;
+use crate::engine::random::Seed;
+
+const SIZES: [usize; 3] = [1_000, 5_000, 20_000];
+
+/// So many pods are there before, and then so many are placed.
+const FIRST: u64 = 4;
+const PODS: u64 = 50;
+
+/// So much more may a pod take with twenty times the nodes.
+const MORE: u64 = 100;
+
+fn a_pod(spec: Value) -> Rc<Pod> {
+    let Object::Pod(mut pod) = pod_from("web", spec) else { panic!("not a pod") };
+    let own = Rc::make_mut(&mut pod);
+    own.meta.labels = own.meta.labels.with("app", "web");
+    pod
+}
+
+fn replica(of: &Rc<Pod>, number: u64) -> Rc<Pod> {
+    let mut pod = Pod::clone(of);
+    (pod.meta.name, pod.meta.uid) = (format!("pod-{number}").into(), Uid(u128::from(number)));
+    Rc::new(pod)
+}
+
+/// Nodes in four zones.
+fn cluster_of(count: usize) -> Cluster {
+    let status = json!({ "allocatable": { "cpu": "32", "memory": "256Gi", "pods": "110" } });
+    let Object::Node(node) = node_from("node", json!({}), status) else { panic!("not a node") };
+    let mut cluster = Cluster::default();
+    for number in 0..count {
+        let mut node = Node::clone(&node);
+        let name = format!("node-{number}");
+        let labels = node.meta.labels.with("topology.kubernetes.io/zone", format!("z{}", number % 4));
+        (node.meta.name, node.meta.labels) = (name.as_str().into(), labels.with("kubernetes.io/hostname", name));
+        cluster.set_node(Rc::new(node));
+    }
+    cluster
+}
+
+/// Fills nodes with a large pod each, but for one in so many.
+fn fill(cluster: &mut Cluster, count: usize, but_for: usize) {
+    let requests = json!({ "requests": { "cpu": "32" } });
+    let spec = json!({ "containers": [{ "name": "c", "image": "large", "resources": requests }] });
+    let Object::Pod(large) = pod_from("large", spec) else { panic!("not a pod") };
+    for number in (0..count).filter(|number| but_for == 0 || number % but_for != 0) {
+        cluster.see_pod(&replica(&large, 1 << 40 | number as u64), &format!("node-{number}").into());
+    }
+}
+
+/// How many steps a pod takes, once there are some like it, and all nodes were looked at for them.
+fn steps_of_each(cluster: &mut Cluster, pod: &Rc<Pod>, become_of: impl Fn(&mut Cluster, &Rc<Pod>, Outcome)) -> u64 {
+    let (mut algorithm, profile) = (Algorithm::new(0, Seed(7).stream("work", "tie-break")), Profile::standard());
+    let mut decide = |number: u64, cluster: &mut Cluster| {
+        cluster.refresh();
+        let pod = replica(pod, number);
+        let outcome = algorithm.schedule(&profile, &pod, cluster);
+        (pod, outcome)
+    };
+    for number in 1..=FIRST {
+        let (pod, outcome) = decide(number, cluster);
+        become_of(cluster, &pod, outcome);
+    }
+    // One goes through a twentieth of the nodes at least.
+    for _ in 0..25 {
+        decide(FIRST + 1, cluster);
+    }
+    counted::take();
+    for number in FIRST + 1..=FIRST + PODS {
+        let (pod, outcome) = decide(number, cluster);
+        become_of(cluster, &pod, outcome);
+    }
+    counted::take() / PODS
+}
+
+fn is_placed(cluster: &mut Cluster, pod: &Rc<Pod>, outcome: Outcome) {
+    let Outcome::Node(chosen) = outcome else { panic!("no room: {outcome:?}") };
+    assert!(cluster.assume(pod, &chosen.node));
+}
+
+fn spec(more: Value) -> Value {
+    let requests = json!({ "requests": { "cpu": "100m", "memory": "128Mi" } });
+    let mut spec = json!({ "containers": [{ "name": "app", "image": "web:1", "resources": requests }] });
+    spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    spec
+}
+
+/// What pods want of one another.
+fn workloads() -> Vec<(&'static str, Value)> {
+    let (zone, host) = ("topology.kubernetes.io/zone", "kubernetes.io/hostname");
+    let selector = json!({ "matchLabels": { "app": "web" } });
+    let spread = |key: &str| json!({ "topologyKey": key, "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector });
+    let term = |key: &str| json!({ "topologyKey": key, "labelSelector": selector });
+    let required = |key: &str| json!({ "requiredDuringSchedulingIgnoredDuringExecution": [term(key)] });
+    let weighted = |key: &str| json!({ "weight": 50, "podAffinityTerm": term(key) });
+    let preferred = |key: &str| json!({ "preferredDuringSchedulingIgnoredDuringExecution": [weighted(key)] });
+    vec![
+        ("plain", json!({})),
+        ("spread", json!({ "topologySpreadConstraints": [spread(zone), spread(host)] })),
+        ("anti-affinity", json!({ "affinity": { "podAntiAffinity": required(host) } })),
+        ("affinity", json!({ "affinity": { "podAffinity": required(zone) } })),
+        ("preferred", json!({ "affinity": { "podAffinity": preferred(zone), "podAntiAffinity": preferred(host) } })),
+    ]
+}
+
+#[test]
+fn what_a_pod_takes_does_not_grow_with_the_nodes_that_are_passed_over() {
+    for (name, more) in workloads() {
+        let pod = a_pod(spec(more));
+        let steps = SIZES.map(|count| {
+            let mut cluster = cluster_of(count);
+            // All but an eleventh is full, so that most nodes have to be passed.
+            fill(&mut cluster, count, 11);
+            steps_of_each(&mut cluster, &pod, is_placed)
+        });
+        assert!(steps[2] <= steps[0] + MORE, "{name}: {steps:?}");
+    }
+}
