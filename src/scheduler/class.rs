@@ -226,9 +226,11 @@ impl PodClass {
         }
         let is_known = match cluster.groups().since(self.position) {
             Some(changes) => {
-                let mut current: SmallVec<[bool; 8]> = SmallVec::new();
-                let followers = self.followers.iter_mut().flatten();
-                followers.for_each(|followed| current.push(followed.follower.is_current(cluster)));
+                // A profile has no more plugins than there are bits.
+                let mut current = 0_u64;
+                for (number, followed) in self.followers.iter_mut().flatten().enumerate() {
+                    current |= u64::from(followed.follower.is_current(cluster)) << number;
+                }
                 for change in changes {
                     counted::step();
                     let Some(place) = cluster.place_of_slot(change.slot) else { continue };
@@ -238,8 +240,13 @@ impl PodClass {
                         false => self.forget(place),
                     }
                     let PodClass { followers, kinds, .. } = self;
-                    let followers = followers.iter_mut().flatten().zip(&current);
-                    for (followed, _) in followers.filter(|(_, current)| **current && change.group != NO_GROUP) {
+                    if change.group == NO_GROUP {
+                        continue;
+                    }
+                    for (number, followed) in followers.iter_mut().flatten().enumerate() {
+                        if current >> number & 1 == 0 {
+                            continue;
+                        }
                         let mut changed = |place| kinds.remove(place);
                         followed.follower.follow(change.group, place, change.count, cluster, &mut changed);
                     }

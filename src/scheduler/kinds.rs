@@ -322,6 +322,16 @@ impl Kinds {
         }
     }
 
+    /// Which place of a word has the node of a kind with a number among those in a part of it that have a score; none if it would have
+    /// to be looked for among nodes of other kinds.
+    #[inline]
+    pub(super) fn nth_equal(&self, word: usize, kind: usize, range: u64, score: i32, number: usize) -> Option<usize> {
+        let bits = self.cell(word, kind).bits & range;
+        let stretch = close_ones(&self.own[word * 64..], bits)?;
+        let mut equals = stretch.iter().enumerate().filter(|(_, own)| **own == score);
+        Some(bits.trailing_zeros() as usize + equals.nth(number)?.0)
+    }
+
     /// Those nodes of a kind in a part of a word that have a score.
     pub(super) fn equals(&self, word: usize, kind: usize, range: u64, score: i32) -> u64 {
         let bits = self.cell(word, kind).bits & range;
@@ -378,7 +388,8 @@ fn close_ones(scores: &[i32], bits: u64) -> Option<&[i32]> {
 /// How many of some scores are this one.
 #[inline]
 fn count(scores: &[i32], score: i32) -> u64 {
-    u64::from(scores.iter().map(|other| u32::from(*other == score)).sum::<u32>())
+    // A sum that is checked for overflow is not made several at a time.
+    u64::from(scores.iter().fold(0_u32, |count, other| count.wrapping_add(u32::from(*other == score))))
 }
 
 /// The best of those scores that bits stand for.

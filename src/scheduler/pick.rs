@@ -244,6 +244,11 @@ impl PodClass {
             *left -= here;
             return None;
         }
+        if let [(kind, score)] = targets.as_slice()
+            && let Some(place) = self.kinds.nth_equal(word, *kind, range, *score, *left as usize)
+        {
+            return Some(word * 64 + place);
+        }
         let equals = targets.iter().map(|(kind, score)| self.kinds.equals(word, *kind, range, *score));
         Some(word * 64 + nth_bit(equals.fold(0, |all, of_kind| all | of_kind), *left as usize))
     }
