@@ -1,0 +1,56 @@
+//! API servers, controller manager and scheduler that die and begin anew.
+
+use kubesim::cluster::options::{ClusterOptions, KubeletKind};
+
+use crate::support::options;
+use crate::writer::Writer;
+use crate::{assert_in_budget, repeatable, ten_of_ten, until_rolled_out};
+
+#[test]
+fn one_of_two_api_servers_may_crash_during_a_rollout() {
+    repeatable(|seed| {
+        let two = ClusterOptions { api_servers: 2, ..options(10, KubeletKind::Real) };
+        let mut bed = ten_of_ten(two, seed);
+        let mut writer = Writer::new(&bed);
+        bed.set_image("web", "app", "app:v2");
+        writer.go_on(&mut bed, 2, assert_in_budget);
+        bed.cluster.crash_process("kube-apiserver-0").expect("it is there");
+        writer.go_on(&mut bed, 10, assert_in_budget);
+        bed.cluster.restart_process("kube-apiserver-0").expect("it is there");
+        until_rolled_out(&mut bed, 60);
+        assert_eq!(bed.images(), [("app:v2".to_owned(), 10)].into());
+        bed.cluster.crash_process("kube-apiserver-1").expect("it is there");
+        writer.go_on(&mut bed, 5, |_| {});
+        bed.cluster.restart_process("kube-apiserver-1").expect("it is there");
+        bed.set_image("web", "app", "app:v3");
+        until_rolled_out(&mut bed, 60);
+        assert!(writer.acknowledged.len() > 60, "writing went on: {}", writer.acknowledged.len());
+        bed.run(61);
+        writer.check(&mut bed);
+        bed
+    });
+}
+
+#[test]
+fn the_controller_manager_and_the_scheduler_may_crash_during_a_rollout() {
+    repeatable(|seed| {
+        let mut bed = ten_of_ten(options(10, KubeletKind::Real), seed);
+        bed.set_image("web", "app", "app:v2");
+        bed.run(3);
+        assert!(!bed.is_rolled_out("web"), "it is on the way");
+        for process in ["kube-controller-manager", "kube-scheduler"] {
+            bed.cluster.crash_process(process).expect("it is there");
+        }
+        bed.run(2);
+        let frozen = bed.images();
+        bed.run(10);
+        assert_eq!(bed.images(), frozen, "nothing goes on without them");
+        assert!(frozen.len() == 2, "both images are there: {frozen:?}");
+        for process in ["kube-controller-manager", "kube-scheduler"] {
+            bed.cluster.restart_process(process).expect("it is there");
+        }
+        until_rolled_out(&mut bed, 60);
+        assert_eq!(bed.images(), [("app:v2".to_owned(), 10)].into());
+        bed
+    });
+}
