@@ -127,6 +127,9 @@ impl Case {
         if self.operations().any(|planned| matches!(planned.operation, Operation::Parallelism(_))) {
             steps.push((at, patch_work("parallelism: 3")));
         }
+        if !self.faults.is_empty() {
+            steps.extend(self.operations().filter_map(|planned| Some((at, planned.ending()?))));
+        }
         steps
     }
 

@@ -223,6 +223,16 @@ impl Planned {
         }
     }
 
+    /// What ends it, if it lasts: said once more after faults, for whoever said it in an outage was not heard.
+    pub fn ending(&self) -> Option<String> {
+        match self.operation {
+            Operation::Pause(_) => Some("patch: {object: deployment/web, patch: {spec: {paused: false}}}".to_owned()),
+            Operation::Suspend(_) => Some(patch_work("suspend: false")),
+            Operation::Drain(node, _) => Some(format!("uncordon: node-{node}")),
+            _ => None,
+        }
+    }
+
     /// Whether it is about the Job.
     pub fn is_for_work(&self) -> bool {
         matches!(self.operation, Operation::Parallelism(_) | Operation::Suspend(_) | Operation::DeleteWork)
