@@ -51,7 +51,8 @@ pub struct PodClass {
     /// The verdicts by number, less one: which plugin said what.
     pub(super) said: Vec<(usize, Status)>,
     /// The nodes whose verdict holds whatever followers say of the node as it is: they were asked about pods that may come, too.
-    is_final: Bits,
+    /// Mostly there are none.
+    is_final: Option<Bits>,
     /// How many nodes there are for which a plugin failed.
     pub(super) failures: usize,
     pub(super) kinds: Kinds,
@@ -171,7 +172,7 @@ impl PodClass {
             looked: Bits::none(count),
             verdicts: vec![FITS; count],
             said: Vec::new(),
-            is_final: Bits::none(count),
+            is_final: None,
             failures: 0,
         }
     }
@@ -305,7 +306,7 @@ impl PodClass {
         }
         let verdict = self.verdicts[place];
         let mut key = Key::new();
-        key.push(if self.is_final.contains(place) { -i64::from(verdict) } else { i64::from(verdict) });
+        key.push(if self.is_final(place) { -i64::from(verdict) } else { i64::from(verdict) });
         if verdict == FITS {
             key.extend(self.raw.iter().map(|raw| raw.of_node.get(place).copied().unwrap_or(0)));
         }
@@ -359,7 +360,7 @@ impl PodClass {
             [] => self.compiled.filter(node),
             nominated => {
                 let (said, is_final) = self.with_nominated(place, nominated, cluster);
-                self.is_final.set(place, is_final);
+                self.set_final(place, is_final);
                 said
             }
         };
@@ -411,9 +412,25 @@ impl PodClass {
         }
     }
 
+    fn is_final(&self, place: usize) -> bool {
+        self.is_final.as_ref().is_some_and(|places| places.contains(place))
+    }
+
+    fn set_final(&mut self, place: usize, is_final: bool) {
+        match &mut self.is_final {
+            Some(places) => places.set(place, is_final),
+            None if is_final => {
+                let mut places = Bits::none(self.verdicts.len());
+                places.set(place, true);
+                self.is_final = Some(places);
+            }
+            None => {}
+        }
+    }
+
     fn forget(&mut self, place: usize) {
         self.kinds.remove(place);
-        self.is_final.set(place, false);
+        self.set_final(place, false);
         if self.looked.contains(place) {
             self.looked.set(place, false);
             let verdict = usize::from(self.verdicts[place]);
