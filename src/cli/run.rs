@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-#[allow(clippy::disallowed_types, reason = "only to pick a seed where the user gives none; it is printed")]
+#[expect(clippy::disallowed_types, reason = "only to pick a seed where the user gives none; it is printed")]
 use std::time::SystemTime;
 
 use clap::Args;
@@ -210,7 +210,7 @@ impl Twin {
 }
 
 /// A seed that is short enough to be typed again.
-#[allow(clippy::disallowed_types, reason = "only to pick a seed where the user gives none; it is printed")]
+#[expect(clippy::disallowed_types, reason = "only to pick a seed where the user gives none; it is printed")]
 fn pick_seed() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::from(since.subsec_nanos()) / 10 % 1_000_000

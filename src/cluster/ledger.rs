@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::api::meta::ObjectKey;
+use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::apiserver::{ApiServer, CommittedWrite, Doubt};
 
@@ -113,7 +114,8 @@ impl Ledger {
             Some(doubts.remove(place))
         });
         let under_way = || servers.iter().flatten().flat_map(ApiServer::writes_under_way).find(is_it);
-        let Doubt { agent, verb, .. } = known.or_else(under_way).expect("only API servers write objects");
+        let author = known.or_else(under_way).map(|doubt| (doubt.agent, doubt.verb));
+        let (agent, verb) = author.unwrap_or_else(|| (Name::of("kube-apiserver"), commit.verb()));
         CommittedWrite { revision: commit.revision, key, old: commit.old, new: commit.new, agent, verb }
     }
 }
@@ -121,6 +123,15 @@ impl Ledger {
 impl Commit {
     fn object(&self) -> &Object {
         self.new.as_ref().or(self.old.as_ref()).expect("a change has a version before or after it")
+    }
+
+    /// What it is called where nobody knows who asked for it.
+    fn verb(&self) -> &'static str {
+        match (&self.old, &self.new) {
+            (None, _) => "create",
+            (Some(_), Some(_)) => "update",
+            (Some(_), None) => "delete",
+        }
     }
 
     /// The object's place.
@@ -139,7 +150,6 @@ mod tests {
     use super::*;
     use crate::api::kind::Kind;
     use crate::api::meta::Meta;
-    use crate::api::name::Name;
     use crate::api::object::Resource;
     use crate::api::plain::ConfigMap;
     use crate::engine::random::Seed;

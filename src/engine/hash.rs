@@ -7,11 +7,11 @@
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A hash map for lookups. Create it with `Map::default()`. Its iteration order must not be observable.
-#[allow(clippy::disallowed_types, reason = "the hash function is fixed here, once for the whole crate")]
+#[expect(clippy::disallowed_types, reason = "the hash function is fixed here, once for the whole crate")]
 pub type Map<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<FixedHasher>>;
 
 /// A hash set for lookups. Create it with `Set::default()`. Its iteration order must not be observable.
-#[allow(clippy::disallowed_types, reason = "the hash function is fixed here, once for the whole crate")]
+#[expect(clippy::disallowed_types, reason = "the hash function is fixed here, once for the whole crate")]
 pub type Set<K> = std::collections::HashSet<K, BuildHasherDefault<FixedHasher>>;
 
 /// An odd number with well-mixed bits: the fractional part of the golden ratio.

@@ -259,7 +259,7 @@ fn object_of(answer: Answer) -> Result<Object, String> {
 }
 
 /// A refusal, as kubectl prints it.
-#[allow(clippy::boxed_local, reason = "answers hold it so, and it is given to map_err")]
+#[expect(clippy::boxed_local, reason = "answers hold it so, and it is given to map_err")]
 fn from_server(status: Box<Status>) -> String {
     match status.reason {
         Reason::ServiceUnavailable if status.details.is_none() => {
