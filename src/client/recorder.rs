@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use serde_json::json;
+use smallvec::SmallVec;
 
 use super::correlator::Correlator;
 use super::delivery::{Caller, Failure};
@@ -254,11 +255,10 @@ pub(super) fn event_name(object: &str, epoch: Epoch, at: Stamp) -> Name {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
     let begins_well = object.starts_with(|c: char| c.is_ascii_alphanumeric());
     if begins_well && object.len() + 1 + digits.len() <= 253 && object.bytes().all(plain) {
-        let mut name = String::with_capacity(object.len() + 17);
-        name.push_str(object);
-        name.push('.');
-        name.push_str(digits);
-        return name.into();
+        let mut name: SmallVec<[u8; 128]> = SmallVec::from_slice(object.as_bytes());
+        name.push(b'.');
+        name.extend_from_slice(digits.as_bytes());
+        return str::from_utf8(&name).unwrap_or_default().into();
     }
     let high = super::recent::digest([object], &[]);
     Uid::from_random(high, nanos as u64).to_string().into()
