@@ -260,7 +260,7 @@ mod tests {
         let meta = Meta {
             namespace: NAMES[chance.below(3) as usize].into(),
             name: format!("pod-{}", chance.below(40)).into(),
-            owners: (!owners.is_empty()).then(|| owners.into()),
+            owners: owners.into(),
             ..Meta::default()
         };
         let node = NAMES.get(chance.below(4) as usize).map(|node| Name::of(node));

@@ -52,7 +52,8 @@ pub struct Recorder {
     epoch: Epoch,
     stream: Stream,
     correlator: Correlator,
-    waiting: VecDeque<Draft>,
+    /// Mostly none.
+    waiting: VecDeque<Box<Draft>>,
     writing: Option<Writing>,
     last_stamp: Stamp,
 }
@@ -60,7 +61,7 @@ pub struct Recorder {
 /// An event that is to be written.
 pub(super) struct Draft {
     pub(super) note: EventNote,
-    pub(super) name: Stamp,
+    /// When it was first; its name says so.
     pub(super) first: Stamp,
     pub(super) last: Stamp,
     pub(super) count: i32,
@@ -68,7 +69,7 @@ pub(super) struct Draft {
 }
 
 struct Writing {
-    draft: Draft,
+    draft: Box<Draft>,
     /// True while it is tried to count up an event that should be there.
     patching: bool,
     tries: u32,
@@ -105,7 +106,7 @@ impl Recorder {
         if self.waiting.len() < MAX_WAITING {
             let stamp = self.stamp(ctx.now());
             let cause = ctx.cause();
-            self.waiting.push_back(Draft { note, name: stamp, first: stamp, last: stamp, count: 1, cause });
+            self.waiting.push_back(Box::new(Draft { note, first: stamp, last: stamp, count: 1, cause }));
         }
         self.write_next(client, ctx);
     }
@@ -171,7 +172,7 @@ impl Recorder {
     fn write<T: Copy>(&mut self, client: &mut Client<T>, ctx: &mut dyn Context<ApiMessage>) {
         let Some(Writing { draft, patching, .. }) = &self.writing else { return };
         let namespace = event_namespace(&draft.note.regarding.namespace);
-        let name = event_name(&draft.note.regarding.name, self.epoch, draft.name);
+        let name = event_name(&draft.note.regarding.name, self.epoch, draft.first);
         let operation = if *patching {
             let patch = json!({
                 "count": draft.count,

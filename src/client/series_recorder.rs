@@ -234,7 +234,7 @@ impl SeriesRecorder {
                 event_time: Some(self.epoch.micro_time(now)),
                 action: Some(note.action),
                 series: None,
-                related: note.related,
+                related: note.related.map(Box::new),
             })),
         }
     }
