@@ -162,7 +162,7 @@ fn preempted(nodes: usize, pods: usize) -> Figures {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let small = arguments.iter().any(|argument| argument == "--small");
-    let (nodes, pods) = if small { (500, 1_000) } else { (5_000, 10_000) };
+    let (nodes, pods) = if small { (500, 400) } else { (5_000, 4_000) };
     let only = arguments.iter().position(|argument| argument == "--once").and_then(|at| arguments.get(at + 1));
     let runs = if only.is_some() { 1 } else { RUNS };
     let is_asked = |name: &str| only.is_none_or(|only| only == name);
