@@ -3,7 +3,7 @@
 //! - `controller`: the shape of every control loop
 //! - `plan`: what a control loop decides
 //! - `harness`, `sync`, `expectations`: runs control loops, as kube-controller-manager does
-//! - `view`, `cache`, `pod_counts`, `daemon_pods`, `by_label`: what a component knows of the cluster
+//! - `view`, `cache`, `indexes`, `pod_counts`, `daemon_pods`, `by_label`: what a component knows of the cluster
 //! - `transport`, `requests`, `delivery`, `rate_limit`, `tokens`: requests and watches, and what comes of them
 //! - `informer`, `back_off`: list and watch
 //! - `work_queue`: keys to be worked on
