@@ -544,9 +544,8 @@ fn in_a_cluster_of_many_blocks_what_is_kept_never_changes_a_choice() {
     assert!(bench.pods.len() > 60, "only {} pods found a node", bench.pods.len());
 }
 
-/// Pods for which others have to go, also such as keep apart or are spread; some victims go, and others stay.
-#[test]
-fn in_a_full_cluster_of_many_blocks_what_is_kept_never_changes_who_has_to_go() {
+/// Nodes of several blocks, each of them full of a pod of the specification that is said.
+fn full(spec_on: impl Fn(usize) -> usize) -> Bench {
     let mut bench = Bench::new();
     for number in 0..600_u16 {
         let (node, taint) = ((number % 250) as u8, (number % 7) as u8);
@@ -558,12 +557,18 @@ fn in_a_full_cluster_of_many_blocks_what_is_kept_never_changes_who_has_to_go() {
     let Object::Pod(first) = pod_from("low", json!({ "containers": [] })) else { panic!("not a pod") };
     for number in 0..600_u16 {
         let mut low = Pod::clone(&first);
-        // Most nodes are full of something unimportant, some of what is as important as any.
-        let spec = [IMPORTANT, 2, 8][if number % 11 == 0 { 0 } else { 1 + usize::from(number % 2) }];
-        low.spec = bench.specs[spec].clone();
-        (low.meta.uid, low.meta.labels) = (Uid(1 << 64 | u128::from(number)), like((number % 4) as u8).1);
+        low.spec = bench.specs[spec_on(usize::from(number))].clone();
+        (low.meta.uid, low.meta.labels) = (Uid(1 << 64 | u128::from(number)), like(1 + (number % 3) as u8).1);
         bench.cluster.see_pod(&Rc::new(low), &format!("m{number}").into());
     }
+    bench
+}
+
+/// Pods for which others have to go, also such as keep apart or are spread; some victims go, and others stay.
+#[test]
+fn in_a_full_cluster_of_many_blocks_what_is_kept_never_changes_who_has_to_go() {
+    // Most nodes are full of something unimportant, some of what is as important as any.
+    let mut bench = full(|number| [2, 8, 2, 7, 2, IMPORTANT, 7, 8, 2][number % 9]);
     let mut sent_away = 0;
     for number in 0..66_u16 {
         let spec = if number % 6 == 5 { 8 } else { IMPORTANT + usize::from(number / 4 % 3) };
@@ -582,6 +587,24 @@ fn in_a_full_cluster_of_many_blocks_what_is_kept_never_changes_who_has_to_go() {
         }
     }
     assert!(sent_away > 20, "only {sent_away} were sent away");
+}
+
+/// Of nodes on which budgets are broken no more become candidates than are wanted, be the others cheaper or not.
+#[test]
+fn where_all_victims_are_protected_what_is_kept_never_changes_who_has_to_go() {
+    let mut bench = full(|number| match number {
+        300 => 2,
+        _ if number % 5 == 0 => 7,
+        _ => 8,
+    });
+    let protected = json!({ "metadata": { "name": "all", "namespace": "default" },
+        "spec": { "selector": { "matchExpressions": [{ "key": "app", "operator": "Exists" }] } },
+        "status": { "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1 } });
+    bench.cluster.set_object(&object(Kind::PodDisruptionBudget, protected));
+    for _ in 0..150 {
+        bench.schedule(IMPORTANT, 4);
+    }
+    assert!(bench.cluster.has_nominations());
 }
 
 /// Where all nodes are told apart by where the pods are that a pod looks at, they are looked at one by one.

@@ -87,6 +87,8 @@ struct Way<'a> {
     /// How many candidates there are that break no budget, and how many others.
     good: usize,
     violating: usize,
+    /// The last of these, once there are as many as are wanted.
+    last_violating: Option<usize>,
     best: Best<Reverse<Cost>>,
     /// The kinds where preemption may help, by what was found out; and when they were the right ones.
     nothing: Several,
@@ -156,6 +158,7 @@ impl Known {
             wanted,
             good: 0,
             violating: 0,
+            last_violating: None,
             best: Best::NONE,
             nothing: Several::new(),
             helps: Several::new(),
@@ -163,17 +166,21 @@ impl Known {
             changes: None,
         };
         let mut strides = Window::round(start, count).strides(None);
-        let length = match strides.try_for_each(|stride| self.pass(stride, &mut way)) {
-            ControlFlow::Continue(()) => count,
-            ControlFlow::Break(last) => (last + count - start) % count + 1,
+        let last = match strides.try_for_each(|stride| self.pass(stride, &mut way)) {
+            ControlFlow::Break(last) => Some(last),
+            // Those that break budgets are no candidates once there are enough of them, be they cheaper or not.
+            ControlFlow::Continue(()) => way.last_violating.filter(|_| way.good == 0),
         };
+        let length = last.map_or(count, |last| (last + count - start) % count + 1);
         if self.kinds.is_crowded() {
             return Search::Undecided;
         }
         if way.best.count == 0 {
             return self.refused(codes).map_or(Search::Undecided, Search::Nowhere);
         }
-        let best = way.helps.iter().chain(&way.violates).map(|kind| (*kind, way.best.score)).collect();
+        // None that breaks a budget is as good as one that breaks none.
+        let kinds = if way.good > 0 { &way.helps } else { &way.violates };
+        let best = kinds.iter().map(|kind| (*kind, way.best.score)).collect();
         Search::Found(Candidates { window: Window { start, length, count }, best, equals: way.best.count })
     }
 
@@ -194,6 +201,9 @@ impl Known {
         if is_known && let Some((good, violating)) = way.takes(nodes(&way.helps), nodes(&way.violates)) {
             way.good += good;
             way.violating += violating;
+            if violating > 0 && way.violating == way.wanted {
+                way.last_violating = Some(stride.last(way.codes.nodes()));
+            }
             let violating = way.violates.iter().filter(|_| violating > 0);
             for kind in way.helps.iter().filter(|_| good > 0).chain(violating) {
                 let best = self.kinds.best_in(stride, *kind);
@@ -216,6 +226,9 @@ impl Known {
             if *entered < way.wanted {
                 *entered += 1;
                 way.best.take(self.kinds.own(place), 1);
+                if is_bad && way.violating == way.wanted {
+                    way.last_violating = Some(place);
+                }
             }
             if way.good > 0 && way.good + way.violating >= way.wanted {
                 return ControlFlow::Break(place);
