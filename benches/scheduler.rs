@@ -294,8 +294,7 @@ fn print_memory_of(nodes: &[Object]) {
     place_all(&mut state, &classes);
     let (per_node, of_classes) = ((in_use() - before) / nodes.len(), (in_use() - begun) / nodes.len());
     println!("    64 specifications at once  {per_node:>6}, of which {of_classes} for them");
-    // A specification takes some 4 KB for itself, which only few nodes notice.
-    assert!(per_node <= MOST_OF_NODE || nodes.len() < 5_000, "64 specifications at once: {per_node} bytes");
+    assert!(per_node <= MOST_OF_NODE, "64 specifications at once: {per_node} bytes");
     let (there, preemptors) = (large_pods("low", 10, nodes.len() * 4), large_pods("vip", 100, 1));
     let before = in_use();
     let state = begin_full(nodes, &there, &preemptors[0]);

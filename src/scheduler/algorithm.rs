@@ -4,13 +4,12 @@
 //! all plugins for a signature of the pod, and PodTopologySpread gives none while there are default constraints, as there are by
 //! default. So it matters to profiles alone whose `defaultConstraints` are an empty list.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 
 use super::class::{Compiled, Fit, PodClass};
 use super::cluster::Cluster;
 use super::diagnosis::Diagnosis;
-use super::framework::{Code, Failed, Point};
+use super::framework::{Code, Point};
 use super::pick::{Picked, Walk};
 use super::profile::Profile;
 use crate::api::name::Name;
@@ -332,23 +331,21 @@ impl Algorithm {
         places: Option<&[usize]>,
         cluster: &Cluster,
     ) -> Outcome {
-        let (mut diagnosis, codes) = class.diagnose(places, profile, cluster);
-        // Plugins that look at pods elsewhere are asked again in their plain form, which can say what would be. That takes a look
-        // at all nodes, so that it is put off until it is known that there is somebody to be sent away.
-        let (depends, kept, plain) = (class.depends_on_others(), &class.compiled, OnceCell::new());
-        let (is_kept, plain) = (class.is_kept() && !depends, &plain);
-        let compiled = || if depends { plain.get_or_init(|| Compiled::new(profile, pod, cluster)) } else { kept };
-        let failed = Failed { pod, cluster, compiled: &compiled, codes: &codes, is_kept, was_asked: true };
+        // All plugins were asked, unless one was sure before that the pod fits nowhere; a class that is kept asks only some.
+        let asked = class.compiled.rejected.is_some().then(|| match class.is_kept() {
+            true => Compiled::new(profile, pod, cluster).asked,
+            false => class.compiled.asked,
+        });
+        let (mut diagnosis, mut failed) = class.diagnose(pod, places, profile, cluster);
         let mut reasons: Vec<Name> = Vec::new();
         // Without any PostFilter nobody could make room for the pod, so that it gives up what was kept for it.
         if profile.at(Point::PostFilter).next().is_none() {
             diagnosis.nominated_node = Some(Name::EMPTY);
         }
         for (place, plugin, _) in profile.at(Point::PostFilter) {
-            // All are, unless one is sure before that the pod fits nowhere.
-            let is_asked = || kept.rejected.is_none() || compiled().asked.contains(place);
-            let was_asked = !profile.is_asked(place, Point::PreFilter) || is_asked();
-            let said = plugin.post_filter(&Failed { was_asked, ..failed }, &mut self.preemption);
+            let is_asked = asked.is_none_or(|asked| asked.contains(place));
+            failed.was_asked = !profile.is_asked(place, Point::PreFilter) || is_asked;
+            let said = plugin.post_filter(&failed, &mut self.preemption);
             let ends = !matches!(said.status.code, Code::Unschedulable | Code::Pending);
             if ends {
                 reasons.clear();

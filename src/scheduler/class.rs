@@ -12,10 +12,11 @@ use super::bits::{Bits, places};
 use super::cluster::Cluster;
 use super::compiled::goes_first;
 pub use super::compiled::{Compiled, Scorer};
+use super::filters::Filters;
 use super::framework::{Code, Follower, Normalization, Point, Status, Validity};
 use super::groups::NO_GROUP;
 use super::individual;
-use super::kinds::{Key, Kinds};
+use super::kinds::{Key, NodeKinds};
 use super::node_info::NodeInfo;
 use super::profile::Profile;
 use super::strides::counted;
@@ -43,7 +44,7 @@ pub struct PodClass {
     /// How far it has read the log of pods that came and went.
     position: u64,
     /// In which turn each plugin filters, by its place in the profile.
-    orders: Vec<usize>,
+    orders: Vec<u8>,
     /// The nodes whose verdict is known.
     looked: Bits,
     /// A number for each node's verdict.
@@ -53,10 +54,12 @@ pub struct PodClass {
     /// The nodes whose verdict holds whatever followers say of the node as it is: they were asked about pods that may come, too.
     /// Mostly there are none.
     is_final: Option<Bits>,
+    /// When pods that may come were asked about last ([`Filters::turn`]).
+    turn: Option<u32>,
     /// How many nodes there are for which a plugin failed.
     pub(super) failures: usize,
-    pub(super) kinds: Kinds,
-    raw: Vec<RawScores>,
+    pub(super) kinds: NodeKinds,
+    raw: Box<[RawScores]>,
 }
 
 /// A follower, with the place of its plugin in the profile, when that is asked to filter, and the weight of its scores.
@@ -152,7 +155,7 @@ impl PodClass {
         cluster: &Cluster,
     ) -> Self {
         let count = cluster.node_count();
-        let order = |plugin| profile.at(Point::Filter).position(|(other, ..)| other == plugin).unwrap_or(usize::MAX);
+        let order = |plugin| profile.at(Point::Filter).position(|(other, ..)| other == plugin);
         let scorers = compiled.scorers.iter().enumerate();
         let raw = scorers.filter(|(_, scorer)| scorer.normalization != Normalization::None).map(|(place, scorer)| {
             let (weight, normalization) = (scorer.weight, scorer.normalization);
@@ -160,19 +163,21 @@ impl PodClass {
         });
         PodClass {
             identity: Identity { spec: pod.spec.clone(), pod: pod.clone() },
-            raw: raw.collect(),
+            raw: raw.collect::<Box<[RawScores]>>(),
             compiled,
-            kinds: Kinds::new(count),
+            kinds: NodeKinds::new(count),
             followers,
             own: None,
             list_version: cluster.list_version(),
             seen_version: cluster.last_version(),
             position: cluster.groups().position(),
-            orders: (0..profile.len()).map(order).collect(),
+            // A profile has no more plugins than fit in a byte.
+            orders: (0..profile.len()).map(|plugin| order(plugin).map_or(u8::MAX, |order| order as u8)).collect(),
             looked: Bits::none(count),
             verdicts: vec![FITS; count],
             said: Vec::new(),
             is_final: None,
+            turn: None,
             failures: 0,
         }
     }
@@ -210,9 +215,9 @@ impl PodClass {
         }
     }
 
-    /// True if verdicts are kept that depend on pods elsewhere.
-    pub fn depends_on_others(&self) -> bool {
-        self.followers.iter().flatten().any(|followed| followed.order.is_some() && followed.follower.is_filter())
+    /// The filters of its pods.
+    pub(super) fn filters(&self) -> Filters<'_> {
+        Filters::new(&self.compiled, self.followers.as_deref().unwrap_or_default(), &self.orders)
     }
 
     /// True if nodes are told apart in kinds.
@@ -235,8 +240,8 @@ impl PodClass {
                 for change in changes {
                     counted::step();
                     let Some(place) = cluster.place_of_slot(change.slot) else { continue };
-                    match change.stays && profile.is_in_tree() {
-                        // What looks at the node alone sees it as it was.
+                    // What looks at the node alone sees it as it was, unless others were asked about pods that may come.
+                    match change.stays && profile.is_in_tree() && cluster.nominated_at(place).is_empty() {
                         true => self.kinds.remove(place),
                         false => self.forget(place),
                     }
@@ -263,22 +268,25 @@ impl PodClass {
         };
         self.position = cluster.groups().position();
         self.seen_version = cluster.last_version();
+        let are_current = self.renew_followers(is_known, profile, cluster);
         // What followers say of pods that may come is not followed.
-        if self.depends_on_others() {
+        let turn = self.filters().turn();
+        if self.turn.replace(turn) != Some(turn) {
             cluster.nominated_places().for_each(|place| self.forget(place));
         }
-        self.renew_followers(is_known, profile, cluster)
+        are_current
     }
 
     /// Makes followers anew that could not keep up.
     fn renew_followers(&mut self, is_known: bool, profile: &Profile, cluster: &Cluster) -> bool {
-        let PodClass { followers, kinds, identity, .. } = self;
+        let PodClass { followers, kinds, identity, turn, .. } = self;
         for followed in followers.iter_mut().flatten() {
             if !is_known || !followed.follower.is_current(cluster) {
                 match profile.plugin(followed.plugin).follower(&identity.pod, cluster) {
                     Some(follower) => followed.follower = follower,
                     None => return false,
                 }
+                *turn = None;
                 kinds.clear();
             }
             if followed.version != followed.follower.version() {
@@ -333,7 +341,7 @@ impl PodClass {
         if let Some(number) = own.filter(|_| key[0] < 0) {
             return Some(Rejector::Node(&self.said[number]));
         }
-        let own_order = own.map_or(usize::MAX, |number| self.orders[self.said[number].0]);
+        let own_order = own.map_or(usize::MAX, |number| usize::from(self.orders[self.said[number].0]));
         let mut followers =
             self.stances(key).filter(|(followed, _)| followed.order.is_some_and(|order| order < own_order));
         let first = followers.find_map(|(followed, stance)| Some((followed, followed.follower.rejection(stance)?)));
@@ -393,23 +401,16 @@ impl PodClass {
         cluster: &Cluster,
     ) -> (Option<(usize, Status)>, bool) {
         let (node, who) = (cluster.at(place), (self.identity.spec.priority, self.own));
-        let added = goes_first(who, nominated);
-        if added.is_empty() || !self.depends_on_others() {
-            return (self.compiled.filter_with_nominated(who, node, nominated, &[]), false);
+        let (added, filters) = (goes_first(who, nominated), self.filters());
+        if !added.is_empty() {
+            let mut with = node.clone();
+            added.iter().for_each(|pod| with.add(pod));
+            let said = filters.filter_if((place, &with), &added, &[], cluster);
+            if said.is_some() {
+                return (said, filters.depend_on_others());
+            }
         }
-        let mut with = node.clone();
-        added.iter().for_each(|pod| with.add(pod));
-        let said = self.compiled.filter_if(&with, &added, &[]);
-        let own_order = said.as_ref().map_or(usize::MAX, |(plugin, _)| self.orders[*plugin]);
-        let filtering = self.followers.iter().flatten();
-        let mut before = filtering.filter(|followed| followed.order.is_some_and(|order| order < own_order));
-        let refused = before.find_map(|Followed { plugin, follower, .. }| {
-            Some((*plugin, follower.status(follower.rejection_with(place, &added, cluster)?)))
-        });
-        match refused.or(said) {
-            None => (self.compiled.filter(node), false),
-            said => (said, true),
-        }
+        (self.compiled.filter(node), false)
     }
 
     fn is_final(&self, place: usize) -> bool {
@@ -537,6 +538,11 @@ impl PodClass {
 }
 
 impl Followed {
+    /// True if it rejects nodes.
+    pub(super) fn filters(&self) -> bool {
+        self.order.is_some() && self.follower.is_filter()
+    }
+
     /// True if the follower's scores count for nodes that fit as far as can be seen without it.
     fn is_scored(&self, fits: bool) -> bool {
         fits && self.weight != 0
@@ -545,7 +551,7 @@ impl Followed {
 
 /// The followers of all plugins that look at pods elsewhere, in the order in which these filter; none if one of them, or a plugin
 /// that is asked in every cycle, cannot follow.
-fn followers(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Option<Vec<Followed>> {
+fn followers(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster) -> Option<Vec<Followed>> {
     let mut followers: Vec<Followed> = Vec::new();
     for (plugin, asked, _) in profile.at(Point::Filter).chain(profile.at(Point::Score)) {
         match asked.validity(pod) {
@@ -568,5 +574,6 @@ fn followers(profile: &Profile, pod: &Pod, cluster: &Cluster) -> Option<Vec<Foll
             Validity::Cycle => return None,
         }
     }
+    followers.shrink_to_fit();
     Some(followers)
 }

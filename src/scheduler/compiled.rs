@@ -62,7 +62,17 @@ impl Compiled {
         let is_asked = |plugin: &dyn Plugin| plugin.validity(pod) == Validity::Node;
         let mut compiled = Compiled::of(profile, pod, cluster, is_asked);
         compiled.score_with(profile, pod, cluster, &[], is_asked);
+        compiled.shrink();
         compiled
+    }
+
+    /// What is kept for long takes no more room than it needs.
+    fn shrink(&mut self) {
+        self.filters.shrink_to_fit();
+        self.names.shrink_to_fit();
+        self.skipped_filters.shrink_to_fit();
+        self.scorers.shrink_to_fit();
+        self.skipped_scorers.shrink_to_fit();
     }
 
     fn of(profile: &Profile, pod: &Pod, cluster: &Cluster, is_asked: impl Fn(&dyn Plugin) -> bool) -> Self {
@@ -174,28 +184,6 @@ impl Compiled {
             let status = ask(filter.as_ref());
             (!status.is_success()).then(|| (*plugin, filter_status(name, status)))
         })
-    }
-
-    /// The same for a node from which some pods may be gone and to which others are nominated. A pod must fit both with and
-    /// without those others that are no less important than its `priority`: they may come, and they may not
-    /// (kube-scheduler, `RunFilterPluginsWithNominatedPods`).
-    pub fn filter_with_nominated(
-        &self,
-        (priority, own): (i32, Option<Uid>),
-        node: &NodeInfo,
-        nominated: &[Rc<Pod>],
-        removed: &[Rc<Pod>],
-    ) -> Option<(usize, Status)> {
-        let added = goes_first((priority, own), nominated);
-        if !added.is_empty() {
-            let mut with = node.clone();
-            added.iter().for_each(|pod| with.add(pod));
-            let refusal = self.filter_if(&with, &added, removed);
-            if refusal.is_some() {
-                return refusal;
-            }
-        }
-        if removed.is_empty() { self.filter(node) } else { self.filter_if(node, &[], removed) }
     }
 }
 

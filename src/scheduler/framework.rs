@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::bits::Bits;
 use super::cluster::Cluster;
-use super::compiled::Compiled;
+use super::codes::NodeCodes;
 use super::event::{ClusterEvent, EventKinds, Hint};
+use super::filters::Filters;
 use super::node_info::NodeInfo;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
@@ -350,8 +350,11 @@ pub trait Follower {
     /// Why nodes of a stance do not fit, as a number for [`Follower::status`]; none if they fit.
     fn rejection(&self, stance: &[i64]) -> Option<u8>;
 
-    /// The same for a node, as it would be with some pods more on it.
-    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], cluster: &Cluster) -> Option<u8>;
+    /// The same for a node, as it would be with some pods more and some fewer on it.
+    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], removed: &[Rc<Pod>], cluster: &Cluster) -> Option<u8>;
+
+    /// Moves when that may be another for nodes on which no pod came or went.
+    fn turn(&self) -> u32;
 
     /// What is said of nodes that are rejected for a reason.
     fn status(&self, rejection: u8) -> Status;
@@ -376,57 +379,17 @@ pub struct PostFilter {
 }
 
 /// A cycle in which a pod fitted no node, as PostFilter sees it.
-#[derive(Clone, Copy)]
 pub struct Failed<'a> {
     /// The pod.
     pub pod: &'a Rc<Pod>,
     /// The nodes.
     pub cluster: &'a Cluster,
-    /// What the plugins compiled out of the pod; where some of them look at pods elsewhere, that is done when it is first asked for.
-    pub compiled: &'a dyn Fn() -> &'a Compiled,
+    /// The pod's filters, which can say what would be.
+    pub filters: Filters<'a>,
     /// What the filters said of each node.
-    pub codes: &'a NodeCodes,
-    /// True if what the filters say of a node is the same for all pods of the specification while the node is unchanged
-    /// ([`Validity::Node`]).
-    pub is_kept: bool,
+    pub codes: NodeCodes<'a>,
     /// False if the plugin's PreFilter was not asked, because another one was sure before that the pod fits nowhere.
     pub was_asked: bool,
-}
-
-/// What the filters said of each node.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct NodeCodes {
-    /// The nodes where preemption may help.
-    pub unschedulable: Bits,
-    /// Those where it does not.
-    pub unresolvable: Bits,
-}
-
-impl NodeCodes {
-    /// The same verdict for all of so many nodes.
-    pub fn all(code: Code, nodes: usize) -> Self {
-        let if_is = |wanted: Code| if code == wanted { Bits::all(nodes) } else { Bits::none(nodes) };
-        let (unschedulable, unresolvable) = (if_is(Code::Unschedulable), if_is(Code::UnschedulableAndUnresolvable));
-        NodeCodes { unschedulable, unresolvable }
-    }
-
-    /// Takes in the verdict on nodes of a word.
-    pub fn add(&mut self, code: Code, word: usize, bits: u64) {
-        match code {
-            Code::Unschedulable => self.unschedulable.add_word(word, bits),
-            Code::UnschedulableAndUnresolvable => self.unresolvable.add_word(word, bits),
-            Code::Success | Code::Error | Code::Wait | Code::Skip | Code::Pending => {}
-        }
-    }
-}
-
-impl FromIterator<Code> for NodeCodes {
-    fn from_iter<I: IntoIterator<Item = Code>>(codes: I) -> Self {
-        let codes: Vec<Code> = codes.into_iter().collect();
-        let mut all = NodeCodes::all(Code::Success, codes.len());
-        codes.iter().enumerate().for_each(|(place, code)| all.add(*code, place / 64, 1 << (place % 64)));
-        all
-    }
 }
 
 /// What Permit says.
@@ -466,7 +429,7 @@ pub trait Plugin {
 
     /// What keeps up with the cluster for all pods like this one, if its verdicts are [`Validity::Followed`]; none if it cannot,
     /// and is to be asked in every cycle.
-    fn follower(&self, _pod: &Pod, _cluster: &Cluster) -> Option<Box<dyn Follower>> {
+    fn follower(&self, _pod: &Rc<Pod>, _cluster: &Cluster) -> Option<Box<dyn Follower>> {
         None
     }
 

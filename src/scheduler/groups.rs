@@ -17,7 +17,7 @@ use crate::api::pod::{Pod, PodSpec};
 use crate::api::selector::{Requirement, Selector};
 use crate::engine::hash::Map;
 
-/// So many entries of the log are kept.
+/// So many entries of a log are kept.
 const KEPT: usize = 8192;
 
 /// So many groups without a pod are kept before all such are forgotten.
@@ -86,15 +86,22 @@ pub struct Log<T> {
     entries: VecDeque<T>,
     /// The number of the first entry that is still known.
     first: u64,
+    /// So many entries are kept.
+    kept: usize,
 }
 
-impl<T> Default for Log<T> {
+impl<T: Copy> Default for Log<T> {
     fn default() -> Self {
-        Log { entries: VecDeque::new(), first: 0 }
+        Log::of(KEPT)
     }
 }
 
 impl<T: Copy> Log<T> {
+    /// A log of which so many entries are kept.
+    pub(super) fn of(kept: usize) -> Self {
+        Log { entries: VecDeque::new(), first: 0, kept }
+    }
+
     /// The number that the next entry gets.
     pub fn position(&self) -> u64 {
         self.first + self.entries.len() as u64
@@ -108,7 +115,7 @@ impl<T: Copy> Log<T> {
 
     /// Adds an entry.
     pub(super) fn note(&mut self, entry: T) {
-        if self.entries.len() == KEPT {
+        if self.entries.len() == self.kept {
             self.entries.pop_front();
             self.first += 1;
         }

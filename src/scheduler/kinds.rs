@@ -4,9 +4,12 @@
 //! get the same verdict and the same score from it. So for each kind it is asked once, and what is left to find, the best of a
 //! kind by the scores that are each node's own, is summed up for 64 nodes at a time, and for blocks of such words.
 
-use super::bits::{Bits, places};
+use std::rc::Rc;
+
+use super::bits::{Bits, nth_bit, places};
 use super::framework::Stance;
-use super::strides::{FAN, Stride, blocks, counted, places_in, top};
+use super::groups::Log;
+use super::strides::{FAN, Stride, Window, blocks, counted, places_in, top};
 
 /// What sets a kind apart: the verdict of the plugins that look at the node alone, raw scores that are yet to be brought to a scale,
 /// and what followers look at ([`Follower::stance`](super::framework::Follower::stance)).
@@ -15,44 +18,57 @@ pub(super) type Key = Stance;
 /// With more kinds than these, nodes are looked at one by one. Tests come there sooner.
 const MOST: usize = if cfg!(test) { 64 } else { 512 };
 
+/// The kinds of nodes to pods of a class.
+pub(super) type NodeKinds = Kinds<Key, i32>;
+
+/// A score that is a node's own; the higher the better.
+pub(super) trait Score: Copy + Ord {
+    /// None is lower.
+    const LEAST: Self;
+}
+
+impl Score for i32 {
+    const LEAST: i32 = i32::MIN;
+}
+
 /// A kind.
-struct Kind {
-    key: Key,
+struct Kind<K> {
+    key: K,
     nodes: u32,
 }
 
 /// The nodes of one kind in one word.
 #[derive(Clone, Copy)]
-pub(super) struct Cell {
+pub(super) struct Cell<S> {
     /// Which ones they are.
     pub bits: u64,
     /// The highest of their own scores.
-    pub best: i32,
+    pub best: S,
     /// How many have it.
     pub best_count: u8,
     /// True if the two are to be found again.
     pub is_stale: bool,
 }
 
-impl Cell {
-    const EMPTY: Cell = Cell { bits: 0, best: i32::MIN, best_count: 0, is_stale: false };
+impl<S: Score> Cell<S> {
+    const EMPTY: Self = Cell { bits: 0, best: S::LEAST, best_count: 0, is_stale: false };
 }
 
 /// The nodes of one kind in a block of words.
 #[derive(Clone, Copy)]
-struct Sum {
+struct Sum<S> {
     nodes: u32,
     /// The highest of their own scores, how many have it, and whether the two are to be found again.
-    best: i32,
+    best: S,
     best_count: u32,
     is_stale: bool,
 }
 
-impl Sum {
-    const EMPTY: Sum = Sum { nodes: 0, best: i32::MIN, best_count: 0, is_stale: false };
+impl<S: Score> Sum<S> {
+    const EMPTY: Self = Sum { nodes: 0, best: S::LEAST, best_count: 0, is_stale: false };
 
     #[inline]
-    fn insert(&mut self, score: i32) {
+    fn insert(&mut self, score: S) {
         self.nodes += 1;
         if score > self.best {
             (self.best, self.best_count, self.is_stale) = (score, 1, false);
@@ -62,7 +78,7 @@ impl Sum {
     }
 
     #[inline]
-    fn remove(&mut self, score: i32) {
+    fn remove(&mut self, score: S) {
         self.nodes -= 1;
         if self.nodes == 0 {
             *self = Sum::EMPTY;
@@ -74,14 +90,14 @@ impl Sum {
 }
 
 /// The blocks of one level above words.
-struct Level {
+struct Level<S> {
     /// For each block as many sums as there can be kinds before the table grows.
-    sums: Vec<Sum>,
+    sums: Vec<Sum<S>>,
     /// How many nodes of each block have no kind.
     missing: Vec<u32>,
 }
 
-impl Level {
+impl<S: Score> Level<S> {
     /// No node of any block has a kind.
     fn new(level: usize, nodes: usize, room: usize) -> Self {
         let blocks = blocks(level, nodes);
@@ -92,16 +108,16 @@ impl Level {
 
 /// The highest score of some nodes, and how many have it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Best {
-    pub score: i32,
+pub(super) struct Best<S> {
+    pub score: S,
     pub count: u64,
 }
 
-impl Best {
-    pub(super) const NONE: Best = Best { score: i32::MIN, count: 0 };
+impl<S: Score> Best<S> {
+    pub(super) const NONE: Self = Best { score: S::LEAST, count: 0 };
 
     #[inline]
-    pub(super) fn take(&mut self, score: i32, count: u64) {
+    pub(super) fn take(&mut self, score: S, count: u64) {
         if score > self.score {
             *self = Best { score, count };
         } else if score == self.score {
@@ -110,26 +126,33 @@ impl Best {
     }
 }
 
+/// Which nodes got a kind, once somebody wants to know.
+pub(super) struct Journal {
+    /// Tells this journal from others.
+    pub id: Rc<()>,
+    pub log: Log<u32>,
+}
+
 /// All kinds, and which node is of which.
-pub(super) struct Kinds {
-    list: Vec<Kind>,
+pub(super) struct Kinds<K, S> {
+    list: Vec<Kind<K>>,
     /// For each word as many cells as there can be kinds before the table grows.
-    cells: Vec<Cell>,
+    cells: Vec<Cell<S>>,
     room: usize,
     /// The blocks of words.
-    levels: Vec<Level>,
+    levels: Vec<Level<S>>,
     nodes: usize,
-    kind_of: Vec<u16>,
     /// The nodes that have no kind.
     missing: Bits,
     /// The scores that are each node's own.
-    own: Vec<i32>,
+    own: Vec<S>,
     /// Moves when a kind gets a number.
     changes: u64,
+    journal: Option<Box<Journal>>,
     is_crowded: bool,
 }
 
-impl Kinds {
+impl<K: Clone + PartialEq, S: Score> Kinds<K, S> {
     /// No node is of a kind yet.
     pub(super) fn new(nodes: usize) -> Self {
         Kinds {
@@ -138,10 +161,10 @@ impl Kinds {
             room: 1,
             levels: (1..=top(nodes)).map(|level| Level::new(level, nodes, 1)).collect(),
             nodes,
-            kind_of: vec![0; nodes],
             missing: Bits::all(nodes),
-            own: vec![0; nodes],
+            own: vec![S::LEAST; nodes],
             changes: 0,
+            journal: None,
             is_crowded: false,
         }
     }
@@ -156,13 +179,18 @@ impl Kinds {
         self.changes
     }
 
+    /// How many nodes there are, with a kind or without.
+    pub(super) fn places(&self) -> usize {
+        self.nodes
+    }
+
     /// How many numbers kinds have.
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }
 
     /// What sets a kind apart.
-    pub(super) fn key(&self, kind: usize) -> &[i64] {
+    pub(super) fn key(&self, kind: usize) -> &K {
         &self.list[kind].key
     }
 
@@ -171,9 +199,10 @@ impl Kinds {
         self.list[kind].nodes as usize
     }
 
-    /// The kind of a node that has one.
+    /// The kind of a node that has one. There are few, mostly: to look for it takes no longer than to remember it would take room.
     pub(super) fn kind_of(&self, place: usize) -> usize {
-        usize::from(self.kind_of[place])
+        let cells = &self.cells[place / 64 * self.room..][..self.list.len()];
+        cells.iter().position(|cell| cell.bits & 1 << (place % 64) != 0).unwrap_or_default()
     }
 
     /// The nodes of a word that have no kind.
@@ -194,36 +223,41 @@ impl Kinds {
         self.levels[block.level - 1].missing[block.block] == 0
     }
 
-    /// How many nodes of a kind there are in a block above words.
+    /// How many nodes of a kind there are in a block.
     pub(super) fn nodes_in(&self, block: Stride, kind: usize) -> usize {
+        if block.level == 0 {
+            return (self.cell(block.block, kind).bits & block.range).count_ones() as usize;
+        }
         self.levels[block.level - 1].sums[block.block * self.room + kind].nodes as usize
     }
 
     /// The scores that are each node's own.
     #[inline]
-    pub(super) fn own(&self, place: usize) -> i32 {
+    pub(super) fn own(&self, place: usize) -> S {
         self.own[place]
     }
 
     /// Sets the score that is a node's own; it must have no kind.
-    pub(super) fn set_own(&mut self, place: usize, score: i32) {
+    pub(super) fn set_own(&mut self, place: usize, score: S) {
         self.own[place] = score;
     }
 
     /// The nodes of a kind in a word.
     #[inline]
-    pub(super) fn cell(&self, word: usize, kind: usize) -> &Cell {
+    pub(super) fn cell(&self, word: usize, kind: usize) -> &Cell<S> {
         &self.cells[word * self.room + kind]
     }
 
     /// Puts a node that has no kind into one.
-    pub(super) fn insert(&mut self, place: usize, key: &Key) {
+    pub(super) fn insert(&mut self, place: usize, key: &K) {
         let Some(kind) = self.number(key) else {
             self.is_crowded = true;
             return;
         };
+        if let Some(journal) = &mut self.journal {
+            journal.log.note(place as u32);
+        }
         self.missing.set(place, false);
-        self.kind_of[place] = kind as u16;
         self.list[kind].nodes += 1;
         let (score, mut block) = (self.own[place], place / 64);
         let cell = &mut self.cells[block * self.room + kind];
@@ -273,11 +307,24 @@ impl Kinds {
         self.levels = (1..=top(self.nodes)).map(|level| Level::new(level, self.nodes, self.room)).collect();
         self.missing = Bits::all(self.nodes);
         self.changes += 1;
+        self.journal = None;
         self.is_crowded = false;
     }
 
+    /// Begins to note which nodes get a kind, unless that is done.
+    pub(super) fn keep_journal(&mut self) {
+        // Beyond a part of all nodes it is no more work to look at all of them.
+        let kept = self.nodes / 4 + 64;
+        self.journal.get_or_insert_with(|| Box::new(Journal { id: Rc::new(()), log: Log::of(kept) }));
+    }
+
+    /// Which nodes got a kind since that is noted; nothing is noted any more once all nodes have lost theirs.
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        self.journal.as_deref()
+    }
+
     /// The best of the nodes of a kind in a block, or of those in a part of a word.
-    pub(super) fn best_in(&mut self, block: Stride, kind: usize) -> Best {
+    pub(super) fn best_in(&mut self, block: Stride, kind: usize) -> Best<S> {
         counted::step();
         if block.level == 0 {
             return self.best(block.block, kind, block.range);
@@ -299,7 +346,7 @@ impl Kinds {
 
     /// The best of those nodes of a kind in a word that are in a stretch.
     #[inline]
-    pub(super) fn best(&mut self, word: usize, kind: usize, range: u64) -> Best {
+    pub(super) fn best(&mut self, word: usize, kind: usize, range: u64) -> Best<S> {
         let cell = &mut self.cells[word * self.room + kind];
         let bits = cell.bits & range;
         if bits == cell.bits && !cell.is_stale {
@@ -312,9 +359,81 @@ impl Kinds {
         best
     }
 
+    /// The place of the node with a number among those of some kinds, in order.
+    pub(super) fn nth(&self, kinds: &[usize], number: usize) -> Option<usize> {
+        let mut left = number;
+        Window::round(0, self.nodes).strides(None).find_map(|stride| self.nth_in(stride, kinds, &mut left))
+    }
+
+    /// The same in a block; how many are left to be passed is less by those that are there.
+    fn nth_in(&self, block: Stride, kinds: &[usize], left: &mut usize) -> Option<usize> {
+        counted::step();
+        let here: usize = kinds.iter().map(|kind| self.nodes_in(block, *kind)).sum();
+        if here <= *left {
+            *left -= here;
+            return None;
+        }
+        if block.level > 0 {
+            return block.parts(self.nodes).find_map(|part| self.nth_in(part, kinds, left));
+        }
+        let bits = kinds.iter().fold(0, |all, kind| all | self.cell(block.block, *kind).bits);
+        Some(block.block * 64 + nth_bit(bits & block.range, *left))
+    }
+
+    /// The place of the node with a number among those in a window that are of one of these kinds and have the score that is named
+    /// with it, a certain one left out.
+    pub(super) fn find(
+        &mut self,
+        window: Window,
+        targets: &[(usize, S)],
+        number: u64,
+        without: Option<usize>,
+    ) -> Option<usize> {
+        let mut left = number;
+        window.strides(without).find_map(|stride| self.find_in(stride, targets, &mut left))
+    }
+
+    /// The same in a block; how many are left to be passed is less by those that are there.
+    fn find_in(&mut self, stride: Stride, targets: &[(usize, S)], left: &mut u64) -> Option<usize> {
+        counted::step();
+        if stride.level == 0 && stride.range != u64::MAX {
+            return self.find_in_word(stride, targets, left);
+        }
+        let of_kind = |(kind, score): &(usize, S)| {
+            let best = self.best_in(stride, *kind);
+            if best.score == *score { best.count } else { 0 }
+        };
+        let here: u64 = targets.iter().map(of_kind).sum();
+        if here <= *left {
+            *left -= here;
+            return None;
+        }
+        if stride.level > 0 {
+            return stride.parts(self.nodes).find_map(|part| self.find_in(part, targets, left));
+        }
+        self.find_in_word(stride, targets, left)
+    }
+
+    fn find_in_word(&self, stride: Stride, targets: &[(usize, S)], left: &mut u64) -> Option<usize> {
+        let (word, range) = (stride.block, stride.range);
+        let counts = targets.iter().map(|(kind, score)| self.count_equals(word, *kind, range, *score));
+        let here: u64 = counts.sum();
+        if here <= *left {
+            *left -= here;
+            return None;
+        }
+        if let [(kind, score)] = targets
+            && let Some(place) = self.nth_equal(word, *kind, range, *score, *left as usize)
+        {
+            return Some(word * 64 + place);
+        }
+        let equals = targets.iter().map(|(kind, score)| self.equals(word, *kind, range, *score));
+        Some(word * 64 + nth_bit(equals.fold(0, |all, of_kind| all | of_kind), *left as usize))
+    }
+
     /// How many nodes of a kind in a part of a word have a score.
     #[inline]
-    pub(super) fn count_equals(&self, word: usize, kind: usize, range: u64, score: i32) -> u64 {
+    fn count_equals(&self, word: usize, kind: usize, range: u64, score: S) -> u64 {
         let bits = self.cell(word, kind).bits & range;
         match close_ones(&self.own[word * 64..], bits) {
             Some(stretch) => count(stretch, score),
@@ -325,7 +444,7 @@ impl Kinds {
     /// Which place of a word has the node of a kind with a number among those in a part of it that have a score; none if it would have
     /// to be looked for among nodes of other kinds.
     #[inline]
-    pub(super) fn nth_equal(&self, word: usize, kind: usize, range: u64, score: i32, number: usize) -> Option<usize> {
+    fn nth_equal(&self, word: usize, kind: usize, range: u64, score: S, number: usize) -> Option<usize> {
         let bits = self.cell(word, kind).bits & range;
         let stretch = close_ones(&self.own[word * 64..], bits)?;
         let mut equals = stretch.iter().enumerate().filter(|(_, own)| **own == score);
@@ -333,7 +452,7 @@ impl Kinds {
     }
 
     /// Those nodes of a kind in a part of a word that have a score.
-    pub(super) fn equals(&self, word: usize, kind: usize, range: u64, score: i32) -> u64 {
+    fn equals(&self, word: usize, kind: usize, range: u64, score: S) -> u64 {
         let bits = self.cell(word, kind).bits & range;
         let mut equals = 0;
         for place in places(0, bits) {
@@ -343,13 +462,14 @@ impl Kinds {
     }
 
     /// The number of a kind, given to it if it has none.
-    fn number(&mut self, key: &Key) -> Option<usize> {
+    fn number(&mut self, key: &K) -> Option<usize> {
         if let Some(known) = self.list.iter().position(|kind| kind.key == *key) {
             return Some(known);
         }
         self.changes += 1;
         let new = Kind { key: key.clone(), nodes: 0 };
         if self.list.len() < self.room {
+            self.list.reserve_exact(self.room - self.list.len());
             self.list.push(new);
             return Some(self.list.len() - 1);
         }
@@ -361,6 +481,7 @@ impl Kinds {
             return None;
         }
         self.grow();
+        self.list.reserve_exact(self.room - self.list.len());
         self.list.push(new);
         Some(self.list.len() - 1)
     }
@@ -377,7 +498,7 @@ impl Kinds {
 
 /// The scores that bits stand for, if they stand close to one another, as they mostly do: a stretch is gone over several at a time.
 #[inline]
-fn close_ones(scores: &[i32], bits: u64) -> Option<&[i32]> {
+fn close_ones<S>(scores: &[S], bits: u64) -> Option<&[S]> {
     if bits == 0 {
         return Some(&[]);
     }
@@ -387,16 +508,16 @@ fn close_ones(scores: &[i32], bits: u64) -> Option<&[i32]> {
 
 /// How many of some scores are this one.
 #[inline]
-fn count(scores: &[i32], score: i32) -> u64 {
+fn count<S: Score>(scores: &[S], score: S) -> u64 {
     // A sum that is checked for overflow is not made several at a time.
     u64::from(scores.iter().fold(0_u32, |count, other| count.wrapping_add(u32::from(*other == score))))
 }
 
 /// The best of those scores that bits stand for.
 #[inline]
-fn best_of(scores: &[i32], bits: u64) -> Best {
+fn best_of<S: Score>(scores: &[S], bits: u64) -> Best<S> {
     if let Some(stretch) = close_ones(scores, bits) {
-        let mut score = i32::MIN;
+        let mut score = S::LEAST;
         for other in stretch {
             score = score.max(*other);
         }
@@ -424,13 +545,13 @@ mod tests {
 
     #[test]
     fn the_best_of_a_kind_is_found_again_when_it_goes() {
-        let mut kinds = Kinds::new(100);
+        let mut kinds = NodeKinds::new(100);
         let (near, far): (Key, Key) = (smallvec![0, 1], smallvec![0, 2]);
         for (place, score, key) in [(3, 5, &near), (4, 7, &near), (5, 7, &near), (6, 9, &far), (70, 1, &near)] {
             kinds.set_own(place, score);
             kinds.insert(place, key);
         }
-        let best = |kinds: &mut Kinds, word, range| {
+        let best = |kinds: &mut NodeKinds, word, range| {
             let best = kinds.best(word, 0, range);
             (best.score, best.count)
         };
@@ -450,7 +571,7 @@ mod tests {
     #[test]
     fn blocks_are_summed_up_as_their_words_are() {
         let nodes = 5_000;
-        let mut kinds = Kinds::new(nodes);
+        let mut kinds = NodeKinds::new(nodes);
         let keys: [Key; 3] = [smallvec![0, 1], smallvec![0, 2], smallvec![0, 3]];
         let whole = Stride { level: top(nodes), block: 0, range: u64::MAX };
         let mut number = 1_u64;
@@ -480,7 +601,7 @@ mod tests {
 
     #[test]
     fn too_many_kinds_are_told() {
-        let mut kinds = Kinds::new(200);
+        let mut kinds = NodeKinds::new(200);
         for place in 0..MOST {
             kinds.insert(place, &smallvec![place as i64]);
         }

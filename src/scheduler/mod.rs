@@ -3,8 +3,8 @@
 //! - this file: [`Scheduler`], the process; its parts are `config`, `observe` (what the informers show), `binding` (what
 //!   becomes of a decision) and `account` (what is told of a failure)
 //! - `framework`, `event`: what a plugin is, and what wakes the pods that it rejected
-//! - `algorithm`, `compiled`, `class`, `kinds`, `strides`, `pick`, `rejections`, `diagnosis`: filters and scores nodes, and says
-//!   why none fits
+//! - `algorithm`, `compiled`, `class`, `filters`, `kinds`, `strides`, `pick`, `rejections`, `codes`, `diagnosis`: filters and scores
+//!   nodes, and says why none fits
 //! - `evaluate`: the same in full and plainly, as the reference
 //! - `cluster`, `node_info`, `node_tree`, `images`, `objects`, `storage`: the picture of the cluster that it decides on
 //! - `groups`, `individual`, `terms`, `topology`, `bits`: which pods are alike, what they want of one another, and which nodes are
@@ -25,12 +25,14 @@ mod binding;
 pub mod bits;
 pub mod class;
 pub mod cluster;
+pub mod codes;
 pub mod compiled;
 mod config;
 pub mod configuration;
 pub mod diagnosis;
 pub mod evaluate;
 pub mod event;
+pub mod filters;
 pub mod framework;
 pub mod groups;
 pub mod images;

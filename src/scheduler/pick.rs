@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use smallvec::SmallVec;
 
-use super::bits::{lowest, nth_bit};
+use super::bits::lowest;
 use super::class::PodClass;
 use super::cluster::Cluster;
 use super::kinds::{Best, Key};
@@ -43,7 +43,7 @@ pub(super) enum Walk {
 struct Open {
     kind: usize,
     /// The best of those that were passed, by the score that is each node's own, and how many were passed.
-    best: Best,
+    best: Best<i32>,
     nodes: usize,
     /// The score that all nodes of the kind have in common.
     common: i64,
@@ -86,7 +86,7 @@ impl PodClass {
         let mut picked = Picked { place: 0, evaluated: window.length, feasible, score: None, runner_up: None };
         if feasible > 1 {
             let kinds: Vec<(Key, usize)> =
-                opens.iter().map(|open| (Key::from_slice(self.kinds.key(open.kind)), open.nodes)).collect();
+                opens.iter().map(|open| (self.kinds.key(open.kind).clone(), open.nodes)).collect();
             let mut common = Vec::new();
             self.score_kinds(&kinds, &mut common);
             opens.iter_mut().zip(common).for_each(|(open, common)| open.common = common);
@@ -94,14 +94,14 @@ impl PodClass {
         let score = highest(&opens);
         let (targets, equals) = targets(&opens, score);
         let number = if equals > 1 { stream.below(equals) } else { 0 };
-        let Some(place) = self.find(window, &targets, number, None) else { return Walk::Undecided };
+        let Some(place) = self.kinds.find(window, &targets, number, None) else { return Walk::Undecided };
         picked.place = place;
         if feasible > 1 {
             picked.score = Some(score);
             let next = if number == 0 { 1 } else { 0 };
             picked.runner_up = match equals {
                 1 => self.second(window, opens, place),
-                _ => self.find(window, &targets, next, None).map(|place| (place, score)),
+                _ => self.kinds.find(window, &targets, next, None).map(|place| (place, score)),
             };
         }
         Walk::Picked(picked)
@@ -206,57 +206,13 @@ impl PodClass {
         opens.retain(|open| open.kind != kind || open_nodes > 0);
         let score = highest(&opens);
         let (targets, _) = targets(&opens, score);
-        Some((self.find(window, &targets, 0, Some(chosen))?, score))
-    }
-
-    /// The place of the node with a number among those that one looks for, a certain one left out.
-    fn find(&mut self, window: Window, targets: &Targets, number: u64, without: Option<usize>) -> Option<usize> {
-        let mut left = number;
-        window.strides(without).find_map(|stride| self.find_in(stride, targets, &mut left, window.count))
-    }
-
-    /// The same in a block; how many are left to be passed is less by those that are there.
-    fn find_in(&mut self, stride: Stride, targets: &Targets, left: &mut u64, count: usize) -> Option<usize> {
-        counted::step();
-        if stride.level == 0 && stride.range != u64::MAX {
-            return self.find_in_word(stride, targets, left);
-        }
-        let of_kind = |(kind, score): &(usize, i32)| {
-            let best = self.kinds.best_in(stride, *kind);
-            if best.score == *score { best.count } else { 0 }
-        };
-        let here: u64 = targets.iter().map(of_kind).sum();
-        if here <= *left {
-            *left -= here;
-            return None;
-        }
-        if stride.level > 0 {
-            return stride.parts(count).find_map(|part| self.find_in(part, targets, left, count));
-        }
-        self.find_in_word(stride, targets, left)
-    }
-
-    fn find_in_word(&self, stride: Stride, targets: &Targets, left: &mut u64) -> Option<usize> {
-        let (word, range) = (stride.block, stride.range);
-        let counts = targets.iter().map(|(kind, score)| self.kinds.count_equals(word, *kind, range, *score));
-        let here: u64 = counts.sum();
-        if here <= *left {
-            *left -= here;
-            return None;
-        }
-        if let [(kind, score)] = targets.as_slice()
-            && let Some(place) = self.kinds.nth_equal(word, *kind, range, *score, *left as usize)
-        {
-            return Some(word * 64 + place);
-        }
-        let equals = targets.iter().map(|(kind, score)| self.kinds.equals(word, *kind, range, *score));
-        Some(word * 64 + nth_bit(equals.fold(0, |all, of_kind| all | of_kind), *left as usize))
+        Some((self.kinds.find(window, &targets, 0, Some(chosen))?, score))
     }
 }
 
 impl Open {
     /// Takes in so many nodes.
-    fn take(&mut self, best: Best, nodes: usize) {
+    fn take(&mut self, best: Best<i32>, nodes: usize) {
         self.best.take(best.score, best.count);
         self.nodes += nodes;
     }

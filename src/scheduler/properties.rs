@@ -86,7 +86,10 @@ fn steps(length: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..length)
 }
 
-const SPECS: usize = 19;
+const SPECS: usize = 22;
+
+/// From this one on they are important, take most of a node, and look at where others are.
+const IMPORTANT: usize = 19;
 
 /// So many namespaces with labels pods may have.
 const LIKES: u8 = 8;
@@ -154,6 +157,11 @@ fn specs_with_others() -> Vec<Value> {
         let requests = json!({ "requests": { "cpu": "100m" } });
         with(json!({ "containers": [{ "name": "app", "image": "shop:1", "resources": requests }] }), more)
     };
+    let important = |more: Value| {
+        let requests = json!({ "requests": { "cpu": "1500m" } });
+        let containers = json!([{ "name": "app", "image": "shop:1", "resources": requests }]);
+        with(pod(more), json!({ "priority": 9, "containers": containers }))
+    };
     vec![
         pod(json!({ "topologySpreadConstraints": [spread(zone, 1, must), spread(host, 1, must)] })),
         pod(json!({ "affinity": { "podAntiAffinity": required(json!([term("web", host)])) } })),
@@ -177,6 +185,10 @@ fn specs_with_others() -> Vec<Value> {
         pod(json!({ "topologySpreadConstraints": [
             with(spread(host, 1, must), json!({ "labelSelector": { "matchLabels": { POD_NAME: "db-1" } } })),
         ] })),
+        important(json!({ "affinity": { "podAntiAffinity": required(json!([term("web", host)])) } })),
+        important(json!({ "affinity": { "podAntiAffinity": required(json!([term("db", zone)])),
+                                        "podAffinity": required(json!([term("web", zone)])) } })),
+        important(json!({ "topologySpreadConstraints": [spread(host, 1, must), spread(zone, 2, must)] })),
     ]
 }
 
@@ -530,6 +542,69 @@ fn in_a_cluster_of_many_blocks_what_is_kept_never_changes_a_choice() {
         }
     }
     assert!(bench.pods.len() > 60, "only {} pods found a node", bench.pods.len());
+}
+
+/// Nodes of several blocks, each of them full of a pod of the specification that is said.
+fn full(spec_on: impl Fn(usize) -> usize) -> Bench {
+    let mut bench = Bench::new();
+    for number in 0..600_u16 {
+        let (node, taint) = ((number % 250) as u8, (number % 7) as u8);
+        let mut node = Node::clone(&a_node(node, 0, (number % 5) as u8, taint, false, 0, 0));
+        node.meta.name = format!("m{number}").into();
+        node.meta.labels = node.meta.labels.with("kubernetes.io/hostname", format!("m{number}"));
+        bench.cluster.set_node(Rc::new(node));
+    }
+    let Object::Pod(first) = pod_from("low", json!({ "containers": [] })) else { panic!("not a pod") };
+    for number in 0..600_u16 {
+        let mut low = Pod::clone(&first);
+        low.spec = bench.specs[spec_on(usize::from(number))].clone();
+        (low.meta.uid, low.meta.labels) = (Uid(1 << 64 | u128::from(number)), like(1 + (number % 3) as u8).1);
+        bench.cluster.see_pod(&Rc::new(low), &format!("m{number}").into());
+    }
+    bench
+}
+
+/// Pods for which others have to go, also such as keep apart or are spread; some victims go, and others stay.
+#[test]
+fn in_a_full_cluster_of_many_blocks_what_is_kept_never_changes_who_has_to_go() {
+    // Most nodes are full of something unimportant, some of what is as important as any.
+    let mut bench = full(|number| [2, 8, 2, 7, 2, IMPORTANT, 7, 8, 2][number % 9]);
+    let mut sent_away = 0;
+    for number in 0..66_u16 {
+        let spec = if number % 6 == 5 { 8 } else { IMPORTANT + usize::from(number / 4 % 3) };
+        bench.schedule(spec, 1 + (number / 4 % 3) as u8);
+        if let Some(Outcome::Unschedulable(diagnosis)) = bench.outcomes.last()
+            && number % 3 != 0
+        {
+            for victim in diagnosis.victims.clone() {
+                sent_away += 1;
+                assert!(bench.cluster.remove_pod(victim));
+                bench.pods.retain(|(pod, _)| pod.meta.uid != victim);
+            }
+        }
+        if number % 2 == 0 {
+            bench.step(&Step::Again { pod: (number * 3) as u8, is_known: number % 4 == 0 });
+        }
+    }
+    assert!(sent_away > 20, "only {sent_away} were sent away");
+}
+
+/// Of nodes on which budgets are broken no more become candidates than are wanted, be the others cheaper or not.
+#[test]
+fn where_all_victims_are_protected_what_is_kept_never_changes_who_has_to_go() {
+    let mut bench = full(|number| match number {
+        300 => 2,
+        _ if number % 5 == 0 => 7,
+        _ => 8,
+    });
+    let protected = json!({ "metadata": { "name": "all", "namespace": "default" },
+        "spec": { "selector": { "matchExpressions": [{ "key": "app", "operator": "Exists" }] } },
+        "status": { "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1 } });
+    bench.cluster.set_object(&object(Kind::PodDisruptionBudget, protected));
+    for _ in 0..150 {
+        bench.schedule(IMPORTANT, 4);
+    }
+    assert!(bench.cluster.has_nominations());
 }
 
 /// Where all nodes are told apart by where the pods are that a pod looks at, they are looked at one by one.

@@ -1,28 +1,53 @@
 //! Why pods of a class fit no node: what was said of each kind of nodes.
 
+use std::borrow::Cow;
+use std::rc::Rc;
+
 use super::class::{PodClass, Rejector};
 use super::cluster::Cluster;
+use super::codes::{EachCode, KindCodes, NodeCodes};
 use super::compiled::naming_plugins;
 use super::diagnosis::{Diagnosis, Verdict};
-use super::framework::{Code, NodeCodes, PluginSet, Status};
+use super::framework::{Code, Failed, PluginSet, Status};
 use super::profile::Profile;
+use super::strides::counted;
+use crate::api::pod::Pod;
+
+/// What was said, and of how many nodes.
+type Verdicts = Vec<Verdict>;
 
 impl PodClass {
-    /// Why the pod fits no node, and the code of the verdict on every node. Only `places` were looked at, if there are any: the others
-    /// do not come into question.
-    pub fn diagnose(
-        &mut self,
+    /// Why a pod of the class fits no node, and what PostFilter is told of that. Only `places` were looked at, if there are any: the
+    /// others do not come into question.
+    pub(super) fn diagnose<'a>(
+        &'a mut self,
+        pod: &'a Rc<Pod>,
         places: Option<&[usize]>,
         profile: &Profile,
-        cluster: &Cluster,
-    ) -> (Diagnosis, NodeCodes) {
+        cluster: &'a Cluster,
+    ) -> (Diagnosis, Failed<'a>) {
         let nodes = cluster.node_count();
-        let (mut verdicts, codes) = match (&self.compiled.rejected, places) {
-            (Some((_, status)), _) => (Vec::new(), NodeCodes::all(status.code, nodes)),
-            (None, None) if self.kinds.are_complete() => self.verdicts_on_kinds(nodes),
+        let rejected = self.compiled.rejected.as_ref().map(|(_, status)| status.code);
+        let (verdicts, each) = match (rejected, places) {
+            (Some(_), _) => (Vec::new(), None),
+            (None, None) if self.kinds.are_complete() => {
+                self.kinds.keep_journal();
+                (self.verdicts_on_kinds(), None)
+            }
             (None, None) => self.verdicts_on(&(0..nodes).collect::<Vec<usize>>(), cluster),
             (None, Some(places)) => self.verdicts_on(places, cluster),
         };
+        let class: &PodClass = self;
+        let codes = match (rejected, each) {
+            (Some(code), _) => NodeCodes::All(code, nodes),
+            (None, Some(each)) => NodeCodes::Each(each),
+            (None, None) => NodeCodes::Kinds(class.codes_of_kinds()),
+        };
+        let failed = Failed { pod, cluster, filters: class.filters(), codes, was_asked: true };
+        (class.diagnosis(verdicts, profile, nodes), failed)
+    }
+
+    fn diagnosis(&self, mut verdicts: Verdicts, profile: &Profile, nodes: usize) -> Diagnosis {
         let rejected = self.compiled.rejected.as_ref();
         // The order in which they were first said depends on what was looked at before.
         verdicts.sort_by(|left, right| (left.plugin, &left.status.reasons).cmp(&(right.plugin, &right.status.reasons)));
@@ -36,7 +61,7 @@ impl PodClass {
             let names = naming_plugins(profile, &self.compiled.naming).join(" ");
             Status::unresolvable(format!("node(s) didn't satisfy plugin(s) [{names}]"))
         });
-        let diagnosis = Diagnosis {
+        Diagnosis {
             node_count: nodes,
             pre_filter: rejected.map(|(_, status)| status.clone()),
             verdicts,
@@ -46,48 +71,64 @@ impl PodClass {
             victims: Vec::new(),
             plugins,
             pending,
-        };
-        (diagnosis, codes)
+        }
     }
 
     /// What was said of all nodes, kind by kind.
-    fn verdicts_on_kinds(&self, nodes: usize) -> (Vec<Verdict>, NodeCodes) {
-        let mut codes = NodeCodes::all(Code::Success, nodes);
+    fn verdicts_on_kinds(&self) -> Verdicts {
         let mut verdicts = Vec::new();
         for kind in (0..self.kinds.len()).filter(|kind| self.kinds.nodes(*kind) > 0) {
-            let Some(said) = self.said(self.kinds.key(kind)) else { continue };
-            let code = said.1.code;
-            note(&mut verdicts, said, self.kinds.nodes(kind));
-            for word in 0..nodes.div_ceil(64) {
-                codes.add(code, word, self.kinds.cell(word, kind).bits);
+            counted::step();
+            if let Some(said) = self.said(self.kinds.key(kind)) {
+                note(&mut verdicts, said, self.kinds.nodes(kind));
             }
         }
-        (verdicts, codes)
+        verdicts
+    }
+
+    fn codes_of_kinds(&self) -> KindCodes<'_> {
+        let code = |kind: usize| match self.rejector(self.kinds.key(kind)) {
+            Some(rejector) if self.kinds.nodes(kind) > 0 => rejector.status().code,
+            _ => Code::Success,
+        };
+        KindCodes::new(&self.kinds, (0..self.kinds.len()).map(code).collect())
     }
 
     /// What was said of some nodes, one by one.
-    fn verdicts_on(&mut self, places: &[usize], cluster: &Cluster) -> (Vec<Verdict>, NodeCodes) {
-        let nodes = cluster.node_count();
+    fn verdicts_on(&mut self, places: &[usize], cluster: &Cluster) -> (Verdicts, Option<EachCode>) {
         // Of the others PreFilter is sure, where it named these.
-        let mut codes = NodeCodes::all(Code::UnschedulableAndUnresolvable, nodes);
+        let mut codes = EachCode::all(Code::UnschedulableAndUnresolvable, cluster.node_count());
         let mut verdicts = Vec::new();
         for place in places {
-            codes.unresolvable.set(*place, false);
+            counted::step();
             let key = self.key(*place, cluster);
-            if let Some(said) = self.said(&key) {
-                codes.add(said.1.code, place / 64, 1 << (place % 64));
+            let said = self.said(&key);
+            codes.set(*place, said.as_ref().map_or(Code::Success, |(_, status)| status.code));
+            if let Some(said) = said {
                 note(&mut verdicts, said, 1);
             }
         }
-        (verdicts, codes)
+        (verdicts, Some(codes))
     }
 
     /// What is said of nodes of a kind, and by whom.
     fn said(&self, key: &[i64]) -> Option<(usize, Status)> {
-        Some(match self.rejector(key)? {
-            Rejector::Node(said) => said.clone(),
-            Rejector::Follower(followed, rejection) => (followed.plugin, followed.follower.status(rejection)),
-        })
+        let rejector = self.rejector(key)?;
+        let plugin = match &rejector {
+            Rejector::Node((plugin, _)) => *plugin,
+            Rejector::Follower(followed, _) => followed.plugin,
+        };
+        Some((plugin, rejector.status().into_owned()))
+    }
+}
+
+impl Rejector<'_> {
+    /// What is said of the node.
+    fn status(&self) -> Cow<'_, Status> {
+        match self {
+            Rejector::Node((_, status)) => Cow::Borrowed(status),
+            Rejector::Follower(followed, rejection) => Cow::Owned(followed.follower.status(*rejection)),
+        }
     }
 }
 

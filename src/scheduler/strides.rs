@@ -52,6 +52,12 @@ impl Stride {
         let (first, end) = (self.block * FAN, (self.block * FAN + FAN).min(blocks(level, count)));
         (first..end).map(move |block| Stride { level, block, range: u64::MAX })
     }
+
+    /// The last of its places, in a list of so many.
+    pub(super) fn last(self, count: usize) -> usize {
+        let end = (self.block + 1) * places_in(self.level) - self.range.leading_zeros() as usize;
+        end.min(count) - 1
+    }
 }
 
 impl Window {

@@ -1,5 +1,6 @@
 //! How much work a pod like the last one is, counted in steps and not in time: blocks of nodes that are looked at, nodes, changes that
-//! are caught up with. It must not grow with the number of nodes but for the logarithm.
+//! are caught up with. It must not grow with the number of nodes but for the logarithm, whether the pod is placed, fits nowhere, or has
+//! others sent away.
 
 use std::rc::Rc;
 
@@ -76,8 +77,8 @@ fn steps_of_each(cluster: &mut Cluster, pod: &Rc<Pod>, become_of: impl Fn(&mut C
         let (pod, outcome) = decide(number, cluster);
         become_of(cluster, &pod, outcome);
     }
-    // One goes through a twentieth of the nodes at least.
-    for _ in 0..25 {
+    // One goes through a twentieth of the nodes at least, and where others have to go, through a tenth from anywhere.
+    for _ in 0..60 {
         decide(FIRST + 1, cluster);
     }
     counted::take();
@@ -127,6 +128,77 @@ fn what_a_pod_takes_does_not_grow_with_the_nodes_that_are_passed_over() {
             // All but an eleventh is full, so that most nodes have to be passed.
             fill(&mut cluster, count, 11);
             steps_of_each(&mut cluster, &pod, is_placed)
+        });
+        assert!(steps[2] <= steps[0] + MORE, "{name}: {steps:?}");
+    }
+}
+
+/// A large pod of a priority, to make room for which another one has to go.
+fn vip(more: Value) -> Rc<Pod> {
+    let mut spec = spec(more);
+    let own = spec.as_object_mut().expect("an object");
+    own.insert("priority".to_owned(), json!(100));
+    own["containers"][0]["resources"]["requests"]["cpu"] = json!("20");
+    a_pod(spec)
+}
+
+fn fits_nowhere(_cluster: &mut Cluster, _pod: &Rc<Pod>, outcome: Outcome) {
+    let Outcome::Unschedulable(diagnosis) = outcome else { panic!("there is room: {outcome:?}") };
+    assert!(diagnosis.victims.is_empty() && !diagnosis.message().is_empty());
+}
+
+/// The victims go at once, and the pod comes when it is tried again.
+fn preempts(cluster: &mut Cluster, pod: &Rc<Pod>, outcome: Outcome) {
+    let Outcome::Unschedulable(diagnosis) = outcome else { panic!("there is room: {outcome:?}") };
+    assert_eq!(diagnosis.victims.len(), 1, "{}", diagnosis.message());
+    let node = diagnosis.nominated_node.expect("a nomination");
+    cluster.nominate(pod, &node);
+    if pod.meta.uid.0 % 2 == 0 {
+        assert!(cluster.remove_pod(diagnosis.victims[0]));
+        cluster.withdraw(pod.meta.uid);
+        assert!(cluster.assume(pod, &node));
+    }
+}
+
+/// A cluster in which every node is full, one in seven of pods that are as important as any.
+fn full(count: usize) -> Cluster {
+    let mut cluster = cluster_of(count);
+    let there = |priority: i32| {
+        let requests = json!({ "requests": { "cpu": "32" } });
+        let containers = json!([{ "name": "c", "image": "large", "resources": requests }]);
+        let Object::Pod(large) = pod_from("large", json!({ "priority": priority, "containers": containers })) else {
+            panic!("not a pod")
+        };
+        large
+    };
+    let (low, high) = (there(1), there(1_000));
+    for number in 0..count {
+        let pod = if number % 7 == 0 { &high } else { &low };
+        cluster.see_pod(&replica(pod, 1 << 40 | number as u64), &format!("node-{number}").into());
+    }
+    cluster
+}
+
+#[test]
+fn what_a_pod_takes_that_fits_nowhere_does_not_grow_with_the_nodes() {
+    for (name, more) in workloads() {
+        let pod = a_pod(spec(more));
+        let steps = SIZES.map(|count| {
+            let mut cluster = full(count);
+            steps_of_each(&mut cluster, &pod, fits_nowhere)
+        });
+        assert!(steps[2] <= steps[0] + MORE, "{name}: {steps:?}");
+    }
+}
+
+#[test]
+fn what_a_pod_takes_that_has_others_sent_away_does_not_grow_with_the_nodes() {
+    // Where zones matter, each pod that is placed lets the nodes be looked at anew on which it may matter.
+    for (name, more) in workloads().into_iter().filter(|(name, _)| !["spread", "affinity"].contains(name)) {
+        let pod = vip(more);
+        let steps = SIZES.map(|count| {
+            let mut cluster = full(count);
+            steps_of_each(&mut cluster, &pod, preempts)
         });
         assert!(steps[2] <= steps[0] + MORE, "{name}: {steps:?}");
     }

@@ -16,9 +16,10 @@ use std::rc::Rc;
 
 pub use self::post_filter::Preemption;
 use super::cluster::Cluster;
+use super::codes::NodeCodes;
 use super::compiled::{Scorer, filter_status, scorers, unprepared};
 use super::diagnosis::{Diagnosis, Verdict};
-use super::framework::{Code, NodeCodes, NodeFilter, Normalization, PluginSet, Point, PreFilter, Status};
+use super::framework::{Code, NodeFilter, Normalization, PluginSet, Point, PreFilter, Status};
 use super::node_info::NodeInfo;
 use super::profile::Profile;
 use crate::api::name::Name;
@@ -167,7 +168,7 @@ impl Evaluation {
         } else if evaluation.feasible.is_empty() {
             evaluation.diagnosis = Some(evaluation.diagnose(profile));
             let codes = evaluation.codes(cluster);
-            evaluation.preemption = post_filter::run(profile, pod, cluster, &codes);
+            evaluation.preemption = post_filter::run(profile, pod, cluster, codes);
         } else {
             let taken = evaluation.taken_unscored(pod);
             match evaluation.score(profile, cluster, pod) {
@@ -300,7 +301,7 @@ impl Evaluation {
     }
 
     /// The code of each node, by its place in the cluster's list.
-    fn codes(&self, cluster: &Cluster) -> NodeCodes {
+    fn codes(&self, cluster: &Cluster) -> NodeCodes<'static> {
         let mut codes = vec![Code::Success; cluster.node_count()];
         for node in &self.nodes {
             codes[node.place] = node.status().map_or(Code::Success, |status| status.code);

@@ -7,7 +7,9 @@ use crate::api::pod::Pod;
 use crate::engine::random::Seed;
 use crate::scheduler::class::Compiled;
 use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::{Code, Failed, NodeCodes, Point, Status};
+use crate::scheduler::codes::NodeCodes;
+use crate::scheduler::filters::Filters;
+use crate::scheduler::framework::{Code, Failed, Point, Status};
 use crate::scheduler::plugins::default_preemption::DefaultPreemption;
 use crate::scheduler::preemption::choice;
 use crate::scheduler::preemption::dry_run::{Candidate, Preemptor, Refusal, Verdict};
@@ -33,13 +35,12 @@ pub struct Preemption {
 
 /// Asks all PostFilter plugins. One that helps ends the round, so does one that is sure that nothing will, and so does one that
 /// fails; the reasons of the others are told together (kube-scheduler, `RunPostFilterPlugins`).
-pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: &NodeCodes) -> Option<Preemption> {
+pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: NodeCodes<'_>) -> Option<Preemption> {
     profile.at(Point::PostFilter).next()?;
     let compiled = Compiled::new(profile, pod, cluster);
-    let compiled = &compiled;
-    let failed = Failed { pod, compiled: &|| compiled, codes, cluster, is_kept: false, was_asked: true };
+    let mut failed = Failed { pod, filters: Filters::plain(&compiled), codes, cluster, was_asked: true };
     let mut preemption = Preemption {
-        is_eligible: DefaultPreemption::ineligible(pod, cluster, codes).is_none(),
+        is_eligible: DefaultPreemption::ineligible(pod, cluster, &failed.codes).is_none(),
         code: Code::Unschedulable,
         message: String::new(),
         candidates: Vec::new(),
@@ -50,10 +51,10 @@ pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: &N
     // What is drawn matters to nothing that is told.
     let mut chance = Seed(0).stream("evaluation", "post-filter");
     for (place, plugin, _) in profile.at(Point::PostFilter) {
-        let was_asked = compiled.asked.contains(place) || !profile.is_asked(place, Point::PreFilter);
-        let status = match DefaultPreemption::ineligible(pod, cluster, codes) {
+        failed.was_asked = compiled.asked.contains(place) || !profile.is_asked(place, Point::PreFilter);
+        let status = match DefaultPreemption::ineligible(pod, cluster, &failed.codes) {
             None if plugin.name() == "DefaultPreemption" => preemption.look_at_all(profile, &failed),
-            _ => plugin.post_filter(&Failed { was_asked, ..failed }, &mut chance).status,
+            _ => plugin.post_filter(&failed, &mut chance).status,
         };
         if matches!(status.code, Code::Unschedulable | Code::Pending) {
             reasons.extend(status.reasons);
@@ -70,9 +71,9 @@ pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: &N
 impl Preemption {
     /// Looks at all nodes on which preemption may help, where the scheduler is content with some.
     fn look_at_all(&mut self, profile: &Profile, failed: &Failed<'_>) -> Status {
-        let preemptor = Preemptor { pod: failed.pod, compiled: (failed.compiled)(), cluster: failed.cluster };
+        let preemptor = Preemptor { pod: failed.pod, filters: failed.filters, cluster: failed.cluster };
         let (mut found, mut refused) = (Vec::new(), Vec::new());
-        for place in failed.codes.unschedulable.places() {
+        for place in failed.codes.unschedulable_places() {
             match preemptor.look_at(place) {
                 Verdict::Helps(candidate) => found.push(candidate),
                 Verdict::DoesNot(refusal) => refused.push(refusal),

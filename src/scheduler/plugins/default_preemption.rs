@@ -9,13 +9,14 @@ use crate::api::pod::{ConditionStatus, Pod, PodConditionType};
 use crate::engine::random::Stream;
 use crate::scheduler::arguments::{Arguments, DefaultPreemptionArgs};
 use crate::scheduler::cluster::Cluster;
+use crate::scheduler::codes::{KindCodes, NodeCodes};
 use crate::scheduler::diagnosis::Diagnosis;
 use crate::scheduler::diagnosis::Verdict as Said;
 use crate::scheduler::event::{ClusterEvent, EventKinds, Hint};
-use crate::scheduler::framework::{Code, Failed, NodeCodes, Plugin, Point, PostFilter, Status};
+use crate::scheduler::framework::{Code, Failed, Plugin, Point, PostFilter, Status};
 use crate::scheduler::preemption::choice;
 use crate::scheduler::preemption::dry_run::{Candidate, DryRun, Preemptor, Refusal, Verdict, dry_run};
-use crate::scheduler::preemption::known::Known;
+use crate::scheduler::preemption::known::{Known, Search};
 use crate::scheduler::preemption::ongoing::Ongoing;
 use crate::scheduler::profile::Handle;
 
@@ -23,7 +24,7 @@ const NOT_HELPFUL: Name = Name::of("Preemption is not helpful for scheduling");
 const NEVER: Name = Name::of("preemption: not eligible due to preemptionPolicy=Never.");
 const TERMINATING: Name = Name::of("preemption: not eligible due to a terminating pod on the nominated node.");
 
-/// So many specifications are remembered.
+/// Of so many classes of pods something is remembered.
 const KNOWN: usize = 8;
 
 /// The plugin.
@@ -45,13 +46,13 @@ impl DefaultPreemption {
     }
 
     /// Why a pod may not preempt others, if it may not (kube-scheduler, `PodEligibleToPreemptOthers`).
-    pub fn ineligible(pod: &Pod, cluster: &Cluster, codes: &NodeCodes) -> Option<Name> {
+    pub fn ineligible(pod: &Pod, cluster: &Cluster, codes: &NodeCodes<'_>) -> Option<Name> {
         if pod.spec.full.preemption_policy.as_deref() == Some("Never") {
             return Some(NEVER);
         }
         let place = cluster.place_of(pod.status.nominated_node.as_deref()?)?;
         // Where nothing would help any more, it may look for another node.
-        if codes.unresolvable.contains(place) {
+        if codes.is_unresolvable(place) {
             return None;
         }
         let victim = |other: &Rc<Pod>| other.spec.priority < pod.spec.priority && is_going_for_preemption(other);
@@ -101,8 +102,7 @@ impl DefaultPreemption {
         said
     }
 
-    /// Looks at nodes by what is known of them; nothing is said if looking at one failed. What was found out about a node is kept
-    /// for others only where it holds while the node is unchanged, as it always does where nobody can be sent away.
+    /// Looks at nodes by what is known of them; nothing is said if nothing is known of kinds of nodes, or looking at one failed.
     fn look_at_known(
         &self,
         failed: &Failed<'_>,
@@ -110,40 +110,26 @@ impl DefaultPreemption {
         wanted: usize,
         chance: &mut Stream,
     ) -> Option<PostFilter> {
-        let mut passing: Vec<usize> = Vec::new();
-        let mut look_at = |place: usize| {
-            let nobody = Preemptor::nobody_goes(failed.pod, place, failed.cluster);
-            nobody.map(Verdict::DoesNot).unwrap_or_else(|| {
-                if !failed.is_kept {
-                    passing.push(place);
-                }
-                look_at(failed, place)
-            })
-        };
-        let potential = &failed.codes.unschedulable;
-        let mut known = self.take_known(failed);
-        // A pod's own nomination is no obstacle for it, yet one for others of its specification.
-        let own = failed.cluster.nomination_of(failed.pod.meta.uid).and_then(|node| failed.cluster.place_of(node));
-        own.into_iter().for_each(|place| known.forget(place));
-        let found = known.search(potential, start, wanted, &mut look_at);
-        let said = match &found {
-            None => known.refused(potential).map(|refused| nowhere(&refused, failed.cluster.node_count())),
-            Some(found) => {
+        let NodeCodes::Kinds(codes) = &failed.codes else { return None };
+        let mut known = self.take_known(codes, failed)?;
+        let said = match known.search(codes, failed, (start, wanted), &mut |place| look_at(failed, place)) {
+            Search::Undecided => None,
+            Search::Nowhere(refused) => Some(nowhere(&refused, failed.cluster.node_count())),
+            Search::Found(found) => {
                 let number = if found.equals > 1 { chance.below(found.equals) } else { 0 };
-                known.best(potential, found, number).and_then(|place| match look_at(place) {
+                known.best(&found, number).and_then(|place| match look_at(failed, place) {
                     Verdict::Helps(chosen) => Some(nominate(&chosen, failed.cluster)),
                     Verdict::DoesNot(_) => None,
                 })
             }
         };
-        own.into_iter().chain(passing).for_each(|place| known.forget(place));
         self.known.borrow_mut().push(known);
         said
     }
 
     /// Looks at nodes anew, beginning with the one that has this number among them.
     fn look_at_all(&self, failed: &Failed<'_>, offset: usize, wanted: usize, chance: &mut Stream) -> PostFilter {
-        let potential: Vec<usize> = failed.codes.unschedulable.places().collect();
+        let potential = failed.codes.unschedulable_places();
         let DryRun { candidates, refused } = dry_run(&potential, offset, wanted, |place| look_at(failed, place));
         let best = choice::best(&candidates);
         let Some(first) = best.first() else {
@@ -157,25 +143,25 @@ impl DefaultPreemption {
         nominate(&candidates[chosen], failed.cluster)
     }
 
-    /// What is known for a specification, the one that was used longest ago being forgotten.
-    fn take_known(&self, failed: &Failed<'_>) -> Known {
+    /// What is known for pods of a class, the one that was used longest ago being forgotten.
+    fn take_known(&self, codes: &KindCodes<'_>, failed: &Failed<'_>) -> Option<Known> {
         let mut all = self.known.borrow_mut();
-        let place = all.iter().rposition(|known| known.is_of(&failed.pod.spec, failed.is_kept));
+        let place = all.iter().rposition(|known| known.is_of(codes));
         if let Some(mut known) = place.map(|place| all.remove(place))
-            && known.catch_up(failed.cluster)
+            && known.catch_up(codes, failed)
         {
-            return known;
+            return Some(known);
         }
         if all.len() >= KNOWN {
             all.remove(0);
         }
-        Known::new(&failed.pod.spec, failed.is_kept, failed.cluster)
+        Known::new(codes, failed)
     }
 }
 
 /// Who would have to go from a node.
 fn look_at(failed: &Failed<'_>, place: usize) -> Verdict {
-    Preemptor { pod: failed.pod, compiled: (failed.compiled)(), cluster: failed.cluster }.look_at(place)
+    Preemptor { pod: failed.pod, filters: failed.filters, cluster: failed.cluster }.look_at(place)
 }
 
 /// A node is nominated.
@@ -226,12 +212,12 @@ impl Plugin for DefaultPreemption {
     }
 
     fn post_filter(&self, failed: &Failed<'_>, chance: &mut Stream) -> PostFilter {
-        if let Some(reason) = DefaultPreemption::ineligible(failed.pod, failed.cluster, failed.codes) {
+        if let Some(reason) = DefaultPreemption::ineligible(failed.pod, failed.cluster, &failed.codes) {
             return PostFilter { status: Status::unschedulable(reason), ..PostFilter::default() };
         }
-        let count = failed.codes.unschedulable.len();
+        let count = failed.codes.unschedulable();
         let (offset, wanted) = (if count == 0 { 0 } else { chance.below(count as u64) as usize }, self.wanted(count));
-        let start = failed.codes.unschedulable.nth(offset).unwrap_or(0);
+        let start = failed.codes.nth_unschedulable(offset).unwrap_or(0);
         if let Some(said) = self.look_at_known(failed, start, wanted, chance) {
             return said;
         }

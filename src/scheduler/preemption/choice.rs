@@ -20,6 +20,12 @@ pub struct Cost {
     pub began: i64,
 }
 
+impl Cost {
+    /// None is higher.
+    pub const HIGHEST: Cost =
+        Cost { violations: u32::MAX, highest: i32::MAX, sum: i64::MAX, victims: u32::MAX, began: i64::MAX };
+}
+
 /// What the going of these pods costs: broken budgets, the highest priority, the sum of priorities, their number, and how long
 /// ago the first of the most important ones began. They must stand in the order of their importance.
 pub fn cost(victims: &[Rc<Pod>], violations: usize) -> Cost {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use super::choice::{Cost, cost, sort_by_importance};
 use crate::api::name::Name;
 use crate::api::pod::Pod;
-use crate::scheduler::class::Compiled;
 use crate::scheduler::cluster::Cluster;
+use crate::scheduler::filters::Filters;
 use crate::scheduler::framework::{Code, Status};
 use crate::scheduler::node_info::NodeInfo;
 
@@ -19,7 +19,7 @@ pub struct Preemptor<'a> {
     /// The pod.
     pub pod: &'a Rc<Pod>,
     /// Its filters.
-    pub compiled: &'a Compiled,
+    pub filters: Filters<'a>,
     /// The nodes.
     pub cluster: &'a Cluster,
 }
@@ -66,6 +66,13 @@ pub struct DryRun {
     pub refused: Vec<Refusal>,
 }
 
+impl Refusal {
+    /// True if it is because nobody could be sent away, which holds whatever is elsewhere.
+    pub(super) fn is_for_want_of_victims(&self) -> bool {
+        self.plugin.is_none() && self.status.code != Code::Error
+    }
+}
+
 impl Preemptor<'_> {
     /// What is said of a node that has no pod less important than this one; nothing if it has.
     pub fn nobody_goes(pod: &Pod, place: usize, cluster: &Cluster) -> Option<Refusal> {
@@ -83,8 +90,7 @@ impl Preemptor<'_> {
         let is_less = |pod: &&Rc<Pod>| pod.spec.priority < self.pod.spec.priority;
         let mut potential: Vec<Rc<Pod>> = node.pods.iter().filter(is_less).cloned().collect();
         let mut trial = Trial::new(node, &potential);
-        let nominated = self.cluster.nominated_at(place);
-        if let Some((plugin, status)) = self.refusal(&trial, nominated) {
+        if let Some((plugin, status)) = self.refusal(place, &trial) {
             return Verdict::DoesNot(Refusal { place, plugin: Some(plugin), status });
         }
         sort_by_importance(&mut potential);
@@ -94,7 +100,7 @@ impl Preemptor<'_> {
         for is_protected in [true, false] {
             for (pod, _) in potential.iter().zip(&protected).filter(|(_, protected)| **protected == is_protected) {
                 trial.bring_back(pod);
-                if self.refusal(&trial, nominated).is_some() {
+                if self.refusal(place, &trial).is_some() {
                     trial.take_away(pod);
                     victims.push(pod.clone());
                     violations += usize::from(is_protected);
@@ -112,9 +118,9 @@ impl Preemptor<'_> {
         Verdict::Helps(Candidate { place, victims: victims.into(), violations, cost })
     }
 
-    fn refusal(&self, trial: &Trial, nominated: &[Rc<Pod>]) -> Option<(usize, Status)> {
+    fn refusal(&self, place: usize, trial: &Trial) -> Option<(usize, Status)> {
         let who = (self.pod.spec.priority, Some(self.pod.meta.uid));
-        self.compiled.filter_with_nominated(who, &trial.node, nominated, &trial.gone)
+        self.filters.filter_with_nominated(who, (place, &trial.node), &trial.gone, self.cluster)
     }
 }
 

@@ -1,275 +1,336 @@
-//! What was found out about preemption on each node for pods of one specification, kept while the node is as it was, and summed up
-//! for 64 nodes at a time. It gives what [`dry_run`](super::dry_run::dry_run) and [`choice`](super::choice) give.
+//! What was found out about preemption on each node for pods of one class, kept while it holds, and summed up in blocks of nodes. It
+//! gives what [`dry_run`](super::dry_run::dry_run) and [`choice`](super::choice) give.
+//!
+//! Nodes of one kind to the class, of which the same was found out, are of one kind here; the cost is each node's own. A node of which
+//! the class has to think anew is thought of anew here too.
 
+use std::cmp::Reverse;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use super::choice::Cost;
-use super::dry_run::{Refusal, Verdict};
-use crate::api::pod::PodSpec;
-use crate::scheduler::bits::{Bits, nth_bit, places, words};
-use crate::scheduler::cluster::Cluster;
-use crate::scheduler::framework::{Code, Status};
+use super::dry_run::Verdict;
+use crate::scheduler::bits::places;
+use crate::scheduler::codes::KindCodes;
+use crate::scheduler::framework::{Code, Failed, Status};
+use crate::scheduler::kinds::{Best, Kinds, Score};
+use crate::scheduler::strides::{Stride, Window, counted};
 
-/// Nodes of a word are refused for different reasons.
-const MIXED: u16 = u16::MAX;
-
-/// What was found out for pods of one specification.
+/// What was found out for pods of one class.
 pub struct Known {
-    spec: Rc<PodSpec>,
-    /// True if what is found out about a node holds while the node is unchanged; else only that nobody can be sent away from it is
-    /// kept.
-    is_whole: bool,
-    list_version: u64,
-    budgets_version: u64,
-    /// How far the logs of the cluster were read, and its version then.
+    /// The journal of the class's kinds, how far it was read, and how far the log of pods that began to run.
+    journal: Rc<()>,
     positions: [u64; 2],
-    seen_version: u64,
-    words: Vec<Word>,
-    /// What it would cost, for nodes that would do.
-    costs: Vec<Cost>,
-    /// Why not, for those that would not: the place in `refusals`.
-    refusal_of: Vec<u16>,
-    refusals: Vec<(Option<usize>, Status)>,
+    budgets_version: u64,
+    kinds: Kinds<Kind, Reverse<Cost>>,
+    /// Why nodes would not do.
+    refusals: Vec<Status>,
+    /// The nodes of which something was found out that depends on pods elsewhere, and when that was.
+    passing: Vec<u32>,
+    turn: u32,
 }
 
-/// What was found out about 64 nodes.
-#[derive(Clone, Copy, Default)]
-struct Word {
-    known: u64,
-    /// The nodes that would do.
-    helps: u64,
-    /// Those of them where budgets would be broken.
-    violating: u64,
-    summary: Option<Summary>,
+/// The number of the kind that nodes are of to the class, and what was found out about them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    of: u16,
+    found: Found,
 }
 
-#[derive(Clone, Copy)]
-struct Summary {
-    /// The nodes that were summed up.
-    of: u64,
-    best: Best,
-    /// The reason for which all that would not do are refused, or [`MIXED`].
-    refusal: u16,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// Nothing yet.
+    Nothing,
+    /// They would do.
+    Helps,
+    /// They would do, but budgets would be broken.
+    Violates,
+    /// They would not, for the reason at this place.
+    Refused(u16),
 }
 
-/// The lowest cost of some nodes, and how many have it.
-#[derive(Clone, Copy)]
-struct Best {
-    cost: Option<Cost>,
-    count: u64,
+impl Score for Reverse<Cost> {
+    const LEAST: Self = Reverse(Cost::HIGHEST);
 }
 
-impl Best {
-    const NONE: Best = Best { cost: None, count: 0 };
-
-    fn take(&mut self, other: Best) {
-        match (self.cost, other.cost) {
-            (_, None) => {}
-            (Some(cost), Some(new)) if cost < new => {}
-            (Some(cost), Some(new)) if cost == new => self.count += other.count,
-            _ => *self = other,
-        }
-    }
+/// What came of a search.
+pub enum Search {
+    /// There are candidates.
+    Found(Candidates),
+    /// No node would do: what is said of them, and of how many.
+    Nowhere(Vec<(Status, usize)>),
+    /// The nodes have to be looked at one by one.
+    Undecided,
 }
 
 /// The candidates that were found.
 pub struct Candidates {
-    start: usize,
-    length: usize,
-    best: Cost,
+    window: Window,
+    /// What the best of them are, and what they cost.
+    best: Vec<(usize, Reverse<Cost>)>,
     /// How many of them no criterion tells apart from the best one.
     pub equals: u64,
 }
 
+/// Some kinds.
+type Several = SmallVec<[usize; 8]>;
+
+/// The way through the nodes.
+struct Way<'a> {
+    codes: &'a KindCodes<'a>,
+    /// True if what is found out depends on pods elsewhere.
+    is_passing: bool,
+    look_at: &'a mut dyn FnMut(usize) -> Verdict,
+    wanted: usize,
+    /// How many candidates there are that break no budget, and how many others.
+    good: usize,
+    violating: usize,
+    /// The last of these, once there are as many as are wanted.
+    last_violating: Option<usize>,
+    best: Best<Reverse<Cost>>,
+    /// The kinds where preemption may help, by what was found out; and when they were the right ones.
+    nothing: Several,
+    helps: Several,
+    violates: Several,
+    changes: Option<u64>,
+}
+
 impl Known {
-    /// Nothing is known yet.
-    pub fn new(spec: &Rc<PodSpec>, is_whole: bool, cluster: &Cluster) -> Self {
-        let nodes = cluster.node_count();
-        Known {
-            spec: spec.clone(),
-            is_whole,
-            list_version: cluster.list_version(),
-            budgets_version: cluster.budgets().version(),
-            positions: [cluster.groups().position(), cluster.starts().position()],
-            seen_version: cluster.last_version(),
-            words: vec![Word::default(); nodes.div_ceil(64)],
-            costs: vec![Cost::default(); nodes],
-            refusal_of: vec![0; nodes],
+    /// Nothing is known yet; none if there is nothing from which that could be kept up.
+    pub fn new(codes: &KindCodes<'_>, failed: &Failed<'_>) -> Option<Self> {
+        let journal = codes.journal()?;
+        Some(Known {
+            journal: journal.id.clone(),
+            positions: [journal.log.position(), failed.cluster.starts().position()],
+            budgets_version: failed.cluster.budgets().version(),
+            kinds: Kinds::new(codes.nodes()),
             refusals: Vec::new(),
-        }
+            passing: Vec::new(),
+            turn: failed.filters.turn(),
+        })
     }
 
-    /// True if it is about pods of this specification, and of whole verdicts or not.
-    pub fn is_of(&self, spec: &Rc<PodSpec>, is_whole: bool) -> bool {
-        Rc::ptr_eq(&self.spec, spec) && self.is_whole == is_whole
+    /// True if it is about pods of the class with these kinds.
+    pub fn is_of(&self, codes: &KindCodes<'_>) -> bool {
+        codes.journal().is_some_and(|journal| Rc::ptr_eq(&journal.id, &self.journal))
     }
 
     /// Forgets nodes that changed; false if that concerns all of them.
-    pub fn catch_up(&mut self, cluster: &Cluster) -> bool {
-        if (self.list_version, self.budgets_version) != (cluster.list_version(), cluster.budgets().version()) {
+    pub fn catch_up(&mut self, codes: &KindCodes<'_>, failed: &Failed<'_>) -> bool {
+        let (Some(journal), cluster) = (codes.journal(), failed.cluster) else { return false };
+        let [kinds, starts] = self.positions;
+        let (Some(changed), Some(started)) = (journal.log.since(kinds), cluster.starts().since(starts)) else {
             return false;
+        };
+        for place in changed.map(|place| place as usize).chain(started.filter_map(|slot| cluster.place_of_slot(slot))) {
+            counted::step();
+            self.kinds.remove(place);
         }
-        let [groups, starts] = self.positions;
-        match (cluster.groups().since(groups), cluster.starts().since(starts)) {
-            (Some(changes), Some(started)) => {
-                for slot in changes.map(|change| change.slot).chain(started) {
-                    if let Some(place) = cluster.place_of_slot(slot) {
-                        self.forget(place);
-                    }
-                }
-            }
-            _ => {
-                let seen = self.seen_version;
-                let changed = |place: &usize| cluster.versions()[*place].max(cluster.pods_version(*place)) > seen;
-                (0..cluster.node_count()).filter(changed).for_each(|place| self.forget(place));
+        self.positions = [journal.log.position(), cluster.starts().position()];
+        if self.turn != failed.filters.turn() {
+            self.turn = failed.filters.turn();
+            for place in std::mem::take(&mut self.passing) {
+                counted::step();
+                self.kinds.remove(place as usize);
             }
         }
-        self.positions = [cluster.groups().position(), cluster.starts().position()];
-        self.seen_version = cluster.last_version();
-        // Should there ever be too many reasons, the table begins anew.
-        self.refusals.len() < usize::from(MIXED) - 1
+        // Should there ever be too many reasons, kinds or nodes that were looked at again and again, all begins anew.
+        let has_room = self.refusals.len() < usize::from(u16::MAX) && self.passing.len() <= 4 * codes.nodes();
+        has_room && !self.kinds.is_crowded() && self.budgets_version == cluster.budgets().version()
     }
 
-    /// Forgets what was found out about a node.
-    pub fn forget(&mut self, place: usize) {
-        let (word, bit) = (&mut self.words[place / 64], 1_u64 << (place % 64));
-        (word.known, word.helps, word.violating) = (word.known & !bit, word.helps & !bit, word.violating & !bit);
-        word.summary = None;
-    }
-
-    /// Looks at `potential` nodes, from a place on and round, until enough would do and one of them breaks no budget; those whose
-    /// verdict is not known are looked at. None if none would do.
+    /// Looks at the nodes where preemption may help, from a place on and round, until enough would do and one of them breaks no
+    /// budget; of those of which nothing is known `look_at` tells.
     pub fn search(
         &mut self,
-        potential: &Bits,
-        start: usize,
-        wanted: usize,
-        mut look_at: impl FnMut(usize) -> Verdict,
-    ) -> Option<Candidates> {
-        let count = self.costs.len();
-        let (mut good, mut violating, mut best, mut length) = (0, 0, Best::NONE, count);
-        for (word, range) in words(start, count, count) {
-            let bits = potential.words()[word] & range;
-            self.find_out(word, bits, &mut look_at);
-            let helps = self.words[word].helps & bits;
-            let bad = helps & self.words[word].violating;
-            let (fine_here, bad_here) = ((helps & !bad).count_ones() as usize, bad.count_ones() as usize);
-            let is_last = good + fine_here > 0 && good + fine_here + (violating + bad_here).min(wanted) >= wanted;
-            // All nodes of the word become candidates, or none because there are enough such already.
-            if !is_last && (violating + bad_here <= wanted || violating == wanted) {
-                if violating + bad_here <= wanted {
-                    best.take(self.sum_up(word, bits).best);
-                    (good, violating) = (good + fine_here, violating + bad_here);
-                }
-                continue;
-            }
-            let Some(last) = self.enter(word, helps, wanted, (&mut good, &mut violating), &mut best) else { continue };
-            length = (last + count - start) % count + 1;
-            break;
+        codes: &KindCodes<'_>,
+        failed: &Failed<'_>,
+        (start, wanted): (usize, usize),
+        look_at: &mut dyn FnMut(usize) -> Verdict,
+    ) -> Search {
+        let count = codes.nodes();
+        let mut way = Way {
+            codes,
+            is_passing: failed.filters.depend_on_others(),
+            look_at,
+            wanted,
+            good: 0,
+            violating: 0,
+            last_violating: None,
+            best: Best::NONE,
+            nothing: Several::new(),
+            helps: Several::new(),
+            violates: Several::new(),
+            changes: None,
+        };
+        let mut strides = Window::round(start, count).strides(None);
+        let last = match strides.try_for_each(|stride| self.pass(stride, &mut way)) {
+            ControlFlow::Break(last) => Some(last),
+            // Those that break budgets are no candidates once there are enough of them, be they cheaper or not.
+            ControlFlow::Continue(()) => way.last_violating.filter(|_| way.good == 0),
+        };
+        let length = last.map_or(count, |last| (last + count - start) % count + 1);
+        if self.kinds.is_crowded() {
+            return Search::Undecided;
         }
-        Some(Candidates { start, length, best: best.cost?, equals: best.count })
-    }
-
-    /// Makes candidates of nodes of a word, one by one; the last one, if there are enough then.
-    fn enter(
-        &self,
-        word: usize,
-        helps: u64,
-        wanted: usize,
-        (good, violating): (&mut usize, &mut usize),
-        best: &mut Best,
-    ) -> Option<usize> {
-        for place in places(word, helps) {
-            let is_bad = self.words[word].violating & 1 << (place % 64) != 0;
-            let entered = if is_bad { &mut *violating } else { &mut *good };
-            if *entered < wanted {
-                *entered += 1;
-                best.take(Best { cost: Some(self.costs[place]), count: 1 });
-            }
-            if *good > 0 && *good + *violating >= wanted {
-                return Some(place);
-            }
+        if way.best.count == 0 {
+            return self.refused(codes).map_or(Search::Undecided, Search::Nowhere);
         }
-        None
-    }
-
-    fn find_out(&mut self, word: usize, bits: u64, look_at: &mut impl FnMut(usize) -> Verdict) {
-        for place in places(word, bits & !self.words[word].known) {
-            let (there, bit) = (&mut self.words[word], 1 << (place % 64));
-            there.known |= bit;
-            there.summary = None;
-            match look_at(place) {
-                Verdict::Helps(candidate) => {
-                    there.helps |= bit;
-                    if candidate.violations > 0 {
-                        there.violating |= bit;
-                    }
-                    self.costs[place] = candidate.cost;
-                }
-                Verdict::DoesNot(Refusal { plugin, status, .. }) => {
-                    let said = (plugin, status);
-                    let known = self.refusals.iter().position(|known| *known == said);
-                    let number = known.unwrap_or_else(|| {
-                        self.refusals.push(said);
-                        self.refusals.len() - 1
-                    });
-                    self.refusal_of[place] = number as u16;
-                }
-            }
-        }
-    }
-
-    fn sum_up(&mut self, word: usize, bits: u64) -> Summary {
-        let there = self.words[word];
-        if let Some(summary) = there.summary.filter(|summary| summary.of == bits) {
-            return summary;
-        }
-        let mut best = Best::NONE;
-        places(word, bits & there.helps).for_each(|place| best.take(Best { cost: Some(self.costs[place]), count: 1 }));
-        let mut refused = places(word, bits & !there.helps).map(|place| self.refusal_of[place]);
-        let first = refused.next().unwrap_or(MIXED);
-        let refusal = if refused.all(|other| other == first) { first } else { MIXED };
-        let summary = Summary { of: bits, best, refusal };
-        self.words[word].summary = Some(summary);
-        summary
+        // None that breaks a budget is as good as one that breaks none.
+        let kinds = if way.good > 0 { &way.helps } else { &way.violates };
+        let best = kinds.iter().map(|kind| (*kind, way.best.score)).collect();
+        Search::Found(Candidates { window: Window { start, length, count }, best, equals: way.best.count })
     }
 
     /// The place of the one with a number among the best candidates.
-    pub fn best(&self, potential: &Bits, candidates: &Candidates, mut number: u64) -> Option<usize> {
-        let Candidates { start, length, best, .. } = *candidates;
-        for (word, range) in words(start, length, self.costs.len()) {
-            let (there, bits) = (&self.words[word], potential.words()[word] & range);
-            if let Some(summary) = there.summary.filter(|summary| summary.of == bits) {
-                let here = if summary.best.cost == Some(best) { summary.best.count } else { 0 };
-                if here <= number {
-                    number -= here;
-                    continue;
-                }
-            }
-            let mut equal = 0_u64;
-            let equals = places(word, bits & there.helps).filter(|place| self.costs[*place] == best);
-            equals.for_each(|place| equal |= 1 << (place % 64));
-            let here = u64::from(equal.count_ones());
-            if number < here {
-                return Some(word * 64 + nth_bit(equal, number as usize));
-            }
-            number -= here;
-        }
-        None
+    pub fn best(&mut self, candidates: &Candidates, number: u64) -> Option<usize> {
+        self.kinds.find(candidates.window, &candidates.best, number, None)
     }
 
-    /// What is said of `potential` nodes, none of which would do and all of which were looked at, and of how many; nothing if
-    /// looking at one failed.
-    pub fn refused(&mut self, potential: &Bits) -> Option<Vec<(Status, usize)>> {
+    /// Passes the nodes of a block: all at once, if all of them are known and the last candidate is not among them. Ends at that one.
+    fn pass(&mut self, stride: Stride, way: &mut Way<'_>) -> ControlFlow<usize> {
+        counted::step();
+        if stride.level == 0 {
+            self.find_out(stride, way);
+        }
+        way.renew(&self.kinds);
+        let nodes = |kinds: &Several| kinds.iter().map(|kind| self.kinds.nodes_in(stride, *kind)).sum::<usize>();
+        let is_known = stride.level == 0 || self.kinds.is_complete(stride) && nodes(&way.nothing) == 0;
+        if is_known && let Some((good, violating)) = way.takes(nodes(&way.helps), nodes(&way.violates)) {
+            way.good += good;
+            way.violating += violating;
+            if violating > 0 && way.violating == way.wanted {
+                way.last_violating = Some(stride.last(way.codes.nodes()));
+            }
+            let violating = way.violates.iter().filter(|_| violating > 0);
+            for kind in way.helps.iter().filter(|_| good > 0).chain(violating) {
+                let best = self.kinds.best_in(stride, *kind);
+                way.best.take(best.score, best.count);
+            }
+            return ControlFlow::Continue(());
+        }
+        match stride.level {
+            0 => self.enter(stride, way),
+            _ => stride.parts(way.codes.nodes()).try_for_each(|part| self.pass(part, way)),
+        }
+    }
+
+    /// Makes candidates of nodes of a word, one by one.
+    fn enter(&self, word: Stride, way: &mut Way<'_>) -> ControlFlow<usize> {
+        let (helping, violating) = (self.bits(word, &way.helps), self.bits(word, &way.violates));
+        for place in places(word.block, helping | violating) {
+            let is_bad = violating & 1 << (place % 64) != 0;
+            let entered = if is_bad { &mut way.violating } else { &mut way.good };
+            if *entered < way.wanted {
+                *entered += 1;
+                way.best.take(self.kinds.own(place), 1);
+                if is_bad && way.violating == way.wanted {
+                    way.last_violating = Some(place);
+                }
+            }
+            if way.good > 0 && way.good + way.violating >= way.wanted {
+                return ControlFlow::Break(place);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The nodes in a part of a word that are of some kinds.
+    fn bits(&self, word: Stride, kinds: &[usize]) -> u64 {
+        let all = kinds.iter().fold(0, |all, kind| all | self.kinds.cell(word.block, *kind).bits);
+        all & word.range
+    }
+
+    /// Finds out about those nodes in a part of a word of which nothing is known.
+    fn find_out(&mut self, word: Stride, way: &mut Way<'_>) {
+        way.renew(&self.kinds);
+        let unknown = self.bits(word, &way.nothing) | self.kinds.missing(word.block) & word.range;
+        for place in places(word.block, unknown) {
+            counted::step();
+            self.kinds.remove(place);
+            let of = way.codes.kind_of(place);
+            let found = match way.codes.of(of) {
+                Code::Unschedulable => self.look_at(place, way),
+                _ => Found::Nothing,
+            };
+            self.kinds.insert(place, &Kind { of: of as u16, found });
+        }
+    }
+
+    fn look_at(&mut self, place: usize, way: &mut Way<'_>) -> Found {
+        let verdict = (way.look_at)(place);
+        let holds = matches!(&verdict, Verdict::DoesNot(refusal) if refusal.is_for_want_of_victims());
+        if way.is_passing && !holds {
+            self.passing.push(place as u32);
+        }
+        match verdict {
+            Verdict::Helps(candidate) => {
+                self.kinds.set_own(place, Reverse(candidate.cost));
+                if candidate.violations > 0 { Found::Violates } else { Found::Helps }
+            }
+            Verdict::DoesNot(refusal) => {
+                let known = self.refusals.iter().position(|known| *known == refusal.status);
+                let number = known.unwrap_or_else(|| {
+                    self.refusals.push(refusal.status);
+                    self.refusals.len() - 1
+                });
+                Found::Refused(number as u16)
+            }
+        }
+    }
+
+    /// What is said of the nodes where preemption may help, none of which would do and all of which were looked at, and of how many;
+    /// nothing if looking at one failed.
+    fn refused(&self, codes: &KindCodes<'_>) -> Option<Vec<(Status, usize)>> {
         let mut counts = vec![0; self.refusals.len()];
-        for (word, bits) in potential.words().iter().enumerate().filter(|(_, bits)| **bits != 0) {
-            match self.sum_up(word, *bits).refusal {
-                MIXED => places(word, *bits).for_each(|place| counts[usize::from(self.refusal_of[place])] += 1),
-                refusal => counts[usize::from(refusal)] += bits.count_ones() as usize,
+        for kind in 0..self.kinds.len() {
+            match *self.kinds.key(kind) {
+                Kind { of, found: Found::Refused(number) } if codes.may_help(usize::from(of)) => {
+                    counts[usize::from(number)] += self.kinds.nodes(kind);
+                }
+                _ => {}
             }
         }
         let said = self.refusals.iter().zip(counts).filter(|(_, nodes)| *nodes > 0);
-        let said: Vec<(Status, usize)> = said.map(|((_, status), nodes)| (status.clone(), nodes)).collect();
+        let said: Vec<(Status, usize)> = said.map(|(status, nodes)| (status.clone(), nodes)).collect();
         said.iter().all(|(status, _)| status.code != Code::Error).then_some(said)
+    }
+}
+
+impl Way<'_> {
+    /// Finds out which kinds there are where preemption may help, if there are others since that was last done.
+    fn renew(&mut self, kinds: &Kinds<Kind, Reverse<Cost>>) {
+        if self.changes.replace(kinds.changes()) == Some(kinds.changes()) {
+            return;
+        }
+        let Way { nothing, helps, violates, .. } = self;
+        [&mut *nothing, &mut *helps, &mut *violates].into_iter().for_each(Several::clear);
+        for kind in 0..kinds.len() {
+            let Kind { of, found } = *kinds.key(kind);
+            if self.codes.may_help(usize::from(of)) {
+                match found {
+                    Found::Nothing => nothing.push(kind),
+                    Found::Helps => helps.push(kind),
+                    Found::Violates => violates.push(kind),
+                    Found::Refused(_) => {}
+                }
+            }
+        }
+    }
+
+    /// How many of so many nodes more that would do become candidates, and how many that break budgets; nothing if the last candidate
+    /// is among them, or only some of those that break budgets are wanted.
+    fn takes(&self, good: usize, violating: usize) -> Option<(usize, usize)> {
+        let (all_good, all_violating) = (self.good + good, self.violating + violating);
+        if all_good > 0 && all_good + all_violating.min(self.wanted) >= self.wanted {
+            return None;
+        }
+        match violating {
+            violating if all_violating <= self.wanted => Some((good, violating)),
+            _ if self.violating == self.wanted => Some((good, 0)),
+            _ => None,
+        }
     }
 }

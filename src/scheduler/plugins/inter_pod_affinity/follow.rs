@@ -53,6 +53,8 @@ struct Following {
     wishes: i64,
     /// Moves with the number of tables, and when all nodes become too far from pods to be near, or none.
     version: u32,
+    /// Moves when what would be on a node may be another, although no pod came to it or left it.
+    turn: u32,
     versions: [u64; 3],
 }
 
@@ -77,6 +79,7 @@ pub(super) fn follower(plugin: InterPodAffinity, incoming: Incoming, cluster: &C
         unwanted: 0,
         wishes: 0,
         version: 0,
+        turn: 0,
         versions: versions(cluster),
         incoming,
     };
@@ -170,7 +173,7 @@ impl Following {
     /// Takes in that `count` pods with a meaning are on a node, or no longer are, and tells of the nodes for which that makes a
     /// difference.
     fn add(&mut self, meaning: &[(u16, i64)], place: usize, count: i64, changed: &mut dyn FnMut(usize)) {
-        let had_near = self.near != 0;
+        let (had_near, had_unwanted) = (self.near != 0, self.unwanted != 0);
         for (number, weight) in meaning {
             let table = &mut self.tables[usize::from(*number)];
             let domain = table.topology.domain(place);
@@ -184,6 +187,9 @@ impl Following {
                 Rule::Wish => *sum != before,
                 Rule::Near | Rule::Far | Rule::Unwanted => (*sum > 0) != (before > 0),
             };
+            if table.rule != Rule::Wish && table.topology.places(domain as usize).len() > 1 {
+                self.turn += 1;
+            }
             match table.rule {
                 Rule::Wish => self.wishes += count,
                 Rule::Near => self.near += weight * count,
@@ -193,6 +199,9 @@ impl Following {
             if differs && !table.is_coarse() {
                 table.topology.places(domain as usize).iter().for_each(|place| changed(*place as usize));
             }
+        }
+        if (had_near, had_unwanted) != (self.near != 0, self.unwanted != 0) {
+            self.turn += 1;
         }
         let is_fine = |table: &Table| table.rule == Rule::Near && !table.is_coarse();
         if self.is_first_of_kind && had_near != (self.near != 0) && self.tables.iter().any(is_fine) {
@@ -286,7 +295,11 @@ impl Follower for Following {
         refusing.map(|(table, _)| table.rule as u8).min()
     }
 
-    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], cluster: &Cluster) -> Option<u8> {
+    fn turn(&self) -> u32 {
+        self.turn
+    }
+
+    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], removed: &[Rc<Pod>], cluster: &Cluster) -> Option<u8> {
         let own = &self.incoming.terms;
         // Without anything to look at PreFilter says Skip, and nobody is asked about more pods.
         if self.unwanted == 0 && own.required_affinity.is_empty() && own.required_anti_affinity.is_empty() {
@@ -294,9 +307,11 @@ impl Follower for Following {
         }
         let node = cluster.at(place).node.as_ref();
         let has_label = |key: &Name| node.is_some_and(|node| node.meta.labels.get(key).is_some());
-        let more = added.iter().flat_map(|pod| {
+        let changed = added.iter().map(|pod| (pod, 1)).chain(removed.iter().map(|pod| (pod, -1)));
+        let more = changed.flat_map(|(pod, count)| {
             let terms = has_affinity(&pod.spec).then(|| Terms::compile(&pod.spec, &pod.meta.namespace));
-            self.required(&pod.meta.namespace, &pod.meta.labels, terms.as_ref())
+            let meaning = self.required(&pod.meta.namespace, &pod.meta.labels, terms.as_ref());
+            meaning.into_iter().map(move |(rule, key, weight)| (rule, key, weight * count))
         });
         let more: Vec<(Rule, Name, i64)> = more.filter(|(_, key, _)| has_label(key)).collect();
         let sum = |rule: Rule, key: &Name| {
@@ -304,7 +319,8 @@ impl Follower for Following {
             let there = known.map_or(0, |table| table.sum(table.topology.domain(place)));
             there + more.iter().filter(|(of, on, _)| *of == rule && on == key).map(|(.., count)| count).sum::<i64>()
         };
-        let is_first = self.is_near_everywhere() && more.iter().all(|(rule, ..)| *rule != Rule::Near);
+        let of_near = more.iter().filter(|(rule, ..)| *rule == Rule::Near).map(|(.., count)| count);
+        let is_first = self.is_first_of_kind && self.near + of_near.sum::<i64>() == 0;
         let near = |key: &Name| has_label(key) && (is_first || sum(Rule::Near, key) > 0);
         if !own.required_affinity.iter().all(|term| near(&term.topology_key)) {
             return Some(Rule::Near as u8);

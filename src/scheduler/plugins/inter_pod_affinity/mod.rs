@@ -10,6 +10,8 @@ mod follow;
 mod hint;
 mod score;
 
+use std::rc::Rc;
+
 use self::filter::Filter;
 use self::score::Score;
 use crate::api::meta::Labels;
@@ -151,7 +153,7 @@ impl Plugin for InterPodAffinity {
         }
     }
 
-    fn follower(&self, pod: &Pod, cluster: &Cluster) -> Option<Box<dyn Follower>> {
+    fn follower(&self, pod: &Rc<Pod>, cluster: &Cluster) -> Option<Box<dyn Follower>> {
         let incoming = Incoming::new(pod, cluster);
         if !incoming.terms.errors.is_empty() {
             return None;

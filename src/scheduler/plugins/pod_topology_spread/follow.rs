@@ -67,6 +67,8 @@ struct Following {
     /// For each group a bit for each constraint that counts it, and [`KNOWN`].
     meanings: Vec<u64>,
     look: u32,
+    /// Moves when what would be on a node may be another, although no pod came to it or left it.
+    turn: u32,
     versions: [u64; 3],
     honors_taints: bool,
     /// None for pods with constraints of their own.
@@ -75,14 +77,14 @@ struct Following {
 
 /// What the default constraints of a pod follow from.
 struct Defaults {
-    pod: Pod,
+    pod: Rc<Pod>,
     selector: Selector,
     /// The version of all Services and owners for which the selector is right.
     version: u64,
 }
 
 impl Defaults {
-    fn of(pod: &Pod, cluster: &Cluster) -> Self {
+    fn of(pod: &Rc<Pod>, cluster: &Cluster) -> Self {
         let objects = cluster.objects();
         Defaults { pod: pod.clone(), selector: default_selector(pod, objects), version: objects.selectors_version() }
     }
@@ -111,7 +113,7 @@ pub(super) fn follower(
     hard: Vec<Constraint>,
     soft: Vec<Constraint>,
     requires_all_labels: bool,
-    pod: &Pod,
+    pod: &Rc<Pod>,
     cluster: &Cluster,
 ) -> Option<Box<dyn Follower>> {
     let is_mixed = |constraint: &Constraint| cluster.topology(&constraint.key).has_empty();
@@ -133,6 +135,7 @@ pub(super) fn follower(
         ignored,
         meanings: Vec::new(),
         look: 0,
+        turn: 0,
         versions: versions(honors_taints, cluster),
         honors_taints,
         defaults,
@@ -260,6 +263,15 @@ impl Hard {
         Some((domain, before))
     }
 
+    /// The smallest count of a domain, and the smallest of all others.
+    fn two_lowest(&self) -> (i64, i64) {
+        let lowest = self.lowest;
+        let is_alone = self.with_count[lowest] == 1;
+        let mut others = self.with_count.iter().enumerate().skip(lowest + usize::from(is_alone));
+        let of_others = others.find(|(_, places)| **places > 0).map_or(i64::MAX, |(count, _)| count as i64);
+        (lowest as i64, of_others)
+    }
+
     /// The largest count with which a domain still takes a pod. The smallest count of no domain is what the source begins with.
     fn find_limit(&self) -> i64 {
         let lowest = match self.places {
@@ -275,13 +287,16 @@ impl Hard {
         self.topology.len() <= COARSE
     }
 
-    /// Takes in that pods came to a node or left it, and tells of the nodes for which that makes a difference.
-    fn follow(&mut self, place: usize, count: i32, changed: &mut dyn FnMut(usize)) {
-        let Some((domain, before)) = self.add(place, count) else { return };
+    /// Takes in that pods came to a node or left it, and tells of the nodes for which that makes a difference. True if that may be any
+    /// were there some pods more or fewer on them.
+    fn follow(&mut self, place: usize, count: i32, changed: &mut dyn FnMut(usize)) -> bool {
+        let lowest = self.two_lowest();
+        let Some((domain, before)) = self.add(place, count) else { return false };
+        let turns = self.two_lowest() != lowest || self.topology.places(domain).len() > 1;
         let (old_limit, limit) = (self.limit, self.find_limit());
         self.limit = limit;
         if self.is_coarse() {
-            return;
+            return turns;
         }
         let range = if limit == old_limit { domain..domain + 1 } else { 0..self.topology.len() };
         for other in range {
@@ -291,6 +306,7 @@ impl Hard {
                 self.topology.places(other).iter().for_each(|place| changed(*place as usize));
             }
         }
+        turns
     }
 
     /// Why nodes of a domain do not fit.
@@ -301,18 +317,17 @@ impl Hard {
         }
     }
 
-    /// Why a node does not fit, were there some pods more that count.
+    /// Why a node does not fit, were there some pods more that count, or fewer.
     fn rejection_with(&self, place: usize, more: i64) -> Option<u8> {
         let domain = self.topology.domain(place);
         let there = match self.counts.get(domain as usize) {
-            Some(count) if more > 0 && self.counted.contains(place) => *count,
+            Some(count) if more != 0 && self.counted.contains(place) => *count,
             _ => return self.rejection_in(domain),
         };
         let count = i64::from(there) + more;
         // If it is the only one with the fewest pods, another one will be that, or the same one still.
-        let is_alone = there as usize == self.lowest && self.with_count[self.lowest] == 1;
-        let mut others = self.with_count.iter().enumerate().skip(self.lowest + usize::from(is_alone));
-        let of_others = others.find(|(_, places)| **places > 0).map_or(i64::MAX, |(count, _)| count as i64);
+        let (lowest, second) = self.two_lowest();
+        let of_others = if i64::from(there) == lowest { second } else { lowest };
         let limit = match self.places < self.constraint.min_domains {
             true => self.limit,
             false => self.constraint.max_skew + of_others.min(count) - self.own,
@@ -402,7 +417,7 @@ impl Follower for Following {
             return;
         }
         for (_, hard) in self.hard.iter_mut().enumerate().filter(|(bit, _)| meaning & 1 << bit != 0) {
-            hard.follow(place, count, changed);
+            self.turn += u32::from(hard.follow(place, count, changed));
         }
         for (_, soft) in self.soft.iter_mut().enumerate().filter(|(bit, _)| meaning & 1 << (bit + 30) != 0) {
             soft.add(place, count);
@@ -436,13 +451,17 @@ impl Follower for Following {
     }
 
     /// Here pods that are being deleted do count, and so do all for an empty selector, as in the source.
-    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], _cluster: &Cluster) -> Option<u8> {
-        let added = || added.iter().filter(|pod| pod.meta.namespace == self.namespace);
+    fn rejection_with(&self, place: usize, added: &[Rc<Pod>], removed: &[Rc<Pod>], _cluster: &Cluster) -> Option<u8> {
         self.hard.iter().find_map(|hard| {
             let selector = &hard.constraint.selector;
-            let more = added().filter(|pod| selector.matches(&pod.meta.labels)).count();
-            hard.rejection_with(place, more as i64)
+            let meant = |pod: &&Rc<Pod>| pod.meta.namespace == self.namespace && selector.matches(&pod.meta.labels);
+            let meant = |pods: &[Rc<Pod>]| pods.iter().filter(meant).count() as i64;
+            hard.rejection_with(place, meant(added) - meant(removed))
         })
+    }
+
+    fn turn(&self) -> u32 {
+        self.turn
     }
 
     fn status(&self, rejection: u8) -> Status {

@@ -12,6 +12,8 @@ mod follow;
 mod hint;
 mod score;
 
+use std::rc::Rc;
+
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 
 use self::constraint::{Action, Constraint};
@@ -144,7 +146,7 @@ impl Plugin for PodTopologySpread {
         }
     }
 
-    fn follower(&self, pod: &Pod, cluster: &Cluster) -> Option<Box<dyn Follower>> {
+    fn follower(&self, pod: &Rc<Pod>, cluster: &Cluster) -> Option<Box<dyn Follower>> {
         let hard = self.constraints(pod, Action::DoNotSchedule, cluster).ok()?;
         let soft = self.constraints(pod, Action::ScheduleAnyway, cluster).ok()?;
         follow::follower(hard, soft, self.requires_all_labels(pod), pod, cluster)
