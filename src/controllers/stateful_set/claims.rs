@@ -38,7 +38,8 @@ impl Claims {
             return Claims(found);
         }
         let first = set.first_ordinal();
-        let places = 0..identity::places(set, pods) as i32;
+        let held = pods.iter().filter_map(|pod| identity::place(set, identity::ordinal(&pod.meta)));
+        let places = 0..identity::places(set, held) as i32;
         let wanted = places.map(|place| identity::pod_name(set, first.saturating_add(place)));
         for pod in wanted.chain(pods.iter().map(|pod| pod.meta.name.clone())) {
             for template in &set.spec.claim_templates {

@@ -72,17 +72,7 @@ impl<'a> Control<'a> {
         pods: &'a [Rc<Pod>],
         now: Now,
     ) -> Self {
-        let first = set.first_ordinal();
-        let of_place = |place: usize| first.saturating_add(place as i32);
-        let mut replicas: Vec<_> = (0..identity::places(set, pods))
-            .map(|place| Replica {
-                ordinal: of_place(place),
-                name: identity::pod_name(set, of_place(place)),
-                pod: None,
-                new: OnceCell::new(),
-            })
-            .collect();
-        let (mut known, mut condemned) = (Vec::new(), Vec::new());
+        let (mut known, mut condemned, mut held) = (Vec::new(), Vec::new(), Vec::new());
         for pod in pods {
             let ordinal = identity::ordinal(&pod.meta);
             if ordinal < 0 {
@@ -90,11 +80,19 @@ impl<'a> Control<'a> {
             }
             known.push(pod);
             match identity::place(set, ordinal) {
-                Some(place) => replicas[place].pod = Some(pod),
-                None => condemned.push(pod),
+                Some(place) => held.push((place, pod)),
+                None => condemned.push((ordinal, pod)),
             }
         }
-        condemned.sort_by_key(|pod| std::cmp::Reverse(identity::ordinal(&pod.meta)));
+        let places = identity::places(set, held.iter().map(|(place, _)| *place));
+        let mut by_place: Vec<Option<&Rc<Pod>>> = vec![None; places];
+        held.into_iter().for_each(|(place, pod)| by_place[place] = Some(pod));
+        let replicas = by_place.into_iter().enumerate().map(|(place, pod)| {
+            let ordinal = set.first_ordinal().saturating_add(place as i32);
+            Replica { ordinal, name: identity::name_at(set, ordinal, pod), pod, new: OnceCell::new() }
+        });
+        condemned.sort_by_key(|(ordinal, _)| std::cmp::Reverse(*ordinal));
+        let (replicas, condemned) = (replicas.collect(), condemned.into_iter().map(|(_, pod)| pod).collect());
         let about = owner::reference(set);
         Control { set, revisions, claims, pods: known, replicas, condemned, about, now }
     }

@@ -40,16 +40,24 @@ pub fn place(set: &StatefulSet, ordinal: i32) -> Option<usize> {
     (place < set.size()).then_some(place)
 }
 
-/// How many places, from the first one on, a sync needs to look at, whatever number of replicas somebody has asked for: in order
-/// nothing is done beyond the first pod that is missing, and in parallel the next sync goes on.
-pub fn places(set: &StatefulSet, pods: &[Rc<Pod>]) -> usize {
-    let held = pods.iter().filter_map(|pod| place(set, ordinal(&pod.meta))).max().map_or(0, |last| last + 1);
+/// How many places, from the first one on, a sync needs to look at if pods hold these, whatever number of replicas somebody has asked
+/// for: in order nothing is done beyond the first pod that is missing, and in parallel the next sync goes on.
+pub fn places(set: &StatefulSet, held: impl Iterator<Item = usize>) -> usize {
+    let held = held.max().map_or(0, |last| last + 1);
     set.size().min(held + if set.spec.is_parallel { MOST_NEW } else { 1 })
 }
 
 /// The name of a pod.
 pub fn pod_name(set: &StatefulSet, ordinal: i32) -> Name {
     Name::from(format!("{}-{ordinal}", set.meta.name))
+}
+
+/// The same; the pod that has the ordinal has the name too, unless it writes the ordinal in another way.
+pub fn name_at(set: &StatefulSet, ordinal: i32, pod: Option<&Rc<Pod>>) -> Name {
+    let name = pod.map(|pod| &pod.meta.name);
+    let digits = |name: &Name| name.get(set.meta.name.len() + 1..).map(str::len);
+    let is_plain = |name: &&Name| digits(name) == Some(ordinal.checked_ilog10().unwrap_or(0) as usize + 1);
+    name.filter(is_plain).cloned().unwrap_or_else(|| pod_name(set, ordinal))
 }
 
 /// The name of the claim that a pod has of one of the set's claim templates.
@@ -145,6 +153,7 @@ pub fn with_volumes(set: &StatefulSet, spec: &PodSpec, pod: &str) -> PodSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controllers::testing::{ready_pod, stateful_set};
 
     #[test]
     fn a_name_says_the_set_and_the_ordinal() {
@@ -154,5 +163,13 @@ mod tests {
         for name in ["db", "db-", "db-a1", "db-1a"] {
             assert_eq!(parent_and_ordinal(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_place_has_the_name_of_its_pod_unless_that_writes_the_ordinal_in_another_way() {
+        let set = stateful_set("db", 12);
+        let named = |pod: &str, ordinal: i32| name_at(&set, ordinal, Some(&Rc::new(ready_pod(pod, 0))));
+        assert_eq!([named("db-0", 0), named("db-11", 11), named("db-011", 11)], ["db-0", "db-11", "db-11"]);
+        assert_eq!(name_at(&set, 7, None), "db-7");
     }
 }
