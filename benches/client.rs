@@ -13,6 +13,7 @@ use kubesim::api::name::Name;
 use kubesim::api::object::{Object, Resource};
 use kubesim::api::pod::{Pod, PodSpec, PodStatus, QosClass, RestartPolicy};
 use kubesim::api::resources::Resources;
+use kubesim::api::shared::Shared;
 use kubesim::apiserver::protocol::{Answer, ApiMessage, Operation, WatchEvent, WatchId};
 use kubesim::client::controller::{Change, Controller};
 use kubesim::client::harness::{Config, ControllerManager};
@@ -105,7 +106,7 @@ fn spec() -> Rc<PodSpec> {
 }
 
 /// A pod of one of a hundred ReplicaSets on one of a thousand nodes.
-fn pod(number: u32, revision: u64, spec: &Rc<PodSpec>, owners: &[Rc<[OwnerReference]>], nodes: &[Name]) -> Object {
+fn pod(number: u32, revision: u64, spec: &Rc<PodSpec>, owners: &[Shared<OwnerReference>], nodes: &[Name]) -> Object {
     let owner = &owners[number as usize % owners.len()];
     let status = PodStatus { pod_ip: Some(IpAddr::V4(Ipv4Addr::from(number))), ..PodStatus::default() };
     Pod {
@@ -114,7 +115,7 @@ fn pod(number: u32, revision: u64, spec: &Rc<PodSpec>, owners: &[Rc<[OwnerRefere
             namespace: Name::of("default"),
             uid: Uid(u128::from(number) + 1_000),
             resource_version: revision.into(),
-            owners: Some(owner.clone()),
+            owners: owner.clone(),
             ..Meta::default()
         },
         spec: spec.clone(),
@@ -151,8 +152,8 @@ fn manager(ctx: &mut Still, pods: Vec<Object>) -> (ControllerManager, WatchId) {
 
 fn one_change(criterion: &mut Criterion) {
     let spec = spec();
-    let owner = |number: u32| -> Rc<[OwnerReference]> {
-        Rc::new([OwnerReference {
+    let owner = |number: u32| -> Shared<OwnerReference> {
+        Shared::from([OwnerReference {
             api_version: Name::of("apps/v1"),
             kind: Name::of("ReplicaSet"),
             name: format!("hello-deploy-{number:010x}").into(),

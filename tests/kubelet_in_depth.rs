@@ -62,8 +62,8 @@ fn events(bed: &Bed, pod: &str) -> Vec<String> {
 
 fn status(bed: &Bed, name: &str) -> (PodPhase, Option<String>, Option<String>) {
     let pod = bed.get::<Pod>("default", name).expect("the pod is there");
-    let text = |name: &Option<Name>| name.as_ref().map(ToString::to_string);
-    (pod.status.phase, text(&pod.status.reason), text(&pod.status.message))
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    (pod.status.phase, text(pod.status.why.reason()), text(pod.status.why.message()))
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_node_that_runs_out_of_memory_evicts_who_is_furthest_above_his_request() {
     assert_eq!(message.as_deref(), Some(expected));
     let leak = bed.get::<Pod>("default", "leak").expect("it stays");
     let disruption = leak.status.condition(&PodConditionType::DisruptionTarget).expect("a disruption");
-    assert_eq!(disruption.reason.as_deref(), Some("TerminationByKubelet"));
+    assert_eq!(disruption.why.reason(), Some("TerminationByKubelet"));
     assert!(events(&bed, "leak").contains(&format!("Evicted: {expected}")));
     assert!(events(&bed, "node-0").contains(&"EvictionThresholdMet: Attempting to reclaim memory".to_owned()));
     bed.until("the node says so", 15, |bed| {
@@ -309,7 +309,7 @@ fn a_static_pod_outlives_its_mirror_and_goes_with_its_file() {
     });
     let mirror = bed.get::<Pod>("default", "proxy-node-0").expect("a mirror").clone();
     assert!(mirror.meta.annotations.get("kubernetes.io/config.mirror").is_some());
-    assert_eq!(mirror.meta.owners.as_deref().map(|owners| owners[0].kind.to_string()), Some("Node".to_owned()));
+    assert_eq!(mirror.meta.owners.first().map(|owner| owner.kind.to_string()), Some("Node".to_owned()));
     let containers = bed.cluster.nodes()[0].runtime().running();
     bed.delete(support::pod("default", "proxy-node-0")).expect("the mirror is deleted");
     bed.until("there is another mirror", 2, |bed| {
@@ -377,7 +377,8 @@ fn a_pod_is_resized_in_place_or_waits_for_room() {
     bed.run(3);
     let pending = |bed: &Bed| {
         let pod = bed.get::<Pod>("default", "small").expect("the pod");
-        pod.status.condition(&PodConditionType::Other(Name::of("PodResizePending"))).and_then(|one| one.reason.clone())
+        let pending = pod.status.condition(&PodConditionType::Other(Name::of("PodResizePending")));
+        pending.and_then(|one| one.why.reason().map(str::to_owned))
     };
     assert_eq!(pending(&bed).as_deref(), Some("Deferred"));
     bed.delete(support::pod("default", "other")).expect("it is deleted");

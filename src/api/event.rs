@@ -45,7 +45,7 @@ pub struct NewerPart {
     /// `series`: how often, and when last.
     pub series: Option<(i32, MicroTime)>,
     /// `related`.
-    pub related: Option<ObjectReference>,
+    pub related: Option<Box<ObjectReference>>,
 }
 
 impl Event {

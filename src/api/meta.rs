@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::rc::Rc;
 
 use super::kind::Kind;
 use super::name::Name;
+use super::shared::Shared;
 use crate::engine::time::SimTime;
 
 /// A date in whole seconds since 1970, as `metav1.Time` keeps it.
@@ -79,11 +79,11 @@ impl fmt::Debug for Uid {
 
 /// Labels or annotations: pairs sorted by key, shared between objects that carry the same ones.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Labels(Option<Rc<[(Name, Name)]>>);
+pub struct Labels(Shared<(Name, Name)>);
 
 impl Labels {
     /// No labels.
-    pub const NONE: Labels = Labels(None);
+    pub const NONE: Labels = Labels(Shared::NONE);
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Name> {
@@ -94,7 +94,7 @@ impl Labels {
     /// All pairs in the order of their keys.
     #[inline]
     pub fn pairs(&self) -> &[(Name, Name)] {
-        self.0.as_deref().unwrap_or(&[])
+        &self.0
     }
 
     /// These labels with one more, or with another value for a key that is there.
@@ -116,11 +116,7 @@ impl Labels {
     /// True if both are the same shared pairs (or both none); false says nothing.
     #[inline]
     pub fn same(&self, other: &Labels) -> bool {
-        match (&self.0, &other.0) {
-            (Some(left), Some(right)) => Rc::ptr_eq(left, right),
-            (None, None) => true,
-            _ => false,
-        }
+        self.0.same(&other.0)
     }
 }
 
@@ -134,7 +130,7 @@ impl super::selector::Labels for Labels {
 impl FromIterator<(Name, Name)> for Labels {
     fn from_iter<I: IntoIterator<Item = (Name, Name)>>(pairs: I) -> Self {
         let map: std::collections::BTreeMap<Name, Name> = pairs.into_iter().collect();
-        if map.is_empty() { Labels::NONE } else { Labels(Some(map.into_iter().collect())) }
+        Labels(map.into_iter().collect())
     }
 }
 
@@ -188,9 +184,9 @@ pub struct Meta {
     /// Annotations.
     pub annotations: Labels,
     /// Owners; usually none or one.
-    pub owners: Option<Rc<[OwnerReference]>>,
+    pub owners: Shared<OwnerReference>,
     /// What must happen before the object may go.
-    pub finalizers: Option<Rc<[Name]>>,
+    pub finalizers: Shared<Name>,
 }
 
 impl Meta {
@@ -202,12 +198,12 @@ impl Meta {
 
     /// All owners.
     pub fn owners(&self) -> &[OwnerReference] {
-        self.owners.as_deref().unwrap_or(&[])
+        &self.owners
     }
 
     /// All finalizers.
     pub fn finalizers(&self) -> &[Name] {
-        self.finalizers.as_deref().unwrap_or(&[])
+        &self.finalizers
     }
 
     /// The revision of the write that made this version; zero if it was never stored.

@@ -18,6 +18,7 @@
 //! - `quantity`: amounts of resources
 //! - `quota`: quotas and limits of namespaces, and how usage is measured
 //! - `selector`: label and field selectors
+//! - `shared`: lists that objects have in common
 //! - `strict`: values to typed objects, refusing unknown fields and wrong types
 //! - `time`: points in time as the API writes them
 //! - `validation`: what the API server refuses, and how it says so
@@ -50,6 +51,7 @@ pub mod resize;
 pub mod resources;
 pub mod revision;
 pub mod selector;
+pub mod shared;
 pub mod stateful;
 pub mod storage;
 pub mod strict;

@@ -231,10 +231,8 @@ pub struct PodStatus {
     pub observed_generation: i64,
     /// Conditions in the order in which they are stored.
     pub conditions: Vec<PodCondition>,
-    /// `status.reason`.
-    pub reason: Option<Name>,
-    /// `status.message`.
-    pub message: Option<Name>,
+    /// `status.reason` and `status.message`.
+    pub why: Why,
     /// The node's address.
     pub host_ip: Option<IpAddr>,
     /// The pod's address.
@@ -271,6 +269,16 @@ pub enum PodConditionType {
     Other(Name),
 }
 
+/// Why something is as it is, in a word and in a sentence. Mostly nothing is said, which takes no memory but a pointer's.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Why(Option<Box<Words>>);
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Words {
+    reason: Option<Name>,
+    message: Option<Name>,
+}
+
 /// A pod condition.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PodCondition {
@@ -278,10 +286,8 @@ pub struct PodCondition {
     pub kind: PodConditionType,
     /// Whether it holds.
     pub status: ConditionStatus,
-    /// Why, in one word.
-    pub reason: Option<Name>,
-    /// Why, in a sentence.
-    pub message: Option<Name>,
+    /// Why.
+    pub why: Why,
     /// When `status` last changed.
     pub last_transition: Timestamp,
     /// The pod's generation that this speaks of; zero if not set.
@@ -354,6 +360,27 @@ impl PodTemplate {
             || self.labels == other.labels
                 && self.annotations == other.annotations
                 && (Rc::ptr_eq(&self.spec, &other.spec) || self.spec.full == other.spec.full)
+    }
+}
+
+impl Why {
+    /// Nothing is said.
+    pub const NONE: Why = Why(None);
+
+    /// A word and a sentence, as far as they are there.
+    pub fn new(reason: Option<Name>, message: Option<Name>) -> Why {
+        let is_told = reason.is_some() || message.is_some();
+        Why(is_told.then(|| Box::new(Words { reason, message })))
+    }
+
+    /// In one word.
+    pub fn reason(&self) -> Option<&str> {
+        self.0.as_ref()?.reason.as_deref()
+    }
+
+    /// In a sentence.
+    pub fn message(&self) -> Option<&str> {
+        self.0.as_ref()?.message.as_deref()
     }
 }
 

@@ -176,7 +176,7 @@ fn is_infeasible(status: &PodStatus) -> bool {
     let is_pending =
         |kind: &PodConditionType| matches!(kind, PodConditionType::Other(name) if *name == "PodResizePending");
     let pending = status.conditions.iter().find(|condition| is_pending(&condition.kind));
-    pending.is_some_and(|pending| pending.reason.as_deref() == Some("Infeasible"))
+    pending.is_some_and(|pending| pending.why.reason() == Some("Infeasible"))
 }
 
 fn to_requests(amounts: Option<&BTreeMap<String, Text>>) -> Requests<'_> {

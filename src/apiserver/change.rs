@@ -9,7 +9,7 @@ use crate::api::kind::Kind;
 use crate::api::meta::{Labels, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
-use crate::api::pod::{ConditionStatus, PodCondition, PodConditionType};
+use crate::api::pod::{ConditionStatus, PodCondition, PodConditionType, Why};
 
 use super::complete;
 use super::deletion::{self, Ending};
@@ -68,11 +68,14 @@ impl Change {
 /// Gives the new version of an object what it needs out of a range.
 pub type Allocate<'a> = &'a mut dyn FnMut(&mut Object) -> Result<(), Box<Status>>;
 
+/// The labels of a pod that is bound to a node, out of those that it has.
+pub type LabelsWhenBound<'a> = &'a dyn Fn(&Labels, &Name) -> Labels;
+
 /// What a request makes of an object.
 pub fn decide(
     operation: &Operation,
     present: &Object,
-    labels_of_node: &dyn Fn(&Name) -> Labels,
+    labels_when_bound: LabelsWhenBound<'_>,
     allocate: Allocate<'_>,
     now: Timestamp,
 ) -> Result<Change, Box<Status>> {
@@ -94,7 +97,7 @@ pub fn decide(
             check_version(present, *resource_version, true)?;
             replace(scaled(present, *replicas)?, present, Part::Main, false, allocate)
         }
-        Operation::Bind { uid, node, .. } => bind(present, *uid, node, labels_of_node, now),
+        Operation::Bind { uid, node, .. } => bind(present, *uid, node, labels_when_bound, now),
         Operation::Delete { options, .. } | Operation::DeleteCollection { options, .. } => {
             deletion::begin(present, options, now).map(Change::of)
         }
@@ -186,7 +189,7 @@ fn bind(
     present: &Object,
     uid: Uid,
     node: &Name,
-    labels_of_node: &dyn Fn(&Name) -> Labels,
+    labels_when_bound: LabelsWhenBound<'_>,
     now: Timestamp,
 ) -> Result<Change, Box<Status>> {
     let Object::Pod(pod) = present else { return Ok(Change::Nothing) };
@@ -210,18 +213,12 @@ fn bind(
     }
     let mut bound = (**pod).clone();
     bound.node = Some(node.clone());
-    let labels = labels_of_node(node);
-    for (key, value) in labels.pairs() {
-        if bound.meta.labels.get(key) != Some(value) {
-            bound.meta.labels = bound.meta.labels.with(key.clone(), value.clone());
-        }
-    }
+    bound.meta.labels = labels_when_bound(&bound.meta.labels, node);
     bound.status.nominated_node = None;
     let scheduled = PodCondition {
         kind: PodConditionType::PodScheduled,
         status: ConditionStatus::True,
-        reason: None,
-        message: None,
+        why: Why::NONE,
         last_transition: now,
         observed_generation: 0,
     };
@@ -240,8 +237,7 @@ fn evict(present: &Object, options: &DeleteOptions, now: Timestamp) -> Result<Ch
         let target = PodCondition {
             kind: PodConditionType::DisruptionTarget,
             status: ConditionStatus::True,
-            reason: Some(Name::of("EvictionByEvictionAPI")),
-            message: Some(Name::of("Eviction API: evicting")),
+            why: Why::new(Some(Name::of("EvictionByEvictionAPI")), Some(Name::of("Eviction API: evicting"))),
             last_transition: now,
             observed_generation: before.map_or(0, |condition| condition.observed_generation),
         };

@@ -47,7 +47,7 @@ pub fn begin(object: &Object, options: &DeleteOptions, now: Timestamp) -> Result
         None
     };
     if let Some(finalizers) = new_finalizers(object.meta(), options.propagation, rules.propagation) {
-        marked.meta_mut().finalizers = (!finalizers.is_empty()).then(|| finalizers.into());
+        marked.meta_mut().finalizers = finalizers.into();
     }
     let waits = !marked.meta().finalizers().is_empty();
     Ok(match graceful {
@@ -168,7 +168,7 @@ fn end_namespace(object: &Object, is_empty: bool, options: &DeleteOptions, now: 
     let mut marked = object.clone();
     let default = allows(Kind::Namespace).propagation;
     if let Some(finalizers) = new_finalizers(object.meta(), options.propagation, default) {
-        marked.meta_mut().finalizers = (!finalizers.is_empty()).then(|| finalizers.into());
+        marked.meta_mut().finalizers = finalizers.into();
     }
     if let Object::Namespace(namespace) = &mut marked {
         let namespace = Rc::make_mut(namespace);

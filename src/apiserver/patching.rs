@@ -152,10 +152,10 @@ fn apply_typed(object: &Object, patch: &TypedPatch, now: Timestamp) -> Result<Ob
             }
             check_version(kind, meta, *resource_version)?;
             if let Some(owners) = owners {
-                meta.owners = (!owners.is_empty()).then(|| owners.clone().into());
+                meta.owners = owners.clone().into();
             }
             if let Some(finalizers) = finalizers {
-                meta.finalizers = (!finalizers.is_empty()).then(|| finalizers.clone().into());
+                meta.finalizers = finalizers.clone().into();
             }
             meta.labels = merge_pairs(&meta.labels, labels);
             meta.annotations = merge_pairs(&meta.annotations, annotations);

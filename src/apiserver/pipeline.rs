@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
-use crate::api::meta::{ObjectKey, Uid};
+use crate::api::meta::{Labels, ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::node::{Node, NodeCondition};
 use crate::api::object::Object;
@@ -340,7 +340,7 @@ impl ApiServer {
     ) {
         let now = self.config.epoch.timestamp(ctx.now());
         let facts = Facts::new(&self.caches, &task.looked_up, ctx.now());
-        let labels = |node: &Name| self.chain.labels_of_node(node, facts);
+        let labels = |before: &Labels, node: &Name| self.chain.labels_when_bound(before, node, facts);
         let (allocator, services) = (&mut self.allocator, &self.caches[Kind::Service as usize]);
         allocator.release(&std::mem::take(&mut task.claims));
         let mut claims = Vec::new();

@@ -40,18 +40,17 @@ struct Similar {
     last: SimTime,
 }
 
-/// An event that was made: its name's stamp, when it was first, and how often since.
+/// An event that was made: how often since, and when it was first, which is in its name too.
 #[derive(Clone, Copy)]
 struct Seen {
     count: i32,
     first: Stamp,
-    name: Stamp,
 }
 
 impl Correlator {
     /// What becomes of an event: counted and named as it is to be written, or none if it is spam.
     /// `stamp` names a combined event.
-    pub(super) fn correlate(&mut self, mut draft: Draft, now: SimTime, stamp: Stamp) -> Option<Draft> {
+    pub(super) fn correlate(&mut self, mut draft: Box<Draft>, now: SimTime, stamp: Stamp) -> Option<Box<Draft>> {
         let about = &draft.note.regarding;
         let fields = [&about.kind, &about.namespace, &about.name, &about.api_version].map(|field| field.as_str());
         let uid = [(about.uid.0 >> 64) as u64, about.uid.0 as u64, draft.note.kind as u64];
@@ -63,13 +62,12 @@ impl Correlator {
         if self.is_one_of_many(similar_key, message, now) {
             key = similar_key;
             draft.note.message.insert_str(0, "(combined from similar events): ");
-            draft.name = stamp;
             draft.first = stamp;
             draft.last = stamp;
         }
-        let seen = self.seen.entry(key, || Seen { count: 0, first: draft.first, name: draft.name });
+        let seen = self.seen.entry(key, || Seen { count: 0, first: draft.first });
         seen.count = seen.count.saturating_add(1);
-        (draft.count, draft.first, draft.name) = (seen.count, seen.first, seen.name);
+        (draft.count, draft.first) = (seen.count, seen.first);
 
         self.spam.sweep(|full_at| *full_at > now);
         let full_at = self.spam.entry(spam_key, SimTime::default);

@@ -120,14 +120,15 @@ fn child(owner: &Object) -> Object {
     let mut object = config_map("");
     let meta = object.meta_mut();
     meta.generate_name = Some(format!("{}-", owner.meta().name).into());
-    meta.owners = Some(Rc::new([OwnerReference {
+    meta.owners = [OwnerReference {
         api_version: Name::of("v1"),
         kind: Name::of("ConfigMap"),
         name: owner.meta().name.clone(),
         uid: owner.meta().uid,
         controller: true,
         block_owner_deletion: true,
-    }]));
+    }]
+    .into();
     object
 }
 

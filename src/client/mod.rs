@@ -60,6 +60,7 @@ mod expectations;
 pub mod harness;
 #[cfg(test)]
 mod harness_tests;
+mod indexes;
 pub mod informer;
 pub mod plan;
 mod pod_counts;

@@ -182,7 +182,7 @@ mod tests {
         };
         let meta = Meta {
             labels: Labels::NONE.with("app", format!("app-{}", chance.below(variety))),
-            owners: Some([owner].into()),
+            owners: [owner].into(),
             ..Meta::default()
         };
         let phase = if chance.ratio(1, 4) { PodPhase::Failed } else { PodPhase::Running };

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use serde_json::json;
+use smallvec::SmallVec;
 
 use super::correlator::Correlator;
 use super::delivery::{Caller, Failure};
@@ -51,7 +52,8 @@ pub struct Recorder {
     epoch: Epoch,
     stream: Stream,
     correlator: Correlator,
-    waiting: VecDeque<Draft>,
+    /// Mostly none.
+    waiting: VecDeque<Box<Draft>>,
     writing: Option<Writing>,
     last_stamp: Stamp,
 }
@@ -59,7 +61,7 @@ pub struct Recorder {
 /// An event that is to be written.
 pub(super) struct Draft {
     pub(super) note: EventNote,
-    pub(super) name: Stamp,
+    /// When it was first; its name says so.
     pub(super) first: Stamp,
     pub(super) last: Stamp,
     pub(super) count: i32,
@@ -67,7 +69,7 @@ pub(super) struct Draft {
 }
 
 struct Writing {
-    draft: Draft,
+    draft: Box<Draft>,
     /// True while it is tried to count up an event that should be there.
     patching: bool,
     tries: u32,
@@ -104,7 +106,7 @@ impl Recorder {
         if self.waiting.len() < MAX_WAITING {
             let stamp = self.stamp(ctx.now());
             let cause = ctx.cause();
-            self.waiting.push_back(Draft { note, name: stamp, first: stamp, last: stamp, count: 1, cause });
+            self.waiting.push_back(Box::new(Draft { note, first: stamp, last: stamp, count: 1, cause }));
         }
         self.write_next(client, ctx);
     }
@@ -170,7 +172,7 @@ impl Recorder {
     fn write<T: Copy>(&mut self, client: &mut Client<T>, ctx: &mut dyn Context<ApiMessage>) {
         let Some(Writing { draft, patching, .. }) = &self.writing else { return };
         let namespace = event_namespace(&draft.note.regarding.namespace);
-        let name = event_name(&draft.note.regarding.name, self.epoch, draft.name);
+        let name = event_name(&draft.note.regarding.name, self.epoch, draft.first);
         let operation = if *patching {
             let patch = json!({
                 "count": draft.count,
@@ -254,11 +256,10 @@ pub(super) fn event_name(object: &str, epoch: Epoch, at: Stamp) -> Name {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
     let begins_well = object.starts_with(|c: char| c.is_ascii_alphanumeric());
     if begins_well && object.len() + 1 + digits.len() <= 253 && object.bytes().all(plain) {
-        let mut name = String::with_capacity(object.len() + 17);
-        name.push_str(object);
-        name.push('.');
-        name.push_str(digits);
-        return name.into();
+        let mut name: SmallVec<[u8; 128]> = SmallVec::from_slice(object.as_bytes());
+        name.push(b'.');
+        name.extend_from_slice(digits.as_bytes());
+        return str::from_utf8(&name).unwrap_or_default().into();
     }
     let high = super::recent::digest([object], &[]);
     Uid::from_random(high, nanos as u64).to_string().into()

@@ -56,9 +56,8 @@ pub struct SeriesRecorder {
     reporter: Rc<Reporter>,
     epoch: Epoch,
     stream: Stream,
-    /// The events of the last minutes, by the hash of what makes two the same, and in the order in which they were first seen.
-    keys: Map<u64, u64>,
-    events: BTreeMap<u64, Known>,
+    /// The events of the last minutes, by the hash of what makes two the same.
+    events: Map<u64, Known>,
     sequence: u64,
     writes: BTreeMap<RequestId, Write>,
     retries: BTreeMap<(SimTime, u64), Write>,
@@ -67,7 +66,8 @@ pub struct SeriesRecorder {
 }
 
 struct Known {
-    key: u64,
+    /// In the order in which they were first seen.
+    number: u64,
     event: Rc<Event>,
 }
 
@@ -89,8 +89,7 @@ impl SeriesRecorder {
             reporter: reporter.into(),
             epoch,
             stream,
-            keys: Map::default(),
-            events: BTreeMap::new(),
+            events: Map::default(),
             sequence: 0,
             writes: BTreeMap::new(),
             retries: BTreeMap::new(),
@@ -103,7 +102,7 @@ impl SeriesRecorder {
     pub fn record<T: Copy>(&mut self, note: SeriesNote, client: &mut Client<T>, ctx: &mut dyn Context<ApiMessage>) {
         let now = self.epoch.micro_time(ctx.now());
         let key = identity(&note);
-        if let Some(known) = self.keys.get(&key).and_then(|place| self.events.get_mut(place)) {
+        if let Some(known) = self.events.get_mut(&key) {
             match &mut Rc::make_mut(&mut known.event).newer.get_or_insert_default().series {
                 Some((count, last)) => (*count, *last) = (count.saturating_add(1), now),
                 series => {
@@ -116,8 +115,7 @@ impl SeriesRecorder {
         }
         let event = Rc::new(self.event(note, ctx.now()));
         self.sequence += 1;
-        self.keys.insert(key, self.sequence);
-        self.events.insert(self.sequence, Known { key, event: event.clone() });
+        self.events.insert(key, Known { number: self.sequence, event: event.clone() });
         self.write(Write { event, patching: false, tries: 0 }, client, ctx);
         self.look_later(ctx);
     }
@@ -180,21 +178,18 @@ impl SeriesRecorder {
         let ended_before = MicroTime(self.epoch.micro_time(now).0 - (FINISH.as_nanos() / 1_000) as i64);
         let refresh = (now.as_nanos() / FINISH.as_nanos()).is_multiple_of(LOOKS_PER_REFRESH);
         let mut to_write = Vec::new();
-        let keys = &mut self.keys;
-        self.events.retain(|_, Known { key, event }| {
+        self.events.retain(|_, Known { number, event }| {
             let newer = event.newer.as_deref();
             let series = newer.and_then(|newer| newer.series);
             let last = series.map(|(_, last)| last).or(newer.and_then(|newer| newer.event_time)).unwrap_or_default();
             let ended = last < ended_before;
             if series.is_some() && (ended || refresh) {
-                to_write.push(event.clone());
-            }
-            if ended {
-                keys.remove(key);
+                to_write.push((*number, event.clone()));
             }
             !ended
         });
-        for event in to_write {
+        to_write.sort_unstable_by_key(|(number, _)| *number);
+        for (_, event) in to_write {
             self.write(Write { event, patching: true, tries: 0 }, client, ctx);
         }
     }
@@ -239,7 +234,7 @@ impl SeriesRecorder {
                 event_time: Some(self.epoch.micro_time(now)),
                 action: Some(note.action),
                 series: None,
-                related: note.related,
+                related: note.related.map(Box::new),
             })),
         }
     }
@@ -344,7 +339,7 @@ mod tests {
         };
         let expected = json!({ "series": { "count": 4, "lastObservedTime": "2026-11-20T20:00:03.000000Z" } });
         assert_eq!(**patch, expected);
-        assert!(run.process.recorder.events.is_empty() && run.process.recorder.keys.is_empty());
+        assert!(run.process.recorder.events.is_empty());
         fail_scheduling(&mut run, "web", "0/5 nodes");
         assert_eq!(run.server.objects.len(), 2, "after the end of a series an event is new");
     }

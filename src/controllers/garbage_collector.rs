@@ -414,7 +414,7 @@ mod tests {
         let set = testing::replica_set(&deployment, 1, 2);
         for number in 0..2u8 {
             let mut pod = testing::endpoint_pod("web", number);
-            pod.meta.owners = Some([owner::controller_reference(&set)].into());
+            pod.meta.owners = [owner::controller_reference(&set)].into();
             server.put(Object::Pod(Rc::new(pod)));
         }
         server.put(Object::Deployment(Rc::new(deployment)));
@@ -429,7 +429,7 @@ mod tests {
     fn begin_deletion(server: &mut Server, finalizer: &Name) {
         server.edit::<Deployment>("default", "web", |deployment| {
             deployment.meta.deletion = Some(Deletion { timestamp: Timestamp(100), grace_seconds: Some(0) });
-            deployment.meta.finalizers = Some([finalizer.clone()].into());
+            deployment.meta.finalizers = [finalizer.clone()].into();
         });
     }
 
@@ -486,7 +486,7 @@ mod tests {
         server.edit::<ReplicaSet>("default", "web-1", |set| {
             let mut owners = set.meta.owners().to_vec();
             owners.push(OwnerReference { uid: Uid(999), controller: false, ..owners[0].clone() });
-            set.meta.owners = Some(owners.into());
+            set.meta.owners = owners.into();
         });
         settle(&mut server, &controllers);
         assert_eq!(server.writes, ["patch replicaset/default/web-1"]);
@@ -513,7 +513,7 @@ mod tests {
                 namespace: Name::of("kube-node-lease"),
                 name: Name::of("node-1"),
                 uid: Uid(777),
-                owners: Some([owner].into()),
+                owners: [owner].into(),
                 ..Meta::default()
             },
             holder: Some(Name::of("node-1")),

@@ -66,7 +66,7 @@ pub fn new<O: Resource>(
         namespace: owner.meta().namespace.clone(),
         labels: template.labels.with(HASH_LABEL, hash),
         annotations,
-        owners: Some([owner::controller_reference(owner)].into()),
+        owners: [owner::controller_reference(owner)].into(),
         ..Meta::default()
     };
     ControllerRevision { meta, revision: number, data: Rc::new(RevisionData::of(template.clone())) }
@@ -241,6 +241,7 @@ fn answered(answer: Answer) -> Option<Rc<ControllerRevision>> {
 mod tests {
     use super::*;
     use crate::api::defaults::Defaults;
+    use crate::api::shared::Shared;
     use crate::api::workload::Deployment;
     use crate::api::{convert, meta};
     use crate::client::plan::Again;
@@ -355,7 +356,7 @@ mod tests {
         let owner = testing::deployment("db", 1);
         server.put(owner.clone().boxed());
         let mut orphan = new(&owner, &Rc::new(testing::template("db", "img:v1")), Labels::NONE, 1, Some(0));
-        orphan.meta.owners = None;
+        orphan.meta.owners = Shared::NONE;
         server.put(orphan.boxed());
         let found = list(&server.cache.view(), &owner, &owner.spec.selector);
         assert_eq!(found.len(), 1);

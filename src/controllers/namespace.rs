@@ -381,9 +381,7 @@ mod tests {
     #[test]
     fn what_a_finalizer_holds_back_is_named() {
         let mut server = server();
-        server.edit::<Deployment>("default", "web", |it| {
-            it.meta.finalizers = Some([Name::of("example.com/hold")].into())
-        });
+        server.edit::<Deployment>("default", "web", |it| it.meta.finalizers = [Name::of("example.com/hold")].into());
         assert_eq!(look(&mut server), Again::After(SimDuration::from_secs(8)));
         let (status, message) = condition(&server, FINALIZERS_REMAINING).expect("there");
         assert_eq!(status, "True");

@@ -12,7 +12,7 @@ use crate::api::meta::{ObjectKey, Timestamp};
 use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::object::Object;
-use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus};
+use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus, Why};
 use crate::apiserver::protocol::{DeleteOptions, Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
 use crate::client::controller::{Change, Controller};
@@ -186,7 +186,7 @@ fn surplus(view: &View<'_>, count: usize) -> Vec<Rc<Pod>> {
 
 /// Evicted ones come first, then the oldest (`byEvictionAndCreationTimestamp`).
 fn by_eviction_and_creation(pod: &Rc<Pod>) -> (bool, Timestamp, Name) {
-    let evicted = pod.status.phase == PodPhase::Failed && pod.status.reason.as_deref() == Some("Evicted");
+    let evicted = pod.status.phase == PodPhase::Failed && pod.status.why.reason() == Some("Evicted");
     (!evicted, pod.meta.created, pod.meta.name.clone())
 }
 
@@ -217,8 +217,7 @@ fn disrupt(status: &mut PodStatus, generation: i64, now: Timestamp) {
     let mut target = PodCondition {
         kind: PodConditionType::DisruptionTarget,
         status: ConditionStatus::True,
-        reason: Some(Name::of("DeletionByPodGC")),
-        message: Some(Name::of("PodGC: node no longer exists")),
+        why: Why::new(Some(Name::of("DeletionByPodGC")), Some(Name::of("PodGC: node no longer exists"))),
         last_transition: now,
         observed_generation: generation,
     };
@@ -278,7 +277,7 @@ mod tests {
         disrupt(&mut status, 2, Timestamp(160));
         assert_eq!(place(&status), before);
         let condition = &status.conditions[before];
-        assert_eq!(condition.reason.as_deref(), Some("DeletionByPodGC"));
+        assert_eq!(condition.why.reason(), Some("DeletionByPodGC"));
         assert_eq!(condition.last_transition, Timestamp(100));
     }
 
@@ -325,7 +324,7 @@ mod tests {
         for (name, created, reason) in [("a", 5, None), ("b", 1, None), ("c", 9, Some("Evicted")), ("d", 3, None)] {
             put(&mut server, name, |pod| {
                 pod.status.phase = PodPhase::Failed;
-                pod.status.reason = reason.map(Name::of);
+                pod.status.why = Why::new(reason.map(Name::of), None);
                 pod.meta.created = Timestamp(created);
             });
         }

@@ -16,7 +16,7 @@ use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::node::{Node, Taint, TaintEffect};
 use crate::api::object::Object;
-use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType};
+use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, Why};
 use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part, Patch, TypedPatch};
 use crate::client::controller::{Change, Controller};
 use crate::client::plan::{Again, Plan};
@@ -245,8 +245,10 @@ fn mark_and_delete(script: &mut Script<'_>, key: &ObjectKey) -> Result<bool, Hal
     let condition = PodCondition {
         kind: PodConditionType::DisruptionTarget,
         status: ConditionStatus::True,
-        reason: Some(Name::of("DeletionByTaintManager")),
-        message: Some(Name::of("Taint manager: deleting due to NoExecute taint")),
+        why: Why::new(
+            Some(Name::of("DeletionByTaintManager")),
+            Some(Name::of("Taint manager: deleting due to NoExecute taint")),
+        ),
         last_transition: script.now().timestamp(),
         observed_generation: pod.meta.generation,
     };
@@ -352,7 +354,7 @@ mod tests {
         let pod = server.get::<Pod>("default", "web").expect("terminating").clone();
         assert!(pod.meta.is_deleting());
         let condition = pod.status.condition(&PodConditionType::DisruptionTarget).expect("marked");
-        assert_eq!(condition.reason.as_deref(), Some("DeletionByTaintManager"));
+        assert_eq!(condition.why.reason(), Some("DeletionByTaintManager"));
         let writes = server.writes.len();
         look(&mut server, &controller);
         assert_eq!(server.writes.len(), writes, "once");

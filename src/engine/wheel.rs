@@ -36,6 +36,8 @@ struct Ring {
     buckets: Vec<Vec<u128>>,
     /// One bit for each bucket with a key in it.
     filled: [u64; BUCKETS / 64],
+    /// Memory of buckets that are empty again. Few are filled at a time, so that it does with little, and what was used last is still near.
+    spare: Vec<Vec<u128>>,
 }
 
 impl KeyWheel {
@@ -114,12 +116,12 @@ impl KeyWheel {
                 self.present = first_of_turn(self.present) + place as u64;
                 let keys = self.fine.take(place);
                 keys.iter().for_each(|&key| self.near.push(key));
-                self.fine.give_back(place, keys);
+                self.fine.give_back(keys);
             } else if let Some(place) = self.coarse.first() {
                 self.present = (first_of_turn(self.present >> RING_BITS) + place as u64) << RING_BITS;
                 let keys = self.coarse.take(place);
                 keys.iter().for_each(|&key| self.put(key));
-                self.coarse.give_back(place, keys);
+                self.coarse.give_back(keys);
             } else {
                 let turn = |key: u128| bucket(key) >> (2 * RING_BITS);
                 let next = turn(self.far.least());
@@ -135,13 +137,19 @@ impl KeyWheel {
 
 impl Ring {
     fn new() -> Self {
-        Ring { buckets: vec![Vec::new(); BUCKETS], filled: [0; BUCKETS / 64] }
+        Ring { buckets: vec![Vec::new(); BUCKETS], filled: [0; BUCKETS / 64], spare: Vec::new() }
     }
 
     /// Adds a key to the bucket of a number.
     fn put(&mut self, number: u64, key: u128) {
         let place = number as usize % BUCKETS;
-        self.buckets[place].push(key);
+        let keys = &mut self.buckets[place];
+        if keys.capacity() == 0
+            && let Some(spare) = self.spare.pop()
+        {
+            *keys = spare;
+        }
+        keys.push(key);
         self.filled[place / 64] |= 1 << (place % 64);
     }
 
@@ -157,10 +165,10 @@ impl Ring {
         std::mem::take(&mut self.buckets[place])
     }
 
-    /// Gives an empty bucket the memory of its keys back.
-    fn give_back(&mut self, place: usize, mut keys: Vec<u128>) {
+    /// Takes the memory of an emptied bucket back, for the next one that needs some.
+    fn give_back(&mut self, mut keys: Vec<u128>) {
         keys.clear();
-        self.buckets[place] = keys;
+        self.spare.push(keys);
     }
 
     /// Keeps only the keys that are wanted; returns how many there are.

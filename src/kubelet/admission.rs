@@ -5,7 +5,7 @@ use crate::api::event::EventType;
 use crate::api::meta::Labels;
 use crate::api::name::Name;
 use crate::api::node::{Taint, TaintEffect};
-use crate::api::pod::{Pod, PodPhase, PodSpec, PodStatus, QosClass};
+use crate::api::pod::{Pod, PodPhase, PodSpec, PodStatus, QosClass, Why};
 use crate::api::resources::Resources;
 
 use super::affinity;
@@ -182,8 +182,7 @@ impl Worker {
         let status = PodStatus {
             phase: PodPhase::Failed,
             observed_generation: self.pod.meta.generation,
-            reason: Some(reason),
-            message: Some(Name::from(format!("Pod was rejected: {message}"))),
+            why: Why::new(Some(reason), Some(format!("Pod was rejected: {message}").into())),
             start_time: Some(shared.date(ctx.now())),
             conditions: self.pod.status.conditions.clone(),
             ..PodStatus::default()

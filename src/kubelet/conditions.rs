@@ -6,7 +6,7 @@ use crate::api::meta::Timestamp;
 use crate::api::name::Name;
 use crate::api::pod::{
     ConditionStatus, ContainerRole, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase,
-    PodStatus,
+    PodStatus, Why,
 };
 
 use super::qos;
@@ -127,8 +127,7 @@ pub fn generate(worker: &Worker, status: &mut PodStatus, previous: &Previous<'_>
         PodCondition {
             kind,
             status: holds,
-            reason: reason.map(Name::of),
-            message: message.map(Name::from),
+            why: Why::new(reason.map(Name::of), message.map(Name::from)),
             last_transition: old.map_or(previous.now, |old| old.last_transition),
             observed_generation: previous.generation,
         }

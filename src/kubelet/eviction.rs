@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1 as core;
 use crate::api::event::EventType;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
-use crate::api::pod::{ConditionStatus, PodCondition, PodConditionType, PodPhase, PodStatus};
+use crate::api::pod::{ConditionStatus, PodCondition, PodConditionType, PodPhase, PodStatus, Why};
 use crate::api::quantity::{Format, Quantity};
 use crate::engine::process::TimerId;
 use crate::engine::time::{SimDuration, SimTime};
@@ -403,14 +403,12 @@ impl Worker {
     pub fn with_eviction(&self, mut status: PodStatus, shared: &Shared, now: SimTime) -> PodStatus {
         let Some(eviction) = self.eviction() else { return status };
         status.phase = PodPhase::Failed;
-        status.reason = Some(eviction.reason.clone());
-        status.message = Some(eviction.message.clone());
+        status.why = Why::new(Some(eviction.reason.clone()), Some(eviction.message.clone()));
         if let Some(message) = &eviction.condition {
             let condition = PodCondition {
                 kind: PodConditionType::DisruptionTarget,
                 status: ConditionStatus::True,
-                reason: Some(Name::of("TerminationByKubelet")),
-                message: Some(message.clone()),
+                why: Why::new(Some(Name::of("TerminationByKubelet")), Some(message.clone())),
                 last_transition: shared.date(now),
                 observed_generation: self.pod.meta.generation,
             };

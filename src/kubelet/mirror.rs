@@ -85,7 +85,7 @@ fn mirror_of(pod: &Pod, node: Uid) -> Pod {
         namespace: pod.meta.namespace.clone(),
         labels: pod.meta.labels.clone(),
         annotations: pod.meta.annotations.with(MIRROR, hash),
-        owners: Some(Rc::from([owner])),
+        owners: [owner].into(),
         ..Meta::default()
     };
     let status = PodStatus { phase: PodPhase::Pending, ..PodStatus::default() };

@@ -482,8 +482,7 @@ impl NodeAgent {
             controller: false,
             block_owner_deletion: false,
         };
-        let meta =
-            Meta { namespace: LEASE_NAMESPACE, name: name.clone(), owners: Some([owner].into()), ..Meta::default() };
+        let meta = Meta { namespace: LEASE_NAMESPACE, name: name.clone(), owners: [owner].into(), ..Meta::default() };
         let lease = Lease {
             meta,
             holder: Some(name),

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use crate::api::event::EventType;
 use crate::api::name::Name;
-use crate::api::pod::{ConditionStatus, Container, Pod, PodCondition, PodConditionType, PodSpec, PodStatus};
+use crate::api::pod::{ConditionStatus, Container, Pod, PodCondition, PodConditionType, PodSpec, PodStatus, Why};
 use crate::api::quantity::Quantity;
 use crate::api::resize::{Actual, Amounts, Held, Reported};
 use crate::engine::time::SimTime;
@@ -160,8 +160,7 @@ impl Worker {
             let old = self.status().condition(&kind).filter(|old| old.status == ConditionStatus::True);
             PodCondition {
                 status: ConditionStatus::True,
-                reason,
-                message,
+                why: Why::new(reason, message),
                 last_transition: old.map_or_else(|| shared.date(now), |old| old.last_transition),
                 observed_generation: generation,
                 kind,

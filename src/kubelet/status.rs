@@ -9,6 +9,7 @@ use crate::api::event::EventType;
 use crate::api::name::Name;
 use crate::api::pod::{
     ContainerRole, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, PodStatus, Terminated,
+    Why,
 };
 use crate::engine::time::SimTime;
 
@@ -64,13 +65,11 @@ impl Worker {
         }
         status.phase = self.phase(&status, old.phase, ended);
         if status.phase == old.phase {
-            status.reason = old.reason.clone();
-            status.message = old.message.clone();
+            status.why = old.why.clone();
         }
         if self.deadline_passed(shared, now) {
             status.phase = PodPhase::Failed;
-            status.reason = Some(Name::of("DeadlineExceeded"));
-            status.message = Some(Name::of(DEADLINE_EXCEEDED));
+            status.why = Why::new(Some(Name::of("DeadlineExceeded")), Some(Name::of(DEADLINE_EXCEEDED)));
         }
         let status = self.with_conditions(status, shared, now);
         let mut status = self.with_resize(status, ended, shared, now);
@@ -83,7 +82,7 @@ impl Worker {
     /// What this kubelet has said about why it ends the pod.
     fn disruption(&self) -> Option<&PodCondition> {
         let condition = self.status().condition(&PodConditionType::DisruptionTarget);
-        condition.filter(|condition| condition.reason.as_deref() == Some("TerminationByKubelet"))
+        condition.filter(|condition| condition.why.reason() == Some("TerminationByKubelet"))
     }
 
     /// The status with the conditions that follow from the rest of it.

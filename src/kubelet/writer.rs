@@ -75,8 +75,7 @@ impl Worker {
         }
         if ends && running {
             status.phase = api.phase;
-            status.reason = api.reason.clone();
-            status.message = api.message.clone();
+            status.why = api.why.clone();
         }
         status
     }
@@ -169,8 +168,7 @@ impl Worker {
 pub fn same(left: &PodStatus, right: &PodStatus) -> bool {
     left.phase == right.phase
         && left.observed_generation == right.observed_generation
-        && left.reason == right.reason
-        && left.message == right.message
+        && left.why == right.why
         && left.host_ip == right.host_ip
         && left.pod_ip == right.pod_ip
         && left.start_time == right.start_time

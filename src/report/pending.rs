@@ -69,8 +69,8 @@ fn unscheduled(pod: &Pod) -> (Name, String) {
     let condition = pod.status.condition(&PodConditionType::PodScheduled);
     match condition.filter(|scheduled| scheduled.status == ConditionStatus::False) {
         Some(scheduled) => (
-            scheduled.reason.clone().unwrap_or(Name::of("Unscheduled")),
-            scheduled.message.as_deref().unwrap_or_default().to_owned(),
+            scheduled.why.reason().unwrap_or("Unscheduled").into(),
+            scheduled.why.message().unwrap_or_default().to_owned(),
         ),
         None => (Name::of("Unscheduled"), "the scheduler has not decided about it".to_owned()),
     }

@@ -140,7 +140,7 @@ impl PodTable {
             && let Some(target) = new.status.condition(&PodConditionType::DisruptionTarget)
             && target.status == ConditionStatus::True
         {
-            row.disrupted = Some((at, target.reason.clone().unwrap_or_default()));
+            row.disrupted = Some((at, target.why.reason().unwrap_or_default().into()));
         }
     }
 

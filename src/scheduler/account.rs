@@ -10,7 +10,7 @@ use super::queue::{Judges, Queued};
 use super::{Scheduler, Ticket};
 use crate::api::event::{EventType, ObjectReference};
 use crate::api::name::Name;
-use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType};
+use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, Why};
 use crate::apiserver::protocol::ApiMessage;
 use crate::client::delivery::Caller;
 use crate::client::series_recorder::SeriesNote;
@@ -93,8 +93,7 @@ impl Scheduler {
         let condition = PodCondition {
             kind: PodConditionType::PodScheduled,
             status: ConditionStatus::False,
-            reason: Some(Name::of(reason)),
-            message: Some(message),
+            why: Why::new(Some(Name::of(reason)), Some(message)),
             last_transition: was_false.map_or(now, |old| old.last_transition),
             observed_generation: pod.meta.generation,
         };

@@ -217,10 +217,10 @@ impl Scheduler {
     ) {
         self.queue.done(queued.pod.meta.uid);
         let profile = self.profiles.at(queued.profile);
-        let asked = profile.at(Point::PreBind).flat_map(|(place, plugin, _)| {
-            plugin.pre_bind(&placement, &self.cluster).into_iter().map(move |operation| (place, operation))
-        });
-        let rest: VecDeque<(usize, Operation)> = asked.collect();
+        let mut rest: VecDeque<(usize, Operation)> = VecDeque::new();
+        for (place, plugin, _) in profile.at(Point::PreBind) {
+            rest.extend(plugin.pre_bind(&placement, &self.cluster).into_iter().map(|operation| (place, operation)));
+        }
         if !rest.is_empty() && !was_announced {
             self.announce(&placement, ctx);
         }

@@ -188,7 +188,7 @@ fn line(at: SimTime, operation: &Operation) -> Option<String> {
         }
         Operation::Patch { key, patch: Patch::Typed(patch), .. } => match &**patch {
             TypedPatch::PodConditions { conditions, nominated_node, .. } => {
-                let message = conditions.iter().filter_map(|condition| condition.message.as_deref());
+                let message = conditions.iter().filter_map(|condition| condition.why.message());
                 let message = message.collect::<Vec<_>>().join("; ");
                 let nominated = nominated_node.as_ref().map(|node| format!(" [nominated: {node}]"));
                 format!("{at} patch {} {message}{}", key.name, nominated.unwrap_or_default())

@@ -376,7 +376,7 @@ fn a_pod_for_one_node_goes_there_whatever_others_are_better_and_says_why_if_it_c
     run.until_millis(3000);
     assert_eq!(["a", "b", "d"].map(|name| run.node_of(name)), ["node-1", "node-1", "node-2"]);
     let pod = run.pod("c");
-    let told = pod.status.conditions.iter().find_map(|condition| condition.message.clone()).unwrap_or_default();
+    let told = pod.status.conditions.iter().find_map(|condition| condition.why.message()).unwrap_or_default();
     let expected = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't satisfy plugin(s) [NodeAffinity].";
     assert!(told.starts_with(expected), "{told}");
 }

@@ -59,12 +59,12 @@ fn condition(old: Option<&PodCondition>, new: &PodCondition) -> Option<String> {
         (_, ConditionStatus::False) => "False",
         (_, ConditionStatus::Unknown) => "Unknown",
     };
-    let reason = match (old.and_then(|old| old.reason.as_deref()), new.reason.as_deref()) {
+    let reason = match (old.and_then(|old| old.why.reason()), new.why.reason()) {
         (old, new) if old == new => String::new(),
         (_, None) => "/None".to_owned(),
         (_, Some(reason)) => format!("/{reason}"),
     };
-    let message = match (old.and_then(|old| old.message.as_deref()), new.message.as_deref()) {
+    let message = match (old.and_then(|old| old.why.message()), new.why.message()) {
         (old, Some(new)) if old != Some(new) => format!("<{new}>"),
         _ => String::new(),
     };

@@ -45,7 +45,7 @@ impl Convert for Event {
                 count: Some(count),
                 last_observed_time: Some(to_micro(last)),
             }),
-            related: newer.related.as_ref().map(to_reference),
+            related: newer.related.as_deref().map(to_reference),
         }
     }
 
@@ -59,7 +59,7 @@ impl Convert for Event {
                 let last = series.last_observed_time.map_or(MicroTime::default(), from_micro);
                 (series.count.unwrap_or(0), last)
             }),
-            related: full.related.map(from_reference),
+            related: full.related.map(from_reference).map(Box::new),
         };
         let reporter = Reporter {
             component: name_or_empty(component),

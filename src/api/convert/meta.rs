@@ -90,8 +90,8 @@ pub fn from_meta(full: metav1::ObjectMeta) -> Result<Meta, ConvertError> {
         }),
         labels: from_labels(full.labels),
         annotations: from_labels(full.annotations),
-        owners: (!owners.is_empty()).then(|| owners.into()),
-        finalizers: (!finalizers.is_empty()).then(|| finalizers.into()),
+        owners: owners.into(),
+        finalizers: finalizers.into(),
     })
 }
 

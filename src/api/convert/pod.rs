@@ -15,7 +15,7 @@ use crate::api::name::Name;
 use crate::api::node_selector::NAME_FIELD;
 use crate::api::pod::{
     ConditionStatus, ContainerState, ContainerStatus, OWN_NAME, Pod, PodCondition, PodConditionType, PodPhase,
-    PodStatus, QosClass, Terminated,
+    PodStatus, QosClass, Terminated, Why,
 };
 
 /// The prefix of the volume that gives a pod its token (ServiceAccount admission).
@@ -247,8 +247,8 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
     let condition = |condition: &PodCondition| core::PodCondition {
         type_: condition.kind.as_str().to_owned(),
         status: condition.status.as_str().to_owned(),
-        reason: text(&condition.reason),
-        message: text(&condition.message),
+        reason: condition.why.reason().map(str::to_owned),
+        message: condition.why.message().map(str::to_owned),
         last_transition_time: to_time_unless_zero(condition.last_transition),
         observed_generation: nonzero(condition.observed_generation),
         last_probe_time: None,
@@ -257,8 +257,8 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
         phase: Some(status.phase.as_str().to_owned()),
         observed_generation: nonzero(status.observed_generation),
         conditions: some_unless_empty(status.conditions.iter().map(condition).collect()),
-        reason: text(&status.reason),
-        message: text(&status.message),
+        reason: status.why.reason().map(str::to_owned),
+        message: status.why.message().map(str::to_owned),
         host_ip: status.host_ip.map(|ip| ip.to_string()),
         host_ips: status.host_ip.map(|ip| vec![core::HostIP { ip: ip.to_string() }]),
         pod_ip: status.pod_ip.map(|ip| ip.to_string()),
@@ -285,8 +285,7 @@ fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
     let condition = |full: core::PodCondition| PodCondition {
         kind: PodConditionType::of(&full.type_),
         status: ConditionStatus::of(&full.status),
-        reason: name(full.reason),
-        message: name(full.message),
+        why: Why::new(name(full.reason), name(full.message)),
         last_transition: full.last_transition_time.map(from_time).unwrap_or_default(),
         observed_generation: full.observed_generation.unwrap_or(0),
     };
@@ -304,8 +303,7 @@ fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
         phase: full.phase.as_deref().map(PodPhase::of).unwrap_or_default(),
         observed_generation: full.observed_generation.unwrap_or(0),
         conditions: full.conditions.unwrap_or_default().into_iter().map(condition).collect(),
-        reason: name(full.reason),
-        message: name(full.message),
+        why: Why::new(name(full.reason), name(full.message)),
         host_ip: address("status.hostIP", full.host_ip)?,
         pod_ip: address("status.podIP", full.pod_ip)?,
         start_time: full.start_time.map(from_time),

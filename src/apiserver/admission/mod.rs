@@ -49,6 +49,7 @@ use crate::api::pod::{Pod, PodSpec};
 use crate::engine::random::Stream;
 use crate::engine::time::{SimDuration, SimTime};
 
+use self::pod_topology_labels::PodTopologyLabels;
 use super::cache::WatchCache;
 use super::status::Status;
 
@@ -151,6 +152,7 @@ pub trait Plugin {
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
     specs: Specs,
+    topology_labels: PodTopologyLabels,
     tokens: Stream,
 }
 
@@ -170,12 +172,12 @@ impl Chain {
             Box::new(claim_resize::PersistentVolumeClaimResize),
             Box::new(runtime_class::RuntimeClass),
         ];
-        Chain { plugins, specs: Specs::default(), tokens }
+        Chain { plugins, specs: Specs::default(), topology_labels: PodTopologyLabels::default(), tokens }
     }
 
     /// Forgets what a restart forgets.
     pub fn restart(&mut self) {
-        self.specs = Specs::default();
+        (self.specs, self.topology_labels) = (Specs::default(), PodTopologyLabels::default());
     }
 
     /// Lets a request pass or refuses it as such.
@@ -215,9 +217,9 @@ impl Chain {
         object.get::<Pod>().map_or(Ok(()), |pod| pod_resize::check(pod, facts))
     }
 
-    /// Labels that a pod gets when it is bound.
-    pub fn labels_of_node(&self, node: &Name, facts: Facts<'_>) -> Labels {
-        pod_topology_labels::labels_of_node(node, facts)
+    /// The labels of a pod that is bound to a node, out of those that it has.
+    pub fn labels_when_bound(&self, before: &Labels, node: &Name, facts: Facts<'_>) -> Labels {
+        self.topology_labels.when_bound(before, node, facts)
     }
 }
 

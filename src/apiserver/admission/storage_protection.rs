@@ -30,7 +30,7 @@ impl Plugin for StorageObjectInUseProtection {
         if attributes.verb == Verb::Create && !attributes.subresource {
             let meta = object.meta_mut();
             if !meta.finalizers().contains(&finalizer) {
-                meta.finalizers = Some(meta.finalizers().iter().cloned().chain([finalizer]).collect());
+                meta.finalizers = meta.finalizers().iter().cloned().chain([finalizer]).collect();
             }
         }
         Ok(())

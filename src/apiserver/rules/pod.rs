@@ -4,7 +4,7 @@ use crate::api::kind::Kind;
 use crate::api::label_keys;
 use crate::api::meta::Timestamp;
 use crate::api::name::Name;
-use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase, PodSpec, PodStatus};
+use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase, PodSpec, PodStatus, Why};
 use crate::api::validation::error::{ErrorList, FieldError, Path};
 
 use crate::apiserver::equality;
@@ -28,8 +28,10 @@ pub fn create(pod: &mut Pod, _now: Timestamp) {
         pod.status.conditions.push(PodCondition {
             kind: PodConditionType::PodScheduled,
             status: ConditionStatus::False,
-            reason: Some(Name::of("SchedulingGated")),
-            message: Some(Name::of("Scheduling is blocked due to non-empty scheduling gates")),
+            why: Why::new(
+                Some(Name::of("SchedulingGated")),
+                Some(Name::of("Scheduling is blocked due to non-empty scheduling gates")),
+            ),
             last_transition: Timestamp::default(),
             observed_generation: 0,
         });

@@ -190,7 +190,7 @@ fn an_eviction_says_why_and_then_deletes() {
             WatchEvent::Modified(Object::Pod(pod)) => {
                 let target = pod.status.condition(&PodConditionType::DisruptionTarget);
                 (
-                    target.is_some_and(|target| target.reason.as_deref() == Some("EvictionByEvictionAPI")),
+                    target.is_some_and(|target| target.why.reason() == Some("EvictionByEvictionAPI")),
                     pod.meta.is_deleting(),
                 )
             }

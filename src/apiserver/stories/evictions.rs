@@ -181,6 +181,6 @@ fn a_pod_says_that_it_is_being_disrupted_before_it_goes() {
     let object = world.get(&pod_key("a")).expect("it has time to end");
     let pod: &Pod = object.get::<Pod>().expect("a pod");
     let condition = pod.status.condition(&crate::api::pod::PodConditionType::DisruptionTarget).expect("it says so");
-    assert_eq!(condition.reason.as_deref(), Some("EvictionByEvictionAPI"));
+    assert_eq!(condition.why.reason(), Some("EvictionByEvictionAPI"));
     assert!(matches!(&object, Object::Pod(pod) if pod.meta.is_deleting()));
 }

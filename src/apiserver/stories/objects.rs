@@ -9,7 +9,7 @@ use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Object;
-use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus};
+use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, PodPhase, PodStatus, Why};
 use crate::apiserver::Accounts;
 use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch};
 use crate::engine::time::SimDuration;
@@ -216,8 +216,7 @@ fn conditions_of_a_status_patch_are_merged_by_type() {
     let condition = |kind, status| PodCondition {
         kind,
         status,
-        reason: None,
-        message: None,
+        why: Why::NONE,
         last_transition: created.meta.created,
         observed_generation: 1,
     };

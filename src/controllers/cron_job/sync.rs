@@ -370,7 +370,7 @@ fn new_job(cron_job: &CronJob, name: &str, scheduled: i64) -> Result<Job, String
         namespace: cron_job.meta.namespace.clone(),
         labels: spec.job_labels.clone(),
         annotations: spec.job_annotations.with(Name::of(SCHEDULED), zone.rfc3339(scheduled)),
-        owners: Some([owner::controller_reference(cron_job)].into()),
+        owners: [owner::controller_reference(cron_job)].into(),
         ..Meta::default()
     };
     Ok(Job { meta, spec: Rc::clone(&spec.job), status: JobStatus::default() })

@@ -88,7 +88,7 @@ impl Template {
             namespace: set.meta.namespace.clone(),
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
-            owners: Some([owner::controller_reference(set)].into()),
+            owners: [owner::controller_reference(set)].into(),
             ..Meta::default()
         };
         let (spec, only_node) = (self.spec.clone(), Some(node.clone()));

@@ -76,7 +76,7 @@ fn snapshot(script: &mut Script<'_>, set: &Rc<DaemonSet>, number: i64) -> Result
         namespace: set.meta.namespace.clone(),
         labels: set.template.labels.with(REVISION_LABEL, hash),
         annotations: set.meta.annotations.clone(),
-        owners: Some([owner::controller_reference(&**set)].into()),
+        owners: [owner::controller_reference(&**set)].into(),
         ..Meta::default()
     };
     let revision = ControllerRevision { meta, revision: number, data: Rc::new(RevisionData::of(set.template.clone())) };

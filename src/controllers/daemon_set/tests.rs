@@ -9,6 +9,7 @@ use crate::api::meta::{Deletion, Timestamp};
 use crate::api::node::{Node, Taint, TaintEffect};
 use crate::api::pod::{PodPhase, PodStatus};
 use crate::api::revision::ControllerRevision;
+use crate::api::shared::Shared;
 use crate::controllers::testing::{self, Server};
 use crate::engine::random::{Seed, Stream};
 
@@ -455,7 +456,7 @@ fn what_follows_from_a_survey_that_is_kept_follows_from_one_made_anew() {
                 1 => server.vanish(&ObjectKey::new(Kind::Node, "", &node)),
                 2 if !server.all::<Pod>().is_empty() => {
                     let name = server.all::<Pod>()[0].meta.name.clone();
-                    server.edit::<Pod>("default", &name, |pod| pod.meta.owners = None);
+                    server.edit::<Pod>("default", &name, |pod| pod.meta.owners = Shared::NONE);
                 }
                 3 => {
                     let seconds = 2 * chance.below(2) as i32;

@@ -291,7 +291,7 @@ fn new_set(deployment: &Deployment, replicas: i32, revision: i64) -> ReplicaSet 
         namespace: deployment.meta.namespace.clone(),
         labels: labels.clone(),
         annotations: revision::new_annotations(deployment, &Default::default(), revision, false).unwrap_or_default(),
-        owners: Some([owner::controller_reference(deployment)].into()),
+        owners: [owner::controller_reference(deployment)].into(),
         ..Meta::default()
     };
     ReplicaSet {

@@ -8,6 +8,7 @@ use super::*;
 use crate::api::int_or_string::IntOrString;
 use crate::api::meta::Timestamp;
 use crate::api::pod::PodPhase;
+use crate::api::shared::Shared;
 use crate::apiserver::status::{Reason, Status};
 use crate::controllers::replica_set::ReplicaSetController;
 use crate::controllers::testing::{self, Server};
@@ -259,7 +260,7 @@ fn a_hash_that_is_taken_is_counted_and_another_one_tried() {
     let deployment = web(&server).clone();
     let mut taken = testing::replica_set(&deployment, 1, 0);
     taken.meta.name = template::replica_set_name("web", &template::hash(&deployment.spec.template, None)).into();
-    taken.meta.owners = None;
+    taken.meta.owners = Shared::NONE;
     taken.meta.labels = crate::api::meta::Labels::NONE.with("app", "foreign");
     taken.template = Rc::new(testing::template("web", "img:other"));
     server.put(Object::ReplicaSet(Rc::new(taken)));

@@ -20,7 +20,7 @@ use crate::api::kind::Kind;
 use crate::api::meta::{ObjectKey, Timestamp};
 use crate::api::name::Name;
 use crate::api::object::{Object, Resource};
-use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType};
+use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, Why};
 use crate::api::policy::{self, PodDisruptionBudget};
 use crate::apiserver::protocol::{Operation, Part};
 use crate::apiserver::status::Reason;
@@ -229,7 +229,7 @@ fn fail_safe(budget: &PodDisruptionBudget, why: &str, now: Now) -> Operation {
 /// (`nonTerminatingPodHasStaleDisruptionCondition`). What the kubelet announced may take any time.
 fn announced_since(pod: &Pod) -> Option<Timestamp> {
     let condition = pod.status.condition(&PodConditionType::DisruptionTarget)?;
-    let counts = condition.status == ConditionStatus::True && condition.reason.as_deref() != Some(BY_KUBELET);
+    let counts = condition.status == ConditionStatus::True && condition.why.reason() != Some(BY_KUBELET);
     (counts && pod.is_active()).then_some(condition.last_transition)
 }
 
@@ -257,8 +257,7 @@ fn look_at_pod(view: &View<'_>, pod: &Rc<Pod>, now: Now) -> Plan {
         *condition = PodCondition {
             kind: PodConditionType::DisruptionTarget,
             status: ConditionStatus::False,
-            reason: None,
-            message: None,
+            why: Why::NONE,
             last_transition: now.timestamp(),
             observed_generation: pod.meta.generation,
         };

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::meta::Uid;
+use crate::api::shared::Shared;
 use crate::api::workload::ReplicaSet;
 use crate::apiserver::status::Status;
 use crate::controllers::testing::{self, Server};
@@ -23,7 +24,7 @@ fn server(spec: Value, ready: &[bool]) -> Server {
         let mut pod = testing::ready_pod("web", 50);
         pod.meta.name = format!("web-{place}").into();
         pod.meta.uid = Uid(5000 + place as u128);
-        pod.meta.owners = Some([owner::controller_reference(&set)].into());
+        pod.meta.owners = [owner::controller_reference(&set)].into();
         if !is_ready {
             pod.status.conditions.clear();
         }
@@ -110,7 +111,7 @@ fn pods_whose_owner_nobody_can_count_forbid_everything() {
         let mut owner = pod.meta.controller().expect("owned").clone();
         (owner.api_version, owner.kind) = ("apps/v1".into(), "DaemonSet".into());
         owner.uid = Uid(9);
-        pod.meta.owners = Some([owner].into());
+        pod.meta.owners = [owner].into();
     });
     assert_eq!(server.reconcile(&DisruptionController, &key()), Again::OnChange);
     let why = "daemonsets.apps does not implement the scale subresource";
@@ -124,7 +125,7 @@ fn pods_whose_owner_nobody_can_count_forbid_everything() {
 #[test]
 fn pods_without_controller_are_told_of_and_left_out() {
     let mut server = server(json!({"maxUnavailable": 1}), &[true, true, true]);
-    server.edit::<Pod>("default", "web-1", |pod| pod.meta.owners = None);
+    server.edit::<Pod>("default", "web-1", |pod| pod.meta.owners = Shared::NONE);
     server.reconcile(&DisruptionController, &key());
     let selector =
         "&LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{},}";
@@ -161,8 +162,7 @@ fn an_announcement_of_a_disruption_that_did_not_happen_is_taken_back_after_two_m
         pod.status.conditions.push(PodCondition {
             kind: PodConditionType::DisruptionTarget,
             status: ConditionStatus::True,
-            reason: Some("EvictionByEvictionAPI".into()),
-            message: None,
+            why: Why::new(Some("EvictionByEvictionAPI".into()), None),
             last_transition: Timestamp(990),
             observed_generation: 0,
         });
@@ -172,7 +172,7 @@ fn an_announcement_of_a_disruption_that_did_not_happen_is_taken_back_after_two_m
     server.seconds = 1110;
     assert_eq!(server.reconcile(&DisruptionController, &pod), Again::OnChange);
     let condition = server.get::<Pod>("default", "web-0").expect("there").status.conditions[1].clone();
-    assert_eq!((condition.status, condition.reason), (ConditionStatus::False, None));
+    assert_eq!((condition.status, condition.why), (ConditionStatus::False, Why::NONE));
 }
 
 #[test]

@@ -286,7 +286,7 @@ fn new_slice(service: &Service, address_type: &Name, ports: Rc<[crate::api::netw
         generate_name: Some(Name::from(format!("{}-", service.meta.name))),
         namespace: service.meta.namespace.clone(),
         labels: slice_labels(service, &Labels::NONE).0,
-        owners: Some([owner::controller_reference(service)].into()),
+        owners: [owner::controller_reference(service)].into(),
         ..Meta::default()
     };
     EndpointSlice { meta, address_type: address_type.clone(), endpoints: Vec::new(), ports }

@@ -33,7 +33,7 @@ fn story(replicas: i32, spec: Value) -> Story {
             }
         });
         let mut pod = Object::from_json(Kind::Pod, value).expect("a pod");
-        pod.meta_mut().owners = Some([crate::controllers::owner::controller_reference(&set)].into());
+        pod.meta_mut().owners = [crate::controllers::owner::controller_reference(&set)].into();
         server.put(pod);
     }
     server.put(set.boxed());

@@ -281,8 +281,8 @@ fn new_pod(progress: &Progress<'_>, index: Option<u32>) -> Pod {
         namespace: job.meta.namespace.clone(),
         labels,
         annotations,
-        owners: Some([owner::controller_reference(job)].into()),
-        finalizers: Some([JOB_TRACKING].into()),
+        owners: [owner::controller_reference(job)].into(),
+        finalizers: [JOB_TRACKING].into(),
         ..Meta::default()
     };
     Pod {

@@ -111,7 +111,7 @@ fn claim(script: &mut Script<'_>, from: &Snapshot) -> Result<Vec<Rc<Pod>>, Halt>
         if adopted && !pod.is_tracked() {
             let pod = Rc::make_mut(pod);
             let finalizers = pod.meta.finalizers().iter().cloned().chain([JOB_TRACKING]).collect();
-            pod.meta = Meta { finalizers: Some(finalizers), ..pod.meta.clone() };
+            pod.meta = Meta { finalizers, ..pod.meta.clone() };
         }
     }
     Ok(pods)

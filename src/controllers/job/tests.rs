@@ -11,8 +11,9 @@ use crate::api::meta::{Meta, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::api::pod::{
-    ConditionStatus, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, Terminated,
+    ConditionStatus, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, Terminated, Why,
 };
+use crate::api::shared::Shared;
 use crate::apiserver::protocol::Operation;
 use crate::apiserver::status::{Reason, Status};
 use crate::controllers::testing::{Server, container_status};
@@ -218,8 +219,7 @@ fn the_failure_policy_ignores_disruptions_and_ends_the_job_at_a_fatal_code() {
         pod.status.conditions.push(PodCondition {
             kind: PodConditionType::DisruptionTarget,
             status: ConditionStatus::True,
-            reason: None,
-            message: None,
+            why: Why::NONE,
             last_transition: Timestamp(100),
             observed_generation: 0,
         });
@@ -305,7 +305,8 @@ fn an_orphan_that_fits_is_adopted_and_counted() {
     let mut bed = Bed::new(json!({"parallelism": 1, "completions": 2}));
     let own = bed.active().remove(0);
     let mut orphan = (*own).clone();
-    orphan.meta = Meta { name: "stray".into(), uid: Uid(77), owners: None, finalizers: None, ..own.meta.clone() };
+    orphan.meta =
+        Meta { name: "stray".into(), uid: Uid(77), owners: Shared::NONE, finalizers: Shared::NONE, ..own.meta.clone() };
     bed.server.put(orphan.boxed());
     bed.end(&own, 0);
     bed.pass(1);

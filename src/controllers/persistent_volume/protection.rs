@@ -121,6 +121,6 @@ fn change<R: Resource>(object: &Rc<R>, finalizer: &Name) -> Plan {
     let others = meta.finalizers().iter().filter(|it| *it != finalizer).cloned();
     let own = (!meta.is_deleting()).then(|| finalizer.clone());
     let finalizers: Vec<Name> = others.chain(own).collect();
-    meta.finalizers = (!finalizers.is_empty()).then(|| finalizers.into());
+    meta.finalizers = finalizers.into();
     Plan::request(Operation::Update { object: changed.boxed(), part: Part::Main, dry_run: false })
 }

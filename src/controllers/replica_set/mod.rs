@@ -348,7 +348,7 @@ fn new_pod<R: Replicated>(set: &R) -> Pod {
         namespace: set.meta().namespace.clone(),
         labels: set.template().labels.clone(),
         annotations,
-        owners: Some([owner::controller_reference(set)].into()),
+        owners: [owner::controller_reference(set)].into(),
         ..Meta::default()
     };
     Pod {

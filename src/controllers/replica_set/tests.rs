@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::meta::{Timestamp, Uid};
 use crate::api::pod::PodConditionType;
+use crate::api::shared::Shared;
 use crate::apiserver::status::Status;
 use crate::client::plan::Again;
 use crate::controllers::testing::{self, Server};
@@ -27,7 +28,7 @@ fn add_pod(server: &mut Server, name: &str, change: impl FnOnce(&mut Pod)) {
     let mut pod = testing::ready_pod("web", 50);
     pod.meta.name = name.into();
     pod.meta.uid = Uid(u128::from(server.seconds) * 1000 + server.cache.view().count(Kind::Pod) as u128);
-    pod.meta.owners = Some([owner::controller_reference(&*set)].into());
+    pod.meta.owners = [owner::controller_reference(&*set)].into();
     change(&mut pod);
     server.put(Object::Pod(Rc::new(pod)));
 }
@@ -88,7 +89,7 @@ fn surplus_pods_are_deleted_those_that_are_not_ready_first() {
 #[test]
 fn orphans_are_adopted_and_relabelled_pods_released() {
     let mut server = server(2);
-    add_pod(&mut server, "orphan", |pod| pod.meta.owners = None);
+    add_pod(&mut server, "orphan", |pod| pod.meta.owners = Shared::NONE);
     add_pod(&mut server, "stray", |pod| pod.meta.labels = pod.meta.labels.with("app", "other"));
     server.reconcile(&controller(), &key());
     assert_eq!(server.writes[..2], ["patch pod/default/stray", "patch pod/default/orphan"]);
@@ -100,7 +101,7 @@ fn orphans_are_adopted_and_relabelled_pods_released() {
 #[test]
 fn a_replica_set_that_is_being_deleted_adopts_and_creates_nothing() {
     let mut server = server(2);
-    add_pod(&mut server, "orphan", |pod| pod.meta.owners = None);
+    add_pod(&mut server, "orphan", |pod| pod.meta.owners = Shared::NONE);
     server.edit::<ReplicaSet>("default", "web-1", |set| {
         set.meta.deletion = Some(crate::api::meta::Deletion { timestamp: Timestamp(99), grace_seconds: Some(0) });
     });

@@ -80,7 +80,7 @@ impl Claims {
         let wrong = self.of(set, pod.name).filter(|claim| !is_owned_rightly(&claim.meta, set, pod));
         let updated = wrong.map(|claim| {
             let owners = right_owners(&claim.meta, set, pod);
-            let owners = (!owners.is_empty()).then(|| owners.into());
+            let owners = owners.into();
             let meta = Meta { owners, ..claim.meta.clone() };
             PersistentVolumeClaim { meta, content: claim.content.clone() }
         });
@@ -226,7 +226,7 @@ mod tests {
             ClaimRetention { delete_when_deleted: retention.0, delete_when_scaled: retention.1 };
         let (name, uid) = (Name::of("db-1"), Some(Uid(77)));
         let pod = Holder { name: &name, uid, is_condemned };
-        let claim = Meta { owners: (!owners.is_empty()).then(|| owners.into()), ..Meta::default() };
+        let claim = Meta { owners: owners.to_vec().into(), ..Meta::default() };
         let kinds = |owners: Vec<OwnerReference>| owners.iter().map(|it| it.kind.to_string()).collect::<Vec<_>>();
         let found = (!is_owned_rightly(&claim, &set, pod)).then(|| kinds(right_owners(&claim, &set, pod)));
         assert_eq!(found, expected.map(|it| it.iter().map(|kind| (*kind).to_owned()).collect()));

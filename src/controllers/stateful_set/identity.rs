@@ -98,7 +98,7 @@ pub fn new_pod(set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -
         namespace: set.meta.namespace.clone(),
         labels: kept.template.labels.with(REVISION_LABEL, revision.meta.name.clone()),
         annotations: kept.template.annotations.clone(),
-        owners: Some([owner::controller_reference(set)].into()),
+        owners: [owner::controller_reference(set)].into(),
         ..Meta::default()
     };
     Some(Pod {

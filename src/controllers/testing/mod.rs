@@ -17,7 +17,7 @@ use crate::api::node::{Node, NodeCondition, NodeStatus};
 use crate::api::plain::Namespace;
 use crate::api::pod::{
     ConditionStatus, ContainerState, ContainerStatus, Pod, PodCondition, PodConditionType, PodPhase, PodSpec,
-    PodStatus, PodTemplate, QosClass, RestartPolicy,
+    PodStatus, PodTemplate, QosClass, RestartPolicy, Why,
 };
 use crate::api::resources::Resources;
 use crate::api::selector::Selector;
@@ -115,7 +115,7 @@ pub fn set_budget(deployment: &mut Deployment, surge: i32, unavailable: i32) {
 /// A ReplicaSet of a Deployment.
 pub fn replica_set(deployment: &Deployment, number: u32, replicas: i32) -> ReplicaSet {
     let mut meta = meta(&format!("{}-{number}", deployment.meta.name), 100 + u128::from(number));
-    meta.owners = Some([crate::controllers::owner::controller_reference(deployment)].into());
+    meta.owners = [crate::controllers::owner::controller_reference(deployment)].into();
     ReplicaSet {
         meta,
         replicas,
@@ -131,8 +131,7 @@ pub fn ready_pod(name: &str, since: i64) -> Pod {
     let condition = PodCondition {
         kind: PodConditionType::Ready,
         status: ConditionStatus::True,
-        reason: None,
-        message: None,
+        why: Why::NONE,
         last_transition: Timestamp(since),
         observed_generation: 0,
     };

@@ -50,7 +50,7 @@ pub struct Server {
 impl Server {
     /// An empty cluster, some seconds after 1970.
     pub fn at(seconds: u64) -> Self {
-        Server { seconds, ..Server::default() }
+        Server { seconds, cache: Cache::indexed(), ..Server::default() }
     }
 
     /// The present.
@@ -420,10 +420,10 @@ impl Server {
             TypedPatch::Metadata { owners, finalizers, labels, annotations, .. } => {
                 let meta = object.meta_mut();
                 if let Some(owners) = owners {
-                    meta.owners = if owners.is_empty() { None } else { Some(owners.as_slice().into()) };
+                    meta.owners = owners.clone().into();
                 }
                 if let Some(finalizers) = finalizers {
-                    meta.finalizers = if finalizers.is_empty() { None } else { Some(finalizers.as_slice().into()) };
+                    meta.finalizers = finalizers.clone().into();
                 }
                 for (target, changes) in [(&mut meta.labels, labels), (&mut meta.annotations, annotations)] {
                     for (name, value) in changes {

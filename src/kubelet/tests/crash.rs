@@ -123,7 +123,7 @@ fn a_pod_past_its_deadline_is_stopped_and_has_failed() {
     world.create("p", spec);
     world.run(20_000);
     let status = &world.pod("p").status;
-    assert_eq!((status.phase, status.reason.as_deref()), (PodPhase::Failed, Some("DeadlineExceeded")));
+    assert_eq!((status.phase, status.why.reason()), (PodPhase::Failed, Some("DeadlineExceeded")));
     assert!(matches!(&status.containers[0].state, ContainerState::Terminated(ended) if ended.exit_code == 137));
     assert_eq!(world.lines("p", &["EVENT Normal DeadlineExceeded"]).len(), 1);
 }

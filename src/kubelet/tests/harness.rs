@@ -11,7 +11,7 @@ use crate::api::node::Node;
 use crate::api::object::{Object, Resource};
 use crate::api::pod::{
     ConditionStatus, Container, ContainerRole, Pod, PodCondition, PodConditionType, PodSpec, PodStatus, Probe,
-    PullPolicy, QosClass, RestartPolicy,
+    PullPolicy, QosClass, RestartPolicy, Why,
 };
 use crate::api::resources::Resources;
 use crate::apiserver::protocol::{Answer, ApiMessage, Operation, Patch, Request, TypedPatch, WatchEvent, WatchId};
@@ -247,8 +247,7 @@ impl World {
         status.conditions.push(PodCondition {
             kind: PodConditionType::PodScheduled,
             status: ConditionStatus::True,
-            reason: None,
-            message: None,
+            why: Why::NONE,
             last_transition: now,
             observed_generation: 0,
         });

@@ -288,12 +288,15 @@ fn a_pod_that_does_not_fit_is_rejected_in_one_write() {
             "PATCH observedGeneration=1 phase=\"Failed\" startTime",
         ]
     );
-    let message = world.pod("second").status.message.clone();
+    let second = world.pod("second").status.clone();
     assert!(
-        message.is_some_and(|message| message.starts_with("Pod was rejected: Node didn't have enough resource: cpu"))
+        second
+            .why
+            .message()
+            .is_some_and(|message| message.starts_with("Pod was rejected: Node didn't have enough resource: cpu"))
     );
-    assert_eq!(world.pod("third").status.reason.as_deref(), Some("NodePorts"));
-    assert_eq!(world.pod("fourth").status.reason.as_deref(), Some("NodeAffinity"));
+    assert_eq!(world.pod("third").status.why.reason(), Some("NodePorts"));
+    assert_eq!(world.pod("fourth").status.why.reason(), Some("NodeAffinity"));
     world.delete("second", 30);
     world.run(12_000);
     assert!(!world.exists("second"), "a rejected pod is deleted from the API when somebody deletes it");

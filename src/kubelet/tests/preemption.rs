@@ -1,6 +1,5 @@
 //! A critical pod for which there is no room: pods of less weight end for it.
 
-use crate::api::name::Name;
 use crate::api::pod::RestartPolicy::Always;
 use crate::api::pod::{PodConditionType, PodPhase, PodSpec, QosClass};
 use crate::api::resources::Resources;
@@ -44,12 +43,12 @@ fn the_pods_that_cost_least_end_one_after_the_other_and_the_critical_one_begins(
     for pod in ["large", "small"] {
         let status = &world.pod(pod).status;
         assert_eq!(status.phase, PodPhase::Failed, "{pod}");
-        assert_eq!(status.reason.as_deref(), Some("Preempting"), "{pod}");
-        assert_eq!(status.message.as_deref(), Some("Preempted in order to admit critical pod"));
+        assert_eq!(status.why.reason(), Some("Preempting"), "{pod}");
+        assert_eq!(status.why.message(), Some("Preempted in order to admit critical pod"));
         let condition = status.condition(&PodConditionType::DisruptionTarget).expect("it was disrupted");
-        assert_eq!(condition.reason.as_deref(), Some("TerminationByKubelet"));
+        assert_eq!(condition.why.reason(), Some("TerminationByKubelet"));
         let why = "Pod was preempted by Kubelet to accommodate a critical pod.";
-        assert_eq!(condition.message.as_deref(), Some(why));
+        assert_eq!(condition.why.message(), Some(why));
         let events = world.lines(pod, &["EVENT Warning"]);
         assert_eq!(events, ["EVENT Warning Preempting: Preempted in order to admit critical pod"]);
     }
@@ -70,9 +69,9 @@ fn a_critical_pod_for_which_nobody_can_go_is_rejected() {
     world.create("critical", sized("quick", 2000, QosClass::Burstable, CRITICAL));
     world.run(5_000);
     let status = &world.pod("critical").status;
-    assert_eq!((status.phase, status.reason.as_deref()), (PodPhase::Failed, Some("UnexpectedAdmissionError")));
+    assert_eq!((status.phase, status.why.reason()), (PodPhase::Failed, Some("UnexpectedAdmissionError")));
     let why = "Pod was rejected: Unexpected error while attempting to recover from admission failure: preemption: error finding a set of pods to preempt: no set of running pods found to reclaim resources: [(res: cpu, q: 1000), ]";
-    assert_eq!(status.message.as_deref(), Some(why));
+    assert_eq!(status.why.message(), Some(why));
     assert_eq!(world.pod("small").status.phase, PodPhase::Running);
 }
 
@@ -86,7 +85,7 @@ fn a_pod_that_goes_while_it_waits_for_room_is_not_begun() {
     world.run(1_000);
     world.delete("critical", 0);
     world.run(20_000);
-    assert_eq!(world.pod("victim").status.reason, Some(Name::of("Preempting")));
+    assert_eq!(world.pod("victim").status.why.reason(), Some("Preempting"));
     assert_eq!(world.pod("late").status.phase, PodPhase::Running);
     assert_eq!(world.runtime.running(), 1);
 }

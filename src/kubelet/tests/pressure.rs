@@ -26,9 +26,9 @@ fn who_has_most_files_is_evicted_when_a_node_runs_short_of_inodes() {
     world.create("many", spec(Always, 30, vec![container("c", "many")]));
     world.run(60_000);
     let status = &world.pod("many").status;
-    assert_eq!((status.phase, status.reason.as_deref()), (PodPhase::Failed, Some("Evicted")));
+    assert_eq!((status.phase, status.why.reason()), (PodPhase::Failed, Some("Evicted")));
     let message = "The node was low on resource: inodes. Threshold quantity: 5000, available: 4k. ";
-    assert_eq!(status.message.as_deref(), Some(message));
+    assert_eq!(status.why.message(), Some(message));
     assert_eq!(world.pod("few").status.phase, PodPhase::Running);
     let event = "EVENT Warning EvictionThresholdMet: Attempting to reclaim inodes";
     assert_eq!(world.lines("kn1", &[event]).len(), 1);

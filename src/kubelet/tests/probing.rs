@@ -2,7 +2,7 @@
 
 use crate::api::name::Name;
 use crate::api::pod::RestartPolicy::Always;
-use crate::api::pod::{ConditionStatus, Container, Handler, PodCondition, PodConditionType, Probe};
+use crate::api::pod::{ConditionStatus, Container, Handler, PodCondition, PodConditionType, Probe, Why};
 use crate::runtime::model::{ExitModel, GrpcModel, Health, ImageModel, ProbeFailure, StopModel};
 use crate::runtime::span::Spread;
 
@@ -167,8 +167,7 @@ fn a_readiness_gate_keeps_a_pod_unready_until_somebody_opens_it() {
         pod.status.conditions.push(PodCondition {
             kind: PodConditionType::Other(Name::of("ex/gate")),
             status: ConditionStatus::True,
-            reason: None,
-            message: None,
+            why: Why::NONE,
             last_transition: now,
             observed_generation: 0,
         });

@@ -62,7 +62,7 @@ fn all_containers_are_removed_and_the_pod_begins_with_its_init_containers_again(
         assert_eq!(kills, ["EVENT Normal Killing: killing", "EVENT Normal Killing: killing"]);
         assert!(world.lines("p", &["EVENT Warning BackOff"]).is_empty());
         let condition = status.condition(&RESTARTING).expect("the condition stays");
-        assert_eq!((condition.status, &condition.reason), (ConditionStatus::False, &None));
+        assert_eq!((condition.status, condition.why.reason()), (ConditionStatus::False, None));
         assert_eq!(status.condition(&PodConditionType::Initialized).map(|one| one.status), Some(ConditionStatus::True));
         assert_eq!(world.times("p", "Initialized=False").len(), 1, "a pod that was initialized stays so");
     }

@@ -229,7 +229,7 @@ impl Plugin for DefaultPreemption {
 fn is_going_for_preemption(pod: &Pod) -> bool {
     let target = pod.status.condition(&PodConditionType::DisruptionTarget);
     let by_scheduler = target.is_some_and(|target| {
-        target.status == ConditionStatus::True && target.reason.as_deref() == Some("PreemptionByScheduler")
+        target.status == ConditionStatus::True && target.why.reason() == Some("PreemptionByScheduler")
     });
     pod.meta.is_deleting() && by_scheduler
 }

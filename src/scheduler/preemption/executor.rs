@@ -9,7 +9,7 @@ use crate::api::event::EventType;
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
-use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType};
+use crate::api::pod::{ConditionStatus, Pod, PodCondition, PodConditionType, Why};
 use crate::apiserver::protocol::{ApiMessage, DeleteOptions, Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
 use crate::client::delivery::{Caller, Failure};
@@ -200,8 +200,7 @@ impl Scheduler {
         let condition = PodCondition {
             kind: PodConditionType::DisruptionTarget,
             status: ConditionStatus::True,
-            reason: Some(Name::of("PreemptionByScheduler")),
-            message: Some(message.into()),
+            why: Why::new(Some(Name::of("PreemptionByScheduler")), Some(message.into())),
             last_transition: was_true.map_or(self.epoch.timestamp(ctx.now()), |old| old.last_transition),
             observed_generation: victim.meta.generation,
         };

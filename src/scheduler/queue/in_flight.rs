@@ -70,6 +70,9 @@ impl InFlight {
         if self.pods.remove(&pod).is_none() {
             return;
         }
+        if self.events.is_empty() {
+            return;
+        }
         let end = self.first + self.events.len() as u64;
         let needed = self.pods.values().copied().min().unwrap_or(end);
         self.events.drain(..(needed - self.first) as usize);

@@ -25,7 +25,7 @@ impl Invariant for Evictions {
             return Ok(());
         }
         let target = old.status.condition(&PodConditionType::DisruptionTarget);
-        let is_marked = target.is_some_and(|target| target.reason.as_deref() == Some("EvictionByEvictionAPI"));
+        let is_marked = target.is_some_and(|target| target.why.reason() == Some("EvictionByEvictionAPI"));
         let is_evicted = is_marked && scene.is_by("kubectl");
         let budgets = scene.objects.all::<PodDisruptionBudget>();
         for budget in budgets.filter(|budget| budget.selector.matches(&old.meta.labels)) {
