@@ -153,7 +153,7 @@ fn preempts(cluster: &mut Cluster, pod: &Rc<Pod>, outcome: Outcome) {
     assert_eq!(diagnosis.victims.len(), 1, "{}", diagnosis.message());
     let node = diagnosis.nominated_node.expect("a nomination");
     cluster.nominate(pod, &node);
-    if pod.meta.uid.0 % 5 != 0 {
+    if !pod.meta.uid.0.is_multiple_of(5) {
         assert!(cluster.remove_pod(diagnosis.victims[0]));
         cluster.withdraw(pod.meta.uid);
         assert!(cluster.assume(pod, &node));
