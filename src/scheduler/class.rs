@@ -351,6 +351,14 @@ impl PodClass {
         }
     }
 
+    /// The first follower that rejects nodes of a kind, by when it filters, and what it says.
+    pub(super) fn rejection_by_followers(&self, key: &[i64]) -> Option<(usize, Status)> {
+        self.stances(key).find_map(|(followed, stance)| {
+            let order = followed.order?;
+            Some((order, followed.follower.status(followed.follower.rejection(stance)?)))
+        })
+    }
+
     /// True if pods of this class fit a node.
     pub(super) fn fits(&mut self, place: usize, cluster: &Cluster) -> Fit {
         let key = self.key(place, cluster);

@@ -2,8 +2,9 @@
 //! kind is asked for as a whole, so that no step takes time in proportion to the nodes.
 
 use super::bits::Bits;
-use super::framework::Code;
-use super::kinds::{Journal, NodeKinds};
+use super::class::PodClass;
+use super::framework::{Code, Status};
+use super::kinds::Journal;
 
 /// What the filters said of each node.
 pub enum NodeCodes<'a> {
@@ -25,7 +26,7 @@ pub struct EachCode {
 
 /// What they said of kinds of nodes; every node is of one.
 pub struct KindCodes<'a> {
-    kinds: &'a NodeKinds,
+    class: &'a PodClass,
     codes: Vec<Code>,
     /// The kinds where preemption may help.
     unschedulable: Vec<usize>,
@@ -48,9 +49,14 @@ impl EachCode {
 
 impl<'a> KindCodes<'a> {
     /// What was said of each kind, by its number.
-    pub(super) fn new(kinds: &'a NodeKinds, codes: Vec<Code>) -> Self {
+    pub(super) fn new(class: &'a PodClass, codes: Vec<Code>) -> Self {
         let unschedulable = (0..codes.len()).filter(|kind| codes[*kind] == Code::Unschedulable).collect();
-        KindCodes { kinds, codes, unschedulable }
+        KindCodes { class, codes, unschedulable }
+    }
+
+    /// What followers say of nodes of a kind as they are, if they reject them, and when they are asked.
+    pub(super) fn rejection_by_followers(&self, kind: usize) -> Option<(usize, Status)> {
+        self.class.rejection_by_followers(self.class.kinds.key(kind))
     }
 
     /// What was said of a kind; nothing of one that came since.
@@ -65,17 +71,17 @@ impl<'a> KindCodes<'a> {
 
     /// The kind of a node.
     pub(super) fn kind_of(&self, place: usize) -> usize {
-        self.kinds.kind_of(place)
+        self.class.kinds.kind_of(place)
     }
 
     /// How many nodes there are.
     pub(super) fn nodes(&self) -> usize {
-        self.kinds.places()
+        self.class.kinds.places()
     }
 
     /// Which nodes got another kind.
     pub(super) fn journal(&self) -> Option<&'a Journal> {
-        self.kinds.journal()
+        self.class.kinds.journal()
     }
 }
 
@@ -86,7 +92,7 @@ impl NodeCodes<'_> {
             NodeCodes::All(Code::Unschedulable, nodes) => *nodes,
             NodeCodes::All(..) => 0,
             NodeCodes::Each(each) => each.unschedulable.len(),
-            NodeCodes::Kinds(of) => of.unschedulable.iter().map(|kind| of.kinds.nodes(*kind)).sum(),
+            NodeCodes::Kinds(of) => of.unschedulable.iter().map(|kind| of.class.kinds.nodes(*kind)).sum(),
         }
     }
 
@@ -95,7 +101,7 @@ impl NodeCodes<'_> {
         match self {
             NodeCodes::All(..) => (number < self.unschedulable()).then_some(number),
             NodeCodes::Each(each) => each.unschedulable.nth(number),
-            NodeCodes::Kinds(of) => of.kinds.nth(&of.unschedulable, number),
+            NodeCodes::Kinds(of) => of.class.kinds.nth(&of.unschedulable, number),
         }
     }
 

@@ -31,9 +31,24 @@ impl<'a> Filters<'a> {
         Filters { compiled, followers, orders }
     }
 
-    /// True if a verdict depends on pods elsewhere, and whoever keeps it has to look at [`Filters::turn`].
+    /// Those alone that look at nothing but the node.
+    pub(super) fn of_nodes(self) -> Self {
+        Filters { followers: &[], ..self }
+    }
+
+    /// In which turn a plugin filters.
+    pub(super) fn order(&self, plugin: usize) -> usize {
+        self.orders.get(plugin).map_or(usize::MAX, |order| usize::from(*order))
+    }
+
+    /// True if a verdict depends on pods elsewhere.
     pub(super) fn depend_on_others(&self) -> bool {
         self.followers.iter().any(Followed::filters)
+    }
+
+    /// True if what followers say of a node may be another with a pod or without it.
+    pub(super) fn mind(&self, pod: &Pod) -> bool {
+        self.followers.iter().any(|followed| followed.filters() && followed.follower.minds(pod))
     }
 
     /// Moves when what is said of nodes may be another although none of their own pods came or went.
@@ -52,8 +67,7 @@ impl<'a> Filters<'a> {
         cluster: &Cluster,
     ) -> Option<(usize, Status)> {
         let said = self.compiled.filter_if(node, added, removed);
-        let own_order = said.as_ref().and_then(|(plugin, _)| self.orders.get(*plugin));
-        let own_order = own_order.map_or(usize::MAX, |order| usize::from(*order));
+        let own_order = said.as_ref().map_or(usize::MAX, |(plugin, _)| self.order(*plugin));
         let mut before = self.followers.iter().filter(|followed| followed.order.is_some_and(|order| order < own_order));
         let refused = before.find_map(|Followed { plugin, follower, .. }| {
             Some((*plugin, follower.status(follower.rejection_with(place, added, removed, cluster)?)))

@@ -356,6 +356,9 @@ pub trait Follower {
     /// Moves when that may be another for nodes on which no pod came or went.
     fn turn(&self) -> u32;
 
+    /// True if what is said of a node may be another with a pod or without it.
+    fn minds(&self, pod: &Pod) -> bool;
+
     /// What is said of nodes that are rejected for a reason.
     fn status(&self, rejection: u8) -> Status;
 

@@ -91,7 +91,7 @@ impl PodClass {
             Some(rejector) if self.kinds.nodes(kind) > 0 => rejector.status().code,
             _ => Code::Success,
         };
-        KindCodes::new(&self.kinds, (0..self.kinds.len()).map(code).collect())
+        KindCodes::new(self, (0..self.kinds.len()).map(code).collect())
     }
 
     /// What was said of some nodes, one by one.

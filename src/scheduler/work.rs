@@ -147,13 +147,13 @@ fn fits_nowhere(_cluster: &mut Cluster, _pod: &Rc<Pod>, outcome: Outcome) {
     assert!(diagnosis.victims.is_empty() && !diagnosis.message().is_empty());
 }
 
-/// The victims go at once, and the pod comes when it is tried again.
+/// Of most pods the victims go at once, and they come; some wait for theirs.
 fn preempts(cluster: &mut Cluster, pod: &Rc<Pod>, outcome: Outcome) {
     let Outcome::Unschedulable(diagnosis) = outcome else { panic!("there is room: {outcome:?}") };
     assert_eq!(diagnosis.victims.len(), 1, "{}", diagnosis.message());
     let node = diagnosis.nominated_node.expect("a nomination");
     cluster.nominate(pod, &node);
-    if pod.meta.uid.0.is_multiple_of(2) {
+    if !pod.meta.uid.0.is_multiple_of(5) {
         assert!(cluster.remove_pod(diagnosis.victims[0]));
         cluster.withdraw(pod.meta.uid);
         assert!(cluster.assume(pod, &node));
@@ -193,13 +193,13 @@ fn what_a_pod_takes_that_fits_nowhere_does_not_grow_with_the_nodes() {
 
 #[test]
 fn what_a_pod_takes_that_has_others_sent_away_does_not_grow_with_the_nodes() {
-    // Where zones matter, each pod that is placed lets the nodes be looked at anew on which it may matter.
-    for (name, more) in workloads().into_iter().filter(|(name, _)| !["spread", "affinity"].contains(name)) {
+    for (name, more) in workloads() {
         let pod = vip(more);
         let steps = SIZES.map(|count| {
             let mut cluster = full(count);
             steps_of_each(&mut cluster, &pod, preempts)
         });
-        assert!(steps[2] <= steps[0] + MORE, "{name}: {steps:?}");
+        // Where zones matter, each that comes lets the nodes be looked at anew for which some wait.
+        assert!(steps[2] <= steps[0] + 2 * MORE, "{name}: {steps:?}");
     }
 }

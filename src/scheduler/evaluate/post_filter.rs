@@ -71,7 +71,7 @@ pub(super) fn run(profile: &Profile, pod: &Rc<Pod>, cluster: &Cluster, codes: No
 impl Preemption {
     /// Looks at all nodes on which preemption may help, where the scheduler is content with some.
     fn look_at_all(&mut self, profile: &Profile, failed: &Failed<'_>) -> Status {
-        let preemptor = Preemptor { pod: failed.pod, filters: failed.filters, cluster: failed.cluster };
+        let preemptor = Preemptor::of(failed);
         let (mut found, mut refused) = (Vec::new(), Vec::new());
         for place in failed.codes.unschedulable_places() {
             match preemptor.look_at(place) {

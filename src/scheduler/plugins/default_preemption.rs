@@ -112,7 +112,7 @@ impl DefaultPreemption {
     ) -> Option<PostFilter> {
         let NodeCodes::Kinds(codes) = &failed.codes else { return None };
         let mut known = self.take_known(codes, failed)?;
-        let said = match known.search(codes, failed, (start, wanted), &mut |place| look_at(failed, place)) {
+        let said = match known.search(codes, failed, (start, wanted)) {
             Search::Undecided => None,
             Search::Nowhere(refused) => Some(nowhere(&refused, failed.cluster.node_count())),
             Search::Found(found) => {
@@ -161,7 +161,7 @@ impl DefaultPreemption {
 
 /// Who would have to go from a node.
 fn look_at(failed: &Failed<'_>, place: usize) -> Verdict {
-    Preemptor { pod: failed.pod, filters: failed.filters, cluster: failed.cluster }.look_at(place)
+    Preemptor::of(failed).look_at(place)
 }
 
 /// A node is nominated.

@@ -7,8 +7,9 @@ use super::choice::{Cost, cost, sort_by_importance};
 use crate::api::name::Name;
 use crate::api::pod::Pod;
 use crate::scheduler::cluster::Cluster;
+use crate::scheduler::compiled::goes_first;
 use crate::scheduler::filters::Filters;
-use crate::scheduler::framework::{Code, Status};
+use crate::scheduler::framework::{Code, Failed, Status};
 use crate::scheduler::node_info::NodeInfo;
 
 const NO_VICTIMS: Name = Name::of("No preemption victims found for incoming pod");
@@ -66,14 +67,23 @@ pub struct DryRun {
     pub refused: Vec<Refusal>,
 }
 
-impl Refusal {
-    /// True if it is because nobody could be sent away, which holds whatever is elsewhere.
-    pub(super) fn is_for_want_of_victims(&self) -> bool {
-        self.plugin.is_none() && self.status.code != Code::Error
+impl<'a> Preemptor<'a> {
+    /// The pod that failed.
+    pub fn of(failed: &Failed<'a>) -> Self {
+        Preemptor { pod: failed.pod, filters: failed.filters, cluster: failed.cluster }
     }
-}
 
-impl Preemptor<'_> {
+    /// True if what comes of looking at a node may depend on pods elsewhere in more than what followers say of the node as it is: if
+    /// it matters to them who goes from there or may come.
+    pub(super) fn is_particular(&self, place: usize) -> bool {
+        let who = (self.pod.spec.priority, Some(self.pod.meta.uid));
+        let is_less = |pod: &&Rc<Pod>| pod.spec.priority < self.pod.spec.priority;
+        let mut potential = self.cluster.at(place).pods.iter().filter(is_less);
+        self.filters.depend_on_others()
+            && (!goes_first(who, self.cluster.nominated_at(place)).is_empty()
+                || potential.any(|pod| self.filters.mind(pod)))
+    }
+
     /// What is said of a node that has no pod less important than this one; nothing if it has.
     pub fn nobody_goes(pod: &Pod, place: usize, cluster: &Cluster) -> Option<Refusal> {
         let lowest = cluster.at(place).lowest_priority();

@@ -2,7 +2,8 @@
 //! gives what [`dry_run`](super::dry_run::dry_run) and [`choice`](super::choice) give.
 //!
 //! Nodes of one kind to the class, of which the same was found out, are of one kind here; the cost is each node's own. A node of which
-//! the class has to think anew is thought of anew here too.
+//! the class has to think anew is thought of anew here too. What follows from the node alone is kept apart from what followers say of
+//! it, who may think otherwise of all nodes of a kind at once; unless it matters to them who goes.
 
 use std::cmp::Reverse;
 use std::ops::ControlFlow;
@@ -11,7 +12,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use super::choice::Cost;
-use super::dry_run::Verdict;
+use super::dry_run::{Preemptor, Refusal, Verdict};
 use crate::scheduler::bits::places;
 use crate::scheduler::codes::KindCodes;
 use crate::scheduler::framework::{Code, Failed, Status};
@@ -25,9 +26,9 @@ pub struct Known {
     positions: [u64; 2],
     budgets_version: u64,
     kinds: Kinds<Kind, Reverse<Cost>>,
-    /// Why nodes would not do.
-    refusals: Vec<Status>,
-    /// The nodes of which something was found out that depends on pods elsewhere, and when that was.
+    /// Why nodes would not do, and in which turn the plugin filters that says so.
+    refusals: Vec<(usize, Status)>,
+    /// The nodes of which something was found out that is particular, and when that was.
     passing: Vec<u32>,
     turn: u32,
 }
@@ -37,6 +38,8 @@ pub struct Known {
 struct Kind {
     of: u16,
     found: Found,
+    /// True if that depends on pods elsewhere in a way of the node's own; else followers have still to be asked.
+    is_particular: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,9 +83,7 @@ type Several = SmallVec<[usize; 8]>;
 /// The way through the nodes.
 struct Way<'a> {
     codes: &'a KindCodes<'a>,
-    /// True if what is found out depends on pods elsewhere.
-    is_passing: bool,
-    look_at: &'a mut dyn FnMut(usize) -> Verdict,
+    preemptor: Preemptor<'a>,
     wanted: usize,
     /// How many candidates there are that break no budget, and how many others.
     good: usize,
@@ -142,19 +143,12 @@ impl Known {
     }
 
     /// Looks at the nodes where preemption may help, from a place on and round, until enough would do and one of them breaks no
-    /// budget; of those of which nothing is known `look_at` tells.
-    pub fn search(
-        &mut self,
-        codes: &KindCodes<'_>,
-        failed: &Failed<'_>,
-        (start, wanted): (usize, usize),
-        look_at: &mut dyn FnMut(usize) -> Verdict,
-    ) -> Search {
+    /// budget; those of which nothing is known are looked at.
+    pub fn search(&mut self, codes: &KindCodes<'_>, failed: &Failed<'_>, (start, wanted): (usize, usize)) -> Search {
         let count = codes.nodes();
         let mut way = Way {
             codes,
-            is_passing: failed.filters.depend_on_others(),
-            look_at,
+            preemptor: Preemptor::of(failed),
             wanted,
             good: 0,
             violating: 0,
@@ -195,7 +189,7 @@ impl Known {
         if stride.level == 0 {
             self.find_out(stride, way);
         }
-        way.renew(&self.kinds);
+        self.renew(way);
         let nodes = |kinds: &Several| kinds.iter().map(|kind| self.kinds.nodes_in(stride, *kind)).sum::<usize>();
         let is_known = stride.level == 0 || self.kinds.is_complete(stride) && nodes(&way.nothing) == 0;
         if is_known && let Some((good, violating)) = way.takes(nodes(&way.helps), nodes(&way.violates)) {
@@ -214,6 +208,27 @@ impl Known {
         match stride.level {
             0 => self.enter(stride, way),
             _ => stride.parts(way.codes.nodes()).try_for_each(|part| self.pass(part, way)),
+        }
+    }
+
+    /// Finds out which kinds there are where preemption may help, if there are others since that was last done.
+    fn renew(&self, way: &mut Way<'_>) {
+        let changes = Some(self.kinds.changes());
+        if std::mem::replace(&mut way.changes, changes) == changes {
+            return;
+        }
+        [&mut way.nothing, &mut way.helps, &mut way.violates].into_iter().for_each(Several::clear);
+        for number in 0..self.kinds.len() {
+            let kind = *self.kinds.key(number);
+            if !way.codes.may_help(usize::from(kind.of)) || self.overruled(kind, way.codes).is_some() {
+                continue;
+            }
+            match kind.found {
+                Found::Nothing => way.nothing.push(number),
+                Found::Helps => way.helps.push(number),
+                Found::Violates => way.violates.push(number),
+                Found::Refused(_) => {}
+            }
         }
     }
 
@@ -245,81 +260,90 @@ impl Known {
 
     /// Finds out about those nodes in a part of a word of which nothing is known.
     fn find_out(&mut self, word: Stride, way: &mut Way<'_>) {
-        way.renew(&self.kinds);
+        self.renew(way);
         let unknown = self.bits(word, &way.nothing) | self.kinds.missing(word.block) & word.range;
         for place in places(word.block, unknown) {
             counted::step();
             self.kinds.remove(place);
             let of = way.codes.kind_of(place);
-            let found = match way.codes.of(of) {
-                Code::Unschedulable => self.look_at(place, way),
-                _ => Found::Nothing,
+            let (found, is_particular) = match way.codes.of(of) {
+                Code::Unschedulable => self.look_at(place, &way.preemptor),
+                _ => (Found::Nothing, false),
             };
-            self.kinds.insert(place, &Kind { of: of as u16, found });
+            self.kinds.insert(place, &Kind { of: of as u16, found, is_particular });
         }
     }
 
-    fn look_at(&mut self, place: usize, way: &mut Way<'_>) -> Found {
-        let verdict = (way.look_at)(place);
-        let holds = matches!(&verdict, Verdict::DoesNot(refusal) if refusal.is_for_want_of_victims());
-        if way.is_passing && !holds {
+    fn look_at(&mut self, place: usize, preemptor: &Preemptor<'_>) -> (Found, bool) {
+        let is_particular = preemptor.is_particular(place);
+        let filters = match is_particular {
+            true => preemptor.filters,
+            false => preemptor.filters.of_nodes(),
+        };
+        if is_particular {
             self.passing.push(place as u32);
         }
-        match verdict {
+        let found = match (Preemptor { filters, ..*preemptor }).look_at(place) {
             Verdict::Helps(candidate) => {
                 self.kinds.set_own(place, Reverse(candidate.cost));
                 if candidate.violations > 0 { Found::Violates } else { Found::Helps }
             }
-            Verdict::DoesNot(refusal) => {
-                let known = self.refusals.iter().position(|known| *known == refusal.status);
+            Verdict::DoesNot(Refusal { plugin, status, .. }) => {
+                // Nobody is asked about a node from which nobody can go.
+                let order = match plugin {
+                    Some(plugin) => filters.order(plugin),
+                    None if status.code == Code::Error => usize::MAX,
+                    None => 0,
+                };
+                let said = (order, status);
+                let known = self.refusals.iter().position(|known| *known == said);
                 let number = known.unwrap_or_else(|| {
-                    self.refusals.push(refusal.status);
+                    self.refusals.push(said);
                     self.refusals.len() - 1
                 });
                 Found::Refused(number as u16)
             }
+        };
+        (found, is_particular)
+    }
+
+    /// What followers say of nodes of a kind, where that comes before what was found out.
+    fn overruled(&self, kind: Kind, codes: &KindCodes<'_>) -> Option<Status> {
+        if kind.is_particular || kind.found == Found::Nothing {
+            return None;
         }
+        let (order, status) = codes.rejection_by_followers(usize::from(kind.of))?;
+        let own_order = match kind.found {
+            Found::Refused(number) => self.refusals[usize::from(number)].0,
+            _ => usize::MAX,
+        };
+        (order < own_order).then_some(status)
     }
 
     /// What is said of the nodes where preemption may help, none of which would do and all of which were looked at, and of how many;
     /// nothing if looking at one failed.
     fn refused(&self, codes: &KindCodes<'_>) -> Option<Vec<(Status, usize)>> {
-        let mut counts = vec![0; self.refusals.len()];
-        for kind in 0..self.kinds.len() {
-            match *self.kinds.key(kind) {
-                Kind { of, found: Found::Refused(number) } if codes.may_help(usize::from(of)) => {
-                    counts[usize::from(number)] += self.kinds.nodes(kind);
-                }
-                _ => {}
+        let mut said: Vec<(Status, usize)> = Vec::new();
+        for number in (0..self.kinds.len()).filter(|kind| self.kinds.nodes(*kind) > 0) {
+            let kind = *self.kinds.key(number);
+            if !codes.may_help(usize::from(kind.of)) {
+                continue;
+            }
+            let own = || match kind.found {
+                Found::Refused(number) => Some(self.refusals[usize::from(number)].1.clone()),
+                _ => None,
+            };
+            let Some(status) = self.overruled(kind, codes).or_else(own) else { continue };
+            match said.iter_mut().find(|(known, _)| *known == status) {
+                Some((_, nodes)) => *nodes += self.kinds.nodes(number),
+                None => said.push((status, self.kinds.nodes(number))),
             }
         }
-        let said = self.refusals.iter().zip(counts).filter(|(_, nodes)| *nodes > 0);
-        let said: Vec<(Status, usize)> = said.map(|(status, nodes)| (status.clone(), nodes)).collect();
         said.iter().all(|(status, _)| status.code != Code::Error).then_some(said)
     }
 }
 
 impl Way<'_> {
-    /// Finds out which kinds there are where preemption may help, if there are others since that was last done.
-    fn renew(&mut self, kinds: &Kinds<Kind, Reverse<Cost>>) {
-        if self.changes.replace(kinds.changes()) == Some(kinds.changes()) {
-            return;
-        }
-        let Way { nothing, helps, violates, .. } = self;
-        [&mut *nothing, &mut *helps, &mut *violates].into_iter().for_each(Several::clear);
-        for kind in 0..kinds.len() {
-            let Kind { of, found } = *kinds.key(kind);
-            if self.codes.may_help(usize::from(of)) {
-                match found {
-                    Found::Nothing => nothing.push(kind),
-                    Found::Helps => helps.push(kind),
-                    Found::Violates => violates.push(kind),
-                    Found::Refused(_) => {}
-                }
-            }
-        }
-    }
-
     /// How many of so many nodes more that would do become candidates, and how many that break budgets; nothing if the last candidate
     /// is among them, or only some of those that break budgets are wanted.
     fn takes(&self, good: usize, violating: usize) -> Option<(usize, usize)> {

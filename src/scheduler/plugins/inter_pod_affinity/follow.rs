@@ -295,6 +295,11 @@ impl Follower for Following {
         refusing.map(|(table, _)| table.rule as u8).min()
     }
 
+    fn minds(&self, pod: &Pod) -> bool {
+        let terms = has_affinity(&pod.spec).then(|| Terms::compile(&pod.spec, &pod.meta.namespace));
+        !self.required(&pod.meta.namespace, &pod.meta.labels, terms.as_ref()).is_empty()
+    }
+
     fn turn(&self) -> u32 {
         self.turn
     }

@@ -460,6 +460,11 @@ impl Follower for Following {
         })
     }
 
+    fn minds(&self, pod: &Pod) -> bool {
+        let mut selectors = self.hard.iter().map(|hard| &hard.constraint.selector);
+        pod.meta.namespace == self.namespace && selectors.any(|selector| selector.matches(&pod.meta.labels))
+    }
+
     fn turn(&self) -> u32 {
         self.turn
     }
