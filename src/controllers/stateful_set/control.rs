@@ -153,6 +153,9 @@ impl<'a> Control<'a> {
     /// Sees to it that places are held: deletes pods that have ended, creates those that are missing, and keeps the others as
     /// they should be (`processReplica`).
     fn keep(&self, script: &mut Script<'_>, batch: &[Replica<'_>]) -> Result<Progress, Halt> {
+        if batch.iter().all(|replica| self.is_settled(replica)) {
+            return Ok(Progress::GoOn);
+        }
         let ended: Vec<_> =
             batch.iter().filter_map(|it| it.pod).filter(|pod| pod.is_terminal() && !pod.meta.is_deleting()).collect();
         if let Some(failure) = self.delete(script, &ended)? {
@@ -182,6 +185,16 @@ impl<'a> Control<'a> {
             }
         }
         Ok(Progress::GoOn)
+    }
+
+    /// True if there is nothing to do about a place, which is so of most. With claims that takes a closer look.
+    fn is_settled(&self, replica: &Replica<'_>) -> bool {
+        let is_settled = |pod: &Rc<Pod>| {
+            pod.status.phase == PodPhase::Running
+                && identity::is_labelled(&pod.meta)
+                && (self.set.spec.is_parallel || self.is_available(pod))
+        };
+        self.set.spec.claim_templates.is_empty() && replica.pod.is_some_and(is_settled)
     }
 
     /// True if the next ordinal need not wait for this pod.
