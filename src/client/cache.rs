@@ -21,23 +21,34 @@ use crate::engine::hash::FixedHasher;
 use crate::engine::order::Order;
 
 /// The objects of one component's informers. Always somewhat behind the truth.
-#[derive(Default)]
 pub struct Cache {
     slots: Vec<Option<Object>>,
     free: Vec<u32>,
     /// The slots by kind, namespace and name.
     places: HashTable<u32>,
     kinds: [Order; REGISTRY.len()],
-    /// None where nobody asks for them.
+    /// By owners, nodes and labels, as control loops ask; none where nobody does ([`Cache::plain`]).
     indexes: Option<Box<Indexes>>,
     synced: [bool; REGISTRY.len()],
 }
 
+impl Default for Cache {
+    fn default() -> Self {
+        Cache { indexes: Some(Box::default()), ..Cache::plain() }
+    }
+}
+
 impl Cache {
-    /// A cache whose objects are found by what control loops ask for, too: owners, nodes, labels. One made by default knows places and
-    /// kinds alone.
-    pub fn indexed() -> Self {
-        Cache { indexes: Some(Box::default()), ..Cache::default() }
+    /// A cache without indexes, for those who ask for places and kinds alone: nothing else may be asked of its views.
+    pub(crate) fn plain() -> Self {
+        Cache {
+            slots: Vec::new(),
+            free: Vec::new(),
+            places: HashTable::new(),
+            kinds: std::array::from_fn(|_| Order::default()),
+            indexes: None,
+            synced: [false; REGISTRY.len()],
+        }
     }
 
     /// Takes a version of an object in; returns what it replaces.
@@ -104,7 +115,7 @@ impl Cache {
     ///
     /// # Panics
     ///
-    /// If the cache was made without them.
+    /// If the cache is plain.
     pub(super) fn indexes(&self) -> &Indexes {
         self.indexes.as_ref().expect("a cache with indexes")
     }
@@ -150,7 +161,7 @@ impl Cache {
         let Some(indexes) = &mut self.indexes else { return self.slots[slot as usize].replace(object) };
         let differing = indexes.before(slot, &object, &self.slots);
         let old = self.slots[slot as usize].replace(object);
-        indexes.after(slot, differing, &self.slots);
+        indexes.put(slot, differing, &self.slots);
         old
     }
 
@@ -275,7 +286,7 @@ mod tests {
     #[test]
     fn every_index_shows_what_a_search_through_all_objects_finds_in_the_same_order() {
         let (mut chance, spec) = (Seed(3).stream("cache", "test"), spec());
-        let (mut cache, mut all) = (Cache::indexed(), BTreeMap::new());
+        let (mut cache, mut all) = (Cache::default(), BTreeMap::new());
         for round in 0..4_000 {
             let object =
                 if chance.ratio(1, 8) { config_map(&format!("m{}", chance.below(9))) } else { pod(&mut chance, &spec) };

@@ -132,7 +132,7 @@ impl ControllerManager {
         ControllerManager {
             informers: Informers::new(shared, scopes, config.seed, &config.name),
             client,
-            cache: Cache::indexed(),
+            cache: Cache::default(),
             loops,
             watchers,
             syncs: Vec::new(),

@@ -160,11 +160,6 @@ impl Indexes {
         differing
     }
 
-    /// The other version lies there.
-    pub fn after(&mut self, slot: u32, differing: Places, slots: &Slots) {
-        self.put(slot, differing, slots);
-    }
-
     /// Forgets what is going to be taken out of a slot.
     pub fn remove(&mut self, slot: u32, slots: &Slots) {
         self.take(slot, Places::ALL, slots);
@@ -181,7 +176,8 @@ impl Indexes {
         }
     }
 
-    fn put(&mut self, slot: u32, places: Places, slots: &Slots) {
+    /// Puts what lies in a slot into those indexes that are meant.
+    pub fn put(&mut self, slot: u32, places: Places, slots: &Slots) {
         let Some(object) = &slots[slot as usize] else { return };
         if places.owners {
             for owner in distinct_owners(object) {

@@ -10,10 +10,15 @@ use crate::client::cache::Cache;
 use super::news::Write;
 
 /// All objects, in the newest version that was committed.
-#[derive(Default)]
 pub struct Truth {
     objects: Cache,
     revisions: [u64; REGISTRY.len()],
+}
+
+impl Default for Truth {
+    fn default() -> Self {
+        Truth { objects: Cache::plain(), revisions: [0; REGISTRY.len()] }
+    }
 }
 
 impl Truth {

@@ -130,7 +130,7 @@ impl Kubelet {
             shared,
             recorder,
             informers,
-            cache: Cache::default(),
+            cache: Cache::plain(),
             workers: BTreeMap::new(),
             numbers: BTreeMap::new(),
             remains: Remains::default(),

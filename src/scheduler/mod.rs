@@ -206,7 +206,7 @@ impl Scheduler {
             recorders: (0..).zip(profiles.iter()).map(recorder).collect(),
             client,
             clientset: own,
-            objects: Cache::default(),
+            objects: Cache::plain(),
             has_synced: false,
             epoch: config.epoch,
             cycle: config.cycle,

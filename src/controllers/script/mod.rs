@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_code_goes_on_where_the_answer_was_awaited_and_no_step_is_made_twice() {
-        let cache = Cache::indexed();
+        let cache = Cache::default();
         let about = ObjectReference::default();
         let plan = run(&cache.view(), now(1), move |script| {
             script.record(&about, EventType::Normal, "First", String::new());
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_refused_write_ends_the_sync_with_the_servers_words() {
-        let cache = Cache::indexed();
+        let cache = Cache::default();
         let plan = run(&cache.view(), now(1), |script| script.write(get("a")).map(|_| Again::OnChange));
         let refused = Err(Box::new(Status::not_found(Kind::Pod, "a")));
         let plan = plan.then.expect("it waits")(&cache.view(), &[refused], now(3));

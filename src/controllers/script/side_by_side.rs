@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn pieces_wait_together_and_each_that_ends_makes_room_for_the_next() {
-        let (cache, effects) = (Cache::indexed(), Rc::new(Cell::new(0)));
+        let (cache, effects) = (Cache::default(), Rc::new(Cell::new(0)));
         let now = |ns: u64| Now { at: SimTime::from_nanos(ns), epoch: Epoch(0) };
         let (about, counted) = (ObjectReference::default(), Rc::clone(&effects));
         let plan = run(&cache.view(), now(1), move |script| {

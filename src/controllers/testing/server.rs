@@ -50,7 +50,7 @@ pub struct Server {
 impl Server {
     /// An empty cluster, some seconds after 1970.
     pub fn at(seconds: u64) -> Self {
-        Server { seconds, cache: Cache::indexed(), ..Server::default() }
+        Server { seconds, ..Server::default() }
     }
 
     /// The present.
