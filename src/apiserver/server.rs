@@ -119,7 +119,7 @@ impl Config {
 /// The word that a server gives on the history of a kind that it caches.
 fn reader_of(kind: Kind, config: &Config) -> Option<Reader> {
     let store = config.store.as_ref().filter(|_| has_cache(kind))?;
-    Some(store.reader(&storage::prefix(kind)))
+    Some(store.reader(storage::prefix(kind)))
 }
 
 /// A write that etcd has made.
@@ -335,9 +335,7 @@ impl ApiServer {
     fn fill(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
         self.close_watches(kind, ctx);
         self.caches[kind as usize].reset();
-        let range = crate::etcd::mvcc::Range::of(crate::etcd::key::KeyRange::Prefix(crate::etcd::key::Key::new(
-            &storage::prefix(kind),
-        )));
+        let range = crate::etcd::mvcc::Range::of(crate::etcd::key::KeyRange::Prefix(storage::prefix(kind)));
         let id = self.link.request(SimDuration::ZERO, range.into(), SimTime::MAX, ctx);
         self.fills.insert(id, kind);
     }
@@ -414,7 +412,7 @@ impl ApiServer {
         let cache = &mut self.caches[kind as usize];
         for kv in &result.kvs {
             if let Some(object) = kv.value.as_ref().and_then(Stored::object) {
-                cache.fill(kv.key.clone(), object.clone());
+                cache.fill(object.clone());
             }
         }
         cache.filled(revision);
