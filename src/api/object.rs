@@ -85,8 +85,6 @@ impl Object {
 
 #[cfg(test)]
 mod tests {
-    use std::mem::size_of;
-
     use crate::api::event::Event;
     use crate::api::meta::Meta;
     use crate::api::pod::{ContainerStatus, Pod};
