@@ -117,7 +117,8 @@ fn apply_typed(object: &Object, patch: &TypedPatch, now: Timestamp) -> Result<Ob
             let resize = |condition: &PodCondition| matches!(&condition.kind, PodConditionType::Other(name) if name.starts_with("PodResize"));
             pod.status.conditions.retain(|one| !resize(one) || status.condition(&one.kind).is_some());
             let conditions = merge_conditions(&pod.status.conditions, &status.conditions, same);
-            let (nominated_node, claims) = (pod.status.nominated_node.take(), pod.status.resource_claims.take());
+            let (nominated_node, claims) =
+                (pod.status.nominated_node.take(), std::mem::take(&mut pod.status.resource_claims));
             pod.status = status.clone();
             pod.status.conditions = conditions;
             (pod.status.nominated_node, pod.status.resource_claims) = (nominated_node, claims);

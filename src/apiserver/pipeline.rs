@@ -250,7 +250,8 @@ impl ApiServer {
         }
     }
 
-    fn store_new(&mut self, task: Task, object: Object, ctx: &mut dyn Context<ServerMessage>) {
+    fn store_new(&mut self, task: Task, mut object: Object, ctx: &mut dyn Context<ServerMessage>) {
+        self.commons.share(&mut object);
         let mut lease = None;
         if object.kind().row().seconds_to_live.is_some() {
             match self.lease_of(ctx) {
@@ -404,10 +405,13 @@ impl ApiServer {
         &mut self,
         task: Task,
         old: Object,
-        new: Object,
+        mut new: Object,
         then: Then,
         ctx: &mut dyn Context<ServerMessage>,
     ) {
+        if !Rc::ptr_eq(&new.meta().common, &old.meta().common) {
+            self.commons.share(&mut new);
+        }
         let key = old.key();
         let keeps_lease = key.kind.row().seconds_to_live.is_some();
         let released = allocation::released(&old, &new);

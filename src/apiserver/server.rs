@@ -24,6 +24,7 @@ use super::allocation::Allocator;
 use super::authorization::{AlwaysAllow, Attributes, Authorizer};
 use super::cache::WatchCache;
 use super::collection::Collection;
+use super::commons::Commons;
 use super::costs::Costs;
 use super::direct::{DirectWatches, cached_kinds, has_cache};
 use super::doubt::Doubt;
@@ -188,6 +189,7 @@ pub struct ApiServer {
     pub(super) quotas: Quotas,
     /// Pod specifications that were defaulted and found valid, by the address of what was given.
     pub(super) known_specs: Map<usize, KnownSpec>,
+    pub(super) commons: Commons,
     pub(super) writes: Vec<CommittedWrite>,
     pub(super) doubts: Vec<Doubt>,
     /// The version of the key on which servers agree, and the revision seen at the last round.
@@ -232,6 +234,7 @@ impl ApiServer {
             next_collection: 0,
             quotas: Quotas::default(),
             known_specs: Map::default(),
+            commons: Commons::default(),
             writes: Vec::new(),
             doubts: Vec::new(),
             compaction: (0, 0),

@@ -8,13 +8,13 @@ use std::rc::Rc;
 
 use crate::api::event::EventType;
 use crate::api::kind::Kind;
-use crate::api::meta::{Labels, Meta, ObjectKey, OwnerReference};
+use crate::api::meta::{Common, Labels, Meta, ObjectKey, OwnerReference};
 use crate::api::name::Name;
 use crate::api::node::{Lease, Node, NodeCondition, NodeImage, NodeStatus};
 use crate::api::object::{Object, Resource};
 use crate::api::pod::ConditionStatus;
 use crate::apiserver::heartbeats::PROMPT;
-use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch};
+use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch, new_meta};
 use crate::apiserver::status::Reason;
 use crate::client::delivery::{Caller, Failure};
 use crate::engine::process::TimerId;
@@ -233,8 +233,12 @@ impl NodeAgent {
         let node = Node {
             meta: Meta {
                 name: settings.name.clone(),
-                labels: settings.all_labels(),
-                annotations: [annotation].into_iter().collect(),
+                common: Common {
+                    labels: settings.all_labels(),
+                    annotations: [annotation].into_iter().collect(),
+                    ..Common::default()
+                }
+                .into(),
                 ..Meta::default()
             },
             pod_cidr: settings.pod_range.clone(),
@@ -482,7 +486,8 @@ impl NodeAgent {
             controller: false,
             block_owner_deletion: false,
         };
-        let meta = Meta { namespace: LEASE_NAMESPACE, name: name.clone(), owners: [owner].into(), ..Meta::default() };
+        let mut meta = new_meta(LEASE_NAMESPACE, name.clone());
+        meta.owners = [owner].into();
         let lease = Lease {
             meta,
             holder: Some(name),
