@@ -79,6 +79,9 @@ impl fmt::Debug for Uid {
     }
 }
 
+/// So few labels are looked through one by one: most keys differ in length already, and need not be compared.
+const FEW: usize = 12;
+
 /// Labels or annotations: pairs sorted by key, shared between objects that carry the same ones.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Labels(Shared<(Name, Name)>);
@@ -90,6 +93,9 @@ impl Labels {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Name> {
         let pairs = self.pairs();
+        if pairs.len() <= FEW {
+            return pairs.iter().find(|(k, _)| *k == *key).map(|(_, value)| value);
+        }
         pairs.binary_search_by(|(k, _)| k.as_str().cmp(key)).ok().map(|index| &pairs[index].1)
     }
 
