@@ -138,6 +138,7 @@ impl World {
             heartbeats: Default::default(),
             clock: Default::default(),
         };
+        settings.timings.pod_source = SimDuration::ZERO;
         let mut runtime = RuntimeSettings::new(Seed(7), Name::of("kn1"));
         runtime.pod_range = Some(Name::of("10.244.0.0/24"));
         change(&mut settings, &mut runtime);
@@ -498,7 +499,7 @@ impl Api {
 /// The status after a patch: conditions of others stay.
 fn merged(old: &PodStatus, mut new: PodStatus) -> PodStatus {
     for condition in &old.conditions {
-        if new.condition(&condition.kind).is_none() {
+        if !condition.kind.is_kubelets() && new.condition(&condition.kind).is_none() {
             new.conditions.push(condition.clone());
         }
     }
