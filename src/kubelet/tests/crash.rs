@@ -127,3 +127,20 @@ fn a_pod_past_its_deadline_is_stopped_and_has_failed() {
     assert!(matches!(&status.containers[0].state, ContainerState::Terminated(ended) if ended.exit_code == 137));
     assert_eq!(world.lines("p", &["EVENT Normal DeadlineExceeded"]).len(), 1);
 }
+
+#[test]
+fn another_image_has_no_back_off_of_the_one_that_crashed() {
+    let mut world = world();
+    world.create("p", spec(Always, 2, vec![container("c", "crash")]));
+    world.run(30_000);
+    let before = world.times("p", "cont c[running").len();
+    // The next start with this image comes more than 20 s after the last end.
+    world.change("p", |pod| {
+        let spec = std::rc::Rc::make_mut(&mut pod.spec);
+        spec.containers[0].image = "crash5".into();
+        pod.meta.generation += 1;
+    });
+    world.run(2_000);
+    let starts = world.times("p", "cont c[running");
+    assert_eq!(starts.len(), before + 1, "{:#?}", world.lines("p", &["PATCH"]));
+}

@@ -66,6 +66,10 @@ pub struct Api {
     /// Every request about leases is answered with an internal error, and noted: when, and what was asked.
     pub fails_leases: bool,
     pub failed: Vec<(u64, &'static str)>,
+    /// The same for everything that is asked of this kind.
+    pub fails_kind: Option<Kind>,
+    /// Status writes of this pod are refused.
+    pub refuses_pod: Option<&'static str>,
     /// The last status of pods that are gone.
     deleted: BTreeMap<Uid, PodStatus>,
     next_uid: u64,
@@ -360,7 +364,10 @@ impl Api {
     fn handle(&mut self, message: ApiMessage, now: SimTime) -> Vec<ApiMessage> {
         let ApiMessage::Request(request) = message else { return Vec::new() };
         let Request { id, operation, .. } = *request;
-        if self.fails_leases && operation.kind() == Kind::Lease {
+        let fails = self.fails_leases && operation.kind() == Kind::Lease || self.fails_kind == Some(operation.kind());
+        let refused =
+            matches!(&operation, Operation::Patch { key, .. } if self.refuses_pod.is_some_and(|pod| key.name == pod));
+        if fails || refused {
             self.failed.push((now.as_millis(), operation.verb()));
             let result = Err(Box::new(Status::new(Reason::InternalError, "etcdserver: request timed out")));
             return vec![ApiMessage::Response { id, result }];
