@@ -264,8 +264,8 @@ impl World {
             created: now,
             ..Meta::default()
         };
-        let pod =
-            Pod { meta, spec: Rc::new(spec), node: Some(Name::of("kn1")), only_node: None, token_volume: None, status };
+        let (node, token_volume) = (Some(Name::of("kn1")), Some(*b"abcde"));
+        let pod = Pod { meta, spec: Rc::new(spec), node, only_node: None, token_volume, status };
         let object = self.api.store(pod);
         self.push(WatchEvent::Added(object));
     }
