@@ -63,12 +63,7 @@ impl Worker {
         self.record_mut(index).past_mut().trouble = Some((Name::of(reason), Name::from(message)));
         if let Job::Syncing(job) = &mut self.job {
             job.failed = true;
-            match until {
-                Some(until) => {
-                    job.back_off_until = Some(job.back_off_until.map_or(until, |other| other.min(until)));
-                }
-                None => job.failed_otherwise = true,
-            }
+            job.back_off_until = job.back_off_until.into_iter().chain(until).min();
             if role == ContainerRole::Init {
                 job.steps.clear();
             }
@@ -323,7 +318,7 @@ impl Worker {
         shared.record(self, Some(index), Warning, "FailedPostStartHook", "PostStartHook failed".to_owned());
         self.record_mut(index).past_mut().trouble = Some((Name::of("PostStartHookError"), Name::from(error)));
         if let Job::Syncing(job) = &mut self.job {
-            (job.failed, job.failed_otherwise) = (true, true);
+            job.failed = true;
         }
         let killing = self.kill_instance(container, "FailedPostStartHook", shared, ctx);
         self.doing(Doing::KillingAfterHook(Box::new(killing)));

@@ -200,7 +200,7 @@ impl Worker {
             return;
         }
         job.steps.clear();
-        (job.failed, job.failed_otherwise) = (true, true);
+        job.failed = true;
         let message = format!("Failed to create pod sandbox: {message}");
         shared.record(self, None, EventType::Warning, "FailedCreatePodSandBox", message);
         self.doing(Doing::Nothing);
@@ -217,7 +217,8 @@ impl Worker {
             self.set_status(status, shared, ctx);
         }
         let again = job.failed.then(|| {
-            let wait = match job.back_off_until.filter(|_| !job.failed_otherwise) {
+            // Whatever else has failed waits for the first end of a back-off too (`MinBackoffExpiration`).
+            let wait = match job.back_off_until {
                 Some(until) => until.since(now).min(shared.settings.timings.resync),
                 None => shared.settings.timings.retry,
             };
@@ -254,7 +255,7 @@ impl Worker {
             }
             // The volumes have taken too long: the pass has failed, without an event.
             Job::Mounting { .. } => {
-                let failed = Syncing { failed: true, failed_otherwise: true, ..Syncing::default() };
+                let failed = Syncing { failed: true, ..Syncing::default() };
                 self.job = Job::Syncing(Box::new(failed));
                 self.finish_pass(shared, ctx);
             }

@@ -139,8 +139,6 @@ pub struct Syncing {
     pub acted: bool,
     /// Something failed.
     pub failed: bool,
-    /// Something failed other than for a back-off with a known end.
-    pub failed_otherwise: bool,
     /// The first end of a back-off.
     pub back_off_until: Option<SimTime>,
 }
