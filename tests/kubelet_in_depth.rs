@@ -190,6 +190,8 @@ fn pods_that_were_bound_to_a_full_node_are_rejected() {
     let mut options = one_node(vec![("app:1", ImageModel::default())]);
     options.nodes[0].capacity.pods = 2;
     let mut bed = Bed::ready(options, 9);
+    // The kubelet reads its pods a second after it began: those that are there by then come in the order of their creation.
+    bed.run(2);
     let bound = "nodeName: node-0,";
     bed.apply(&pod("large", bound, "image: \"app:1\", resources: {requests: {cpu: 5}}"));
     bed.apply(&pod("wide", bound, "image: \"app:1\", resources: {requests: {memory: 5Gi}}"));

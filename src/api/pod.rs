@@ -270,6 +270,18 @@ pub enum PodConditionType {
     Other(Name),
 }
 
+impl PodConditionType {
+    /// True if nobody but the kubelet says it once the pod is bound (kubelet/types, `PodConditionByKubelet`): what its newest status
+    /// does not say is gone.
+    pub fn is_kubelets(&self) -> bool {
+        match self {
+            PodConditionType::DisruptionTarget => false,
+            PodConditionType::Other(name) => name.starts_with("PodResize") || *name == "AllContainersRestarting",
+            _ => true,
+        }
+    }
+}
+
 /// Why something is as it is, in a word and in a sentence. Mostly nothing is said, which takes no memory but a pointer's.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Why(Option<Rc<Words>>);

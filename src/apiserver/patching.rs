@@ -11,7 +11,7 @@ use crate::api::name::Name;
 use crate::api::node::{Node, NodeCondition};
 use crate::api::object::Object;
 use crate::api::patch::{self, PatchError};
-use crate::api::pod::{Pod, PodCondition, PodConditionType, PodTemplate};
+use crate::api::pod::{Pod, PodCondition, PodTemplate};
 
 use super::protocol::{Patch, TypedPatch};
 use super::rules::{UID_MISMATCH, merge_conditions, set_condition};
@@ -113,9 +113,8 @@ fn apply_typed(object: &Object, patch: &TypedPatch, now: Timestamp) -> Result<Ob
             let pod = pod_of(&mut new)?;
             check_uid(Kind::Pod, &pod.meta, *uid)?;
             let same = |left: &PodCondition, right: &PodCondition| left.kind == right.kind;
-            // What the kubelet no longer says of a resize goes.
-            let resize = |condition: &PodCondition| matches!(&condition.kind, PodConditionType::Other(name) if name.starts_with("PodResize"));
-            pod.status.conditions.retain(|one| !resize(one) || status.condition(&one.kind).is_some());
+            // What the kubelet no longer says goes: of a resize that is done, and everything of a pod that it rejects.
+            pod.status.conditions.retain(|one| !one.kind.is_kubelets() || status.condition(&one.kind).is_some());
             let conditions = merge_conditions(&pod.status.conditions, &status.conditions, same);
             let (nominated_node, claims) =
                 (pod.status.nominated_node.take(), std::mem::take(&mut pod.status.resource_claims));

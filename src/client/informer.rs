@@ -77,6 +77,15 @@ impl Informers {
         }
     }
 
+    /// Begins to list one kind, of which nothing has been read so far.
+    pub fn start_one<T: Copy>(&mut self, kind: Kind, client: &mut Client<T>, ctx: &mut dyn Context<ApiMessage>) {
+        let mut idle = self.reflectors.iter_mut().filter(|reflector| reflector.state == State::Idle);
+        if let Some(reflector) = idle.find(|reflector| reflector.kind() == kind) {
+            reflector.back_off = BackOff::reflector(ctx.now());
+            reflector.list(self.clientset, client, ctx);
+        }
+    }
+
     /// Takes a delivery for [`Caller::Informer`]; others are no concern of it.
     pub fn deliver<T: Copy>(
         &mut self,

@@ -125,6 +125,12 @@ impl<T: Copy> Client<T> {
         id
     }
 
+    /// Takes a token for a request that is not simulated, and says when that would be sent.
+    pub fn take_token(&mut self, clientset: Clientset, now: SimTime) -> SimTime {
+        let limit = self.clientsets[usize::from(clientset.0)].config.limit.as_mut();
+        limit.map_or(now, |limit| limit.reserve(now))
+    }
+
     /// Makes a request that takes no token, as the reflector's reads do.
     pub fn request_unlimited(
         &mut self,

@@ -174,17 +174,20 @@ fn clash(left: &crate::api::pod::HostPort, right: &crate::api::pod::HostPort) ->
 }
 
 impl Worker {
-    /// Ends a pod that may not run here: phase, reason, message and start time, nothing else.
+    /// Ends a pod that may not run here: phase, reason, message and start time, nothing else. Whatever else the kubelet had said of
+    /// it goes (`rejectPod`).
     pub fn reject(&mut self, rejection: Rejection, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let Rejection { reason, message } = rejection;
         shared.record_reason(self, None, EventType::Warning, reason.clone(), message.clone());
         self.stage = Stage::Finished;
+        let mut conditions = self.pod.status.conditions.clone();
+        conditions.retain(|condition| !condition.kind.is_kubelets());
         let status = PodStatus {
             phase: PodPhase::Failed,
             observed_generation: self.pod.meta.generation,
             why: Why::new(Some(reason), Some(format!("Pod was rejected: {message}").into())),
-            start_time: Some(shared.date(ctx.now())),
-            conditions: self.pod.status.conditions.clone(),
+            start_time: self.pod.status.start_time.or_else(|| Some(shared.date(ctx.now()))),
+            conditions,
             ..PodStatus::default()
         };
         self.hold(status, true, shared, ctx);

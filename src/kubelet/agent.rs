@@ -167,6 +167,7 @@ impl Kubelet {
         }
         self.follow_shutdown(ctx);
         self.follow_preemption(ctx);
+        self.begin_round(ctx);
         self.record_notes(ctx);
     }
 
@@ -268,34 +269,34 @@ impl Kubelet {
         if self.hold_up(&pod) {
             return;
         }
-        let ends = pod.meta.is_deleting() || pod.is_terminal();
-        if ends || self.remains.number(pod.meta.uid).is_some() {
+        if pod.is_terminal() {
             return self.pod_admitted(pod, ctx);
         }
+        // A kubelet that begins admits every pod anew, those that run here among them (`HandlePodAdditions`).
         match self.admits(None, &pod).and_then(|shortages| self.victims_of(&pod, &shortages)) {
             Ok(victims) if victims.is_empty() => self.pod_admitted(pod, ctx),
             Ok(victims) => self.preempt(victims, Some(pod), ctx),
             Err(rejection) => {
-                let mut worker = self.new_worker(pod, ctx);
+                // What runs of it belongs to no pod any more, and ends as a stray.
+                let mut worker = self.new_worker(PodNumber(self.next_number), pod, ctx);
                 worker.reject(rejection, &mut self.shared, ctx);
                 self.workers.insert(worker.number, worker);
             }
         }
     }
 
-    /// A worker for a pod, with what an earlier kubelet left of it.
-    fn new_worker(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) -> Worker {
-        let number = self.remains.number(pod.meta.uid).unwrap_or(PodNumber(self.next_number));
+    fn new_worker(&mut self, number: PodNumber, pod: Rc<Pod>, ctx: &dyn NodeContext) -> Worker {
         self.next_number = self.next_number.max(number.0 + 1);
-        let mut worker = Worker::new(number, pod, ctx.now());
-        self.remains.give_back(&mut worker, self.shared.began);
-        self.numbers.insert(worker.pod.meta.uid, number);
-        worker
+        self.numbers.insert(pod.meta.uid, number);
+        Worker::new(number, pod, ctx.now())
     }
 
     /// A pod may run here, or must end.
     pub(super) fn pod_admitted(&mut self, pod: Rc<Pod>, ctx: &mut dyn NodeContext) {
-        let mut worker = self.new_worker(pod, ctx);
+        // A pod that an earlier kubelet left behind is given back what is left of it.
+        let number = self.remains.number(pod.meta.uid).unwrap_or(PodNumber(self.next_number));
+        let mut worker = self.new_worker(number, pod, ctx);
+        self.remains.give_back(&mut worker, self.shared.began);
         if worker.pod.meta.is_deleting() || worker.pod.is_terminal() {
             worker.stage = Stage::Terminating;
         }
@@ -410,15 +411,15 @@ impl Kubelet {
             Timer::StatusRecheck => {
                 self.reconcile_mirrors(ctx);
                 for number in self.shared.take_rechecked() {
-                    self.with(number, ctx, |worker, shared, ctx| {
+                    self.with(number, ctx, |worker, shared, _| {
                         if worker.must_write() {
-                            worker.enqueue_write(shared, ctx);
+                            worker.enqueue_write(shared);
                         }
                     });
                 }
             }
             Timer::Housekeeping => {
-                self.remains.end_strays(self.shared.minimum_grace(), ctx);
+                self.remains.end_strays(&mut self.shared, ctx);
             }
             Timer::StrayGrace(pod, index) => {
                 self.remains.stop_stray(pod, index, self.shared.minimum_grace(), ctx);
@@ -430,6 +431,7 @@ impl Kubelet {
             Timer::ImageGc => self.collect_images(ctx),
             Timer::Shutdown => self.group_is_over(ctx),
             Timer::Preemption => self.victim_is_late(ctx),
+            Timer::PodSource => self.read_pods(ctx),
             Timer::Register => self.node.register(&mut self.shared, ctx),
             Timer::NodeStatus => self.node.look(&mut self.shared, ctx),
             Timer::Lease => self.node.lease_due(&mut self.shared, ctx),
@@ -459,46 +461,20 @@ impl Kubelet {
         }
     }
 
-    /// The pod whose status is to be written has been read.
-    fn write_status(&mut self, ctx: &mut dyn NodeContext) {
-        let Some((number, status)) = &mut self.shared.writing else { return };
-        let (number, status) = (*number, std::mem::take(status));
-        let worker = self.workers.get_mut(&number);
-        if !worker.is_some_and(|worker| worker.write(status, &mut self.shared, ctx)) {
-            self.status_done(ctx);
-        }
-    }
-
-    /// A pod's status is written: goes on with the next in the queue.
-    fn status_done(&mut self, ctx: &mut dyn NodeContext) {
-        self.shared.writing = None;
-        while self.shared.writing.is_none()
-            && let Some(number) = self.shared.to_write.pop_front()
-        {
-            if let Some(worker) = self.workers.get_mut(&number) {
-                worker.begin_write(&mut self.shared, ctx);
-            }
-        }
-    }
-
     fn answered(&mut self, purpose: Purpose, result: Result<Answer, Failure>, ctx: &mut dyn NodeContext) {
         let shared = &mut self.shared;
         match purpose {
             Purpose::Register => self.node.registered(result, shared, ctx),
             Purpose::GetNode => self.node.found(&result, shared, ctx),
             Purpose::NodeStatus => {
-                self.node.status_written(&result, shared, ctx);
+                self.node.status_written(result, shared, ctx);
                 self.recorder.tidy(ctx.now());
             }
+            Purpose::ReadNode => self.node.read_again(result, shared, ctx),
             Purpose::GetLease => self.node.lease_found(result, shared, ctx),
             Purpose::LeaseOwner => self.node.lease_owner_found(result, shared, ctx),
             Purpose::RenewLease => self.node.lease_renewed(result, shared, ctx),
-            Purpose::PodStatus(number) => {
-                let worker = self.workers.get_mut(&number);
-                if !worker.is_some_and(|worker| worker.written(result, shared, ctx)) {
-                    self.status_done(ctx);
-                }
-            }
+            Purpose::PodStatus(number) => self.status_written(number, result, ctx),
             Purpose::CreateMirror(number) => {
                 if result.is_err() {
                     self.mirror_failed(number, ctx);
@@ -513,12 +489,7 @@ impl Kubelet {
                     worker.environment_read(container, source, &result, shared, ctx);
                 });
             }
-            Purpose::DeletePod(number) => {
-                if let (Some(worker), Err(failure)) = (self.workers.get_mut(&number), result) {
-                    worker.write_failed(&failure, shared, ctx);
-                }
-                self.status_done(ctx);
-            }
+            Purpose::DeletePod(number) => self.pod_deleted(number, result, ctx),
         }
     }
 
@@ -588,7 +559,25 @@ impl Kubelet {
         for pod in std::mem::take(&mut self.static_pods) {
             self.static_added(&pod, ctx);
         }
-        self.informers.start(&mut self.shared.client, ctx);
+        if self.shared.settings.timings.pod_source == SimDuration::ZERO {
+            return self.informers.start(&mut self.shared.client, ctx);
+        }
+        self.informers.start_one(Kind::Node, &mut self.shared.client, ctx);
+        self.read_pods_later(ctx);
+    }
+
+    fn read_pods_later(&self, ctx: &mut dyn NodeContext) {
+        let after = ctx.now() + SimDuration::from_nanos(1);
+        ctx.set_timer(after.next_tick(self.begun, self.shared.settings.timings.pod_source), Timer::PodSource.token());
+    }
+
+    /// Begins to read the node's pods if the node has been read (kubelet/config, `NewSourceApiserver`).
+    fn read_pods(&mut self, ctx: &mut dyn NodeContext) {
+        if self.cache.view().has_synced(Kind::Node) {
+            self.informers.start_one(Kind::Pod, &mut self.shared.client, ctx);
+        } else {
+            self.read_pods_later(ctx);
+        }
     }
 
     /// Hands the events that the handling of the input noted to the recorder.

@@ -88,11 +88,15 @@ impl Killing {
     pub fn stopped(&mut self, id: ContainerId, worker: &Worker, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if let Some(victim) = self.victims.iter_mut().find(|victim| victim.id == id) {
             let hook = victim.state == State::Hook || victim.hook_goes_on;
+            let sleeps = matches!(worker.spec(id.index).pre_stop, Some(Handler::Sleep { .. }));
+            if sleeps && victim.state == State::Hook {
+                // Who sleeps does not see it, and finds the container stopped afterwards.
+                return;
+            }
             victim.state = State::Stopped;
             if let Some(timer) = victim.timer.take() {
                 ctx.cancel_timer(timer);
             }
-            let sleeps = matches!(worker.spec(id.index).pre_stop, Some(Handler::Sleep { .. }));
             if hook && !sleeps {
                 let message = "PreStopHook failed".to_owned();
                 shared.record(worker, Some(id.index), EventType::Warning, "FailedPreStopHook", message);

@@ -16,7 +16,7 @@ use crate::api::pod::ConditionStatus;
 use crate::apiserver::heartbeats::PROMPT;
 use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch, new_meta};
 use crate::apiserver::status::Reason;
-use crate::client::delivery::{Caller, Failure};
+use crate::client::delivery::Failure;
 use crate::engine::process::TimerId;
 use crate::engine::random::Stream;
 use crate::engine::time::{SimDuration, SimTime};
@@ -31,6 +31,8 @@ use super::tokens::Timer;
 const LEASE_NAMESPACE: Name = Name::of("kube-node-lease");
 /// How often a lease is updated before it is read anew (component-helpers, lease controller: `maxUpdateRetries`).
 const LEASE_TRIES: u32 = 5;
+/// How often a status of the node is tried before it is left for the next time (kubelet, `nodeStatusUpdateRetry`).
+const STATUS_TRIES: u32 = 5;
 /// The longest wait between two tries to read it (`maxBackoff`).
 const LONGEST_LEASE_WAIT: SimDuration = SimDuration::from_secs(7);
 /// How many images a node's status names at most (`nodeStatusMaxImages`).
@@ -74,6 +76,8 @@ pub struct NodeAgent {
     /// The node as the API has it, as far as the watch has told.
     in_api: Option<Rc<Node>>,
     status_timer: Option<(SimTime, TimerId)>,
+    /// Which try at writing the status is under way, from one; zero while none is.
+    status_try: u32,
     /// The node was there already and the machine has been booted since.
     rebooted: bool,
     /// Since when the machine is about to be switched off, if it is.
@@ -131,6 +135,7 @@ impl NodeAgent {
             report_due: SimTime::ZERO,
             in_api: None,
             status_timer: None,
+            status_try: 0,
             rebooted: false,
             shutting_down: None,
             features: FEATURES.map(Name::of).into(),
@@ -223,7 +228,7 @@ impl NodeAgent {
         let at = ctx.now() + shared.settings.timings.register;
         ctx.set_timer(at, Timer::Register.token());
         let operation = Operation::Get { key: lease_key(shared) };
-        shared.client.request(shared.heartbeat, Caller::Process(Purpose::GetLease), operation, ctx);
+        shared.heartbeat(Purpose::GetLease, operation, ctx);
     }
 
     /// Tries to register.
@@ -383,7 +388,7 @@ impl NodeAgent {
         if !self.registered {
             return;
         }
-        if self.silent {
+        if self.silent || self.status_try > 0 {
             self.look_at(ctx.now() + shared.settings.timings.node_status, ctx);
             return;
         }
@@ -404,6 +409,12 @@ impl NodeAgent {
             let message = format!("Node {} status is now: NodeReady", shared.settings.node.name);
             shared.record_node(EventType::Normal, "NodeReady", message);
         }
+        self.status_try = 1;
+        self.write_status(shared, ctx);
+    }
+
+    /// Sends the status through the client for heartbeats, which has a time limit.
+    fn write_status(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let patch = TypedPatch::NodeStatus { status: self.status(shared, ctx.now()) };
         let operation = Operation::Patch {
             key: shared.node_key(),
@@ -412,23 +423,44 @@ impl NodeAgent {
             dry_run: false,
         };
         self.reported = Some((shared.puller.changes, ctx.now()));
-        shared.request(Purpose::NodeStatus, operation, ctx);
+        shared.heartbeat(Purpose::NodeStatus, operation, ctx);
+    }
+
+    /// A try has failed: the node is read and the status is written once more, at once, unless that was tried too often
+    /// (`updateNodeStatus`). Then nothing was reported, and what there is to say is said at the next look.
+    fn status_failed(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        self.reported = None;
+        if self.silent || self.status_try >= STATUS_TRIES {
+            self.status_try = 0;
+            return self.look_at(ctx.now() + shared.settings.timings.node_status, ctx);
+        }
+        self.status_try += 1;
+        shared.heartbeat(Purpose::ReadNode, Operation::Get { key: shared.node_key() }, ctx);
+    }
+
+    /// The node was read for another try at its status, or not.
+    pub fn read_again(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let Ok(Answer::Object(Object::Node(node))) = result else { return self.status_failed(shared, ctx) };
+        self.learn(node);
+        self.write_status(shared, ctx);
+    }
+
+    /// Takes in a version of the node unless a later one is known.
+    fn learn(&mut self, node: Rc<Node>) {
+        if self.in_api.as_ref().is_none_or(|known| known.meta.revision() < node.meta.revision()) {
+            self.in_api = Some(node);
+        }
     }
 
     /// The status was written, or not.
-    pub fn status_written(&mut self, result: &Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+    pub fn status_written(&mut self, result: Result<Answer, Failure>, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        match result {
+            Ok(Answer::Object(Object::Node(node))) => self.learn(node),
+            Ok(_) => {}
+            Err(_) => return self.status_failed(shared, ctx),
+        }
+        self.status_try = 0;
         let timings = &shared.settings.timings;
-        if let Ok(Answer::Object(Object::Node(node))) = result
-            && self.in_api.as_ref().is_none_or(|known| known.meta.revision() < node.meta.revision())
-        {
-            self.in_api = Some(node.clone());
-        }
-        if result.is_err() {
-            // Nothing was reported: what there is to say is said at the next look.
-            self.reported = None;
-            self.look_at(ctx.now() + timings.node_status, ctx);
-            return;
-        }
         // kubelet, calculateDelay: reports that no change asks for are spread by up to half the period either way.
         let period = timings.node_report.as_nanos();
         let delay = SimDuration::from_nanos(self.lease_stream.between(period / 2, period / 2 * 3));
@@ -456,7 +488,7 @@ impl NodeAgent {
             Err(failure) if failure.reason() == Some(Reason::NotFound) => {
                 self.lease = None;
                 let operation = Operation::Get { key: shared.node_key() };
-                shared.client.request(shared.heartbeat, Caller::Process(Purpose::LeaseOwner), operation, ctx);
+                shared.heartbeat(Purpose::LeaseOwner, operation, ctx);
             }
             _ => return self.look_for_lease_later(ctx),
         }
@@ -497,7 +529,7 @@ impl NodeAgent {
             transitions: None,
         };
         let operation = Operation::Create { object: lease.boxed(), dry_run: false };
-        shared.client.request(shared.heartbeat, Caller::Process(Purpose::RenewLease), operation, ctx);
+        shared.heartbeat(Purpose::RenewLease, operation, ctx);
     }
 
     fn renew_after(&mut self, delay: SimDuration, ctx: &mut dyn NodeContext) {
@@ -553,12 +585,12 @@ impl NodeAgent {
         let mut lease = Lease::clone(lease);
         lease.renew_time = Some(shared.settings.local_epoch(ctx.now()).micro_time(ctx.now()));
         let operation = Operation::Update { object: lease.boxed(), part: Part::Main, dry_run: false };
-        shared.client.request(shared.heartbeat, Caller::Process(Purpose::RenewLease), operation, ctx);
+        shared.heartbeat(Purpose::RenewLease, operation, ctx);
     }
 
     fn look_for_lease(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         let operation = Operation::Get { key: lease_key(shared) };
-        shared.client.request(shared.heartbeat, Caller::Process(Purpose::GetLease), operation, ctx);
+        shared.heartbeat(Purpose::GetLease, operation, ctx);
     }
 
     /// Looks for the lease again after a while that doubles (lease controller: `backoffEnsureLease`).

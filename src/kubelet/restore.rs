@@ -12,6 +12,7 @@ use crate::runtime::interface::{
 use super::agent::NodeContext;
 use super::killing::HOOK_TICKET;
 use super::relist::container_id;
+use super::shared::Shared;
 use super::tokens::Timer;
 use super::worker::{Instance, Sandbox, Worker};
 
@@ -108,16 +109,21 @@ impl Remains {
     /// Begins to end what is left of pods that the API does not have: their containers with a grace of a second, preStop hooks
     /// first, then their sandboxes (kubelet, `HandlePodCleanups`: orphaned pods not seen before; hooks are found in the
     /// containers' labels).
-    pub fn end_strays(&mut self, minimum: SimDuration, ctx: &mut dyn NodeContext) {
+    pub fn end_strays(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let minimum = shared.minimum_grace();
         for remain in std::mem::take(&mut self.pods).into_values() {
             let runs = |record: &&ContainerRecord| record.started.is_some() && record.exit.is_none();
             let running: Vec<ContainerId> =
                 remain.containers.iter().filter(runs).map(|record| record.container).collect();
             let sandboxes: Vec<SandboxId> = remain.sandboxes.iter().map(|record| record.sandbox).collect();
-            let spec = remain.sandboxes.last().map(|record| record.pod.spec.clone());
+            let pod = remain.sandboxes.last().map(|record| record.pod.clone());
             let mut stray = Stray { running, sandboxes, in_hook: Vec::new() };
             for container in stray.running.clone() {
-                let known = spec.as_ref().and_then(|spec| spec.containers.get(usize::from(container.index)));
+                let spec = pod.as_ref().map(|pod| &pod.spec);
+                let known = spec.and_then(|spec| spec.containers.get(usize::from(container.index)));
+                if let (Some(pod), Some(known)) = (&pod, known) {
+                    shared.record_stray(pod, &known.name);
+                }
                 match known.and_then(|known| known.pre_stop.clone()) {
                     Some(handler) => {
                         let ticket = Ticket { pod: container.pod, index: container.index, number: HOOK_TICKET };

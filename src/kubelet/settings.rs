@@ -135,6 +135,9 @@ pub struct KubeletTimings {
     pub node_status: SimDuration,
     /// How often the node's status is written though nothing changed (`nodeStatusReportFrequency`): 5 min.
     pub node_report: SimDuration,
+    /// How often a kubelet that begins looks whether it has read its node: only then does it read its pods (kubelet/config,
+    /// `WaitForAPIServerSyncPeriod`): 1 s. Zero: it reads both at once.
+    pub pod_source: SimDuration,
     /// From the start to the registration (kubelet, `registerWithAPIServer`: first step): 100 ms.
     pub register: SimDuration,
     /// From the registration to the status that says Ready: 50 ms.
@@ -159,6 +162,7 @@ impl Default for KubeletTimings {
             lease_seconds: 40,
             node_status: SimDuration::from_secs(10),
             node_report: SimDuration::from_secs(300),
+            pod_source: SimDuration::from_secs(1),
             register: SimDuration::from_millis(100),
             ready: SimDuration::from_millis(50),
         }
@@ -231,6 +235,7 @@ impl KubeletTimings {
             unmount: SimDuration::ZERO,
             relist: SimDuration::ZERO,
             sync_tick: SimDuration::ZERO,
+            pod_source: SimDuration::ZERO,
             minimum_grace_seconds: 0,
             ..KubeletTimings::default()
         }

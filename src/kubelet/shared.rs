@@ -6,7 +6,6 @@ use std::rc::Rc;
 use crate::api::event::{EventType, ObjectReference};
 use crate::api::meta::{ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
-use crate::api::pod::PodStatus;
 use crate::apiserver::protocol::Operation;
 use crate::client::delivery::Caller;
 use crate::client::plan::EventNote;
@@ -15,13 +14,14 @@ use crate::client::view::Now;
 use crate::engine::process::{Cause, TimerId};
 use crate::engine::random::Stream;
 use crate::engine::time::{SimDuration, SimTime};
-use crate::runtime::interface::PodNumber;
+use crate::runtime::interface::{PodIdentity, PodNumber};
 
 use super::agent::NodeContext;
 use super::puller::Puller;
 use super::settings::KubeletSettings;
 use super::tokens::Timer;
 use super::worker::Worker;
+use super::writer::Writing;
 
 /// What a request of the kubelet was for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +32,8 @@ pub enum Purpose {
     GetNode,
     /// The node's status.
     NodeStatus,
+    /// The node, for another try at its status.
+    ReadNode,
     /// The lease, to see whether there is one.
     GetLease,
     /// The node, to which a new lease is to belong.
@@ -74,8 +76,8 @@ pub struct Shared {
     pub client: Client<Purpose>,
     /// The client for pods and nodes.
     pub clientset: Clientset,
-    /// The client for leases, which waits for no other request.
-    pub heartbeat: Clientset,
+    /// The client for leases and the node's status, which waits for no other request.
+    heartbeat: Clientset,
     /// Events to be recorded after the present input was handled.
     pub notes: Vec<(Cause, EventNote)>,
     /// What is being handled: events are ascribed to it.
@@ -96,10 +98,16 @@ pub struct Shared {
     /// Pods that are due by themselves, by time.
     due: BTreeMap<(SimTime, PodNumber), Cause>,
     sync_timer: Option<(SimTime, TimerId)>,
-    /// Pods with a status to be written, first come first served.
+    /// Pods with a status that no round has taken up, in the order in which it came.
     pub to_write: VecDeque<PodNumber>,
-    /// The pod whose status is being written, and the status as it was when that began.
-    pub writing: Option<(PodNumber, PodStatus)>,
+    /// A round of writes is to begin as soon as none is under way.
+    pub round_wanted: bool,
+    /// Pods that a round which begins now takes up as well: their last write has failed.
+    pub joining: VecDeque<PodNumber>,
+    /// What the present round has still to write.
+    pub round: VecDeque<Writing>,
+    /// What is being written.
+    pub writing: Option<Writing>,
     /// Pods whose status is looked at again at the next recheck.
     pub to_recheck: BTreeSet<PodNumber>,
     recheck_timer: Option<TimerId>,
@@ -134,6 +142,9 @@ impl Shared {
             due: BTreeMap::new(),
             sync_timer: None,
             to_write: VecDeque::new(),
+            round_wanted: false,
+            joining: VecDeque::new(),
+            round: VecDeque::new(),
             writing: None,
             to_recheck: BTreeSet::new(),
             recheck_timer: None,
@@ -143,6 +154,16 @@ impl Shared {
     /// Makes a request in the kubelet's own name.
     pub fn request(&mut self, purpose: Purpose, operation: Operation, ctx: &mut dyn NodeContext) {
         self.client.request(self.clientset, Caller::Process(purpose), operation, ctx);
+    }
+
+    /// Makes a request for which nothing holds the kubelet back, and which has a time limit.
+    pub fn heartbeat(&mut self, purpose: Purpose, operation: Operation, ctx: &mut dyn NodeContext) {
+        self.client.request(self.heartbeat, Caller::Process(purpose), operation, ctx);
+    }
+
+    /// When a request of the kubelet that is not sent here would have been: it takes a token as those do that are.
+    pub fn take_token(&mut self, now: SimTime) -> SimTime {
+        self.client.take_token(self.clientset, now)
     }
 
     /// What a container gets at least between SIGTERM and SIGKILL.
@@ -287,6 +308,26 @@ impl Shared {
             field_path,
         };
         self.notes.push((self.cause, EventNote { regarding, kind, reason, message }));
+    }
+
+    /// Notes that a container is stopped whose pod nobody knows any more. What is known of it is what is written on the container,
+    /// so its place in the pod is not (kubecontainer, `GenerateContainerRef`).
+    pub fn record_stray(&mut self, pod: &PodIdentity, container: &Name) {
+        if !self.settings.profile.events {
+            return;
+        }
+        let regarding = ObjectReference {
+            api_version: Name::of("v1"),
+            kind: Name::of("Pod"),
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid,
+            field_path: Name::from(format!("implicitly required container {container}")),
+            ..ObjectReference::default()
+        };
+        let message = format!("Stopping container {container}");
+        let note = EventNote { regarding, kind: EventType::Normal, reason: Name::of("Killing"), message };
+        self.notes.push((self.cause, note));
     }
 
     /// Notes a Kubernetes event about the node. The kubelet refers to its node by name in place of the uid.

@@ -15,6 +15,7 @@ use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::PodSpec;
 use crate::apiserver::protocol::{Answer, Operation};
+use crate::apiserver::status::Reason;
 use crate::client::delivery::Failure;
 use crate::engine::process::TimerId;
 use crate::engine::time::{SimDuration, SimTime};
@@ -26,6 +27,8 @@ use super::worker::{Doing, Job, Worker};
 
 /// How often the reconciler looks (volumemanager, `reconcilerLoopSleepPeriod`).
 const RECONCILE: SimDuration = SimDuration::from_millis(100);
+/// How long after the pods are looked through for volumes these are mounted: both loops have the same period.
+const RECONCILE_AFTER: SimDuration = SimDuration::from_millis(50);
 /// The first wait after a failure, and the longest (goroutinemap/exponentialbackoff).
 const FIRST_WAIT: SimDuration = SimDuration::from_millis(500);
 const LONGEST_WAIT: SimDuration = SimDuration::from_secs(122);
@@ -97,6 +100,9 @@ impl Source {
             Ok(Answer::Object(Object::Secret(object))) => {
                 object.content.data.iter().flatten().map(|(key, _)| key).collect()
             }
+            Err(failure) if failure.reason() != Some(Reason::NotFound) => {
+                return Some(format!("failed to sync {noun} cache: timed out waiting for the condition"));
+            }
             _ => return Some(format!("{noun} {:?} not found", self.name.as_str())),
         };
         let missing = self.keys.iter().find(|key| !keys.contains(key))?;
@@ -120,10 +126,19 @@ fn item_keys(items: Option<&Vec<core::KeyToPath>>) -> Vec<String> {
     items.into_iter().flatten().map(|item| item.key.clone()).collect()
 }
 
+/// True if a container of the pod uses the volume; others are not mounted (volumemanager, `processPodVolumes`).
+fn is_used(spec: &PodSpec, volume: &core::Volume) -> bool {
+    let containers = spec.full.init_containers.iter().flatten().chain(&spec.full.containers);
+    containers.into_iter().any(|container| {
+        container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name)
+            || container.volume_devices.iter().flatten().any(|device| device.name == volume.name)
+    })
+}
+
 /// The volumes of a specification whose content comes from ConfigMaps and Secrets.
 fn volumes_of(spec: &PodSpec) -> Vec<ApiVolume> {
     let mut volumes = Vec::new();
-    for volume in spec.full.volumes.iter().flatten() {
+    for volume in spec.full.volumes.iter().flatten().filter(|volume| is_used(spec, volume)) {
         let mut sources = Vec::new();
         if let Some(source) = &volume.config_map {
             sources.extend(Source::config_map(&source.name, source.optional, item_keys(source.items.as_ref())));
@@ -178,7 +193,7 @@ fn environment_of(container: &core::Container) -> Vec<Source> {
 }
 
 impl Worker {
-    /// Begins to mount what comes from the API, once. Pods for which nothing does need nothing of it.
+    /// Begins to mount what comes from the API, once: when the volume manager next looks. Pods for which nothing does need nothing of it.
     pub fn begin_to_mount(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         if self.api_volumes().is_some_and(|volumes| volumes.begun) {
             return;
@@ -189,7 +204,21 @@ impl Worker {
         }
         let count = volumes.len();
         self.rare_mut().api_volumes = Some(ApiVolumes { volumes, begun: true });
-        (0..count).for_each(|place| self.mount(place, shared, ctx));
+        if shared.settings.timings.volumes == SimDuration::ZERO {
+            return (0..count).for_each(|place| self.mount(place, shared, ctx));
+        }
+        let after = ctx.now() + SimDuration::from_nanos(1);
+        let at = after.next_tick(shared.began, RECONCILE) + RECONCILE_AFTER;
+        let number = self.number;
+        for (place, volume) in self.api_volumes_mut().into_iter().flat_map(|all| all.volumes.iter_mut().enumerate()) {
+            volume.timer = Some(ctx.set_timer(at, Timer::Volume(number, place as u16).token()));
+        }
+    }
+
+    /// True if a volume has to be mounted before a container of the pod can be made.
+    pub fn needs_volumes(&self) -> bool {
+        let spec = &self.pod.spec;
+        self.pod.token_volume.is_some() || spec.full.volumes.iter().flatten().any(|volume| is_used(spec, volume))
     }
 
     /// True if everything that comes from the API is mounted.

@@ -24,12 +24,13 @@ impl Worker {
         let now = ctx.now();
         let timings = &shared.settings.timings;
         if let Some(ended) = self.last_end(index) {
-            let entry = self.record(index).crashes();
+            let image = self.spec(index).image.clone();
+            let entry = self.record(index).crashes(&image);
             if let Some(until) = BackOff::until(entry, ended, now, timings) {
                 self.in_back_off(index, until, entry.map_or(SimDuration::ZERO, BackOff::delay), shared);
                 return;
             }
-            self.record_mut(index).past_mut().crashes = Some(BackOff::next(entry, ended, now, timings));
+            self.record_mut(index).past_mut().crashes = Some((image, BackOff::next(entry, ended, now, timings)));
         }
         self.ensure_image(index, shared, ctx);
     }
@@ -62,12 +63,7 @@ impl Worker {
         self.record_mut(index).past_mut().trouble = Some((Name::of(reason), Name::from(message)));
         if let Job::Syncing(job) = &mut self.job {
             job.failed = true;
-            match until {
-                Some(until) => {
-                    job.back_off_until = Some(job.back_off_until.map_or(until, |other| other.min(until)));
-                }
-                None => job.failed_otherwise = true,
-            }
+            job.back_off_until = job.back_off_until.into_iter().chain(until).min();
             if role == ContainerRole::Init {
                 job.steps.clear();
             }
@@ -107,7 +103,7 @@ impl Worker {
             self.trouble(index, "ErrImageNeverPull", message, None);
             return;
         }
-        let entry = self.record(index).pulls(&image);
+        let entry = self.pulls(&image);
         let held_back =
             BackOff::until_since_update(entry.map(|entry| entry.back_off), ctx.now(), &shared.settings.timings);
         if held_back.is_some() {
@@ -147,9 +143,8 @@ impl Worker {
                     image.name, image.size
                 );
                 shared.puller.add(image, now);
-                if let Some(past) = &mut self.record_mut(index).past {
-                    past.pulls = None;
-                }
+                let image = self.spec(index).image.clone();
+                self.forget_pulls(&image);
                 shared.record(self, Some(index), Normal, "Pulled", message);
                 self.create(index, shared, ctx);
             }
@@ -162,10 +157,17 @@ impl Worker {
         let image = self.spec(index).image.clone();
         shared.record(self, Some(index), Warning, "Failed", format!("Failed to pull image {image:?}: {error}"));
         shared.record(self, Some(index), Warning, "Failed", "Error: ErrImagePull".to_owned());
-        let entry = self.record(index).pulls(&image).map(|entry| entry.back_off);
+        let entry = self.pulls(&image).map(|entry| entry.back_off);
         let back_off = BackOff::next(entry, now, now, &shared.settings.timings);
+        self.forget_pulls(&image);
         self.record_mut(index).past_mut().pulls = Some(ImageBackOff { image, back_off, error: error.clone() });
         self.trouble(index, "ErrImagePull", error, None);
+    }
+
+    fn forget_pulls(&mut self, image: &str) {
+        for past in self.containers.iter_mut().filter_map(|record| record.past.as_mut()) {
+            past.pulls.take_if(|entry| entry.image.as_str() == image);
+        }
     }
 
     /// Makes a container, once what its environment comes from has been read.
@@ -316,7 +318,7 @@ impl Worker {
         shared.record(self, Some(index), Warning, "FailedPostStartHook", "PostStartHook failed".to_owned());
         self.record_mut(index).past_mut().trouble = Some((Name::of("PostStartHookError"), Name::from(error)));
         if let Job::Syncing(job) = &mut self.job {
-            (job.failed, job.failed_otherwise) = (true, true);
+            job.failed = true;
         }
         let killing = self.kill_instance(container, "FailedPostStartHook", shared, ctx);
         self.doing(Doing::KillingAfterHook(Box::new(killing)));

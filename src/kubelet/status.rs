@@ -53,7 +53,8 @@ impl Worker {
         let mut status = PodStatus {
             observed_generation: self.pod.meta.generation.max(old.observed_generation),
             host_ip: Some(shared.settings.node.address),
-            pod_ip: self.sandbox.and_then(|sandbox| sandbox.address).or(old.pod_ip),
+            // Nothing but a sandbox that this kubelet has seen up gives an address (pleg, `getPodIPs`).
+            pod_ip: self.sandbox.and_then(|sandbox| sandbox.address),
             start_time: old.start_time.or_else(|| Some(shared.date(now))),
             nominated_node: old.nominated_node.clone(),
             init_containers,

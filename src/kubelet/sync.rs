@@ -59,19 +59,31 @@ impl Worker {
             return;
         }
         self.follow_probes(shared, ctx);
-        if !self.mounted {
-            self.begin_to_mount(shared, ctx);
-        }
-        let at_once =
-            self.mounted || shared.settings.timings.volumes == SimDuration::ZERO || self.api_volumes().is_some();
-        if at_once && self.all_mounted() {
+        let begun = ctx.now();
+        let wait = if self.mounted { SimDuration::ZERO } else { self.wait_for_volumes(shared, ctx) };
+        if wait == SimDuration::ZERO {
             self.job = Job::Syncing(Box::default());
             self.mounted(shared, ctx);
         } else {
-            let wait = if self.all_mounted() { shared.settings.timings.volumes } else { MOUNT_TIMEOUT };
-            let timer = ctx.set_timer(ctx.now() + wait, Timer::Job(self.number).token());
-            self.job = Job::Mounting { begun: ctx.now(), timer };
+            let timer = ctx.set_timer(begun + wait, Timer::Job(self.number).token());
+            self.job = Job::Mounting { begun, timer };
         }
+    }
+
+    /// How long a pass waits for volumes, if nothing happens before: not at all for those that are mounted. The token of a new
+    /// pod's service account is asked for with a request of its own, which takes a token of the bucket.
+    fn wait_for_volumes(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) -> SimDuration {
+        let (now, poll) = (ctx.now(), shared.settings.timings.volumes);
+        let first = self.api_volumes().is_none();
+        self.begin_to_mount(shared, ctx);
+        if !self.all_mounted() {
+            return MOUNT_TIMEOUT;
+        }
+        if !first || poll == SimDuration::ZERO || !self.needs_volumes() {
+            return SimDuration::ZERO;
+        }
+        let there = if self.pod.token_volume.is_some() { shared.take_token(now) } else { now };
+        Worker::next_poll(now, there, poll).since(now)
     }
 
     /// True if a container has ended that is to be started again.
@@ -188,7 +200,7 @@ impl Worker {
             return;
         }
         job.steps.clear();
-        (job.failed, job.failed_otherwise) = (true, true);
+        job.failed = true;
         let message = format!("Failed to create pod sandbox: {message}");
         shared.record(self, None, EventType::Warning, "FailedCreatePodSandBox", message);
         self.doing(Doing::Nothing);
@@ -205,7 +217,8 @@ impl Worker {
             self.set_status(status, shared, ctx);
         }
         let again = job.failed.then(|| {
-            let wait = match job.back_off_until.filter(|_| !job.failed_otherwise) {
+            // Whatever else has failed waits for the first end of a back-off too (`MinBackoffExpiration`).
+            let wait = match job.back_off_until {
                 Some(until) => until.since(now).min(shared.settings.timings.resync),
                 None => shared.settings.timings.retry,
             };
@@ -242,7 +255,7 @@ impl Worker {
             }
             // The volumes have taken too long: the pass has failed, without an event.
             Job::Mounting { .. } => {
-                let failed = Syncing { failed: true, failed_otherwise: true, ..Syncing::default() };
+                let failed = Syncing { failed: true, ..Syncing::default() };
                 self.job = Job::Syncing(Box::new(failed));
                 self.finish_pass(shared, ctx);
             }

@@ -40,6 +40,8 @@ pub enum Timer {
     Shutdown,
     /// A pod that ends to make room for another one has taken too long.
     Preemption,
+    /// It is looked whether the node was read, so that its pods can be.
+    PodSource,
 }
 
 impl Timer {
@@ -64,6 +66,7 @@ impl Timer {
             Timer::StrayGrace(pod, index) => of(17, u64::from(index), pod.0),
             Timer::Shutdown => of(18, 0, 0),
             Timer::Preemption => of(19, 0, 0),
+            Timer::PodSource => of(20, 0, 0),
         }
     }
 
@@ -90,6 +93,7 @@ impl Timer {
             17 => Timer::StrayGrace(pod, index),
             18 => Timer::Shutdown,
             19 => Timer::Preemption,
+            20 => Timer::PodSource,
             _ => return None,
         })
     }

@@ -139,8 +139,6 @@ pub struct Syncing {
     pub acted: bool,
     /// Something failed.
     pub failed: bool,
-    /// Something failed other than for a back-off with a known end.
-    pub failed_otherwise: bool,
     /// The first end of a back-off.
     pub back_off_until: Option<SimTime>,
 }
@@ -235,8 +233,8 @@ pub struct Past {
     pub start_error: Option<Name>,
     /// Why it could not be started the last time, as reason and message.
     pub trouble: Option<(Name, Name)>,
-    /// The back-off of its crashes.
-    pub crashes: Option<BackOff>,
+    /// The back-off of its crashes, and with which image it crashed: another one begins anew (kuberuntime, `GetBackoffKey`).
+    pub crashes: Option<(Name, BackOff)>,
     /// The back-off of its image.
     pub pulls: Option<ImageBackOff>,
 }
@@ -257,18 +255,19 @@ impl Record {
         self.past.as_ref()?.trouble.as_ref()
     }
 
-    /// The back-off of its crashes.
-    pub fn crashes(&self) -> Option<BackOff> {
-        self.past.as_ref()?.crashes
+    /// The back-off of its crashes with an image.
+    pub fn crashes(&self, image: &str) -> Option<BackOff> {
+        let (crashed, back_off) = self.past.as_ref()?.crashes.as_ref()?;
+        (crashed.as_str() == image).then_some(*back_off)
     }
 
-    /// The back-off of an image.
-    pub fn pulls(&self, image: &str) -> Option<&ImageBackOff> {
+    /// The back-off of an image, if this container's pull failed last.
+    fn pulls(&self, image: &str) -> Option<&ImageBackOff> {
         self.past.as_ref()?.pulls.as_ref().filter(|entry| entry.image.as_str() == image)
     }
 }
 
-/// The back-off of an image's pulls for one container.
+/// The back-off of an image's pulls for one pod.
 #[derive(Clone, Debug)]
 pub struct ImageBackOff {
     /// The image.
@@ -439,6 +438,11 @@ impl Worker {
     /// The record of a container, to change it.
     pub fn record_mut(&mut self, index: u16) -> &mut Record {
         &mut self.containers[usize::from(index)]
+    }
+
+    /// The back-off of an image, which all containers of the pod share that are made of it (image manager, `pullImage`).
+    pub fn pulls(&self, image: &str) -> Option<&ImageBackOff> {
+        self.containers.iter().find_map(|record| record.pulls(image))
     }
 
     /// The id of a container's newest instance.

@@ -1,21 +1,99 @@
 //! Gets statuses into the API: one pod after the other, each a GET and a PATCH, and the DELETE that ends a pod.
 //!
-//! Follows the status manager. Its one loop writes one status at a time, so a status that changes while others are
-//! written goes out once, in its newest form. The GET is not sent: its time is spent, and what it would show comes with the
-//! PATCH's own checks. What failed is tried again at the next recheck, every 10 s.
+//! Follows the status manager. Its one loop writes in rounds (`syncBatch`): a round takes up all statuses that are new, as they are
+//! when it begins, and writes one after the other; what changes meanwhile is for the next one. The GET is not sent: its time
+//! is spent and its token taken, and what it would show comes with the PATCH's own checks. What failed is tried again in the next
+//! round, at the latest after the next recheck, every 10 s.
 
 use crate::api::object::Resource;
 use crate::api::pod::{Pod, PodConditionType, PodPhase, PodStatus};
 use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
 use crate::client::delivery::Failure;
+use crate::engine::process::Cause;
+use crate::engine::time::SimDuration;
+use crate::runtime::interface::PodNumber;
 
-use super::agent::NodeContext;
+use super::agent::{Kubelet, NodeContext};
 use super::reset;
 use super::resize::same_resize;
 use super::shared::{Purpose, Shared};
 use super::tokens::Timer;
 use super::worker::{Held, Worker};
+
+/// A status as a round of writes has taken it up.
+#[derive(Debug)]
+pub struct Writing {
+    pod: PodNumber,
+    status: PodStatus,
+    /// The pod has ended for good and may be deleted from the API.
+    finished: bool,
+    cause: Cause,
+}
+
+impl Kubelet {
+    /// Begins a round if one is wanted and none is under way.
+    pub(super) fn begin_round(&mut self, ctx: &mut dyn NodeContext) {
+        let shared = &mut self.shared;
+        if shared.writing.is_some() {
+            return;
+        }
+        if shared.round.is_empty() && std::mem::take(&mut shared.round_wanted) {
+            shared.joining = std::mem::take(&mut shared.to_write);
+        }
+        for number in std::mem::take(&mut shared.joining) {
+            let taken = self.workers.get_mut(&number).and_then(Worker::take_up);
+            shared.round.extend(taken);
+        }
+        self.next_write(ctx);
+    }
+
+    /// Goes on with the next status of the round. Its pod is read first: that takes a token and its time.
+    fn next_write(&mut self, ctx: &mut dyn NodeContext) {
+        self.shared.writing = self.shared.round.pop_front();
+        let Some(writing) = &self.shared.writing else { return };
+        let reads = self.shared.settings.timings.status_read;
+        ctx.set_cause(writing.cause);
+        let sent = if reads == SimDuration::ZERO { ctx.now() } else { self.shared.take_token(ctx.now()) };
+        ctx.set_timer(sent + reads, Timer::StatusRead.token());
+    }
+
+    /// The pod whose status is to be written has been read.
+    pub(super) fn write_status(&mut self, ctx: &mut dyn NodeContext) {
+        let Some(writing) = &mut self.shared.writing else { return };
+        let (number, status) = (writing.pod, std::mem::take(&mut writing.status));
+        let worker = self.workers.get_mut(&number);
+        if !worker.is_some_and(|worker| worker.write(status, &mut self.shared, ctx)) {
+            self.next_write(ctx);
+        }
+    }
+
+    /// A status write was answered.
+    pub(super) fn status_written(
+        &mut self,
+        number: PodNumber,
+        result: Result<Answer, Failure>,
+        ctx: &mut dyn NodeContext,
+    ) {
+        let worker = self.workers.get_mut(&number);
+        if !worker.is_some_and(|worker| worker.written(result, &mut self.shared, ctx)) {
+            self.next_write(ctx);
+        }
+    }
+
+    /// The deletion of a pod was answered.
+    pub(super) fn pod_deleted(
+        &mut self,
+        number: PodNumber,
+        result: Result<Answer, Failure>,
+        ctx: &mut dyn NodeContext,
+    ) {
+        if let (Some(worker), Err(failure)) = (self.workers.get_mut(&number), result) {
+            worker.write_failed(&failure, &mut self.shared, ctx);
+        }
+        self.next_write(ctx);
+    }
+}
 
 impl Worker {
     /// Hands a new status to the writer, unless it says what the one before said.
@@ -31,7 +109,7 @@ impl Worker {
         self.reported = true;
         let finished = finished || self.held.as_ref().is_some_and(|held| held.finished);
         self.held = Some(Box::new(Held { status, dirty: true, finished, cause: ctx.cause() }));
-        self.enqueue_write(shared, ctx);
+        self.enqueue_write(shared);
     }
 
     /// Keeps a status for an API that does not know the pod yet.
@@ -39,11 +117,21 @@ impl Worker {
         self.held = Some(Box::new(Held { status, dirty: true, finished: false, cause: ctx.cause() }));
     }
 
-    /// Puts the pod into the queue of those whose status is to be written, and begins if no other is being written.
-    pub fn enqueue_write(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        if shared.writing.is_none() {
-            self.begin_write(shared, ctx);
-        } else if !shared.to_write.contains(&self.number) {
+    /// Lets the pod's status be written in the next round, which begins as soon as none is under way: now, if none is.
+    pub fn enqueue_write(&mut self, shared: &mut Shared) {
+        if shared.writing.is_none() && shared.round.is_empty() {
+            shared.joining = std::mem::take(&mut shared.to_write);
+            shared.joining.retain(|number| *number != self.number);
+            shared.round.extend(self.take_up());
+        } else {
+            self.leave_for_next_round(shared);
+            shared.round_wanted = true;
+        }
+    }
+
+    /// Lets the pod's status be written in the next round, whenever that begins.
+    fn leave_for_next_round(&mut self, shared: &mut Shared) {
+        if !shared.to_write.contains(&self.number) {
             shared.to_write.push_back(self.number);
         }
     }
@@ -51,16 +139,16 @@ impl Worker {
     /// True if something remains to be done about the pod in the API.
     pub fn must_write(&self) -> bool {
         let Some(held) = self.held.as_ref().filter(|_| !self.missing) else { return false };
-        held.dirty || self.may_delete() || !same(&self.to_send(held.status.clone()), &self.in_api().status)
+        held.dirty || self.may_delete(held.finished) || !same(&self.to_send(held.status.clone()), &self.in_api().status)
     }
 
-    /// True if the pod is to be deleted from the API now.
-    fn may_delete(&self) -> bool {
+    /// True if the pod is to be deleted from the API now; `finished` says that it has ended for good.
+    fn may_delete(&self, finished: bool) -> bool {
         let pod = self.in_api();
         let removed = self.mirror().is_some_and(|mirror| mirror.removed);
         let deleting = pod.meta.is_deleting() || self.pod.meta.is_deleting() || removed;
         let ended = pod.is_terminal() || removed;
-        self.held.as_ref().is_some_and(|held| held.finished) && deleting && ended && !self.missing
+        finished && deleting && ended && !self.missing
     }
 
     /// The status as it is sent: a terminal phase is kept back while containers may run (`mergePodStatus`).
@@ -80,15 +168,13 @@ impl Worker {
         status
     }
 
-    /// Begins to write the status: the real one reads the pod first. False if there is nothing to write.
-    pub fn begin_write(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
+    /// What a round of writes takes up of the pod; none if there is nothing to write.
+    fn take_up(&mut self) -> Option<Writing> {
         let known = self.api_uid().is_some() && !self.missing;
-        let Some(held) = self.held.as_mut().filter(|_| known) else { return false };
+        let number = self.number;
+        let held = self.held.as_mut().filter(|_| known)?;
         held.dirty = false;
-        shared.writing = Some((self.number, held.status.clone()));
-        ctx.set_cause(held.cause);
-        ctx.set_timer(ctx.now() + shared.settings.timings.status_read, Timer::StatusRead.token());
-        true
+        Some(Writing { pod: number, status: held.status.clone(), finished: held.finished, cause: held.cause })
     }
 
     /// The pod has been read: writes the status if it differs, else goes on to what comes after. False if nothing was sent.
@@ -111,7 +197,7 @@ impl Worker {
 
     /// Deletes the pod from the API if it may go. False if nothing was sent.
     fn delete(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
-        if !self.may_delete() {
+        if !self.may_delete(shared.writing.as_ref().is_some_and(|writing| writing.finished)) {
             self.settle();
             return false;
         }
@@ -149,6 +235,7 @@ impl Worker {
         if let Some(held) = &mut self.held {
             held.dirty = true;
         }
+        self.leave_for_next_round(shared);
         shared.recheck(self.number, ctx);
     }
 

@@ -181,6 +181,30 @@ pub fn digest(text: &str) -> String {
     digits
 }
 
+/// What containerd 1.7 says of a failed pull: the registry's words with its own around them. Through the kubelet's client an error of
+/// a known code comes with that (remote_image.go, `PullImage`): of the codes there is only one that a registry causes.
+pub fn pull_error(image: &str, error: &str) -> String {
+    let reference = full_reference(image);
+    let code = if error.ends_with(": not found") { "rpc error: code = NotFound desc = " } else { "" };
+    let resolving = format!("failed to resolve reference \"{reference}\": ");
+    let resolving = if error.starts_with("failed to resolve reference ") { "" } else { &resolving };
+    format!("{code}failed to pull and unpack image \"{reference}\": {resolving}{error}")
+}
+
+/// An image's name with all that may be left out of it: registry, repository of the registry's own images, tag
+/// (distribution/reference, `ParseDockerRef`).
+fn full_reference(image: &str) -> String {
+    let is_host = |host: &str| host.contains(['.', ':']) || host == "localhost";
+    let registry = match image.split_once('/') {
+        Some((host, _)) if is_host(host) => "",
+        Some(_) => "docker.io/",
+        None => "docker.io/library/",
+    };
+    let name = image.rsplit_once('/').map_or(image, |(_, name)| name);
+    let tag = if name.contains([':', '@']) { "" } else { ":latest" };
+    format!("{registry}{image}{tag}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,5 +256,24 @@ mod tests {
         let record = store.add(&Name::of("nginx:1"), &ImageModel::default());
         assert_eq!(record.size, 50 << 20);
         assert_eq!(record.id.len(), "sha256:".len() + 64);
+    }
+
+    #[test]
+    fn a_pull_that_fails_names_the_whole_reference_and_the_code_of_what_is_not_there() {
+        let refused = pull_error("localhost:5999/nosuch:1", "failed to do request: refused");
+        assert_eq!(
+            refused,
+            "failed to pull and unpack image \"localhost:5999/nosuch:1\": failed to resolve reference \"localhost:5999/nosuch:1\": failed to do request: refused"
+        );
+        let missing = pull_error("shop", "docker.io/library/shop:latest: not found");
+        assert_eq!(
+            missing,
+            "rpc error: code = NotFound desc = failed to pull and unpack image \"docker.io/library/shop:latest\": failed to resolve reference \"docker.io/library/shop:latest\": docker.io/library/shop:latest: not found"
+        );
+        let said = pull_error("team/shop:v3", "failed to resolve reference \"x\": denied");
+        assert_eq!(
+            said,
+            "failed to pull and unpack image \"docker.io/team/shop:v3\": failed to resolve reference \"x\": denied"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Containers that end by themselves: recording k3.
 
 use crate::api::pod::RestartPolicy::{Always, Never, OnFailure};
-use crate::api::pod::{ContainerState, PodPhase};
+use crate::api::pod::{Container, ContainerState, PodPhase, PullPolicy};
 use crate::runtime::model::{ExitModel, ImageModel, StopModel};
 use crate::runtime::span::Spread;
 
@@ -126,4 +126,33 @@ fn a_pod_past_its_deadline_is_stopped_and_has_failed() {
     assert_eq!((status.phase, status.why.reason()), (PodPhase::Failed, Some("DeadlineExceeded")));
     assert!(matches!(&status.containers[0].state, ContainerState::Terminated(ended) if ended.exit_code == 137));
     assert_eq!(world.lines("p", &["EVENT Normal DeadlineExceeded"]).len(), 1);
+}
+
+#[test]
+fn another_image_has_no_back_off_of_the_one_that_crashed() {
+    let mut world = world();
+    world.create("p", spec(Always, 2, vec![container("c", "crash")]));
+    world.run(30_000);
+    let before = world.times("p", "cont c[running").len();
+    // The next start with this image comes more than 20 s after the last end.
+    world.change("p", |pod| {
+        let spec = std::rc::Rc::make_mut(&mut pod.spec);
+        spec.containers[0].image = "crash5".into();
+        pod.meta.generation += 1;
+    });
+    world.run(2_000);
+    let starts = world.times("p", "cont c[running");
+    assert_eq!(starts.len(), before + 1, "{:#?}", world.lines("p", &["PATCH"]));
+}
+
+#[test]
+fn what_failed_otherwise_waits_for_the_back_off_of_the_container_beside_it() {
+    let mut world = world();
+    let never = Container { pull_policy: PullPolicy::Never, ..container("b", "not-there") };
+    world.create("p", spec(Always, 2, vec![container("a", "crash"), never]));
+    world.run(100_000);
+    let tries = world.times("p", "is not present with pull policy of Never");
+    // In the back-offs of 20 s and 40 s both are left alone for as long: the other would else be tried again after 10 to 15 s.
+    let longest = tries.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(longest.is_some_and(|longest| longest > 19_000), "{tries:?}");
 }

@@ -66,6 +66,10 @@ pub struct Api {
     /// Every request about leases is answered with an internal error, and noted: when, and what was asked.
     pub fails_leases: bool,
     pub failed: Vec<(u64, &'static str)>,
+    /// The same for everything that is asked of this kind.
+    pub fails_kind: Option<Kind>,
+    /// Status writes of this pod are refused.
+    pub refuses_pod: Option<&'static str>,
     /// The last status of pods that are gone.
     deleted: BTreeMap<Uid, PodStatus>,
     next_uid: u64,
@@ -138,6 +142,7 @@ impl World {
             heartbeats: Default::default(),
             clock: Default::default(),
         };
+        settings.timings.pod_source = SimDuration::ZERO;
         let mut runtime = RuntimeSettings::new(Seed(7), Name::of("kn1"));
         runtime.pod_range = Some(Name::of("10.244.0.0/24"));
         change(&mut settings, &mut runtime);
@@ -259,8 +264,8 @@ impl World {
             common: Common { namespace: Name::of("default"), ..Common::default() }.into(),
             ..Meta::default()
         };
-        let pod =
-            Pod { meta, spec: Rc::new(spec), node: Some(Name::of("kn1")), only_node: None, token_volume: None, status };
+        let (node, token_volume) = (Some(Name::of("kn1")), Some(*b"abcde"));
+        let pod = Pod { meta, spec: Rc::new(spec), node, only_node: None, token_volume, status };
         let object = self.api.store(pod);
         self.push(WatchEvent::Added(object));
     }
@@ -359,7 +364,10 @@ impl Api {
     fn handle(&mut self, message: ApiMessage, now: SimTime) -> Vec<ApiMessage> {
         let ApiMessage::Request(request) = message else { return Vec::new() };
         let Request { id, operation, .. } = *request;
-        if self.fails_leases && operation.kind() == Kind::Lease {
+        let fails = self.fails_leases && operation.kind() == Kind::Lease || self.fails_kind == Some(operation.kind());
+        let refused =
+            matches!(&operation, Operation::Patch { key, .. } if self.refuses_pod.is_some_and(|pod| key.name == pod));
+        if fails || refused {
             self.failed.push((now.as_millis(), operation.verb()));
             let result = Err(Box::new(Status::new(Reason::InternalError, "etcdserver: request timed out")));
             return vec![ApiMessage::Response { id, result }];
@@ -498,7 +506,7 @@ impl Api {
 /// The status after a patch: conditions of others stay.
 fn merged(old: &PodStatus, mut new: PodStatus) -> PodStatus {
     for condition in &old.conditions {
-        if new.condition(&condition.kind).is_none() {
+        if !condition.kind.is_kubelets() && new.condition(&condition.kind).is_none() {
             new.conditions.push(condition.clone());
         }
     }

@@ -142,3 +142,15 @@ fn a_name_that_names_no_image_is_refused_every_time() {
     assert_eq!(world.lines("p", &["PATCH"]).len(), 3);
     assert!(world.lines("p", &["EVENT Warning InspectFailed"])[0].contains("invalid reference format"));
 }
+
+#[test]
+fn containers_of_one_pod_share_the_back_off_of_their_image() {
+    let mut world = world(1);
+    world.create(
+        "p",
+        spec(Always, 1, vec![container("a", "localhost:5999/nosuch:1"), container("b", "localhost:5999/nosuch:1")]),
+    );
+    world.run(2_000);
+    assert_eq!(world.lines("p", &["EVENT Normal Pulling"]).len(), 1, "{:#?}", world.lines("p", &["EVENT"]));
+    assert!(!world.lines("p", &["EVENT Normal BackOff"]).is_empty());
+}

@@ -14,3 +14,5 @@ mod preemption;
 mod pressure;
 mod probing;
 mod reset;
+mod restart;
+mod writing;

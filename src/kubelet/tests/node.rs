@@ -289,6 +289,7 @@ fn a_pod_that_does_not_fit_is_rejected_in_one_write() {
         ]
     );
     let second = world.pod("second").status.clone();
+    assert!(second.conditions.is_empty(), "what the scheduler said goes with the rest: {:?}", second.conditions);
     assert!(
         second
             .why
@@ -368,6 +369,22 @@ fn hooks_run_before_the_next_container_and_inside_the_grace() {
         let expected = if pod == "p" { 10_000..10_600 } else { 6_000..6_600 };
         assert!(ended.is_some_and(|ended| expected.contains(&ended)), "{pod}: {ended:?}");
     }
+}
+
+#[test]
+fn a_hook_that_sleeps_does_not_see_that_its_container_ends() {
+    let ends = ExitModel { after: Spread::millis(5_000), codes: vec![0], out_of_memory: false, cpu_bound: false };
+    let model = ImageModel { exit: Some(ends), ..ImageModel::default() };
+    let mut world = World::new(vec![("ends", model)], |_, _| {}).with_images(&["ends"]);
+    let pre_stop = Some(Handler::Sleep { seconds: 8 });
+    world.create("p", spec(Never, 30, vec![Container { pre_stop, ..container("c", "ends") }]));
+    world.run(3_000);
+    let from = world.queue.now().as_millis();
+    world.delete("p", 30);
+    world.run(15_000);
+    assert!(!world.exists("p") && world.lines("p", &["EVENT Warning"]).is_empty());
+    let ended = world.times("p", "phase=").last().map(|at| at - from);
+    assert!(ended.is_some_and(|ended| (8_000..8_300).contains(&ended)), "{ended:?}");
 }
 
 /// A world with the stand-in kubelet of the recordings.

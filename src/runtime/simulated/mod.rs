@@ -20,7 +20,7 @@ use crate::engine::random::Seed;
 use crate::engine::time::{SimDuration, SimTime};
 
 use super::addresses::Addresses;
-use super::images::ImageStore;
+use super::images::{ImageStore, pull_error};
 use super::instance::{Instance, Question};
 use super::interface::{
     Action, ContainerConfig, ContainerId, ContainerRecord, Event, Exit, ExitReason, ImageRecord, PodIdentity,
@@ -380,10 +380,7 @@ impl SimulatedRuntime {
             && model.pull.failures.is_none_or(|failing| *failures < failing)
         {
             *failures += 1;
-            // containerd 1.7's words around the registry's.
-            let message = format!(
-                "failed to pull and unpack image \"{image}\": failed to resolve reference \"{image}\": {error}"
-            );
+            let message = pull_error(&image, error);
             self.later(latency, Due::Tell(Event::PullFailed { ticket, message }), ctx);
             return;
         }
