@@ -130,8 +130,10 @@ impl NodeInfo {
             &mut self.pods_with_required_anti_affinity,
             &mut self.pods_with_volumes,
         ];
-        for there in lists.into_iter().filter_map(|list| list.iter_mut().find(|there| there.meta.uid == pod.meta.uid)) {
-            *there = pod.clone();
+        for list in lists {
+            if let Some(place) = place_of(list, pod.meta.uid) {
+                list[place] = pod.clone();
+            }
         }
     }
 
@@ -230,6 +232,11 @@ fn put(list: &mut Vec<Rc<Pod>>, pod: &Rc<Pod>) {
 }
 
 fn take(list: &mut Vec<Rc<Pod>>, pod: Uid) -> Option<Rc<Pod>> {
-    let place = list.iter().position(|there| there.meta.uid == pod)?;
+    let place = place_of(list, pod)?;
     Some(list.swap_remove(place))
+}
+
+/// Where a pod is in a list. What changes is mostly what came last.
+fn place_of(list: &[Rc<Pod>], pod: Uid) -> Option<usize> {
+    list.iter().rposition(|there| there.meta.uid == pod)
 }
