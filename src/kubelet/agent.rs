@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use crate::api::event::EventType;
 use crate::api::kind::Kind;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
@@ -507,6 +508,11 @@ impl Kubelet {
                     self.usage_read(usage, ctx);
                 }
                 return;
+            }
+            Event::SystemOom { process, pid } => {
+                // kubelet, oom_watcher_linux.go.
+                let message = format!("System OOM encountered, victim process: {process}, pid: {pid}");
+                return self.shared.record_node(EventType::Warning, "SystemOOM", message);
             }
             Event::ImageRemoved { name } => {
                 self.shared.puller.remove(name);
