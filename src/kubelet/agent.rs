@@ -298,7 +298,10 @@ impl Kubelet {
         let number = self.remains.number(pod.meta.uid).unwrap_or(PodNumber(self.next_number));
         let mut worker = self.new_worker(number, pod, ctx);
         self.remains.give_back(&mut worker, self.shared.began);
-        if worker.pod.meta.is_deleting() || worker.pod.is_terminal() {
+        if worker.pod.is_terminal() && !worker.is_up() {
+            // An earlier kubelet has seen it end (`isPodStatusCacheTerminal`).
+            worker.stage = Stage::Terminated;
+        } else if worker.pod.meta.is_deleting() || worker.pod.is_terminal() {
             worker.stage = Stage::Terminating;
         }
         worker.want_sync(&mut self.shared, ctx);

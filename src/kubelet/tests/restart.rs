@@ -97,3 +97,25 @@ fn a_pod_whose_sandbox_is_gone_has_no_address_until_there_is_another() {
     assert!(writes[0].contains("podIP") && !writes[0].contains("running"), "it is taken back: {writes:#?}");
     assert!(world.pod("p").status.pod_ip.is_some());
 }
+
+#[test]
+fn a_pod_that_had_ended_is_told_of_once_more_and_without_its_address() {
+    let mut world = world();
+    world.run_to(5_000);
+    let mut limited = spec(Always, 2, vec![container("c", "quick")]);
+    limited.full.active_deadline_seconds = Some(3);
+    world.create("p", limited);
+    world.run_to(20_000);
+    assert!(world.pod("p").status.phase == PodPhase::Failed && world.pod("p").status.pod_ip.is_some());
+    world.stop_kubelet();
+    world.run_to(25_000);
+    let lines = world.api.lines.len();
+    world.start_kubelet();
+    world.run_to(40_000);
+    let told = world.api.lines[lines..].iter().filter(|line| line.pod == "p").map(|line| &line.text[..]);
+    let expected = [
+        "EVENT Normal DeadlineExceeded: Pod was active on the node longer than the specified deadline",
+        "PATCH podIP podIPs",
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}
