@@ -8,7 +8,7 @@ use std::rc::Rc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use k8s_openapi::api::core::v1 as core;
 use kubesim::api::kind::Kind;
-use kubesim::api::meta::{Epoch, Meta, ObjectKey, OwnerReference, Uid};
+use kubesim::api::meta::{Common, Epoch, Meta, ObjectKey, OwnerReference, Uid};
 use kubesim::api::name::Name;
 use kubesim::api::object::{Object, Resource};
 use kubesim::api::pod::{Pod, PodSpec, PodStatus, QosClass, RestartPolicy};
@@ -112,10 +112,9 @@ fn pod(number: u32, revision: u64, spec: &Rc<PodSpec>, owners: &[Shared<OwnerRef
     Pod {
         meta: Meta {
             name: format!("{}-{number:05}", owner[0].name).into(),
-            namespace: Name::of("default"),
             uid: Uid(u128::from(number) + 1_000),
             resource_version: revision.into(),
-            owners: owner.clone(),
+            common: Common { namespace: Name::of("default"), owners: owner.clone(), ..Common::default() }.into(),
             ..Meta::default()
         },
         spec: spec.clone(),

@@ -18,8 +18,9 @@ pub struct Event {
     pub reporter: Rc<Reporter>,
     /// How often; zero for events of the new API, which count in a series.
     pub count: i32,
-    pub first: Option<Timestamp>,
-    pub last: Option<Timestamp>,
+    /// Zero in events of the new API, and so is `last`.
+    pub first: Timestamp,
+    pub last: Timestamp,
     /// What only events of the new API have.
     pub newer: Option<Box<NewerPart>>,
 }

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
 
 use super::kind::Kind;
 use super::name::Name;
@@ -77,6 +79,9 @@ impl fmt::Debug for Uid {
     }
 }
 
+/// So few labels are looked through one by one: most keys differ in length already, and need not be compared.
+const FEW: usize = 12;
+
 /// Labels or annotations: pairs sorted by key, shared between objects that carry the same ones.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Labels(Shared<(Name, Name)>);
@@ -88,6 +93,9 @@ impl Labels {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Name> {
         let pairs = self.pairs();
+        if pairs.len() <= FEW {
+            return pairs.iter().find(|(k, _)| *k == *key).map(|(_, value)| value);
+        }
         pairs.binary_search_by(|(k, _)| k.as_str().cmp(key)).ok().map(|index| &pairs[index].1)
     }
 
@@ -160,15 +168,11 @@ pub struct Deletion {
     pub grace_seconds: Option<i64>,
 }
 
-/// The metadata of an object (`metav1.ObjectMeta`).
+/// The metadata of an object (`metav1.ObjectMeta`): what is its own, and what it has in common with others.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Meta {
     /// The name, unique per kind and namespace.
     pub name: Name,
-    /// The prefix from which the server made the name, if it did.
-    pub generate_name: Option<Name>,
-    /// The namespace; empty for kinds without one.
-    pub namespace: Name,
     /// The incarnation.
     pub uid: Uid,
     /// The revision of the write that made this version, stamped by the store when the write is applied; zero before.
@@ -179,6 +183,18 @@ pub struct Meta {
     pub created: Timestamp,
     /// Set once deletion was asked for.
     pub deletion: Option<Deletion>,
+    /// What many objects have in common.
+    pub common: Rc<Common>,
+}
+
+/// What all versions of an object mostly have in common, and all pods of one template: shared by reference count. It is read
+/// as if it stood in [`Meta`] itself; who writes to it there gets a copy first if it is shared.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Common {
+    /// The prefix from which the server made the name, if it did.
+    pub generate_name: Option<Name>,
+    /// The namespace; empty for kinds without one.
+    pub namespace: Name,
     /// Labels.
     pub labels: Labels,
     /// Annotations.
@@ -187,6 +203,21 @@ pub struct Meta {
     pub owners: Shared<OwnerReference>,
     /// What must happen before the object may go.
     pub finalizers: Shared<Name>,
+}
+
+impl Deref for Meta {
+    type Target = Common;
+
+    #[inline]
+    fn deref(&self) -> &Common {
+        &self.common
+    }
+}
+
+impl DerefMut for Meta {
+    fn deref_mut(&mut self) -> &mut Common {
+        Rc::make_mut(&mut self.common)
+    }
 }
 
 impl Meta {

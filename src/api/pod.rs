@@ -10,6 +10,7 @@ use super::meta::{Labels, Meta, Timestamp};
 use super::name::Name;
 use super::resize::Reported;
 use super::resources::Resources;
+use super::shared::Shared;
 
 /// A pod. Its specification is shared; what the scheduler and admission add to a single pod stands beside it.
 #[derive(Clone, Debug)]
@@ -249,11 +250,11 @@ pub struct PodStatus {
     pub reported: Option<Rc<Reported>>,
     /// `status.resourceClaimStatuses`: the claims that were made from templates, by their names in the specification; a claim
     /// that turned out not to be needed has no other name.
-    pub resource_claims: Option<MadeClaims>,
+    pub resource_claims: Shared<MadeClaim>,
 }
 
-/// The names of claims that were made from templates, by their names in the pod's specification.
-pub type MadeClaims = Rc<[(Name, Option<Name>)]>;
+/// The name of a claim in the pod's specification, and that of the claim that was made from its template.
+pub type MadeClaim = (Name, Option<Name>);
 
 /// A pod condition's type.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -283,7 +284,7 @@ impl PodConditionType {
 
 /// Why something is as it is, in a word and in a sentence. Mostly nothing is said, which takes no memory but a pointer's.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Why(Option<Box<Words>>);
+pub struct Why(Option<Rc<Words>>);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Words {
@@ -320,7 +321,7 @@ pub struct ContainerStatus {
     /// The present state.
     pub state: ContainerState,
     /// How the previous instance ended, if there was one.
-    pub last_state: Option<Box<Terminated>>,
+    pub last_state: Option<Rc<Terminated>>,
     /// Passes its readiness probe.
     pub ready: bool,
     /// Passed its startup probe and postStart hook; none is written as absent.
@@ -345,7 +346,7 @@ pub enum ContainerState {
         started_at: Timestamp,
     },
     /// Ended.
-    Terminated(Box<Terminated>),
+    Terminated(Rc<Terminated>),
 }
 
 /// How a container ended.
@@ -382,7 +383,7 @@ impl Why {
     /// A word and a sentence, as far as they are there.
     pub fn new(reason: Option<Name>, message: Option<Name>) -> Why {
         let is_told = reason.is_some() || message.is_some();
-        Why(is_told.then(|| Box::new(Words { reason, message })))
+        Why(is_told.then(|| Rc::new(Words { reason, message })))
     }
 
     /// In one word.

@@ -14,7 +14,6 @@ use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::engine::hash::FixedHasher;
 use crate::engine::time::{SimDuration, SimTime};
-use crate::etcd::key::Key;
 use crate::etcd::mvcc::{KeyValue, Reader};
 use crate::etcd::watch::WatchEvent;
 
@@ -32,15 +31,6 @@ const FRESH: SimDuration = SimDuration::from_secs(75);
 /// For how long a list may go on from page to page at its first revision: what etcd keeps at the most, with a compaction every five
 /// minutes of what is older than five minutes.
 const PAGED: SimDuration = SimDuration::from_secs(600);
-
-/// An object in the cache, with its key in etcd so that a write need not build it again.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The object.
-    pub object: Object,
-    /// The key.
-    pub key: Key,
-}
 
 /// One change of one object.
 #[derive(Clone, Debug)]
@@ -72,7 +62,7 @@ pub struct WatchCache {
     /// The kind.
     pub kind: Kind,
     /// By namespace and name, which stand in the objects alone.
-    objects: HashTable<Entry>,
+    objects: HashTable<Object>,
     /// Pods by node, quotas and limit ranges by namespace.
     shelves: BTreeMap<Name, BTreeSet<ObjectKey>>,
     ring: VecDeque<Change>,
@@ -144,10 +134,10 @@ impl WatchCache {
     }
 
     /// Takes in an object of the first list.
-    pub fn fill(&mut self, key: Key, object: Object) {
+    pub fn fill(&mut self, object: Object) {
         let place = object.key();
         self.index(&place, None, Some(&object));
-        self.put(Entry { object, key });
+        self.put(object);
     }
 
     /// The first list is complete and showed this revision.
@@ -171,10 +161,9 @@ impl WatchCache {
         let previous = || event.previous.as_ref()?.value.as_ref()?.object();
         let place = new.as_ref().or_else(previous)?.key();
         let old = match &new {
-            Some(object) => self.put(Entry { object: object.clone(), key: event.kv.key.clone() }),
+            Some(object) => self.put(object.clone()),
             None => self.take(&place),
         };
-        let old = old.map(|entry| entry.object);
         self.index(&place, old.as_ref(), new.as_ref());
         self.revision = self.revision.max(revision);
         self.forget_pages(now);
@@ -184,22 +173,21 @@ impl WatchCache {
         self.ring.back()
     }
 
-    /// Puts an entry in the place of the one before, which is returned.
-    fn put(&mut self, entry: Entry) -> Option<Entry> {
-        let hash = hash_of(&entry);
-        let is_same = |there: &Entry| is_at(there, &entry.object.meta().namespace, &entry.object.meta().name);
-        match self.objects.entry(hash, is_same, hash_of) {
-            Place::Occupied(mut known) => Some(std::mem::replace(known.get_mut(), entry)),
+    /// Puts an object in the place of the one before, which is returned.
+    fn put(&mut self, object: Object) -> Option<Object> {
+        let is_same = |there: &Object| place_of(there) == place_of(&object);
+        match self.objects.entry(hash_of(&object), is_same, hash_of) {
+            Place::Occupied(mut known) => Some(std::mem::replace(known.get_mut(), object)),
             Place::Vacant(place) => {
-                place.insert(entry);
+                place.insert(object);
                 None
             }
         }
     }
 
-    fn take(&mut self, key: &ObjectKey) -> Option<Entry> {
-        let found =
-            self.objects.find_entry(hash(&key.namespace, &key.name), |there| is_at(there, &key.namespace, &key.name));
+    fn take(&mut self, key: &ObjectKey) -> Option<Object> {
+        let (namespace, name) = (key.namespace.as_str(), key.name.as_str());
+        let found = self.objects.find_entry(hash(namespace, name), |there| place_of(there) == (namespace, name));
         Some(found.ok()?.remove().0)
     }
 
@@ -253,19 +241,20 @@ impl WatchCache {
     }
 
     /// An object as the cache knows it.
-    pub fn get(&self, key: &ObjectKey) -> Option<&Entry> {
-        self.objects.find(hash(&key.namespace, &key.name), |there| is_at(there, &key.namespace, &key.name))
+    pub fn get(&self, key: &ObjectKey) -> Option<&Object> {
+        let (namespace, name) = (key.namespace.as_str(), key.name.as_str());
+        self.objects.find(hash(namespace, name), |there| place_of(there) == (namespace, name))
     }
 
     /// All objects, in no order.
     pub fn unordered(&self) -> impl Iterator<Item = &Object> {
-        self.objects.iter().map(|entry| &entry.object)
+        self.objects.iter()
     }
 
     /// The pods of a node, or the quotas or limit ranges of a namespace, by namespace and name.
     pub fn filed<'a>(&'a self, shelf: &Name) -> impl Iterator<Item = &'a Object> + use<'a> {
         let places = if self.shelves.is_empty() { None } else { self.shelves.get(shelf) };
-        places.into_iter().flatten().filter_map(|place| Some(&self.get(place)?.object))
+        places.into_iter().flatten().filter_map(|place| self.get(place))
     }
 
     /// The selected objects, by namespace and name.
@@ -274,7 +263,7 @@ impl WatchCache {
             Trigger::Object(name) if selection.single_key().is_some() => {
                 let namespace = selection.single_namespace().cloned().unwrap_or_default();
                 let key = ObjectKey { kind: self.kind, namespace, name };
-                self.get(&key).map(|entry| &entry.object).into_iter().collect()
+                self.get(&key).into_iter().collect()
             }
             Trigger::Node(node) if !node.is_empty() => self.filed(&node).collect(),
             _ => self.unordered().collect(),
@@ -302,13 +291,9 @@ fn hash(namespace: &str, name: &str) -> u64 {
     hasher.finish()
 }
 
-fn hash_of(entry: &Entry) -> u64 {
-    let (namespace, name) = place_of(&entry.object);
+fn hash_of(object: &Object) -> u64 {
+    let (namespace, name) = place_of(object);
     hash(namespace, name)
-}
-
-fn is_at(entry: &Entry, namespace: &str, name: &str) -> bool {
-    place_of(&entry.object) == (namespace, name)
 }
 
 fn place_of(object: &Object) -> (&str, &str) {

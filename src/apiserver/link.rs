@@ -16,7 +16,7 @@ use crate::engine::hash::Map;
 use crate::engine::process::{Context, ProcessId, Token};
 use crate::engine::random::Stream;
 use crate::engine::time::{SimDuration, SimTime};
-use crate::etcd::key::{Key, KeyRange};
+use crate::etcd::key::KeyRange;
 use crate::etcd::message::{CLIENT_LANE, Message, Request, WatchCommand};
 use crate::etcd::watch::WatchRequest;
 
@@ -253,7 +253,7 @@ impl Link {
         self.next_stream += 1;
         let stream = self.next_stream;
         self.streams[kind as usize] = Watching::Runs { stream, member };
-        let range = KeyRange::Prefix(Key::new(&storage::prefix(kind)));
+        let range = KeyRange::Prefix(storage::prefix(kind));
         let mut request = WatchRequest::new(kind as u64, range, from);
         request.previous = true;
         let command = WatchCommand::Create { request, require_leader: true };

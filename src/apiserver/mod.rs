@@ -11,6 +11,7 @@
 //! - `doubt`: writes of which nobody knows what became of them
 //! - `deletion`: graceful deletion, finalizers, propagation
 //! - `eviction`: disruption budgets, asked before a pod goes
+//! - `commons`: what objects have in common, kept once
 //! - `collection`: the deletion of a whole collection
 //! - `deadline`: when requests are given up
 //! - `direct`: watches of kinds without a watch cache
@@ -43,6 +44,7 @@ mod bootstrap;
 mod cache;
 mod change;
 mod collection;
+mod commons;
 mod complete;
 pub mod costs;
 mod deadline;

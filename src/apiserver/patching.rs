@@ -116,7 +116,8 @@ fn apply_typed(object: &Object, patch: &TypedPatch, now: Timestamp) -> Result<Ob
             // What the kubelet no longer says goes: of a resize that is done, and everything of a pod that it rejects.
             pod.status.conditions.retain(|one| !one.kind.is_kubelets() || status.condition(&one.kind).is_some());
             let conditions = merge_conditions(&pod.status.conditions, &status.conditions, same);
-            let (nominated_node, claims) = (pod.status.nominated_node.take(), pod.status.resource_claims.take());
+            let (nominated_node, claims) =
+                (pod.status.nominated_node.take(), std::mem::take(&mut pod.status.resource_claims));
             pod.status = status.clone();
             pod.status.conditions = conditions;
             (pod.status.nominated_node, pod.status.resource_claims) = (nominated_node, claims);

@@ -140,7 +140,7 @@ impl ApiServer {
         let cache = &self.caches[Kind::Pod as usize];
         let facts = Facts::new(&self.caches, &[], ctx.now());
         let of = |name: &Name| ObjectKey { kind: Kind::Pod, namespace: namespace.clone(), name: name.clone() };
-        let found = pods.iter().filter_map(|name| cache.get(&of(name))?.object.get::<Pod>());
+        let found = pods.iter().filter_map(|name| cache.get(&of(name))?.get::<Pod>());
         let mut reached = found.filter(|pod| {
             let node = pod.node.as_ref().and_then(|node| facts.cached::<Node>(&Name::EMPTY, node));
             node.is_some_and(|node| node.status.conditions.iter().any(is_ready))
@@ -250,7 +250,8 @@ impl ApiServer {
         }
     }
 
-    fn store_new(&mut self, task: Task, object: Object, ctx: &mut dyn Context<ServerMessage>) {
+    fn store_new(&mut self, task: Task, mut object: Object, ctx: &mut dyn Context<ServerMessage>) {
+        self.commons.share(&mut object);
         let mut lease = None;
         if object.kind().row().seconds_to_live.is_some() {
             match self.lease_of(ctx) {
@@ -317,7 +318,7 @@ impl ApiServer {
             return self.refused(task, refusal, ctx);
         }
         let reads_first = matches!(task.operation, Operation::Delete { .. } | Operation::Evict { .. });
-        let cached = self.caches[key.kind as usize].get(&key).map(|entry| entry.object.clone());
+        let cached = self.caches[key.kind as usize].get(&key).cloned();
         match cached.filter(|_| !reads_first) {
             Some(present) => self.change(task, present, false, ctx),
             None => self.read_present(task, &key, ctx),
@@ -404,19 +405,19 @@ impl ApiServer {
         &mut self,
         task: Task,
         old: Object,
-        new: Object,
+        mut new: Object,
         then: Then,
         ctx: &mut dyn Context<ServerMessage>,
     ) {
+        if !Rc::ptr_eq(&new.meta().common, &old.meta().common) {
+            self.commons.share(&mut new);
+        }
         let key = old.key();
-        let etcd_key = match self.caches[key.kind as usize].get(&key) {
-            Some(entry) => entry.key.clone(),
-            None => storage::key_of(&key),
-        };
         let keeps_lease = key.kind.row().seconds_to_live.is_some();
         let released = allocation::released(&old, &new);
         let revision = old.meta().revision();
-        let request = storage::replace(etcd_key, revision, new.clone(), keeps_lease, &task.claims, &released);
+        let request =
+            storage::replace(storage::key_of(&key), revision, new.clone(), keeps_lease, &task.claims, &released);
         let delay = self.config.costs.of_request(size::of(&new));
         self.ask(Task { step: Step::Replace { old, new, then }, ..task }, delay, request, ctx);
     }

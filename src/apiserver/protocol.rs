@@ -424,5 +424,7 @@ impl Operation {
 
 /// The metadata that a client puts into an object that it is about to create.
 pub fn new_meta(namespace: impl Into<Name>, name: impl Into<Name>) -> Meta {
-    Meta { namespace: namespace.into(), name: name.into(), ..Meta::default() }
+    let mut meta = Meta { name: name.into(), ..Meta::default() };
+    meta.namespace = namespace.into();
+    meta
 }

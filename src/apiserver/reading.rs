@@ -20,7 +20,7 @@ const MOST: u64 = 10_000;
 #[derive(Debug)]
 pub struct Page {
     selection: Selection,
-    prefix: String,
+    prefix: Key,
     /// The one key that is read, if a field names the object.
     single: Option<Key>,
     /// How many objects are wanted; zero for all.
@@ -82,7 +82,7 @@ impl Page {
         let range = match (&self.single, &self.after) {
             (Some(key), _) => KeyRange::One(key.clone()),
             (None, Some(last)) => KeyRange::prefix_after(&self.prefix, last),
-            (None, None) => KeyRange::Prefix(Key::new(&self.prefix)),
+            (None, None) => KeyRange::Prefix(self.prefix.clone()),
         };
         Range { revision: self.revision, limit: self.batch, ..Range::of(range) }
     }
@@ -122,8 +122,8 @@ impl Page {
 
     /// Where the list goes on (apiserver, storage: `EncodeContinue`).
     fn token(&self, after: Option<&Key>, revision: i64) -> String {
-        let last = after.map_or("", |key| key.as_str());
-        let start = format!("{}\0", last.strip_prefix(&self.prefix).unwrap_or_default());
+        let (last, prefix) = (after.map_or_else(String::new, Key::to_string), self.prefix.to_string());
+        let start = format!("{}\0", last.strip_prefix(&prefix).unwrap_or_default());
         let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start});
         URL_SAFE_NO_PAD.encode(token.to_string())
     }

@@ -87,12 +87,12 @@ impl Selection {
     pub fn range(&self) -> KeyRange {
         match self.single_key() {
             Some(key) => KeyRange::One(key),
-            None => KeyRange::Prefix(Key::new(&self.prefix())),
+            None => KeyRange::Prefix(self.prefix()),
         }
     }
 
     /// What the keys of all selected objects begin with.
-    pub fn prefix(&self) -> String {
+    pub fn prefix(&self) -> Key {
         storage::prefix_in(self.kind, self.single_namespace().map(Name::as_str))
     }
 

@@ -24,6 +24,7 @@ use super::allocation::Allocator;
 use super::authorization::{AlwaysAllow, Attributes, Authorizer};
 use super::cache::WatchCache;
 use super::collection::Collection;
+use super::commons::Commons;
 use super::costs::Costs;
 use super::direct::{DirectWatches, cached_kinds, has_cache};
 use super::doubt::Doubt;
@@ -119,7 +120,7 @@ impl Config {
 /// The word that a server gives on the history of a kind that it caches.
 fn reader_of(kind: Kind, config: &Config) -> Option<Reader> {
     let store = config.store.as_ref().filter(|_| has_cache(kind))?;
-    Some(store.reader(&storage::prefix(kind)))
+    Some(store.reader(storage::prefix(kind)))
 }
 
 /// A write that etcd has made.
@@ -188,6 +189,7 @@ pub struct ApiServer {
     pub(super) quotas: Quotas,
     /// Pod specifications that were defaulted and found valid, by the address of what was given.
     pub(super) known_specs: Map<usize, KnownSpec>,
+    pub(super) commons: Commons,
     pub(super) writes: Vec<CommittedWrite>,
     pub(super) doubts: Vec<Doubt>,
     /// The version of the key on which servers agree, and the revision seen at the last round.
@@ -232,6 +234,7 @@ impl ApiServer {
             next_collection: 0,
             quotas: Quotas::default(),
             known_specs: Map::default(),
+            commons: Commons::default(),
             writes: Vec::new(),
             doubts: Vec::new(),
             compaction: (0, 0),
@@ -335,9 +338,7 @@ impl ApiServer {
     fn fill(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
         self.close_watches(kind, ctx);
         self.caches[kind as usize].reset();
-        let range = crate::etcd::mvcc::Range::of(crate::etcd::key::KeyRange::Prefix(crate::etcd::key::Key::new(
-            &storage::prefix(kind),
-        )));
+        let range = crate::etcd::mvcc::Range::of(crate::etcd::key::KeyRange::Prefix(storage::prefix(kind)));
         let id = self.link.request(SimDuration::ZERO, range.into(), SimTime::MAX, ctx);
         self.fills.insert(id, kind);
     }
@@ -414,7 +415,7 @@ impl ApiServer {
         let cache = &mut self.caches[kind as usize];
         for kv in &result.kvs {
             if let Some(object) = kv.value.as_ref().and_then(Stored::object) {
-                cache.fill(kv.key.clone(), object.clone());
+                cache.fill(object.clone());
             }
         }
         cache.filled(revision);

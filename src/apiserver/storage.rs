@@ -3,8 +3,11 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
+use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::etcd::key::{Key, KeyRange};
 use crate::etcd::lease::LeaseId;
@@ -81,32 +84,33 @@ impl Value for Stored {
 pub type EtcdRequest = Request<Stored>;
 
 /// The prefix of all keys of a kind.
-pub fn prefix(kind: Kind) -> String {
-    format!("{PREFIX}{}/", kind.row().storage)
+pub fn prefix(kind: Kind) -> Key {
+    prefix_in(kind, None)
 }
 
 /// The prefix of all keys of a kind in a namespace, or of all if there is none.
-pub fn prefix_in(kind: Kind, namespace: Option<&str>) -> String {
-    match namespace {
-        Some(namespace) if kind.row().namespaced => format!("{PREFIX}{}/{namespace}/", kind.row().storage),
-        _ => prefix(kind),
-    }
+pub fn prefix_in(kind: Kind, namespace: Option<&str>) -> Key {
+    let namespace = namespace.filter(|_| kind.row().namespaced);
+    Key::within(directory(kind, namespace.unwrap_or_default()), Name::EMPTY)
 }
 
 /// The key of an object (registry/generic: `NamespaceKeyFunc`).
 pub fn key_of(key: &ObjectKey) -> Key {
-    let storage = key.kind.row().storage;
-    let length = PREFIX.len() + storage.len() + key.namespace.len() + key.name.len() + 2;
-    let mut text = String::with_capacity(length);
-    text.push_str(PREFIX);
-    text.push_str(storage);
-    text.push('/');
-    if !key.namespace.is_empty() {
-        text.push_str(&key.namespace);
-        text.push('/');
+    Key::within(directory(key.kind, &key.namespace), key.name.clone())
+}
+
+/// Where the objects of a kind lie, of one namespace if one is given.
+fn directory(kind: Kind, namespace: &str) -> Name {
+    let mut text = SmallVec::<[u8; 128]>::new();
+    let mut push = |part: &str| text.extend_from_slice(part.as_bytes());
+    push(PREFIX);
+    push(kind.row().storage);
+    push("/");
+    if !namespace.is_empty() {
+        push(namespace);
+        push("/");
     }
-    text.push_str(&key.name);
-    Key::new(&text)
+    Name::new(std::str::from_utf8(&text).expect("parts of text"))
 }
 
 /// Reads one key with a quorum's word.
@@ -166,7 +170,7 @@ fn claim_key(claim: &Claim) -> Key {
 fn with_claims(mut when: Txn<Stored>, owner: &Key, claims: &[Claim], released: &[Claim]) -> Txn<Stored> {
     for claim in claims {
         let key = claim_key(claim);
-        let bytes: Rc<Box<[u8]>> = Rc::new(owner.as_str().as_bytes().to_vec().into_boxed_slice());
+        let bytes: Rc<Box<[u8]>> = Rc::new(owner.to_string().into_bytes().into_boxed_slice());
         when.compares.push(Compare::modified_at(key.clone(), 0));
         when.success.push(Operation::Put(Put::new(key.clone(), Stored::Bytes(bytes))));
         when.failure.push(Operation::Range(Range::key(key)));

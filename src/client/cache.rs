@@ -268,12 +268,8 @@ mod tests {
     fn pod(chance: &mut Stream, spec: &Rc<PodSpec>) -> Object {
         let owners: Vec<OwnerReference> =
             (0..chance.below(4)).map(|place| owner(chance.below(3), place == 0 && chance.ratio(2, 3))).collect();
-        let meta = Meta {
-            namespace: NAMES[chance.below(3) as usize].into(),
-            name: format!("pod-{}", chance.below(40)).into(),
-            owners: owners.into(),
-            ..Meta::default()
-        };
+        let mut meta = Meta { name: format!("pod-{}", chance.below(40)).into(), ..Meta::default() };
+        (meta.namespace, meta.owners) = (NAMES[chance.below(3) as usize].into(), owners.into());
         let node = NAMES.get(chance.below(4) as usize).map(|node| Name::of(node));
         Pod { meta, spec: spec.clone(), node, only_node: None, token_volume: None, status: PodStatus::default() }
             .boxed()

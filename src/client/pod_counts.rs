@@ -180,11 +180,9 @@ mod tests {
             controller: chance.ratio(7, 8),
             block_owner_deletion: false,
         };
-        let meta = Meta {
-            labels: Labels::NONE.with("app", format!("app-{}", chance.below(variety))),
-            owners: [owner].into(),
-            ..Meta::default()
-        };
+        let mut meta = Meta::default();
+        meta.labels = Labels::NONE.with("app", format!("app-{}", chance.below(variety)));
+        meta.owners = [owner].into();
         let phase = if chance.ratio(1, 4) { PodPhase::Failed } else { PodPhase::Running };
         let status = PodStatus { phase, ..PodStatus::default() };
         Pod { meta, spec: spec.clone(), node: None, only_node: None, token_volume: None, status }

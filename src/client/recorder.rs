@@ -210,8 +210,8 @@ impl Recorder {
             message,
             reporter: self.reporter.clone(),
             count: draft.count,
-            first: Some(self.epoch.timestamp(draft.first)),
-            last: Some(self.epoch.timestamp(draft.last)),
+            first: self.epoch.timestamp(draft.first),
+            last: self.epoch.timestamp(draft.last),
             newer: None,
         }
     }
@@ -338,7 +338,7 @@ mod tests {
             (event.reporter.component.as_str(), event.reporter.host.as_str(), event.count),
             ("kubelet", "node-1", 1)
         );
-        assert_eq!(event.first, Some(Timestamp(1_795_204_802)));
+        assert_eq!(event.first, Timestamp(1_795_204_802));
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
         assert_eq!(
             (event.count, event.first, event.meta.name.clone()),
-            (3, Some(Timestamp(EPOCH.0 / 1_000_000_000)), key.name)
+            (3, Timestamp(EPOCH.0 / 1_000_000_000), key.name)
         );
     }
 

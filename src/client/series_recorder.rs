@@ -16,7 +16,7 @@ use super::tokens;
 use super::transport::{Client, Clientset};
 use crate::api::event::{Event, EventType, NewerPart, ObjectReference, Reporter};
 use crate::api::kind::Kind;
-use crate::api::meta::{Epoch, MicroTime, ObjectKey};
+use crate::api::meta::{Epoch, MicroTime, ObjectKey, Timestamp};
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::apiserver::protocol::{Answer, ApiMessage, Operation, Part, Patch, RequestId, new_meta};
@@ -228,8 +228,8 @@ impl SeriesRecorder {
             message: note.message.into(),
             reporter: self.reporter.clone(),
             count: 0,
-            first: None,
-            last: None,
+            first: Timestamp::default(),
+            last: Timestamp::default(),
             newer: Some(Box::new(NewerPart {
                 event_time: Some(self.epoch.micro_time(now)),
                 action: Some(note.action),

@@ -9,12 +9,12 @@ use std::rc::Rc;
 
 use crate::api::event::EventType;
 use crate::api::kind::Kind;
-use crate::api::meta::{Labels, Meta, ObjectKey, Uid};
+use crate::api::meta::{Labels, ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::network::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Service};
 use crate::api::object::Object;
 use crate::api::pod::Pod;
-use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part};
+use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part, new_meta};
 use crate::apiserver::status::Reason;
 use crate::client::controller::{Change, Controller};
 use crate::client::plan::{Again, EventNote, Outcome, Plan, Step};
@@ -121,10 +121,8 @@ impl Controller for EndpointsController {
                 return Plan::nothing();
             }
         }
-        let meta = present.map_or_else(
-            || Meta { name: key.name.clone(), namespace: key.namespace.clone(), ..Meta::default() },
-            |present| present.meta.clone(),
-        );
+        let meta =
+            present.map_or_else(|| new_meta(key.namespace.clone(), key.name.clone()), |present| present.meta.clone());
         let mut endpoints = Endpoints { meta, subsets: [].into() };
         endpoints.meta.labels = labels(service);
         endpoints.meta.annotations = service_pods::with_trigger(&endpoints.meta.annotations, trigger);

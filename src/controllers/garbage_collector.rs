@@ -508,14 +508,10 @@ mod tests {
             controller: false,
             block_owner_deletion: false,
         };
+        let mut meta = Meta { name: Name::of("node-1"), uid: Uid(777), ..Meta::default() };
+        (meta.namespace, meta.owners) = (Name::of("kube-node-lease"), [owner].into());
         let lease = Lease {
-            meta: Meta {
-                namespace: Name::of("kube-node-lease"),
-                name: Name::of("node-1"),
-                uid: Uid(777),
-                owners: [owner].into(),
-                ..Meta::default()
-            },
+            meta,
             holder: Some(Name::of("node-1")),
             duration_seconds: Some(40),
             acquire_time: None,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::api::convert::template_patch;
 use crate::api::kind::Kind;
-use crate::api::meta::{Labels, Meta, ObjectKey};
+use crate::api::meta::{Common, Labels, Meta, ObjectKey};
 use crate::api::name::Name;
 use crate::api::object::{Object, Resource};
 use crate::api::pod::PodTemplate;
@@ -63,10 +63,14 @@ pub fn new<O: Resource>(
     let hash = hash(template, collision_count);
     let meta = Meta {
         name: name(&owner.meta().name, &hash),
-        namespace: owner.meta().namespace.clone(),
-        labels: template.labels.with(HASH_LABEL, hash),
-        annotations,
-        owners: [owner::controller_reference(owner)].into(),
+        common: Common {
+            namespace: owner.meta().namespace.clone(),
+            labels: template.labels.with(HASH_LABEL, hash),
+            annotations,
+            owners: [owner::controller_reference(owner)].into(),
+            ..Common::default()
+        }
+        .into(),
         ..Meta::default()
     };
     ControllerRevision { meta, revision: number, data: Rc::new(RevisionData::of(template.clone())) }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use k8s_openapi::api::core::v1 as core;
 
 use crate::api::kind::Kind;
-use crate::api::meta::{Labels, Meta, ObjectKey};
+use crate::api::meta::{Labels, ObjectKey};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::plain::ConfigMap;
@@ -71,8 +71,8 @@ impl Controller for RootCertificatePublisher {
         if is_described && map.content.data.as_ref() == Some(&data) {
             return Plan::nothing();
         }
-        let meta =
-            Meta { annotations: map.meta.annotations.with(DESCRIPTION, Name::of(DESCRIBED_AS)), ..map.meta.clone() };
+        let mut meta = map.meta.clone();
+        meta.annotations = meta.annotations.with(DESCRIPTION, Name::of(DESCRIBED_AS));
         let content = Rc::new(core::ConfigMap { data: Some(data), ..(*map.content).clone() });
         let object = Object::ConfigMap(Rc::new(ConfigMap { meta, content }));
         Plan::request(Operation::Update { object, part: Part::Main, dry_run: false })
@@ -82,7 +82,8 @@ impl Controller for RootCertificatePublisher {
 /// Creates the ConfigMap of a namespace. One that is gone or going gets none, and that is no failure.
 fn create(key: &ObjectKey, data: BTreeMap<String, String>) -> Plan {
     let annotations = Labels::NONE.with(DESCRIPTION, Name::of(DESCRIBED_AS));
-    let meta = Meta { annotations, ..new_meta(key.name.clone(), ROOT) };
+    let mut meta = new_meta(key.name.clone(), ROOT);
+    meta.annotations = annotations;
     let content = Rc::new(core::ConfigMap { data: Some(data), ..core::ConfigMap::default() });
     let object = Object::ConfigMap(Rc::new(ConfigMap { meta, content }));
     let request = script::tolerant(Operation::Create { object, dry_run: false }, &[Reason::NotFound]);

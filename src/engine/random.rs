@@ -55,19 +55,29 @@ enum Core {
 impl Seed {
     /// The stream of `entity` (a name, such as `etcd-0`) for `purpose` (such as `election`).
     pub fn stream(self, entity: &str, purpose: &str) -> Stream {
+        self.stream_of(&[entity], &[purpose])
+    }
+
+    /// The stream of an entity for a purpose, both in parts: the same as that of the parts put together.
+    pub fn stream_of(self, entity: &[&str], purpose: &[&str]) -> Stream {
         let mut key = [0u8; 32];
         key[..8].copy_from_slice(&self.0.to_le_bytes());
         key[8..16].copy_from_slice(&name_hash(entity, 0xcbf2_9ce4_8422_2325).to_le_bytes());
         key[16..24].copy_from_slice(&name_hash(purpose, 0x9e37_79b9_7f4a_7c15).to_le_bytes());
-        key[24..28].copy_from_slice(&(entity.len() as u32).to_le_bytes());
-        key[28..].copy_from_slice(&(purpose.len() as u32).to_le_bytes());
+        key[24..28].copy_from_slice(&length(entity).to_le_bytes());
+        key[28..].copy_from_slice(&length(purpose).to_le_bytes());
         Stream { core: Core::Unopened(key) }
     }
 }
 
 /// FNV-1a over the bytes of a name, from a chosen basis.
-fn name_hash(name: &str, basis: u64) -> u64 {
-    name.bytes().fold(basis, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+fn name_hash(parts: &[&str], basis: u64) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.bytes());
+    bytes.fold(basis, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+fn length(parts: &[&str]) -> u32 {
+    parts.iter().map(|part| part.len() as u32).sum()
 }
 
 impl Stream {
@@ -175,6 +185,12 @@ mod tests {
         let picked: Vec<u8> = (0..8).filter_map(|_| stream.pick(b"xyz").copied()).collect();
         assert_eq!(std::str::from_utf8(&picked), Ok("zyxzxyyy"));
         assert_eq!(stream.pick::<u8>(&[]), None);
+    }
+
+    #[test]
+    fn a_stream_of_names_in_parts_is_that_of_the_whole_names() {
+        let parts = Seed(42).stream_of(&["default", "/", "web"], &["start ", "", "1"]).bits();
+        assert_eq!(parts, Seed(42).stream("default/web", "start 1").bits());
     }
 
     #[test]

@@ -1,44 +1,91 @@
 //! Keys and ranges of keys.
 
-use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
-use std::ops::Deref;
-use std::rc::Rc;
 
-/// A key of the store, shared by reference count. Keys order by their bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Rc<str>);
+use crate::api::name::Name;
+
+/// A key of the store: a path. Its directory, up to and with the last slash, stands apart from the name that follows: the one is
+/// shared with its neighbours, the other with the object that lies there. Keys order by their bytes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Empty, or ends with a slash.
+    directory: Name,
+    /// Without a slash.
+    name: Name,
+}
 
 impl Key {
     /// The key with this text.
     pub fn new(text: &str) -> Key {
-        Key(Rc::from(text))
+        let (directory, name) = text.split_at(text.rfind('/').map_or(0, |slash| slash + 1));
+        Key { directory: Name::new(directory), name: Name::new(name) }
     }
 
-    /// The text of the key.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// The key of a name in a directory, which is empty or ends with a slash.
+    pub fn within(directory: Name, name: Name) -> Key {
+        let is_parted = directory.is_empty() || directory.ends_with('/');
+        if is_parted && !name.contains('/') { Key { directory, name } } else { Key::new(&format!("{directory}{name}")) }
+    }
+
+    /// Up to and with the last slash; empty if there is none.
+    pub fn directory(&self) -> &Name {
+        &self.directory
+    }
+
+    /// Whether the text is that of a directory.
+    pub fn is_directory(&self) -> bool {
+        self.name.is_empty() && !self.directory.is_empty()
+    }
+
+    /// What follows the last slash.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Bytes of the text.
+    pub fn len(&self) -> usize {
+        self.directory.len() + self.name.len()
+    }
+
+    /// Whether the text is empty.
+    pub fn is_empty(&self) -> bool {
+        self.directory.is_empty() && self.name.is_empty()
+    }
+
+    /// Whether the text begins with that of another key.
+    pub fn starts_with(&self, prefix: &Key) -> bool {
+        if prefix.name.is_empty() {
+            return self.directory.starts_with(prefix.directory.as_str());
+        }
+        match self.directory.strip_prefix(prefix.directory.as_str()) {
+            Some("") => self.name.starts_with(prefix.name.as_str()),
+            Some(below) => below.starts_with(prefix.name.as_str()),
+            None => false,
+        }
     }
 
     /// The smallest key after this one: its text followed by a zero byte. A page of a list continues there.
     pub fn successor(&self) -> Key {
-        let mut text = String::with_capacity(self.0.len() + 1);
-        text.push_str(&self.0);
-        text.push('\0');
-        Key(Rc::from(text))
+        Key { directory: self.directory.clone(), name: format!("{}\0", self.name).into() }
     }
 }
 
-impl Deref for Key {
-    type Target = str;
-    fn deref(&self) -> &str {
-        &self.0
+impl Ord for Key {
+    fn cmp(&self, other: &Key) -> Ordering {
+        if self.directory == other.directory {
+            return self.name.cmp(&other.name);
+        }
+        fn bytes(key: &Key) -> impl Iterator<Item = u8> {
+            key.directory.bytes().chain(key.name.bytes())
+        }
+        bytes(self).cmp(bytes(other))
     }
 }
 
-impl Borrow<str> for Key {
-    fn borrow(&self) -> &str {
-        &self.0
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Key) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -48,21 +95,15 @@ impl From<&str> for Key {
     }
 }
 
-impl From<String> for Key {
-    fn from(text: String) -> Key {
-        Key(Rc::from(text))
-    }
-}
-
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
+        write!(f, "{:?}", self.to_string())
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}{}", self.directory, self.name)
     }
 }
 
@@ -81,20 +122,20 @@ pub enum KeyRange {
 
 impl KeyRange {
     /// What is left of a prefix after the key `last`: the next page of a list.
-    pub fn prefix_after(prefix: &str, last: &Key) -> KeyRange {
-        match prefix_end(prefix) {
-            Some(end) => KeyRange::Between(last.successor(), Key::from(end)),
+    pub fn prefix_after(prefix: &Key, last: &Key) -> KeyRange {
+        match prefix_end(&prefix.to_string()) {
+            Some(end) => KeyRange::Between(last.successor(), Key::new(&end)),
             None => KeyRange::From(last.successor()),
         }
     }
 
     /// Whether a key lies in the range.
-    pub fn contains(&self, key: &str) -> bool {
+    pub fn contains(&self, key: &Key) -> bool {
         match self {
-            KeyRange::One(one) => one.as_str() == key,
-            KeyRange::Prefix(prefix) => key.starts_with(prefix.as_str()),
-            KeyRange::Between(start, end) => start.as_str() <= key && key < end.as_str(),
-            KeyRange::From(start) => start.as_str() <= key,
+            KeyRange::One(one) => one == key,
+            KeyRange::Prefix(prefix) => key.starts_with(prefix),
+            KeyRange::Between(start, end) => start <= key && key < end,
+            KeyRange::From(start) => start <= key,
         }
     }
 
@@ -146,6 +187,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn keys_in_two_parts_order_and_begin_as_their_texts() {
+        let texts = ["", "/", "/a", "/a/", "/a/b", "/a/b/c", "/a-", "/ab", "/ab/", "a", "a/", "a/b", "ab", "b/a/"];
+        for (left, right) in texts.iter().flat_map(|left| texts.map(|right| (*left, right))) {
+            let (one, other) = (Key::new(left), Key::new(right));
+            assert_eq!((one.to_string(), one.len()), (left.to_owned(), left.len()));
+            assert_eq!(one.cmp(&other), left.cmp(right), "{left} {right}");
+            assert_eq!(one == other, left == right, "{left} {right}");
+            assert_eq!(one.starts_with(&other), left.starts_with(right), "{left} {right}");
+        }
+        let parts = |directory: &str, name: &str| Key::within(directory.into(), name.into());
+        assert_eq!([parts("a/", "b/c"), parts("a", "/b/c")], [Key::new("a/b/c"), Key::new("a/b/c")], "parted anew");
+    }
+
+    #[test]
     fn the_end_of_a_prefix_raises_its_last_character() {
         assert_eq!(prefix_end("/registry/pods/").as_deref(), Some("/registry/pods0"));
         assert_eq!(prefix_end("a\u{d7ff}").as_deref(), Some("a\u{e000}"));
@@ -155,11 +210,11 @@ mod tests {
 
     #[test]
     fn a_range_contains_what_its_kind_says() {
-        let inside = |range: &KeyRange| ["a", "b", "b/1", "b/2", "c"].map(|key| range.contains(key));
+        let inside = |range: &KeyRange| ["a", "b", "b/1", "b/2", "c"].map(|key| range.contains(&key.into()));
         assert_eq!(inside(&KeyRange::One("b".into())), [false, true, false, false, false]);
         assert_eq!(inside(&KeyRange::Prefix("b".into())), [false, true, true, true, false]);
         assert_eq!(inside(&KeyRange::Between("b".into(), "b/2".into())), [false, true, true, false, false]);
         assert_eq!(inside(&KeyRange::From("b/2".into())), [false, false, false, true, true]);
-        assert_eq!(inside(&KeyRange::prefix_after("b/", &"b/1".into())), [false, false, false, true, false]);
+        assert_eq!(inside(&KeyRange::prefix_after(&"b/".into(), &"b/1".into())), [false, false, false, true, false]);
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
 
-use crate::api::meta::{Meta, ObjectKey, OwnerReference, Uid};
+use crate::api::meta::{Common, Meta, ObjectKey, OwnerReference, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::api::pod::{Pod, PodPhase, PodSpec, PodStatus};
@@ -58,10 +58,14 @@ fn static_pod(file: &Pod, shared: &Shared, seen: String) -> Pod {
     let annotations = file.meta.annotations.with(HASH, hash.clone()).with(SEEN, seen).with(SOURCE, "file");
     let meta = Meta {
         name,
-        namespace: file.meta.namespace.clone(),
         uid: Uid::parse(&hash).unwrap_or_default(),
-        labels: file.meta.labels.clone(),
-        annotations,
+        common: Common {
+            namespace: file.meta.namespace.clone(),
+            labels: file.meta.labels.clone(),
+            annotations,
+            ..Common::default()
+        }
+        .into(),
         ..Meta::default()
     };
     let spec = Rc::new(PodSpec { full, ..PodSpec::clone(&file.spec) });
@@ -82,10 +86,14 @@ fn mirror_of(pod: &Pod, node: Uid) -> Pod {
     };
     let meta = Meta {
         name: pod.meta.name.clone(),
-        namespace: pod.meta.namespace.clone(),
-        labels: pod.meta.labels.clone(),
-        annotations: pod.meta.annotations.with(MIRROR, hash),
-        owners: [owner].into(),
+        common: Common {
+            namespace: pod.meta.namespace.clone(),
+            labels: pod.meta.labels.clone(),
+            annotations: pod.meta.annotations.with(MIRROR, hash),
+            owners: [owner].into(),
+            ..Common::default()
+        }
+        .into(),
         ..Meta::default()
     };
     let status = PodStatus { phase: PodPhase::Pending, ..PodStatus::default() };

@@ -4,17 +4,18 @@
 //! status again only if it changed, or after five minutes. Which taints a node that is not ready gets is the business of
 //! admission and of the node controller.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::api::event::EventType;
 use crate::api::kind::Kind;
-use crate::api::meta::{Labels, Meta, ObjectKey, OwnerReference};
+use crate::api::meta::{Common, Labels, Meta, ObjectKey, OwnerReference};
 use crate::api::name::Name;
 use crate::api::node::{Lease, Node, NodeCondition, NodeImage, NodeStatus};
 use crate::api::object::{Object, Resource};
 use crate::api::pod::ConditionStatus;
 use crate::apiserver::heartbeats::PROMPT;
-use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch};
+use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch, new_meta};
 use crate::apiserver::status::Reason;
 use crate::client::delivery::Failure;
 use crate::engine::process::TimerId;
@@ -71,6 +72,8 @@ pub struct NodeAgent {
     lease_stream: Stream,
     /// What was last written: the count of changes of the image list, and when.
     reported: Option<(u64, SimTime)>,
+    /// The images as they were written last, and at which count of changes: most statuses say the same of them.
+    images: RefCell<(u64, Rc<[NodeImage]>)>,
     /// When the status is written though nothing changed.
     report_due: SimTime,
     /// The node as the API has it, as far as the watch has told.
@@ -132,6 +135,7 @@ impl NodeAgent {
             lease_is_prompt: false,
             lease_stream: shared.settings.seed.stream(&shared.settings.node.name, "lease"),
             reported: None,
+            images: RefCell::default(),
             report_due: SimTime::ZERO,
             in_api: None,
             status_timer: None,
@@ -243,8 +247,12 @@ impl NodeAgent {
         let node = Node {
             meta: Meta {
                 name: settings.name.clone(),
-                labels: settings.all_labels(),
-                annotations: [annotation].into_iter().collect(),
+                common: Common {
+                    labels: settings.all_labels(),
+                    annotations: [annotation].into_iter().collect(),
+                    ..Common::default()
+                }
+                .into(),
                 ..Meta::default()
             },
             pod_cidr: settings.pod_range.clone(),
@@ -283,10 +291,19 @@ impl NodeAgent {
             allocatable: settings.allocatable.clone(),
             conditions: self.pressure_conditions(date).into_iter().chain([ready]).collect(),
             address: Some(settings.address),
-            images: images(shared),
+            images: self.images(shared),
             declared_features: self.features.clone(),
             info: settings.info.clone(),
         }
+    }
+
+    /// The largest images, as the status names them.
+    fn images(&self, shared: &Shared) -> Rc<[NodeImage]> {
+        let mut known = self.images.borrow_mut();
+        if known.0 != shared.puller.changes {
+            *known = (shared.puller.changes, images(shared));
+        }
+        Rc::clone(&known.1)
     }
 
     /// The registration was answered. Returns true once the node is registered.
@@ -519,7 +536,8 @@ impl NodeAgent {
             controller: false,
             block_owner_deletion: false,
         };
-        let meta = Meta { namespace: LEASE_NAMESPACE, name: name.clone(), owners: [owner].into(), ..Meta::default() };
+        let mut meta = new_meta(LEASE_NAMESPACE, name.clone());
+        meta.owners = [owner].into();
         let lease = Lease {
             meta,
             holder: Some(name),

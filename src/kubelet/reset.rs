@@ -6,6 +6,7 @@
 //! without a back-off.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
 
@@ -37,7 +38,7 @@ pub fn removed(mut status: ContainerStatus, old: &ContainerStatus) -> Option<Con
         return None;
     }
     status.state = ContainerState::Waiting { reason: Name::of(REASON), message: Some(Name::of(MESSAGE)) };
-    status.last_state = Some(Box::new(Terminated {
+    status.last_state = Some(Rc::new(Terminated {
         exit_code: 137,
         reason: Name::of(REASON),
         message: Some(Name::of(MESSAGE)),

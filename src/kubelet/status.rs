@@ -20,8 +20,8 @@ use super::shared::Shared;
 use super::worker::{Instance, Worker};
 
 /// The state of a container that was running and is nowhere to be found.
-fn lost(message: &'static str) -> Box<Terminated> {
-    Box::new(Terminated {
+fn lost(message: &'static str) -> Rc<Terminated> {
+    Rc::new(Terminated {
         exit_code: 137,
         reason: Name::of("ContainerStatusUnknown"),
         message: Some(Name::of(message)),
@@ -216,13 +216,13 @@ impl Worker {
         }
         let past = self.main_indexes().any(|main| self.record(main).instance != Instance::None);
         if past && self.spec(index).role == ContainerRole::Init {
-            status.state = ContainerState::Terminated(Box::new(Terminated {
+            status.state = ContainerState::Terminated(Rc::new(Terminated {
                 exit_code: 0,
                 reason: Name::of("Completed"),
                 message: Some(Name::of(
                     "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally",
                 )),
-                ..*lost("")
+                ..(*lost("")).clone()
             }));
         }
         status

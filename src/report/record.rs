@@ -23,7 +23,7 @@ use crate::engine::process::{Cause, ProcessId};
 use crate::engine::time::SimTime;
 use crate::engine::trace::Trace;
 use crate::scenario::Observer;
-use crate::scenario::outcome::{Outcome, StepRecord, StepState};
+use crate::scenario::outcome::{Outcome, StepRecord};
 use crate::scheduler::record::Decided;
 
 use super::causes::{Causes, Names};
@@ -172,7 +172,7 @@ impl Recorder {
     /// Notes that a step has ended; one that never began is not told of.
     pub fn step_ends(&mut self, step: &StepRecord) {
         if let (Some(files), Some(_), Some(at)) = (&mut self.files, step.began, step.ended) {
-            let status = u8::from(step.state != StepState::Done);
+            let status = u8::from(step.command_failed);
             files.line(&writes::action(at, &format!("rc={status} {}", step.label)));
         }
     }

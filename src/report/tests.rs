@@ -132,6 +132,7 @@ fn step() -> StepRecord {
         cause: Cause(1),
         output: vec!["deployment.apps/web created".to_owned()],
         error: None,
+        command_failed: false,
     }
 }
 
@@ -206,6 +207,22 @@ fn the_files_of_a_run_tell_its_story() {
     assert!(
         ["kubelet/node-0", "pod default/web-1", "waits for a node", "kubectl apply -f web.yml"].into_iter().all(has)
     );
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_command_that_was_expected_to_fail_and_did_is_written_as_one_that_failed() {
+    let folder = scratch("expected");
+    let mut story = tell(Recorder::with_files(&folder, EPOCH, false).unwrap());
+    let label = "kubectl rollout status deploy/web".to_owned();
+    let broken = StepRecord { label, error: Some("error: too late".to_owned()), command_failed: true, ..step() };
+    story.recorder.step_begins(&broken);
+    story.recorder.step_ends(&broken);
+    let summary = Summary::new(&outcome(), &story.recorder, &story.truth, 4);
+    story.recorder.save(&summary, &outcome(), &topology(), &mut story.trace).unwrap();
+    let writes = fs::read_to_string(folder.join("writes.jsonl")).unwrap();
+    assert!(writes.contains(r#"{"action":"rc=1 kubectl rollout status deploy/web""#), "{writes}");
+    assert!(writes.contains(r#"{"action":"rc=0 kubectl apply -f web.yml""#), "{writes}");
     fs::remove_dir_all(folder).unwrap();
 }
 

@@ -85,6 +85,8 @@ pub struct StepRecord {
     pub output: Vec<String>,
     /// Why it failed, as kubectl would have said it; also of a step that was expected to fail.
     pub error: Option<String>,
+    /// Whether what it does failed, as `$?` would say it: a step that was expected to fail and did is done, and yet its command failed.
+    pub command_failed: bool,
 }
 
 /// What became of an expectation.

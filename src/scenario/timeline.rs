@@ -53,6 +53,7 @@ impl Timeline {
             cause: Cause::NONE,
             output: Vec::new(),
             error: None,
+            command_failed: false,
         };
         let mut live = Vec::new();
         for (place, step) in steps.iter().enumerate() {
@@ -128,6 +129,7 @@ impl Timeline {
         live.stage = Stage::Over;
         live.session = None;
         record.ended = Some(now);
+        record.command_failed = done.is_err();
         record.state = match (&done, step.expect_failure) {
             (Ok(()), false) | (Err(_), true) => StepState::Done,
             (Ok(()), true) | (Err(_), false) => StepState::Failed,

@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::meta::{from_meta, from_micro, from_reference, from_time, to_meta, to_micro, to_reference, to_time};
+use super::meta::{
+    from_meta, from_micro, from_reference, from_time, to_meta, to_micro, to_reference, to_time_unless_zero,
+};
 use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, text};
 use crate::api::event::{Event, EventType, NewerPart, Reporter};
 use crate::api::meta::MicroTime;
@@ -37,8 +39,8 @@ impl Convert for Event {
             reporting_component: Some(String::from(component)),
             reporting_instance: Some(String::from(instance)),
             count: nonzero(self.count),
-            first_timestamp: self.first.map(to_time),
-            last_timestamp: self.last.map(to_time),
+            first_timestamp: to_time_unless_zero(self.first),
+            last_timestamp: to_time_unless_zero(self.last),
             event_time: newer.event_time.map(to_micro),
             action: text(&newer.action),
             series: newer.series.map(|(count, last)| core::EventSeries {
@@ -74,8 +76,8 @@ impl Convert for Event {
             message: name_or_empty(full.message),
             reporter: reporter.into(),
             count: full.count.unwrap_or(0),
-            first: full.first_timestamp.map(from_time),
-            last: full.last_timestamp.map(from_time),
+            first: full.first_timestamp.map(from_time).unwrap_or_default(),
+            last: full.last_timestamp.map(from_time).unwrap_or_default(),
             newer: (newer != NewerPart::default()).then(|| newer.into()),
         })
     }

@@ -10,7 +10,7 @@ use k8s_openapi::jiff;
 
 use super::{ConvertError, name, name_or_empty, nonempty, nonzero, some_unless_empty, text};
 use crate::api::event::ObjectReference;
-use crate::api::meta::{Deletion, Labels, Meta, MicroTime, OwnerReference, Timestamp, Uid};
+use crate::api::meta::{Common, Deletion, Labels, Meta, MicroTime, OwnerReference, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::quantity::{Format, Quantity};
 use crate::api::resources::Resources;
@@ -78,8 +78,6 @@ pub fn from_meta(full: metav1::ObjectMeta) -> Result<Meta, ConvertError> {
     };
     Ok(Meta {
         name: name_or_empty(full.name),
-        generate_name: name(full.generate_name).filter(|prefix| !prefix.is_empty()),
-        namespace: name_or_empty(full.namespace),
         uid: uid("metadata.uid", full.uid.as_deref())?,
         resource_version: Cell::new(revision),
         generation: full.generation.unwrap_or(0),
@@ -88,10 +86,15 @@ pub fn from_meta(full: metav1::ObjectMeta) -> Result<Meta, ConvertError> {
             timestamp: from_time(timestamp),
             grace_seconds: full.deletion_grace_period_seconds,
         }),
-        labels: from_labels(full.labels),
-        annotations: from_labels(full.annotations),
-        owners: owners.into(),
-        finalizers: finalizers.into(),
+        common: Common {
+            generate_name: name(full.generate_name).filter(|prefix| !prefix.is_empty()),
+            namespace: name_or_empty(full.namespace),
+            labels: from_labels(full.labels),
+            annotations: from_labels(full.annotations),
+            owners: owners.into(),
+            finalizers: finalizers.into(),
+        }
+        .into(),
     })
 }
 

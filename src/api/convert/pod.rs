@@ -14,8 +14,8 @@ use crate::api::meta::Meta;
 use crate::api::name::Name;
 use crate::api::node_selector::NAME_FIELD;
 use crate::api::pod::{
-    ConditionStatus, ContainerState, ContainerStatus, OWN_NAME, Pod, PodCondition, PodConditionType, PodPhase,
-    PodStatus, QosClass, Terminated, Why,
+    ConditionStatus, ContainerState, ContainerStatus, MadeClaim, OWN_NAME, Pod, PodCondition, PodConditionType,
+    PodPhase, PodStatus, QosClass, Terminated, Why,
 };
 
 /// The prefix of the volume that gives a pod its token (ServiceAccount admission).
@@ -267,7 +267,7 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
         init_container_statuses: some_unless_empty(status.init_containers.iter().map(to_container).collect()),
         container_statuses: some_unless_empty(status.containers.iter().map(to_container).collect()),
         nominated_node_name: text(&status.nominated_node),
-        resource_claim_statuses: status.resource_claims.as_ref().map(|claims| claims.iter().map(to_claim).collect()),
+        resource_claim_statuses: some_unless_empty(status.resource_claims.iter().map(to_claim).collect()),
         ..core::PodStatus::default()
     };
     if let Some(reported) = &status.reported {
@@ -276,7 +276,11 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
     full
 }
 
-fn to_claim((claim, made): &(Name, Option<Name>)) -> core::PodResourceClaimStatus {
+fn from_claim(claim: core::PodResourceClaimStatus) -> MadeClaim {
+    (Name::from(claim.name), name(claim.resource_claim_name))
+}
+
+fn to_claim((claim, made): &MadeClaim) -> core::PodResourceClaimStatus {
     core::PodResourceClaimStatus { name: claim.to_string(), resource_claim_name: text(made) }
 }
 
@@ -311,9 +315,7 @@ fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
         containers: containers(full.container_statuses),
         nominated_node: name(full.nominated_node_name),
         reported,
-        resource_claims: full.resource_claim_statuses.filter(|claims| !claims.is_empty()).map(|claims| {
-            claims.into_iter().map(|claim| (Name::from(claim.name), name(claim.resource_claim_name))).collect()
-        }),
+        resource_claims: full.resource_claim_statuses.unwrap_or_default().into_iter().map(from_claim).collect(),
     })
 }
 

@@ -232,7 +232,7 @@ impl<'a> Facts<'a> {
     /// An object as the cache knows it.
     pub fn cached<R: Resource>(&self, namespace: &Name, name: &Name) -> Option<&'a Rc<R>> {
         let key = ObjectKey { kind: R::KIND, namespace: namespace.clone(), name: name.clone() };
-        R::of(&self.caches[R::KIND as usize].get(&key)?.object)
+        R::of(self.caches[R::KIND as usize].get(&key)?)
     }
 
     /// What etcd said about an object when it was asked last; none if it was not asked.

@@ -10,7 +10,6 @@ use crate::api::pod::{Pod, PodSpec};
 use crate::apiserver::bootstrap;
 use crate::apiserver::cache::WatchCache;
 use crate::apiserver::status::Status;
-use crate::apiserver::storage;
 use crate::engine::time::SimTime;
 
 use super::default_tolerations::DefaultTolerationSeconds;
@@ -27,7 +26,7 @@ impl PodFacts {
     pub fn new(classes: impl IntoIterator<Item = Object>) -> Self {
         let mut caches: Vec<WatchCache> = Kind::all().map(|kind| WatchCache::new(kind, None)).collect();
         for class in bootstrap::objects().chain(classes).filter(|object| object.kind() == Kind::PriorityClass) {
-            caches[Kind::PriorityClass as usize].fill(storage::key_of(&class.key()), class);
+            caches[Kind::PriorityClass as usize].fill(class);
         }
         PodFacts { caches }
     }

@@ -68,7 +68,10 @@ pub fn keep(new: &mut Meta, old: &Meta) {
     new.created = old.created;
     new.generation = old.generation;
     new.deletion = old.deletion;
-    new.generate_name.clone_from(&old.generate_name);
+    // Writing what is there already would take this version its share in what objects have in common.
+    if new.generate_name != old.generate_name {
+        new.generate_name.clone_from(&old.generate_name);
+    }
     new.resource_version.set(0);
 }
 

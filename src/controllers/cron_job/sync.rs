@@ -8,7 +8,7 @@ use crate::api::batch::{CronJob, CronJobStatus, Job, JobStatus};
 use crate::api::cron::{Schedule, Zone};
 use crate::api::event::{EventType, ObjectReference};
 use crate::api::kind::Kind;
-use crate::api::meta::{Meta, ObjectKey, Timestamp, Uid};
+use crate::api::meta::{Common, Meta, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::apiserver::protocol::{Answer, DeleteOptions, Operation, Part, Propagation};
@@ -367,10 +367,14 @@ fn new_job(cron_job: &CronJob, name: &str, scheduled: i64) -> Result<Job, String
     let zone = Zone::load(spec.full.time_zone.as_deref().unwrap_or_default())?;
     let meta = Meta {
         name: Name::new(name),
-        namespace: cron_job.meta.namespace.clone(),
-        labels: spec.job_labels.clone(),
-        annotations: spec.job_annotations.with(Name::of(SCHEDULED), zone.rfc3339(scheduled)),
-        owners: [owner::controller_reference(cron_job)].into(),
+        common: Common {
+            namespace: cron_job.meta.namespace.clone(),
+            labels: spec.job_labels.clone(),
+            annotations: spec.job_annotations.with(Name::of(SCHEDULED), zone.rfc3339(scheduled)),
+            owners: [owner::controller_reference(cron_job)].into(),
+            ..Common::default()
+        }
+        .into(),
         ..Meta::default()
     };
     Ok(Job { meta, spec: Rc::clone(&spec.job), status: JobStatus::default() })

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{PodSpec as FullSpec, Toleration};
 
 use crate::api::event::{EventType, ObjectReference};
 use crate::api::kind::Kind;
-use crate::api::meta::{Labels, Meta, ObjectKey};
+use crate::api::meta::{Common, Labels, Meta, ObjectKey};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodSpec, PodStatus};
@@ -84,11 +84,15 @@ impl Template {
     /// A pod for a node, to be named by the server.
     fn pod(&self, set: &DaemonSet, node: &Name) -> Pod {
         let meta = Meta {
-            generate_name: Some(Name::from(format!("{}-", set.meta.name))),
-            namespace: set.meta.namespace.clone(),
-            labels: self.labels.clone(),
-            annotations: self.annotations.clone(),
-            owners: [owner::controller_reference(set)].into(),
+            common: Common {
+                generate_name: Some(Name::from(format!("{}-", set.meta.name))),
+                namespace: set.meta.namespace.clone(),
+                labels: self.labels.clone(),
+                annotations: self.annotations.clone(),
+                owners: [owner::controller_reference(set)].into(),
+                ..Common::default()
+            }
+            .into(),
             ..Meta::default()
         };
         let (spec, only_node) = (self.spec.clone(), Some(node.clone()));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
-use crate::api::meta::{Meta, ObjectKey};
+use crate::api::meta::{Common, Meta, ObjectKey};
 use crate::api::name::Name;
 use crate::api::object::{Object, Resource};
 use crate::api::pod::Pod;
@@ -73,10 +73,14 @@ fn snapshot(script: &mut Script<'_>, set: &Rc<DaemonSet>, number: i64) -> Result
     let hash = template::hash(&set.template, set.status.collision_count);
     let meta = Meta {
         name: Name::from(format!("{}-{hash}", set.meta.name)),
-        namespace: set.meta.namespace.clone(),
-        labels: set.template.labels.with(REVISION_LABEL, hash),
-        annotations: set.meta.annotations.clone(),
-        owners: [owner::controller_reference(&**set)].into(),
+        common: Common {
+            namespace: set.meta.namespace.clone(),
+            labels: set.template.labels.with(REVISION_LABEL, hash),
+            annotations: set.meta.annotations.clone(),
+            owners: [owner::controller_reference(&**set)].into(),
+            ..Common::default()
+        }
+        .into(),
         ..Meta::default()
     };
     let revision = ControllerRevision { meta, revision: number, data: Rc::new(RevisionData::of(set.template.clone())) };

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use crate::api::event::{EventType, ObjectReference};
-use crate::api::meta::{Meta, Uid};
+use crate::api::meta::{Common, Meta, Uid};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{ConditionStatus, PodTemplate};
@@ -288,10 +288,15 @@ fn new_set(deployment: &Deployment, replicas: i32, revision: i64) -> ReplicaSet 
     let selector = deployment.spec.selector.with(template::HASH_LABEL.as_str(), &hash);
     let meta = Meta {
         name: Name::from(name),
-        namespace: deployment.meta.namespace.clone(),
-        labels: labels.clone(),
-        annotations: revision::new_annotations(deployment, &Default::default(), revision, false).unwrap_or_default(),
-        owners: [owner::controller_reference(deployment)].into(),
+        common: Common {
+            namespace: deployment.meta.namespace.clone(),
+            labels: labels.clone(),
+            annotations: revision::new_annotations(deployment, &Default::default(), revision, false)
+                .unwrap_or_default(),
+            owners: [owner::controller_reference(deployment)].into(),
+            ..Common::default()
+        }
+        .into(),
         ..Meta::default()
     };
     ReplicaSet {

@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use crate::api::event::EventType;
 use crate::api::kind::Kind;
-use crate::api::meta::{Labels, Meta, ObjectKey};
+use crate::api::meta::{Common, Labels, Meta, ObjectKey};
 use crate::api::name::Name;
 use crate::api::network::{Endpoint, EndpointSlice, Hints, Service};
 use crate::api::node::Node;
@@ -283,10 +283,14 @@ fn slice_labels(service: &Service, present: &Labels) -> (Labels, bool) {
 /// An empty slice of a Service (`newEndpointSlice`).
 fn new_slice(service: &Service, address_type: &Name, ports: Rc<[crate::api::network::EndpointPort]>) -> EndpointSlice {
     let meta = Meta {
-        generate_name: Some(Name::from(format!("{}-", service.meta.name))),
-        namespace: service.meta.namespace.clone(),
-        labels: slice_labels(service, &Labels::NONE).0,
-        owners: [owner::controller_reference(service)].into(),
+        common: Common {
+            generate_name: Some(Name::from(format!("{}-", service.meta.name))),
+            namespace: service.meta.namespace.clone(),
+            labels: slice_labels(service, &Labels::NONE).0,
+            owners: [owner::controller_reference(service)].into(),
+            ..Common::default()
+        }
+        .into(),
         ..Meta::default()
     };
     EndpointSlice { meta, address_type: address_type.clone(), endpoints: Vec::new(), ports }

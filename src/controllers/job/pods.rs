@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::api::batch::{COMPLETION_INDEX, JOB_TRACKING, Job};
 use crate::api::event::{EventType, ObjectReference};
-use crate::api::meta::{Labels, Meta, Timestamp};
+use crate::api::meta::{Common, Labels, Meta, Timestamp};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{ConditionStatus, ContainerRole, ContainerStatus, Pod, PodConditionType, PodPhase, PodStatus};
@@ -277,12 +277,15 @@ fn new_pod(progress: &Progress<'_>, index: Option<u32>) -> Pod {
         }
     }
     let meta = Meta {
-        generate_name: Some(Name::from(prefix(job, index))),
-        namespace: job.meta.namespace.clone(),
-        labels,
-        annotations,
-        owners: [owner::controller_reference(job)].into(),
-        finalizers: [JOB_TRACKING].into(),
+        common: Common {
+            generate_name: Some(Name::from(prefix(job, index))),
+            namespace: job.meta.namespace.clone(),
+            labels,
+            annotations,
+            owners: [owner::controller_reference(job)].into(),
+            finalizers: [JOB_TRACKING].into(),
+        }
+        .into(),
         ..Meta::default()
     };
     Pod {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::api::batch::{JOB_TRACKING, Job, JobCondition, JobSpec, JobStatus, Uncounted};
 use crate::api::event::{EventType, ObjectReference};
-use crate::api::meta::{Meta, ObjectKey, Timestamp, Uid};
+use crate::api::meta::{ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, Pod, PodPhase, RestartPolicy};
 use crate::client::plan::{Again, Step};
@@ -110,8 +110,7 @@ fn claim(script: &mut Script<'_>, from: &Snapshot) -> Result<Vec<Rc<Pod>>, Halt>
         let adopted = !pod.meta.owners().iter().any(|owner| owner.uid == job.meta.uid);
         if adopted && !pod.is_tracked() {
             let pod = Rc::make_mut(pod);
-            let finalizers = pod.meta.finalizers().iter().cloned().chain([JOB_TRACKING]).collect();
-            pod.meta = Meta { finalizers, ..pod.meta.clone() };
+            pod.meta.finalizers = pod.meta.finalizers().iter().cloned().chain([JOB_TRACKING]).collect();
         }
     }
     Ok(pods)

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::convert::Convert;
 use crate::api::defaults::Defaults;
-use crate::api::meta::{Meta, Timestamp, Uid};
+use crate::api::meta::{Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::api::pod::{
@@ -305,8 +305,8 @@ fn an_orphan_that_fits_is_adopted_and_counted() {
     let mut bed = Bed::new(json!({"parallelism": 1, "completions": 2}));
     let own = bed.active().remove(0);
     let mut orphan = (*own).clone();
-    orphan.meta =
-        Meta { name: "stray".into(), uid: Uid(77), owners: Shared::NONE, finalizers: Shared::NONE, ..own.meta.clone() };
+    (orphan.meta.name, orphan.meta.uid) = ("stray".into(), Uid(77));
+    (orphan.meta.owners, orphan.meta.finalizers) = (Shared::NONE, Shared::NONE);
     bed.server.put(orphan.boxed());
     bed.end(&own, 0);
     bed.pass(1);

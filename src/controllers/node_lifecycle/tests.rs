@@ -31,11 +31,7 @@ impl World {
     fn renew(&mut self) {
         for name in &self.alive {
             let lease = Lease {
-                meta: crate::api::meta::Meta {
-                    name: name.into(),
-                    namespace: "kube-node-lease".into(),
-                    ..Default::default()
-                },
+                meta: crate::apiserver::protocol::new_meta("kube-node-lease", name),
                 holder: None,
                 duration_seconds: Some(40),
                 acquire_time: None,

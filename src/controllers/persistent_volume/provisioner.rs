@@ -146,7 +146,8 @@ fn new_volume(claim: &PersistentVolumeClaim, class: &StorageClass, name: Name) -
         volume_mode: asked.volume_mode,
         ..Default::default()
     };
-    let meta = Meta { name, annotations: Labels::NONE.with(PROVISIONED_BY, driver), ..Meta::default() };
+    let mut meta = Meta { name, ..Meta::default() };
+    meta.annotations = Labels::NONE.with(PROVISIONED_BY, driver);
     PersistentVolume {
         meta,
         content: Rc::new(core::PersistentVolume { spec: Some(spec), ..core::PersistentVolume::default() }),

@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use crate::api::event::{EventType, ObjectReference};
 use crate::api::kind::Kind;
-use crate::api::meta::{Labels, Meta, ObjectKey};
+use crate::api::meta::{Common, Labels, Meta, ObjectKey};
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodStatus};
@@ -344,11 +344,15 @@ fn new_pod<R: Replicated>(set: &R) -> Pod {
     }
     let annotations: Labels = set.template().annotations.clone();
     let meta = Meta {
-        generate_name: Some(Name::from(prefix)),
-        namespace: set.meta().namespace.clone(),
-        labels: set.template().labels.clone(),
-        annotations,
-        owners: [owner::controller_reference(set)].into(),
+        common: Common {
+            generate_name: Some(Name::from(prefix)),
+            namespace: set.meta().namespace.clone(),
+            labels: set.template().labels.clone(),
+            annotations,
+            owners: [owner::controller_reference(set)].into(),
+            ..Common::default()
+        }
+        .into(),
         ..Meta::default()
     };
     Pod {

@@ -80,9 +80,8 @@ impl Claims {
     pub fn to_own(&self, set: &StatefulSet, pod: Holder<'_>) -> Vec<Operation> {
         let wrong = self.of(set, pod.name).filter(|claim| !is_owned_rightly(&claim.meta, set, pod));
         let updated = wrong.map(|claim| {
-            let owners = right_owners(&claim.meta, set, pod);
-            let owners = owners.into();
-            let meta = Meta { owners, ..claim.meta.clone() };
+            let mut meta = claim.meta.clone();
+            meta.owners = right_owners(&meta, set, pod).into();
             PersistentVolumeClaim { meta, content: claim.content.clone() }
         });
         updated.map(|claim| Operation::Update { object: claim.boxed(), part: Part::Main, dry_run: false }).collect()
@@ -227,7 +226,8 @@ mod tests {
             ClaimRetention { delete_when_deleted: retention.0, delete_when_scaled: retention.1 };
         let (name, uid) = (Name::of("db-1"), Some(Uid(77)));
         let pod = Holder { name: &name, uid, is_condemned };
-        let claim = Meta { owners: owners.to_vec().into(), ..Meta::default() };
+        let mut claim = Meta::default();
+        claim.owners = owners.to_vec().into();
         let kinds = |owners: Vec<OwnerReference>| owners.iter().map(|it| it.kind.to_string()).collect::<Vec<_>>();
         let found = (!is_owned_rightly(&claim, &set, pod)).then(|| kinds(right_owners(&claim, &set, pod)));
         assert_eq!(found, expected.map(|it| it.iter().map(|kind| (*kind).to_owned()).collect()));

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
 
-use crate::api::meta::Meta;
+use crate::api::meta::{Common, Meta};
 use crate::api::name::Name;
 use crate::api::pod::{OWN_NAME, Pod, PodSpec, PodStatus};
 use crate::api::revision::ControllerRevision;
@@ -78,7 +78,9 @@ pub fn is_labelled(pod: &Meta) -> bool {
 /// The metadata with the labels that say who the pod is (`updateIdentity`).
 pub fn labelled(meta: &Meta) -> Meta {
     let labels = meta.labels.with(POD_NAME_LABEL, meta.name.clone());
-    Meta { labels: labels.with(POD_INDEX_LABEL, ordinal(meta).to_string()), ..meta.clone() }
+    let mut labelled = meta.clone();
+    labelled.labels = labels.with(POD_INDEX_LABEL, ordinal(meta).to_string());
+    labelled
 }
 
 /// True if the pod has a volume for each of its claims (`storageMatches`).
@@ -102,11 +104,15 @@ pub fn new_pod(set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -
         if set.spec.claim_templates.is_empty() { shared.clone() } else { Rc::new(with_volumes(set, shared, &name)) };
     let meta = Meta {
         name,
-        generate_name: Some(Name::from(format!("{}-", set.meta.name))),
-        namespace: set.meta.namespace.clone(),
-        labels: kept.template.labels.with(REVISION_LABEL, revision.meta.name.clone()),
-        annotations: kept.template.annotations.clone(),
-        owners: [owner::controller_reference(set)].into(),
+        common: Common {
+            generate_name: Some(Name::from(format!("{}-", set.meta.name))),
+            namespace: set.meta.namespace.clone(),
+            labels: kept.template.labels.with(REVISION_LABEL, revision.meta.name.clone()),
+            annotations: kept.template.annotations.clone(),
+            owners: [owner::controller_reference(set)].into(),
+            ..Common::default()
+        }
+        .into(),
         ..Meta::default()
     };
     Some(Pod {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use k8s_openapi::api::core::v1 as core;
 
 use crate::api::int_or_string::IntOrString;
-use crate::api::meta::{Epoch, Labels, Meta, Timestamp, Uid};
+use crate::api::meta::{Common, Epoch, Labels, Meta, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::network::Service;
 use crate::api::node::{Node, NodeCondition, NodeStatus};
@@ -64,7 +64,13 @@ pub fn selector(key: &str, value: &str) -> Selector {
 }
 
 fn meta(name: &str, uid: u128) -> Meta {
-    Meta { name: name.into(), namespace: "default".into(), uid: Uid(uid), generation: 1, ..Meta::default() }
+    Meta {
+        name: name.into(),
+        uid: Uid(uid),
+        generation: 1,
+        common: Common { namespace: "default".into(), ..Common::default() }.into(),
+        ..Meta::default()
+    }
 }
 
 /// A Deployment in the namespace `default`, with surge 1, unavailability 1 and a progress deadline of 60 seconds.

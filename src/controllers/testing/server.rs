@@ -425,7 +425,8 @@ impl Server {
                 if let Some(finalizers) = finalizers {
                     meta.finalizers = finalizers.clone().into();
                 }
-                for (target, changes) in [(&mut meta.labels, labels), (&mut meta.annotations, annotations)] {
+                let common = &mut **meta;
+                for (target, changes) in [(&mut common.labels, labels), (&mut common.annotations, annotations)] {
                     for (name, value) in changes {
                         *target = match value {
                             Some(value) => target.with(name.clone(), value.clone()),

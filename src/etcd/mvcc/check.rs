@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::request::{DeleteRange, Operation, Put, Txn};
 use crate::etcd::error::Error;
-use crate::etcd::key::KeyRange;
+use crate::etcd::key::{Key, KeyRange};
 
 /// The most operations or compares that one list of a transaction may have.
 const MOST_OPERATIONS: usize = 128;
@@ -12,14 +12,14 @@ const MOST_OPERATIONS: usize = 128;
 impl<V> Txn<V> {
     /// Whether the transaction may be proposed: keys are named, there are not too many operations, and no key is changed twice.
     pub fn check(&self) -> Result<(), Error> {
-        // Nearly every transaction is one put or one delete under one condition: nothing can collide there.
-        if let ([only], []) = (&self.success[..], &self.failure[..])
-            && !matches!(only, Operation::Txn(_))
-        {
-            self.check_lists(MOST_OPERATIONS)?;
+        self.check_lists(MOST_OPERATIONS)?;
+        // Nearly every transaction is one put or one delete under one condition, or else a read: nothing can collide there.
+        let is_single = |list: &[Operation<V>]| {
+            matches!(list, [] | [Operation::Put(_) | Operation::Delete(_) | Operation::Range(_)])
+        };
+        if is_single(&self.success) && is_single(&self.failure) {
             return Ok(());
         }
-        self.check_lists(MOST_OPERATIONS)?;
         changes(&self.success)?;
         changes(&self.failure)?;
         Ok(())
@@ -58,7 +58,7 @@ fn named(range: &KeyRange) -> Result<(), Error> {
 }
 
 /// The keys that a list of operations puts, and the ranges that it deletes.
-type Changes<'a> = (BTreeSet<&'a str>, Vec<&'a KeyRange>);
+type Changes<'a> = (BTreeSet<&'a Key>, Vec<&'a KeyRange>);
 
 /// Collects what a list changes and refuses two changes of one key. The two branches of a transaction within exclude
 /// each other, so both may put the same key. Deleting twice is allowed.
@@ -70,12 +70,12 @@ fn changes<V>(operations: &[Operation<V>]) -> Result<Changes<'_>, Error> {
             deletes.push(range);
         }
     }
-    let deleted = |deletes: &[&KeyRange], key: &str| deletes.iter().any(|range| range.contains(key));
+    let deleted = |deletes: &[&KeyRange], key: &Key| deletes.iter().any(|range| range.contains(key));
     for operation in operations {
         let Operation::Txn(within) = operation else { continue };
         let (then_puts, then_deletes) = changes(&within.success)?;
         let (else_puts, else_deletes) = changes(&within.failure)?;
-        let branches: BTreeSet<&str> = then_puts.union(&else_puts).copied().collect();
+        let branches: BTreeSet<&Key> = then_puts.union(&else_puts).copied().collect();
         if branches.iter().any(|key| puts.contains(key) || deleted(&deletes, key)) {
             return Err(Error::DuplicateKey);
         }
@@ -85,7 +85,7 @@ fn changes<V>(operations: &[Operation<V>]) -> Result<Changes<'_>, Error> {
     }
     for operation in operations {
         let Operation::Put(put) = operation else { continue };
-        if deleted(&deletes, &put.key) || !puts.insert(put.key.as_str()) {
+        if deleted(&deletes, &put.key) || !puts.insert(&put.key) {
             return Err(Error::DuplicateKey);
         }
     }

@@ -1,11 +1,12 @@
 //! All keys of the store: found by name in constant time, and walked in order.
 
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 
 use hashbrown::HashTable;
 
 use super::version::{KeyHistory, Version};
-use crate::engine::hash::FixedHasher;
+use crate::api::name::Name;
+use crate::engine::hash::{FixedHasher, Set};
 use crate::engine::order::Order;
 use crate::etcd::key::{Key, KeyRange};
 
@@ -50,8 +51,8 @@ impl<V> Blocks<V> {
     }
 
     /// The key in a slot; an empty one sorts first and is never asked for.
-    fn key(&self, slot: Slot) -> &str {
-        self.get(slot).map_or("", |history| &history.key)
+    fn key(&self, slot: Slot) -> Option<&Key> {
+        self.get(slot).map(|history| &history.key)
     }
 
     fn insert(&mut self, history: KeyHistory<V>) -> Slot {
@@ -118,17 +119,24 @@ pub(super) struct KeyIndex<V> {
     blocks: Blocks<V>,
     by_name: HashTable<Slot>,
     in_order: Order,
+    /// The directories of keys, so that all keys of one share its text.
+    directories: Set<Name>,
 }
 
 impl<V> KeyIndex<V> {
     /// An index without keys.
     pub fn new() -> Self {
-        KeyIndex { blocks: Blocks::new(), by_name: HashTable::new(), in_order: Order::default() }
+        KeyIndex {
+            blocks: Blocks::new(),
+            by_name: HashTable::new(),
+            in_order: Order::default(),
+            directories: Set::default(),
+        }
     }
 
     /// Where a key lies, if it was ever written and not forgotten.
-    pub fn find(&self, key: &str) -> Option<Slot> {
-        self.by_name.find(hash(key), |slot| self.blocks.key(*slot) == key).copied()
+    pub fn find(&self, key: &Key) -> Option<Slot> {
+        self.by_name.find(hash(key), |slot| self.blocks.key(*slot) == Some(key)).copied()
     }
 
     /// The history of the key in a slot. The slot must be in use.
@@ -142,26 +150,34 @@ impl<V> KeyIndex<V> {
     }
 
     /// Adds a key that is not there, with its first version.
-    pub fn insert(&mut self, key: Key, first: Version<V>) -> Slot {
-        let name = key.clone();
+    pub fn insert(&mut self, key: &Key, first: Version<V>) -> Slot {
+        let hashed = hash(key);
+        let directory = match self.directories.get(key.directory()) {
+            Some(there) => there.clone(),
+            None => {
+                self.directories.insert(key.directory().clone());
+                key.directory().clone()
+            }
+        };
+        let key = Key::within(directory, key.name().clone());
         let slot = self.blocks.insert(KeyHistory::new(key, first));
-        let KeyIndex { blocks, by_name, in_order } = self;
-        by_name.insert_unique(hash(&name), slot, |there| hash(blocks.key(*there)));
+        let KeyIndex { blocks, by_name, in_order, .. } = self;
+        by_name.insert_unique(hashed, slot, |there| blocks.key(*there).map_or(0, hash));
         in_order.insert(slot);
         slot
     }
 
     /// Removes a key of which nothing is kept.
     pub fn remove(&mut self, slot: Slot) {
-        let KeyIndex { blocks, by_name, in_order } = self;
+        let KeyIndex { blocks, by_name, in_order, .. } = self;
         let Some(history) = blocks.get(slot) else { return };
         if let Ok(entry) = by_name.find_entry(hash(&history.key), |there| *there == slot) {
             entry.remove();
         }
         if by_name.len() < by_name.capacity() / 8 {
-            by_name.shrink_to(by_name.len() * 2, |there| hash(blocks.key(*there)));
+            by_name.shrink_to(by_name.len() * 2, |there| blocks.key(*there).map_or(0, hash));
         }
-        in_order.remove(slot, |left, right| blocks.key(left).cmp(blocks.key(right)));
+        in_order.remove(slot, |left, right| blocks.key(left).cmp(&blocks.key(right)));
         blocks.remove(slot);
     }
 
@@ -176,9 +192,9 @@ impl<V> KeyIndex<V> {
             }
             return;
         }
-        let start = range.start().as_str();
-        let compare = |left: u32, right: u32| self.blocks.key(left).cmp(self.blocks.key(right));
-        for slot in self.in_order.iter_from(compare, &|there| self.blocks.key(there).cmp(start)) {
+        let start = Some(range.start());
+        let compare = |left: u32, right: u32| self.blocks.key(left).cmp(&self.blocks.key(right));
+        for slot in self.in_order.iter_from(compare, &|there| self.blocks.key(there).cmp(&start)) {
             let history = self.history(slot);
             if !range.contains(&history.key) {
                 break;
@@ -195,8 +211,8 @@ impl<V> KeyIndex<V> {
     }
 }
 
-fn hash(key: &str) -> u64 {
+fn hash(key: &Key) -> u64 {
     let mut hasher = FixedHasher::default();
-    hasher.write(key.as_bytes());
+    key.hash(&mut hasher);
     hasher.finish()
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Included, Unbounded};
 use std::rc::Rc;
 
-use crate::etcd::key::KeyRange;
+use crate::etcd::key::{Key, KeyRange};
 
 /// One client's word on the keys under one prefix: it asks for nothing that was overwritten before a revision. The word ends
 /// when this is dropped.
@@ -29,7 +29,7 @@ impl Reader {
 
 /// All readers.
 #[derive(Debug, Default)]
-pub(super) struct Readers(BTreeMap<Box<str>, Shelf>);
+pub(super) struct Readers(BTreeMap<Key, Shelf>);
 
 /// The readers of one prefix.
 #[derive(Debug, Default)]
@@ -41,8 +41,8 @@ struct Shelf {
 
 impl Readers {
     /// Another reader of a prefix. No prefix may begin with another one.
-    pub fn add(&mut self, prefix: &str) -> Reader {
-        let shelf = self.0.entry(prefix.into()).or_default();
+    pub fn add(&mut self, prefix: Key) -> Reader {
+        let shelf = self.0.entry(prefix).or_default();
         // A reader that was dropped has left only the store's own handle.
         shelf.readers.retain(|reader| Rc::strong_count(reader) > 1);
         let reader = Rc::new(Cell::new(0));
@@ -52,9 +52,9 @@ impl Readers {
 
     /// How far the history of a key, up to `bound` at most, may be forgotten: the revision up to which all its readers are. None
     /// if it has no readers.
-    pub fn told(&mut self, key: &str, bound: u64) -> Option<u64> {
-        let (prefix, shelf) = self.0.range_mut::<str, _>((Unbounded, Included(key))).next_back()?;
-        if !key.starts_with(&**prefix) {
+    pub fn told(&mut self, key: &Key, bound: u64) -> Option<u64> {
+        let (prefix, shelf) = self.0.range_mut::<Key, _>((Unbounded, Included(key))).next_back()?;
+        if !key.starts_with(prefix) {
             return None;
         }
         let living = shelf.readers.iter().filter(|reader| Rc::strong_count(reader) > 1);
@@ -65,14 +65,11 @@ impl Readers {
 
     /// Where the history of the keys in a range begins.
     pub fn begins(&self, range: &KeyRange) -> u64 {
-        let start = range.start().as_str();
-        let before = self
-            .0
-            .range::<str, _>((Unbounded, Included(start)))
-            .next_back()
-            .filter(|(prefix, _)| start.starts_with(&***prefix));
-        let after =
-            self.0.range::<str, _>((Included(start), Unbounded)).take_while(|(prefix, _)| range.contains(prefix));
+        let start = range.start();
+        let before = self.0.range::<Key, _>((Unbounded, Included(start))).next_back();
+        let before = before.filter(|(prefix, _)| start.starts_with(prefix));
+        let after = self.0.range::<Key, _>((Included(start), Unbounded));
+        let after = after.take_while(|(prefix, _)| range.contains(prefix));
         before.into_iter().chain(after).map(|(_, shelf)| shelf.gone).max().unwrap_or(0)
     }
 }

@@ -205,7 +205,7 @@ impl<V: Value> SharedStore<V> {
     }
 
     /// Another reader of the keys under a prefix: see `readers`. No prefix with readers may begin with another one.
-    pub fn reader(&self, prefix: &str) -> Reader {
+    pub fn reader(&self, prefix: Key) -> Reader {
         self.0.borrow_mut().state.readers.add(prefix)
     }
 

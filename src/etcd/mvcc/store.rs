@@ -123,7 +123,7 @@ impl<V: Value> State<V> {
             }
             None => {
                 self.live_bytes += key.len() as u64;
-                self.index.insert(key.clone(), version)
+                self.index.insert(key, version)
             }
         };
         self.live_bytes += size;

@@ -132,7 +132,8 @@ impl World {
             || Node { view: store.view(), watchers: Watchers::default(), durable: Snapshot::EMPTY, restarted: false };
         let nodes = (0..3).map(|_| node()).collect();
         let prefixes = READERS.into_iter().flat_map(|(prefix, count)| std::iter::repeat_n(prefix, count));
-        let promises = prefixes.map(|prefix| Promise { prefix, from: 0, reader: store.reader(prefix) }).collect();
+        let promises =
+            prefixes.map(|prefix| Promise { prefix, from: 0, reader: store.reader(prefix.into()) }).collect();
         World {
             promises,
             store,
@@ -252,8 +253,8 @@ impl World {
     /// of all prefixes.
     fn promised(&self, over: &KeyRange) -> u64 {
         let touched = READERS.into_iter().filter(|(prefix, _)| {
-            (0..8).map(key).any(|key| key.starts_with(prefix) && over.contains(&key))
-                || over.start().starts_with(prefix)
+            (0..8).map(key).any(|key| key.starts_with(&Key::from(*prefix)) && over.contains(&key))
+                || over.start().starts_with(&Key::from(*prefix))
         });
         let least = |prefix: &str| {
             let own = self.promises.iter().filter(|promise| promise.prefix == prefix);

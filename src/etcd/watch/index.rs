@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use smallvec::SmallVec;
 
+use crate::api::name::Name;
 use crate::engine::hash::Map;
 use crate::etcd::key::{Key, KeyRange};
 
@@ -17,7 +18,7 @@ pub(super) type Place = u32;
 #[derive(Debug, Default)]
 pub(super) struct WatchIndex {
     keys: Map<Key, SmallVec<[Place; 2]>>,
-    directories: Map<Key, SmallVec<[Place; 4]>>,
+    directories: Map<Name, SmallVec<[Place; 4]>>,
     /// How many watched directories there are of each length, so that most lookups need not be made.
     lengths: Vec<u32>,
     others: BTreeMap<Place, KeyRange>,
@@ -28,7 +29,8 @@ impl WatchIndex {
     pub fn insert(&mut self, place: Place, range: &KeyRange) {
         match range {
             KeyRange::One(key) => self.keys.entry(key.clone()).or_default().push(place),
-            KeyRange::Prefix(prefix) if prefix.ends_with('/') => {
+            KeyRange::Prefix(prefix) if prefix.is_directory() => {
+                let prefix = prefix.directory();
                 let watchers = self.directories.entry(prefix.clone()).or_default();
                 if watchers.is_empty() {
                     if self.lengths.len() <= prefix.len() {
@@ -55,14 +57,14 @@ impl WatchIndex {
                     }
                 }
             }
-            KeyRange::Prefix(prefix) if prefix.ends_with('/') => self.remove_directory(place, prefix),
+            KeyRange::Prefix(prefix) if prefix.is_directory() => self.remove_directory(place, prefix.directory()),
             _ => {
                 self.others.remove(&place);
             }
         }
     }
 
-    fn remove_directory(&mut self, place: Place, prefix: &Key) {
+    fn remove_directory(&mut self, place: Place, prefix: &Name) {
         let Some(watchers) = self.directories.get_mut(prefix) else { return };
         watchers.retain(|other| *other != place);
         if watchers.is_empty() {
@@ -77,7 +79,7 @@ impl WatchIndex {
     }
 
     /// The watchers whose range a key lies in, in the order in which they lie in the list.
-    pub fn matching(&self, key: &str) -> SmallVec<[Place; 8]> {
+    pub fn matching(&self, key: &Key) -> SmallVec<[Place; 8]> {
         let mut found = SmallVec::new();
         if !self.keys.is_empty()
             && let Some(watchers) = self.keys.get(key)
@@ -85,10 +87,11 @@ impl WatchIndex {
             found.extend_from_slice(watchers);
         }
         // A directory of length n ends with the slash before n.
-        for (byte, length) in key.bytes().zip(1..self.lengths.len()) {
+        let directory = key.directory();
+        for (byte, length) in directory.bytes().zip(1..self.lengths.len()) {
             if byte == b'/'
                 && self.lengths[length] > 0
-                && let Some(watchers) = self.directories.get(&key[..length])
+                && let Some(watchers) = self.directories.get(&directory[..length])
             {
                 found.extend_from_slice(watchers);
             }
@@ -120,15 +123,15 @@ mod tests {
             index.insert(place, range);
         }
         let keys = ["/registry/pods/default/web", "/registry/nodes/a", "/registry/zones", "/", "/registry/pods/"];
-        for key in keys {
+        for key in keys.map(Key::from) {
             let expected: Vec<u32> =
-                (0..).zip(&ranges).filter(|(_, range)| range.contains(key)).map(|(at, _)| at).collect();
-            assert_eq!(index.matching(key).to_vec(), expected, "{key}");
+                (0..).zip(&ranges).filter(|(_, range)| range.contains(&key)).map(|(at, _)| at).collect();
+            assert_eq!(index.matching(&key).to_vec(), expected, "{key}");
         }
         for (place, range) in (0..).zip(&ranges) {
             index.remove(place, range);
         }
         assert!(index.is_empty() && index.lengths.iter().all(|count| *count == 0));
-        assert!(index.matching("/registry/pods/default/web").is_empty());
+        assert!(index.matching(&"/registry/pods/default/web".into()).is_empty());
     }
 }

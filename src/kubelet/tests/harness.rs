@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
-use crate::api::meta::{Deletion, Epoch, Meta, Timestamp, Uid};
+use crate::api::meta::{Common, Deletion, Epoch, Meta, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::node::Node;
 use crate::api::object::{Object, Resource};
@@ -258,10 +258,10 @@ impl World {
         });
         let meta = Meta {
             name: Name::new(name),
-            namespace: Name::of("default"),
             uid: Uid::from_random(7, self.api.next_uid),
             generation: 1,
             created: now,
+            common: Common { namespace: Name::of("default"), ..Common::default() }.into(),
             ..Meta::default()
         };
         let (node, token_volume) = (Some(Name::of("kn1")), Some(*b"abcde"));

@@ -217,7 +217,8 @@ impl SimulatedRuntime {
             Some(pod) => (pod.namespace.as_str(), pod.name.as_str()),
             None => ("", self.settings.node.as_str()),
         };
-        let entity = format!("{namespace}/{name}/{}", id.index);
-        self.settings.seed.stream(&entity, &format!("{purpose} {}", id.attempt))
+        let (mut index, mut attempt) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let entity = [namespace, "/", name, "/", index.format(id.index)];
+        self.settings.seed.stream_of(&entity, &[purpose, " ", attempt.format(id.attempt)])
     }
 }

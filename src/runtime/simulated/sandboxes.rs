@@ -86,7 +86,7 @@ impl SimulatedRuntime {
 
     /// The stream of a pod for a purpose.
     pub(super) fn pod_stream(&self, pod: &PodIdentity, purpose: &str, attempt: u32) -> Stream {
-        let entity = format!("{}/{}", pod.namespace, pod.name);
-        self.settings.seed.stream(&entity, &format!("{purpose} {attempt}"))
+        let mut digits = itoa::Buffer::new();
+        self.settings.seed.stream_of(&[&pod.namespace, "/", &pod.name], &[purpose, " ", digits.format(attempt)])
     }
 }

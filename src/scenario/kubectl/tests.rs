@@ -220,6 +220,8 @@ fn a_rollout_that_has_failed_has_settled_and_one_that_hangs_is_stuck() {
     assert!(matches!(failed.ending, Ending::Settled { .. }), "{}", failed.ending);
     let waiting = failed.step("broken").and_then(|step| step.error.clone());
     assert_eq!(waiting.as_deref(), Some("error: deployment \"web\" exceeded its progress deadline"));
+    let exits = |step: &str| failed.step(step).map(|step| step.command_failed);
+    assert_eq!((exits("break"), exits("broken")), (Some(false), Some(true)), "as expected, and failed all the same");
     let stuck = run("
 - name: pod
   after: created

@@ -83,7 +83,7 @@ fn missing_claim(pod: &Pod) -> Option<String> {
     pod.spec.full.resource_claims.iter().flatten().find_map(|claim| match claim {
         PodResourceClaim { resource_claim_name: Some(named), .. } => Some(not_found(named)),
         PodResourceClaim { resource_claim_template_name: Some(_), name: own, .. } => {
-            let mut made = pod.status.resource_claims.iter().flat_map(|made| made.iter());
+            let mut made = pod.status.resource_claims.iter();
             match made.find(|(known, _)| known.as_str() == own) {
                 Some((_, None)) => None,
                 Some((_, Some(made))) => Some(not_found(made)),
@@ -110,7 +110,7 @@ mod tests {
         let spec = json!({ "containers": [{ "name": "app", "image": "x" }], "resourceClaims": claims });
         let Object::Pod(mut pod) = pod_from("p", spec) else { panic!("not a pod") };
         let made = made.iter().map(|(claim, name)| (Name::of(claim), name.map(Name::of)));
-        Rc::make_mut(&mut pod).status.resource_claims = Some(made.collect());
+        Rc::make_mut(&mut pod).status.resource_claims = made.collect();
         missing_claim(&pod)
     }
 

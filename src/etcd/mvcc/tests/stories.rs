@@ -126,8 +126,12 @@ fn transactions_within_decide_on_the_state_before_the_outermost() {
     outer.success.push(Operation::Range(Range::of(KeyRange::Prefix("".into()))));
     let Outcome::Txn(result) = store.run(Command::from(outer)) else { panic!("carried out") };
     let OperationResult::Range(read) = &result.results[2] else { panic!("a read") };
-    let seen: Vec<_> = read.kvs.iter().map(|kv| (kv.key.as_str(), kv.modified)).collect();
-    assert_eq!(seen, [("a", 3), ("b", 3)], "one revision, and the transaction sees its own changes");
+    let seen: Vec<_> = read.kvs.iter().map(|kv| (kv.key.to_string(), kv.modified)).collect();
+    assert_eq!(
+        seen,
+        [("a".to_owned(), 3), ("b".to_owned(), 3)],
+        "one revision, and the transaction sees its own changes"
+    );
 }
 
 #[test]
@@ -140,7 +144,7 @@ fn limits_cut_but_count_goes_on() {
     let all = || Range::of(KeyRange::Prefix("a/".into()));
     let page = store.view.range(&Range { limit: 2, ..all() }).expect("readable");
     assert_eq!((page.more, page.count), (true, 3));
-    let rest = Range::of(KeyRange::prefix_after("a/", &page.kvs[1].key));
+    let rest = Range::of(KeyRange::prefix_after(&"a/".into(), &page.kvs[1].key));
     assert_eq!(store.keys(&rest), ["a/3"]);
     let newest = Sort { by: SortBy::Modified, descending: true };
     assert_eq!(store.keys(&Range { sort: Some(newest), limit: 2, ..all() }), ["a/1", "a/2"]);
