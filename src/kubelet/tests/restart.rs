@@ -1,9 +1,12 @@
 //! What a kubelet does that begins anew while its node's containers run.
 
+use std::rc::Rc;
+
 use crate::api::meta::Labels;
 use crate::api::object::Object;
 use crate::api::pod::RestartPolicy::Always;
-use crate::api::pod::{ConditionStatus, PodPhase, PodSpec};
+use crate::api::pod::{ConditionStatus, Container, PodPhase, PodSpec};
+use crate::api::resources::Resources;
 use crate::engine::time::SimDuration;
 use crate::runtime::model::{ImageModel, StopModel};
 use crate::runtime::simulated::RuntimeInput;
@@ -118,4 +121,37 @@ fn a_pod_that_had_ended_is_told_of_once_more_and_without_its_address() {
         "PATCH podIP podIPs",
     ];
     assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_pod_whose_resize_waits_is_admitted_with_what_it_has() {
+    let mut world = world();
+    world.run_to(5_000);
+    let sized = |milli_cpu: i64| {
+        let requests = Resources { milli_cpu, ..Resources::default() };
+        let sized = Container { requests: requests.clone(), ..container("c", "quick") };
+        PodSpec { requests, ..spec(Always, 30, vec![sized]) }
+    };
+    world.create("other", sized(3_000));
+    world.create("p", sized(1_000));
+    world.run_to(15_000);
+    world.change("p", |pod| {
+        pod.spec = Rc::new(sized(2_000));
+        pod.meta.generation += 1;
+    });
+    world.run_to(20_000);
+    let waits = |world: &World| {
+        world.pod("p").status.conditions.iter().any(|one| format!("{:?}", one.kind).contains("PodResizePending"))
+    };
+    assert!(waits(&world), "{:?}", world.pod("p").status.conditions);
+    world.stop_kubelet();
+    world.run_to(25_000);
+    world.start_kubelet();
+    world.run_to(35_000);
+    assert!(waits(&world) && world.pod("p").status.is_ready(), "{:?}", world.pod("p").status);
+    assert_eq!(world.lines("p", &["EVENT Warning"]).len(), 1, "{:?}", world.lines("p", &["EVENT Warning"]));
+    // Room for it is there when the other one ends.
+    world.delete("other", 30);
+    world.run_to(45_000);
+    assert!(!waits(&world) && world.pod("p").status.is_ready(), "{:?}", world.pod("p").status);
 }
