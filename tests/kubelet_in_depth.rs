@@ -144,6 +144,11 @@ fn the_kernel_kills_the_container_that_can_best_be_spared() {
     };
     assert_eq!(ended(&bed, "burst"), Some((137, "OOMKilled".to_owned())));
     assert_eq!(ended(&bed, "guarded"), None);
+    let told = events(&bed, "node-0");
+    assert!(
+        told.iter().any(|event| event.starts_with("SystemOOM: System OOM encountered, victim process: ")),
+        "{told:?}"
+    );
 }
 
 #[test]

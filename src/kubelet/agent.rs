@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use crate::api::event::EventType;
 use crate::api::kind::Kind;
 use crate::api::meta::Uid;
 use crate::api::name::Name;
@@ -27,6 +28,7 @@ use super::image_gc::ImageGc;
 use super::mirror::is_mirror;
 use super::node::NodeAgent;
 use super::preemption::Preemption;
+use super::resize;
 use super::restore::Remains;
 use super::settings::KubeletSettings;
 use super::shared::{Purpose, Shared};
@@ -242,6 +244,7 @@ impl Kubelet {
         }
         if !self.synced && self.informers.have_synced(&self.cache) {
             self.synced = true;
+            self.retry_resizes(ctx);
             if self.remains.has_strays() {
                 let next = (ctx.now() + SimDuration::from_nanos(1)).next_tick(self.begun, HOUSEKEEPING);
                 ctx.set_timer(next, Timer::Housekeeping.token());
@@ -272,8 +275,13 @@ impl Kubelet {
         if pod.is_terminal() {
             return self.pod_admitted(pod, ctx);
         }
-        // A kubelet that begins admits every pod anew, those that run here among them (`HandlePodAdditions`).
-        match self.admits(None, &pod).and_then(|shortages| self.victims_of(&pod, &shortages)) {
+        // A kubelet that begins admits every pod anew, those that run here among them (`HandlePodAdditions`): with what was set aside
+        // for them, which may be less than they ask for now.
+        let waits = resize::pending(&pod.status).is_some();
+        let set_aside = self.remains.spec(pod.meta.uid).filter(|_| waits);
+        let admitted = set_aside.map(|spec| Rc::new(Pod { spec, ..Pod::clone(&pod) }));
+        let admitted = admitted.as_ref().unwrap_or(&pod);
+        match self.admits(None, admitted).and_then(|shortages| self.victims_of(&pod, &shortages)) {
             Ok(victims) if victims.is_empty() => self.pod_admitted(pod, ctx),
             Ok(victims) => self.preempt(victims, Some(pod), ctx),
             Err(rejection) => {
@@ -296,8 +304,16 @@ impl Kubelet {
         // A pod that an earlier kubelet left behind is given back what is left of it.
         let number = self.remains.number(pod.meta.uid).unwrap_or(PodNumber(self.next_number));
         let mut worker = self.new_worker(number, pod, ctx);
+        if let Some(set_aside) = self.remains.spec(worker.pod.meta.uid)
+            && worker.resume_resize(&set_aside)
+        {
+            self.deferred.insert(number);
+        }
         self.remains.give_back(&mut worker, self.shared.began);
-        if worker.pod.meta.is_deleting() || worker.pod.is_terminal() {
+        if worker.pod.is_terminal() && !worker.is_up() {
+            // An earlier kubelet has seen it end (`isPodStatusCacheTerminal`).
+            worker.stage = Stage::Terminated;
+        } else if worker.pod.meta.is_deleting() || worker.pod.is_terminal() {
             worker.stage = Stage::Terminating;
         }
         worker.want_sync(&mut self.shared, ctx);
@@ -507,6 +523,11 @@ impl Kubelet {
                     self.usage_read(usage, ctx);
                 }
                 return;
+            }
+            Event::SystemOom { process, pid } => {
+                // kubelet, oom_watcher_linux.go.
+                let message = format!("System OOM encountered, victim process: {process}, pid: {pid}");
+                return self.shared.record_node(EventType::Warning, "SystemOOM", message);
             }
             Event::ImageRemoved { name } => {
                 self.shared.puller.remove(name);

@@ -219,6 +219,11 @@ impl NodeAgent {
     /// Begins to register, and looks for a lease of an earlier kubelet.
     pub fn start(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         shared.record_node(EventType::Normal, "Starting", "Starting kubelet.".to_owned());
+        // Images are first collected before anybody knows how large their disk is (`StartGarbageCollection`).
+        if shared.settings.configuration.image_collection.high_percent < 100 {
+            let message = "invalid capacity 0 on image filesystem".to_owned();
+            shared.record_node(EventType::Warning, "InvalidDiskCapacity", message);
+        }
         // Each time that the node is made up before the API was asked for it says so: to register it, and for two parts of the
         // kubelet that ask for it before (`initialNode`, `getNodeAnyWay`).
         for _ in 0..3 {

@@ -49,7 +49,21 @@ fn differ(left: &PodSpec, right: &PodSpec) -> bool {
     of(left) != of(right)
 }
 
+/// What a status says of a resize that waits: reason and message.
+pub fn pending(status: &PodStatus) -> Option<(Name, Name)> {
+    let why = &status.condition(&PENDING)?.why;
+    Some((Name::new(why.reason()?), Name::new(why.message()?)))
+}
+
 impl Worker {
+    /// Takes over from an earlier kubelet that what the pod asks for is not set aside, but what it had before; true if that is so.
+    pub fn resume_resize(&mut self, set_aside: &Rc<PodSpec>) -> bool {
+        let Some(why) = pending(&self.pod.status).filter(|_| differ(set_aside, &self.pod.spec)) else { return false };
+        let (allocated, actual) = (set_aside.clone(), set_aside.clone());
+        self.rare_mut().resize = Some(Resize { allocated, actual, pending: Some(why), in_progress: None });
+        true
+    }
+
     /// What is set aside for the pod.
     pub fn allocated(&self) -> &Rc<PodSpec> {
         self.resize().map_or(&self.pod.spec, |resize| &resize.allocated)

@@ -1,8 +1,10 @@
 //! Finds the pods again that an earlier kubelet left behind: containers run on while no kubelet does.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::api::meta::Uid;
+use crate::api::pod::PodSpec;
 use crate::engine::process::TimerId;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{
@@ -63,6 +65,11 @@ impl Remains {
     /// The number of a pod that was here before.
     pub fn number(&self, uid: Uid) -> Option<PodNumber> {
         self.pods.get(&uid)?.sandboxes.last().map(|sandbox| sandbox.sandbox.pod)
+    }
+
+    /// What a pod asked for when its sandbox was made.
+    pub fn spec(&self, uid: Uid) -> Option<Rc<PodSpec>> {
+        Some(self.pods.get(&uid)?.sandboxes.last()?.pod.spec.clone())
     }
 
     /// Gives a pod's worker what was left of the pod.

@@ -320,6 +320,7 @@ impl Worker {
             Event::HookDone { ticket, outcome } => self.hook_done(ticket, outcome, shared, ctx),
             Event::ImageAdded { .. }
             | Event::ImageRemoved { .. }
+            | Event::SystemOom { .. }
             | Event::State(_)
             | Event::UsageChanged
             | Event::Usage(_) => {}

@@ -528,6 +528,12 @@ impl Worker {
         }
     }
 
+    /// True if a container runs or the sandbox is up, as last seen.
+    pub fn is_up(&self) -> bool {
+        self.sandbox.is_some_and(|sandbox| sandbox.ready)
+            || self.containers.iter().any(|record| record.instance.is_running())
+    }
+
     /// True while containers of the pod may run (kubelet, `PodCouldHaveRunningContainers`).
     pub fn could_have_running_containers(&self) -> bool {
         self.stage < Stage::Terminated

@@ -130,7 +130,8 @@ impl Instance {
         let at = now + if exit.cpu_bound { self.held_back(after) } else { after };
         let code = exit.codes.get(attempt as usize).or(exit.codes.last()).copied().unwrap_or(0);
         if exit.out_of_memory {
-            return Exit { code: 137, reason: ExitReason::OomKilled, at };
+            // containerd tells that something in the container was killed so, whatever the code.
+            return Exit { code: if code == 0 { 137 } else { code }, reason: ExitReason::OomKilled, at };
         }
         Exit { code, reason: reason_of(code), at }
     }

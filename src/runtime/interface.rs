@@ -248,6 +248,13 @@ pub enum Event {
     UsageChanged,
     /// What is used of the node.
     Usage(Box<NodeUsage>),
+    /// The kernel has killed a process because the node had no memory left; a container that exceeds its own limit is no such case.
+    SystemOom {
+        /// The name of the process: of its container, as what runs in that has none here.
+        process: Name,
+        /// Its number.
+        pid: u32,
+    },
 }
 
 /// Who a sandbox is for.

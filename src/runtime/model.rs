@@ -155,7 +155,8 @@ pub struct ExitModel {
     /// The exit code of the first instance, the second, ...; the last one counts for all that follow.
     #[serde(default = "zero_code")]
     pub codes: Vec<i32>,
-    /// Killed by the kernel for want of memory.
+    /// Killed by the kernel for want of memory: with code 137. With another code than 0 given, the kernel kills a child only, and the
+    /// instance ends with that code; the reason is the same.
     #[serde(default)]
     pub out_of_memory: bool,
     /// It ends when its work is done: `after` counts the time in which it gets the CPU that it uses, and where a limit holds it

@@ -7,7 +7,7 @@ use crate::api::name::Name;
 use crate::engine::time::SimTime;
 
 use super::instance::amount_at;
-use super::interface::{ContainerId, ContainerUsage, Exit, ExitReason, NodeUsage, PodNumber, PodUsage};
+use super::interface::{ContainerId, ContainerUsage, Event, Exit, ExitReason, NodeUsage, PodNumber, PodUsage};
 use super::model::Usage;
 use super::simulated::{RuntimeContext, SimulatedRuntime};
 use super::size::Size;
@@ -102,6 +102,11 @@ impl SimulatedRuntime {
                 )
             });
             let Some((_, _, std::cmp::Reverse(victim))) = scored.max() else { break };
+            let spec = self.pod_of(victim.pod).map(|pod| &pod.spec);
+            let container = spec.and_then(|spec| spec.containers.get(usize::from(victim.index)));
+            let process = container.map(|container| container.name.clone()).unwrap_or_default();
+            let pid = self.container_stream(victim, "pid").between(300, 32_767) as u32;
+            ctx.emit(Event::SystemOom { process, pid });
             self.kill(victim, Exit { code: 137, reason: ExitReason::OomKilled, at: now }, ctx);
         }
         self.watch_memory(ctx);

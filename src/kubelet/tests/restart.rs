@@ -1,9 +1,12 @@
 //! What a kubelet does that begins anew while its node's containers run.
 
+use std::rc::Rc;
+
 use crate::api::meta::Labels;
 use crate::api::object::Object;
 use crate::api::pod::RestartPolicy::Always;
-use crate::api::pod::{ConditionStatus, PodPhase, PodSpec};
+use crate::api::pod::{ConditionStatus, Container, PodPhase, PodSpec};
+use crate::api::resources::Resources;
 use crate::engine::time::SimDuration;
 use crate::runtime::model::{ImageModel, StopModel};
 use crate::runtime::simulated::RuntimeInput;
@@ -96,4 +99,59 @@ fn a_pod_whose_sandbox_is_gone_has_no_address_until_there_is_another() {
         .collect();
     assert!(writes[0].contains("podIP") && !writes[0].contains("running"), "it is taken back: {writes:#?}");
     assert!(world.pod("p").status.pod_ip.is_some());
+}
+
+#[test]
+fn a_pod_that_had_ended_is_told_of_once_more_and_without_its_address() {
+    let mut world = world();
+    world.run_to(5_000);
+    let mut limited = spec(Always, 2, vec![container("c", "quick")]);
+    limited.full.active_deadline_seconds = Some(3);
+    world.create("p", limited);
+    world.run_to(20_000);
+    assert!(world.pod("p").status.phase == PodPhase::Failed && world.pod("p").status.pod_ip.is_some());
+    world.stop_kubelet();
+    world.run_to(25_000);
+    let lines = world.api.lines.len();
+    world.start_kubelet();
+    world.run_to(40_000);
+    let told = world.api.lines[lines..].iter().filter(|line| line.pod == "p").map(|line| &line.text[..]);
+    let expected = [
+        "EVENT Normal DeadlineExceeded: Pod was active on the node longer than the specified deadline",
+        "PATCH podIP podIPs",
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_pod_whose_resize_waits_is_admitted_with_what_it_has() {
+    let mut world = world();
+    world.run_to(5_000);
+    let sized = |milli_cpu: i64| {
+        let requests = Resources { milli_cpu, ..Resources::default() };
+        let sized = Container { requests: requests.clone(), ..container("c", "quick") };
+        PodSpec { requests, ..spec(Always, 30, vec![sized]) }
+    };
+    world.create("other", sized(3_000));
+    world.create("p", sized(1_000));
+    world.run_to(15_000);
+    world.change("p", |pod| {
+        pod.spec = Rc::new(sized(2_000));
+        pod.meta.generation += 1;
+    });
+    world.run_to(20_000);
+    let waits = |world: &World| {
+        world.pod("p").status.conditions.iter().any(|one| format!("{:?}", one.kind).contains("PodResizePending"))
+    };
+    assert!(waits(&world), "{:?}", world.pod("p").status.conditions);
+    world.stop_kubelet();
+    world.run_to(25_000);
+    world.start_kubelet();
+    world.run_to(35_000);
+    assert!(waits(&world) && world.pod("p").status.is_ready(), "{:?}", world.pod("p").status);
+    assert_eq!(world.lines("p", &["EVENT Warning"]).len(), 1, "{:?}", world.lines("p", &["EVENT Warning"]));
+    // Room for it is there when the other one ends.
+    world.delete("other", 30);
+    world.run_to(45_000);
+    assert!(!waits(&world) && world.pod("p").status.is_ready(), "{:?}", world.pod("p").status);
 }

@@ -212,7 +212,7 @@ impl SimulatedRuntime {
     }
 
     /// The stream of one instance of a container for a purpose: named by pod and place, so that it is the same on any node.
-    pub(super) fn container_stream(&self, id: ContainerId, purpose: &str) -> Stream {
+    pub(in crate::runtime) fn container_stream(&self, id: ContainerId, purpose: &str) -> Stream {
         let (namespace, name) = match self.pod_of(id.pod) {
             Some(pod) => (pod.namespace.as_str(), pod.name.as_str()),
             None => ("", self.settings.node.as_str()),

@@ -24,7 +24,7 @@ impl SimulatedRuntime {
     }
 
     /// Who a pod number stands for.
-    pub(super) fn pod_of(&self, pod: PodNumber) -> Option<&Rc<PodIdentity>> {
+    pub(in crate::runtime) fn pod_of(&self, pod: PodNumber) -> Option<&Rc<PodIdentity>> {
         let first = SandboxId { pod, attempt: 0 };
         let sandbox = self.sandboxes.range(first..).next().filter(|(sandbox, _)| sandbox.pod == pod);
         sandbox.map(|(_, sandbox)| &sandbox.pod)
