@@ -200,9 +200,12 @@ impl Worker {
             return;
         }
         job.steps.clear();
-        job.failed = true;
-        let message = format!("Failed to create pod sandbox: {message}");
-        shared.record(self, None, EventType::Warning, "FailedCreatePodSandBox", message);
+        // Of a pod that ends meanwhile it is no failure (kuberuntime, `SyncPod`: `IsPodTerminationRequested`).
+        if self.stage == Stage::Running {
+            job.failed = true;
+            let message = format!("Failed to create pod sandbox: {message}");
+            shared.record(self, None, EventType::Warning, "FailedCreatePodSandBox", message);
+        }
         self.doing(Doing::Nothing);
         self.advance(shared, ctx);
     }

@@ -391,6 +391,23 @@ fn a_hook_that_sleeps_does_not_see_that_its_container_ends() {
     assert!(ended.is_some_and(|ended| (8_000..8_300).contains(&ended)), "{ended:?}");
 }
 
+#[test]
+fn a_sandbox_that_fails_while_its_pod_ends_is_no_failure() {
+    let mut world = World::new(vec![("quick", ImageModel::default())], |_, runtime| {
+        runtime.pod_range = None;
+        runtime.create_sandbox = Spread::millis(2_000);
+    })
+    .with_images(&["quick"]);
+    for pod in ["stays", "ends"] {
+        world.create(pod, spec(Always, 30, vec![container("c", "quick")]));
+    }
+    world.run(1_000);
+    world.delete("ends", 30);
+    world.run(6_000);
+    assert_eq!(world.lines("stays", &["EVENT Warning FailedCreatePodSandBox"]).len(), 1);
+    assert!(world.lines("ends", &["EVENT Warning"]).is_empty() && !world.exists("ends"));
+}
+
 /// A world with the stand-in kubelet of the recordings.
 fn stand_in(images: Vec<(&str, ImageModel)>) -> World {
     World::new(images, |settings, runtime| {
