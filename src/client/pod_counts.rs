@@ -145,10 +145,10 @@ impl Owned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::meta::Meta;
     use crate::api::name::Name;
     use crate::api::pod::{PodPhase, PodSpec, PodStatus, QosClass, RestartPolicy};
     use crate::api::resources::Resources;
+    use crate::apiserver::protocol::new_meta;
     use crate::engine::random::{Seed, Stream};
     use std::collections::BTreeMap;
     use std::rc::Rc;
@@ -180,7 +180,7 @@ mod tests {
             controller: chance.ratio(7, 8),
             block_owner_deletion: false,
         };
-        let mut meta = Meta::default();
+        let mut meta = new_meta("default", "pod");
         meta.labels = Labels::NONE.with("app", format!("app-{}", chance.below(variety)));
         meta.owners = [owner].into();
         let phase = if chance.ratio(1, 4) { PodPhase::Failed } else { PodPhase::Running };

@@ -206,6 +206,7 @@ fn right_owners(claim: &Meta, set: &StatefulSet, pod: Holder<'_>) -> Vec<OwnerRe
 mod tests {
     use super::*;
     use crate::api::stateful::ClaimRetention;
+    use crate::apiserver::protocol::new_meta;
     use crate::controllers::testing;
 
     fn reference(kind: &'static str, name: &str, uid: u128, controller: bool) -> OwnerReference {
@@ -226,7 +227,7 @@ mod tests {
             ClaimRetention { delete_when_deleted: retention.0, delete_when_scaled: retention.1 };
         let (name, uid) = (Name::of("db-1"), Some(Uid(77)));
         let pod = Holder { name: &name, uid, is_condemned };
-        let mut claim = Meta::default();
+        let mut claim = new_meta("default", "data-db-1");
         claim.owners = owners.to_vec().into();
         let kinds = |owners: Vec<OwnerReference>| owners.iter().map(|it| it.kind.to_string()).collect::<Vec<_>>();
         let found = (!is_owned_rightly(&claim, &set, pod)).then(|| kinds(right_owners(&claim, &set, pod)));
