@@ -3,8 +3,6 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use smallvec::SmallVec;
-
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
@@ -101,16 +99,16 @@ pub fn key_of(key: &ObjectKey) -> Key {
 
 /// Where the objects of a kind lie, of one namespace if one is given.
 fn directory(kind: Kind, namespace: &str) -> Name {
-    let mut text = SmallVec::<[u8; 128]>::new();
-    let mut push = |part: &str| text.extend_from_slice(part.as_bytes());
-    push(PREFIX);
-    push(kind.row().storage);
-    push("/");
+    let storage = kind.row().storage;
+    let mut text = String::with_capacity(PREFIX.len() + storage.len() + namespace.len() + 2);
+    text.push_str(PREFIX);
+    text.push_str(storage);
+    text.push('/');
     if !namespace.is_empty() {
-        push(namespace);
-        push("/");
+        text.push_str(namespace);
+        text.push('/');
     }
-    Name::new(std::str::from_utf8(&text).expect("parts of text"))
+    text.into()
 }
 
 /// Reads one key with a quorum's word.

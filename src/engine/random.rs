@@ -72,8 +72,8 @@ impl Seed {
 
 /// FNV-1a over the bytes of a name, from a chosen basis.
 fn name_hash(parts: &[&str], basis: u64) -> u64 {
-    let bytes = parts.iter().flat_map(|part| part.bytes());
-    bytes.fold(basis, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    let add = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    parts.iter().fold(basis, |hash, part| part.bytes().fold(hash, add))
 }
 
 fn length(parts: &[&str]) -> u32 {

@@ -76,10 +76,14 @@ impl Ord for Key {
         if self.directory == other.directory {
             return self.name.cmp(&other.name);
         }
-        fn bytes(key: &Key) -> impl Iterator<Item = u8> {
-            key.directory.bytes().chain(key.name.bytes())
-        }
-        bytes(self).cmp(bytes(other))
+        // Either the directories differ in what both have, or one lies in the other. Then what is left of the longer one stands
+        // against the other key's name; it ends with a slash, which no name has, so that the two decide.
+        let (left, right) = (self.directory.as_bytes(), other.directory.as_bytes());
+        let both = left.len().min(right.len());
+        left[..both].cmp(&right[..both]).then_with(|| match left.len() < right.len() {
+            true => self.name.as_bytes().cmp(&right[both..]),
+            false => left[both..].cmp(other.name.as_bytes()),
+        })
     }
 }
 
