@@ -14,9 +14,10 @@ use crate::engine::hash::{Map, Set};
 use crate::engine::process::{Context, Input, Lane, ProcessId, Token};
 use crate::engine::random::{Seed, Stream};
 use crate::engine::time::{SimDuration, SimTime};
+use crate::etcd::key::KeyRange;
 use crate::etcd::lease::LeaseId;
 use crate::etcd::message::{Message as EtcdMessage, Reply as EtcdReply, Request as EtcdRequest, Response};
-use crate::etcd::mvcc::{RangeResult, Reader, SharedStore, TxnResult};
+use crate::etcd::mvcc::{Range, RangeResult, Reader, SharedStore, TxnResult};
 use crate::etcd::watch::{WatchBody, WatchResponse};
 
 use super::admission::{Accounts, Chain};
@@ -338,7 +339,7 @@ impl ApiServer {
     fn fill(&mut self, kind: Kind, ctx: &mut dyn Context<ServerMessage>) {
         self.close_watches(kind, ctx);
         self.caches[kind as usize].reset();
-        let range = crate::etcd::mvcc::Range::of(crate::etcd::key::KeyRange::Prefix(storage::prefix(kind)));
+        let range = Range::of(KeyRange::Prefix(storage::prefix(kind)));
         let id = self.link.request(SimDuration::ZERO, range.into(), SimTime::MAX, ctx);
         self.fills.insert(id, kind);
     }
