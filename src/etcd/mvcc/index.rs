@@ -1,12 +1,13 @@
 //! All keys of the store: found by name in constant time, and walked in order.
 
+use std::collections::hash_map::Entry;
 use std::hash::{Hash, Hasher};
 
 use hashbrown::HashTable;
 
 use super::version::{KeyHistory, Version};
 use crate::api::name::Name;
-use crate::engine::hash::{FixedHasher, Set};
+use crate::engine::hash::{FixedHasher, Map};
 use crate::engine::order::Order;
 use crate::etcd::key::{Key, KeyRange};
 
@@ -119,8 +120,8 @@ pub(super) struct KeyIndex<V> {
     blocks: Blocks<V>,
     by_name: HashTable<Slot>,
     in_order: Order,
-    /// The directories of keys, so that all keys of one share its text.
-    directories: Set<Name>,
+    /// The directories of keys, so that all keys of one share its text, and how many there are of each.
+    directories: Map<Name, u32>,
 }
 
 impl<V> KeyIndex<V> {
@@ -130,7 +131,7 @@ impl<V> KeyIndex<V> {
             blocks: Blocks::new(),
             by_name: HashTable::new(),
             in_order: Order::default(),
-            directories: Set::default(),
+            directories: Map::default(),
         }
     }
 
@@ -152,14 +153,7 @@ impl<V> KeyIndex<V> {
     /// Adds a key that is not there, with its first version.
     pub fn insert(&mut self, key: &Key, first: Version<V>) -> Slot {
         let hashed = hash(key);
-        let directory = match self.directories.get(key.directory()) {
-            Some(there) => there.clone(),
-            None => {
-                self.directories.insert(key.directory().clone());
-                key.directory().clone()
-            }
-        };
-        let key = Key::within(directory, key.name().clone());
+        let key = self.sharing_directory(key);
         let slot = self.blocks.insert(KeyHistory::new(key, first));
         let KeyIndex { blocks, by_name, in_order, .. } = self;
         by_name.insert_unique(hashed, slot, |there| blocks.key(*there).map_or(0, hash));
@@ -167,10 +161,34 @@ impl<V> KeyIndex<V> {
         slot
     }
 
+    /// A key that is added, with the text of its directory shared.
+    fn sharing_directory(&mut self, key: &Key) -> Key {
+        match self.directories.entry(key.directory().clone()) {
+            Entry::Occupied(mut there) => {
+                *there.get_mut() += 1;
+                Key::within(there.key().clone(), key.name().clone())
+            }
+            Entry::Vacant(place) => {
+                place.insert(1);
+                key.clone()
+            }
+        }
+    }
+
+    /// Takes a key that goes off its directory, which is forgotten with the last one.
+    fn leave_directory(directories: &mut Map<Name, u32>, key: &Key) {
+        let Some(keys) = directories.get_mut(key.directory()) else { return };
+        *keys -= 1;
+        if *keys == 0 {
+            directories.remove(key.directory());
+        }
+    }
+
     /// Removes a key of which nothing is kept.
     pub fn remove(&mut self, slot: Slot) {
-        let KeyIndex { blocks, by_name, in_order, .. } = self;
+        let KeyIndex { blocks, by_name, in_order, directories } = self;
         let Some(history) = blocks.get(slot) else { return };
+        Self::leave_directory(directories, &history.key);
         if let Ok(entry) = by_name.find_entry(hash(&history.key), |there| *there == slot) {
             entry.remove();
         }
