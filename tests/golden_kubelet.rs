@@ -36,9 +36,10 @@ fn line(write: &Write) -> Option<Line> {
     }
     let line = |pod: &str, text: String| Some(Line { at: write.at, pod: pod.to_owned(), text, patched: None });
     match (&write.old, &write.new) {
-        (None, Some(Object::Event(event))) if event.involved.kind == "Pod" => {
-            line(&event.involved.name, format!("EVENT {:?} {}: {}", event.kind, event.reason, event.message))
-        }
+        (None, Some(Object::Event(event))) if event.involved.kind == "Pod" => line(
+            &event.involved.name,
+            format!("EVENT {:?} {}: {}", event.class.kind, event.class.reason, event.message),
+        ),
         (Some(_), Some(Object::Event(event))) if event.involved.kind == "Pod" => {
             let Event { count, message, .. } = &**event;
             line(&event.involved.name, format!("EVENT-PATCH count={count} {message}"))

@@ -57,7 +57,7 @@ fn events(bed: &Bed, pod: &str) -> Vec<String> {
     let mut events: Vec<&Rc<Event>> =
         bed.all::<Event>().into_iter().filter(|event| event.involved.name == *pod).collect();
     events.sort_by_key(|event| event.meta.revision());
-    events.iter().map(|event| format!("{}: {}", event.reason, event.message)).collect()
+    events.iter().map(|event| format!("{}: {}", event.class.reason, event.message)).collect()
 }
 
 fn status(bed: &Bed, name: &str) -> (PodPhase, Option<String>, Option<String>) {
@@ -239,7 +239,7 @@ fn a_missing_config_map_is_looked_for_with_growing_pauses() {
     let failures: Vec<f64> = bed
         .writes
         .iter()
-        .filter(|write| matches!(&write.new, Some(kubesim::api::object::Object::Event(event)) if event.reason == "FailedMount"))
+        .filter(|write| matches!(&write.new, Some(kubesim::api::object::Object::Event(event)) if event.class.reason == "FailedMount"))
         .map(|write| support::as_seconds(write.at))
         .collect();
     let pauses: Vec<f64> = failures.windows(2).map(|pair| pair[1] - pair[0]).collect();

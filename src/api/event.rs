@@ -11,11 +11,12 @@ use super::name::Name;
 #[allow(missing_docs, reason = "the API's own words")]
 pub struct Event {
     pub meta: Meta,
-    pub involved: Rc<ObjectReference>,
-    pub kind: EventType,
-    pub reason: Name,
+    /// What it is about. The rest of that reference stands in `involved_revision` and in `class`.
+    pub involved: Rc<Involved>,
+    /// The version of the object that it is about; zero if not set.
+    pub involved_revision: u64,
+    pub class: Rc<EventClass>,
     pub message: Name,
-    pub reporter: Rc<Reporter>,
     /// How often; zero for events of the new API, which count in a series.
     pub count: i32,
     /// Zero in events of the new API, and so is `last`.
@@ -23,6 +24,28 @@ pub struct Event {
     pub last: Timestamp,
     /// What only events of the new API have.
     pub newer: Option<Box<NewerPart>>,
+}
+
+/// What the events of all pods of a template on a node have in common: who says what, and of which part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the API's own words")]
+pub struct EventClass {
+    pub kind: EventType,
+    pub reason: Name,
+    pub reporter: Rc<Reporter>,
+    /// `involvedObject.fieldPath`, as `spec.containers{app}`; empty for the whole object.
+    pub field_path: Name,
+}
+
+/// The object that events are about, whatever its version and whatever part of it they mean.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs, reason = "the API's own words")]
+pub struct Involved {
+    pub api_version: Name,
+    pub kind: Name,
+    pub namespace: Name,
+    pub name: Name,
+    pub uid: Uid,
 }
 
 /// Who says that something happened.
@@ -49,7 +72,32 @@ pub struct NewerPart {
     pub related: Option<Box<ObjectReference>>,
 }
 
+impl Involved {
+    /// The object that a reference is to.
+    pub fn of(reference: &ObjectReference) -> Involved {
+        let ObjectReference { api_version, kind, namespace, name, uid, .. } = reference.clone();
+        Involved { api_version, kind, namespace, name, uid }
+    }
+
+    /// Whether a reference is to this object.
+    pub fn is(&self, reference: &ObjectReference) -> bool {
+        let Involved { api_version, kind, namespace, name, uid } = self;
+        *uid == reference.uid
+            && *name == reference.name
+            && *namespace == reference.namespace
+            && *kind == reference.kind
+            && *api_version == reference.api_version
+    }
+}
+
 impl Event {
+    /// `involvedObject`, whole.
+    pub fn reference(&self) -> ObjectReference {
+        let Involved { api_version, kind, namespace, name, uid } = (*self.involved).clone();
+        let (resource_version, field_path) = (self.involved_revision, self.class.field_path.clone());
+        ObjectReference { api_version, kind, namespace, name, uid, resource_version, field_path }
+    }
+
     /// `series`: how often, and when last.
     pub fn series(&self) -> Option<(i32, MicroTime)> {
         self.newer.as_ref()?.series

@@ -89,7 +89,7 @@ pub fn update(new: &mut Object, old: &Object) -> Result<(), Box<Status>> {
     let kept = old.meta();
     meta.uid = kept.uid;
     meta.created = kept.created;
-    meta.deletion = kept.deletion;
+    meta.deletion.clone_from(&kept.deletion);
     meta.generation = kept.generation;
     meta.resource_version.set(kept.revision());
     macro_rules! compare {

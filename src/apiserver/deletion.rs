@@ -105,7 +105,7 @@ enum Grace {
 
 /// Shortens the grace of a deletion that is under way (`BeforeDelete`). The end never moves into the past; a grace that
 /// has run out already becomes one second, so that the object is still ended by whoever looks after it.
-fn shorten(deletion: Deletion, marked: &mut Object, options: &DeleteOptions, now: Timestamp) -> Grace {
+fn shorten(deletion: &Deletion, marked: &mut Object, options: &DeleteOptions, now: Timestamp) -> Grace {
     let existing = match deletion.grace_seconds {
         None | Some(0) => return Grace::Over,
         Some(existing) => existing.max(1),
@@ -122,13 +122,13 @@ fn shorten(deletion: Deletion, marked: &mut Object, options: &DeleteOptions, now
         timestamp = now;
         seconds = asked.min(1);
     }
-    marked.meta_mut().deletion = Some(Deletion { timestamp, grace_seconds: Some(seconds) });
+    marked.meta_mut().deletion = Some(Box::new(Deletion { timestamp, grace_seconds: Some(seconds) }));
     Grace::Takes(seconds)
 }
 
 /// Sets deletion time and grace of an object that ends gracefully.
 fn grace(object: &Object, marked: &mut Object, options: &DeleteOptions, now: Timestamp) -> Grace {
-    if let Some(deletion) = object.meta().deletion {
+    if let Some(deletion) = &object.meta().deletion {
         return shorten(deletion, marked, options, now);
     }
     let seconds = match object {
@@ -145,7 +145,7 @@ fn grace(object: &Object, marked: &mut Object, options: &DeleteOptions, now: Tim
     };
     let meta = marked.meta_mut();
     meta.deletion =
-        Some(Deletion { timestamp: Timestamp(now.0.saturating_add(seconds)), grace_seconds: Some(seconds) });
+        Some(Box::new(Deletion { timestamp: Timestamp(now.0.saturating_add(seconds)), grace_seconds: Some(seconds) }));
     meta.generation += i64::from(meta.generation > 0);
     Grace::Takes(seconds)
 }
@@ -154,7 +154,7 @@ fn grace(object: &Object, marked: &mut Object, options: &DeleteOptions, now: Tim
 fn mark(object: &mut Object, now: Timestamp) {
     let meta = object.meta_mut();
     if meta.deletion.is_none() {
-        meta.deletion = Some(Deletion { timestamp: now, grace_seconds: Some(0) });
+        meta.deletion = Some(Box::new(Deletion { timestamp: now, grace_seconds: Some(0) }));
         meta.generation += i64::from(meta.generation > 0);
     }
 }
@@ -172,7 +172,7 @@ fn end_namespace(object: &Object, is_empty: bool, options: &DeleteOptions, now: 
     }
     if let Object::Namespace(namespace) = &mut marked {
         let namespace = Rc::make_mut(namespace);
-        namespace.meta.deletion = Some(Deletion { timestamp: now, grace_seconds: None });
+        namespace.meta.deletion = Some(Box::new(Deletion { timestamp: now, grace_seconds: None }));
         namespace.terminating = true;
     }
     Ending::Mark { object: marked, then_remove: false }
@@ -180,7 +180,7 @@ fn end_namespace(object: &Object, is_empty: bool, options: &DeleteOptions, now: 
 
 /// True if an update has taken away the last thing that a deletion waited for (`ShouldDeleteDuringUpdate`).
 pub fn ends_with_update(new: &Object, old: &Object) -> bool {
-    let Some(deletion) = old.meta().deletion else { return false };
+    let Some(deletion) = &old.meta().deletion else { return false };
     if let (Object::Namespace(new), Object::Namespace(old)) = (new, old) {
         let had = !old.finalizers.is_empty() || !old.meta.finalizers().is_empty();
         return had && new.finalizers.is_empty() && new.meta.finalizers().is_empty();

@@ -73,10 +73,9 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
             old.count == new.count
                 && old.last == new.last
                 && old.message == new.message
-                && old.reason == new.reason
-                && old.kind == new.kind
+                && old.class == new.class
                 && old.involved == new.involved
-                && old.reporter == new.reporter
+                && old.involved_revision == new.involved_revision
                 && old.first == new.first
                 && old.newer == new.newer
         }

@@ -126,13 +126,13 @@ fn field<'a>(object: &'a Object, name: &str) -> Cow<'a, str> {
             "involvedObject.name" => &event.involved.name,
             "involvedObject.uid" => return event.involved.uid.to_string().into(),
             "involvedObject.apiVersion" => &event.involved.api_version,
-            "involvedObject.resourceVersion" if event.involved.resource_version != 0 => {
-                return event.involved.resource_version.to_string().into();
+            "involvedObject.resourceVersion" if event.involved_revision != 0 => {
+                return event.involved_revision.to_string().into();
             }
-            "involvedObject.fieldPath" => &event.involved.field_path,
-            "reason" => &event.reason,
-            "reportingComponent" | "source" => &event.reporter.component,
-            "type" => return event.kind.as_str().into(),
+            "involvedObject.fieldPath" => &event.class.field_path,
+            "reason" => &event.class.reason,
+            "reportingComponent" | "source" => &event.class.reporter.component,
+            "type" => return event.class.kind.as_str().into(),
             _ => return Cow::Borrowed(""),
         },
         ("spec.unschedulable", Object::Node(node)) => return if node.unschedulable { "true" } else { "false" }.into(),

@@ -7,7 +7,7 @@
 //! - `transport`, `requests`, `delivery`, `rate_limit`, `tokens`: requests and watches, and what comes of them
 //! - `informer`, `back_off`: list and watch
 //! - `work_queue`: keys to be worked on
-//! - `recorder`, `correlator`, `series_recorder`, `recent`: Kubernetes events
+//! - `recorder`, `correlator`, `series_recorder`, `recent`, `lately`: Kubernetes events
 //!
 //! A component that is not a set of control loops (scheduler, kubelet, a user) owns a [`transport::Client`], perhaps
 //! [`informer::Informers`] with their [`cache::Cache`], and hands them everything that happens to it:
@@ -62,6 +62,7 @@ pub mod harness;
 mod harness_tests;
 mod indexes;
 pub mod informer;
+mod lately;
 pub mod plan;
 mod pod_counts;
 pub mod rate_limit;

@@ -12,12 +12,13 @@ use smallvec::SmallVec;
 
 use super::correlator::Correlator;
 use super::delivery::{Caller, Failure};
+use super::lately::{Classes, Lately};
 use super::plan::EventNote;
 use super::tokens;
 use super::transport::{Client, Clientset};
-use crate::api::event::{Event, ObjectReference, Reporter};
+use crate::api::event::{Event, Involved, Reporter};
 use crate::api::kind::Kind;
-use crate::api::meta::{Epoch, ObjectKey, Timestamp, Uid};
+use crate::api::meta::{Epoch, Meta, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::apiserver::protocol::{Answer, ApiMessage, Operation, Part, Patch, new_meta};
@@ -42,13 +43,11 @@ pub(super) type Stamp = SimTime;
 pub struct Recorder {
     number: u16,
     clientset: Clientset,
-    reporter: Rc<Reporter>,
-    /// What the last events were about, in turn: the next one is often about the same.
-    involved: [Rc<ObjectReference>; 4],
-    next_involved: usize,
-    /// The last messages, in turn: many pods give occasion to the same words.
-    messages: [Name; 8],
-    next_message: usize,
+    /// What the last events were about: the next one is often about the same.
+    involved: Lately<Rc<Involved>, 4>,
+    classes: Classes,
+    /// The last messages: many pods give occasion to the same words.
+    messages: Lately<Name, 8>,
     epoch: Epoch,
     stream: Stream,
     correlator: Correlator,
@@ -82,11 +81,9 @@ impl Recorder {
         Recorder {
             number,
             clientset,
-            reporter: Rc::new(Reporter { component, instance: host.clone(), host }),
-            involved: Default::default(),
-            next_involved: 0,
-            messages: Default::default(),
-            next_message: 0,
+            involved: Lately::default(),
+            classes: Classes::new(Reporter { component, instance: host.clone(), host }),
+            messages: Lately::default(),
             epoch,
             stream,
             correlator: Correlator::default(),
@@ -170,7 +167,8 @@ impl Recorder {
     }
 
     fn write<T: Copy>(&mut self, client: &mut Client<T>, ctx: &mut dyn Context<ApiMessage>) {
-        let Some(Writing { draft, patching, .. }) = &self.writing else { return };
+        let Some(writing) = self.writing.take() else { return };
+        let Writing { draft, patching, .. } = &writing;
         let namespace = event_namespace(&draft.note.regarding.namespace);
         let name = event_name(&draft.note.regarding.name, self.epoch, draft.first);
         let operation = if *patching {
@@ -182,59 +180,29 @@ impl Recorder {
             let key = ObjectKey { kind: Kind::Event, namespace, name };
             Operation::Patch { key, patch: Patch::Strategic(Rc::new(patch)), part: Part::Main, dry_run: false }
         } else {
-            let involved = shared(&mut self.involved, &mut self.next_involved, &draft.note.regarding);
-            let message = shared_text(&mut self.messages, &mut self.next_message, &draft.note.message);
-            Operation::Create {
-                object: self.event(draft, involved, message, (namespace, name)).boxed(),
-                dry_run: false,
-            }
+            Operation::Create { object: self.event(draft, new_meta(namespace, name)).boxed(), dry_run: false }
         };
         let here = ctx.cause();
         ctx.set_cause(draft.cause);
         client.request(self.clientset, Caller::Recorder(self.number), operation, ctx);
         ctx.set_cause(here);
+        self.writing = Some(writing);
     }
 
-    fn event(
-        &self,
-        draft: &Draft,
-        involved: Rc<ObjectReference>,
-        message: Name,
-        (namespace, name): (Name, Name),
-    ) -> Event {
+    fn event(&mut self, draft: &Draft, meta: Meta) -> Event {
+        let EventNote { regarding, kind, reason, message } = &draft.note;
         Event {
-            meta: new_meta(namespace, name),
-            involved,
-            kind: draft.note.kind,
-            reason: draft.note.reason.clone(),
-            message,
-            reporter: self.reporter.clone(),
+            meta,
+            involved: self.involved.share(|known| known.is(regarding), || Rc::new(Involved::of(regarding))),
+            involved_revision: regarding.resource_version,
+            class: self.classes.share(*kind, reason, &regarding.field_path),
+            message: self.messages.share(|known| **known == **message, || Name::new(message)),
             count: draft.count,
             first: self.epoch.timestamp(draft.first),
             last: self.epoch.timestamp(draft.last),
             newer: None,
         }
     }
-}
-
-/// A reference that is the same object in memory as an equal one of late.
-fn shared(recent: &mut [Rc<ObjectReference>; 4], next: &mut usize, reference: &ObjectReference) -> Rc<ObjectReference> {
-    if let Some(known) = recent.iter().find(|known| ***known == *reference) {
-        return known.clone();
-    }
-    *next = (*next + 1) % recent.len();
-    recent[*next] = Rc::new(reference.clone());
-    recent[*next].clone()
-}
-
-/// A text that is the same in memory as an equal one of late.
-fn shared_text(recent: &mut [Name; 8], next: &mut usize, text: &str) -> Name {
-    if let Some(known) = recent.iter().find(|known| ***known == *text) {
-        return known.clone();
-    }
-    *next = (*next + 1) % recent.len();
-    recent[*next] = Name::new(text);
-    recent[*next].clone()
 }
 
 /// Events about what has no namespace are in `default`.
@@ -335,7 +303,7 @@ mod tests {
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
         assert_eq!(event.meta.name, format!("web.{:x}", 1_795_204_802_000_000_000i64).as_str());
         assert_eq!(
-            (event.reporter.component.as_str(), event.reporter.host.as_str(), event.count),
+            (event.class.reporter.component.as_str(), event.class.reporter.host.as_str(), event.count),
             ("kubelet", "node-1", 1)
         );
         assert_eq!(event.first, Timestamp(1_795_204_802));

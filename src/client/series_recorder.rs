@@ -10,11 +10,12 @@ use std::rc::Rc;
 use serde_json::json;
 
 use super::delivery::{Caller, Failure};
+use super::lately::Classes;
 use super::recent::digest;
 use super::recorder::{MAX_TRIES, PAUSE, event_name, event_namespace};
 use super::tokens;
 use super::transport::{Client, Clientset};
-use crate::api::event::{Event, EventType, NewerPart, ObjectReference, Reporter};
+use crate::api::event::{Event, EventType, Involved, NewerPart, ObjectReference, Reporter};
 use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, MicroTime, ObjectKey, Timestamp};
 use crate::api::name::Name;
@@ -53,7 +54,7 @@ pub struct SeriesNote {
 pub struct SeriesRecorder {
     number: u16,
     clientset: Clientset,
-    reporter: Rc<Reporter>,
+    classes: Classes,
     epoch: Epoch,
     stream: Stream,
     /// The events of the last minutes, by the hash of what makes two the same.
@@ -86,7 +87,7 @@ impl SeriesRecorder {
         SeriesRecorder {
             number,
             clientset,
-            reporter: reporter.into(),
+            classes: Classes::new(reporter),
             epoch,
             stream,
             events: Map::default(),
@@ -222,11 +223,10 @@ impl SeriesRecorder {
         let name = event_name(&note.regarding.name, self.epoch, self.last_stamp);
         Event {
             meta: new_meta(event_namespace(&note.regarding.namespace), name),
-            involved: note.regarding.into(),
-            kind: note.kind,
-            reason: note.reason,
+            involved: Rc::new(Involved::of(&note.regarding)),
+            involved_revision: note.regarding.resource_version,
+            class: self.classes.share(note.kind, &note.reason, &note.regarding.field_path),
             message: note.message.into(),
-            reporter: self.reporter.clone(),
             count: 0,
             first: Timestamp::default(),
             last: Timestamp::default(),
@@ -325,7 +325,7 @@ mod tests {
             fail_scheduling(&mut run, "web", message);
         }
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
-        assert_eq!((event.count, event.reporter.instance.as_str()), (0, "default-scheduler-control-plane-0"));
+        assert_eq!((event.count, event.class.reporter.instance.as_str()), (0, "default-scheduler-control-plane-0"));
         assert_eq!(
             (event.newer.as_ref().and_then(|newer| newer.event_time), event.message.as_str()),
             (Some(MicroTime(1_795_204_800_000_000)), "0/1 nodes")

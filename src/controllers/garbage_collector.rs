@@ -428,7 +428,7 @@ mod tests {
 
     fn begin_deletion(server: &mut Server, finalizer: &Name) {
         server.edit::<Deployment>("default", "web", |deployment| {
-            deployment.meta.deletion = Some(Deletion { timestamp: Timestamp(100), grace_seconds: Some(0) });
+            deployment.meta.deletion = Some(Box::new(Deletion { timestamp: Timestamp(100), grace_seconds: Some(0) }));
             deployment.meta.finalizers = [finalizer.clone()].into();
         });
     }

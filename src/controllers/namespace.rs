@@ -108,7 +108,7 @@ fn sync(script: &mut Script<'_>, key: &ObjectKey) -> Result<Again, Halt> {
     let Some(mut namespace) = read(script, key)? else {
         return Ok(Again::OnChange);
     };
-    let Some(deletion) = namespace.meta.deletion else {
+    let Some(deletion) = namespace.meta.deletion.clone() else {
         return Ok(Again::OnChange);
     };
     if !namespace.terminating {
@@ -340,7 +340,7 @@ mod tests {
     fn server() -> Server {
         let mut server = Server::at(100);
         let mut namespace = testing::namespace("default");
-        namespace.meta.deletion = Some(Deletion { timestamp: Timestamp(95), grace_seconds: None });
+        namespace.meta.deletion = Some(Box::new(Deletion { timestamp: Timestamp(95), grace_seconds: None }));
         server.put(Object::Namespace(Rc::new(namespace)));
         server.put(Object::Deployment(Rc::new(testing::deployment("web", 1))));
         server

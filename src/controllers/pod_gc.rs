@@ -297,10 +297,10 @@ mod tests {
     fn pods_that_were_never_bound_and_those_of_nodes_out_of_service_need_no_kubelet() {
         let mut server = Server::at(100);
         let controller = PodGarbageCollector::new(&Config::default());
-        put(&mut server, "unbound", |pod| pod.meta.deletion = Some(DELETION));
+        put(&mut server, "unbound", |pod| pod.meta.deletion = Some(Box::new(DELETION)));
         for (name, node) in [("stuck", "node-1"), ("alive", "node-2")] {
             put(&mut server, name, |pod| {
-                pod.meta.deletion = Some(DELETION);
+                pod.meta.deletion = Some(Box::new(DELETION));
                 pod.node = Some(node.into());
             });
             server.put(Object::Node(Rc::new(testing::node(node))));

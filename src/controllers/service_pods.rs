@@ -241,8 +241,9 @@ mod tests {
         };
         let unready = with(&|pod| pod.status.conditions[0].status = ConditionStatus::False);
         let failed = Pod { status: PodStatus { phase: PodPhase::Failed, ..unready.status.clone() }, ..unready.clone() };
-        let going =
-            with(&|pod| pod.meta.deletion = Some(Deletion { timestamp: Timestamp(90), grace_seconds: Some(30) }));
+        let going = with(&|pod| {
+            pod.meta.deletion = Some(Box::new(Deletion { timestamp: Timestamp(90), grace_seconds: Some(30) }))
+        });
         assert!(endpoint_changed(&ready, &unready));
         assert!(!endpoint_changed(&unready, &failed));
         assert!(endpoint_changed(&ready, &going) && endpoint_changed(&going, &going));

@@ -83,7 +83,7 @@ pub struct Kubelet {
     recorder: Recorder,
     informers: Informers,
     cache: Cache,
-    pub(super) workers: BTreeMap<PodNumber, Worker>,
+    pub(super) workers: BTreeMap<PodNumber, Box<Worker>>,
     numbers: BTreeMap<Uid, PodNumber>,
     remains: Remains,
     next_number: u32,
@@ -293,10 +293,10 @@ impl Kubelet {
         }
     }
 
-    fn new_worker(&mut self, number: PodNumber, pod: Rc<Pod>, ctx: &dyn NodeContext) -> Worker {
+    fn new_worker(&mut self, number: PodNumber, pod: Rc<Pod>, ctx: &dyn NodeContext) -> Box<Worker> {
         self.next_number = self.next_number.max(number.0 + 1);
         self.numbers.insert(pod.meta.uid, number);
-        Worker::new(number, pod, ctx.now())
+        Box::new(Worker::new(number, pod, ctx.now()))
     }
 
     /// A pod may run here, or must end.

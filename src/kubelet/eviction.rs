@@ -148,7 +148,8 @@ impl Kubelet {
 
     /// When the volumes of each pod that has any of its own were last measured.
     fn measured_volumes(&mut self, now: SimTime) -> Vec<(PodNumber, SimTime)> {
-        let writes = |worker: &&Worker| worker.could_have_running_containers() && writes_volumes(&worker.pod.spec.full);
+        let writes =
+            |worker: &&Box<Worker>| worker.could_have_running_containers() && writes_volumes(&worker.pod.spec.full);
         let pods: Vec<(PodNumber, Uid, SimTime)> = self
             .workers
             .values()

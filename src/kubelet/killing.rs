@@ -256,7 +256,7 @@ impl Worker {
             Some(ProbeKind::Startup) => spec.startup.as_ref(),
             _ => None,
         };
-        let deletion = self.pod.meta.deletion.and_then(|deletion| deletion.grace_seconds);
+        let deletion = self.pod.meta.deletion.as_deref().and_then(|deletion| deletion.grace_seconds);
         deletion.or(probe.and_then(|probe| probe.grace_seconds)).unwrap_or(self.pod.spec.grace_seconds)
     }
 

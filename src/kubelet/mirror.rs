@@ -131,7 +131,7 @@ impl Kubelet {
 
     /// The static pod whose mirror a pod of the API is.
     fn mirrored(&self, mirror: &Pod) -> Option<PodNumber> {
-        let is_it = |worker: &&Worker| {
+        let is_it = |worker: &&Box<Worker>| {
             worker.mirror().is_some()
                 && worker.pod.meta.name == mirror.meta.name
                 && worker.pod.meta.namespace == mirror.meta.namespace
@@ -206,7 +206,7 @@ impl Kubelet {
 
     /// A mirror could not be created: it is tried again at the next recheck of statuses.
     pub(super) fn mirror_failed(&mut self, number: PodNumber, ctx: &mut dyn NodeContext) {
-        if let Some(mirror) = self.workers.get_mut(&number).and_then(Worker::mirror_mut) {
+        if let Some(mirror) = self.workers.get_mut(&number).and_then(|worker| worker.mirror_mut()) {
             mirror.under_way = false;
             self.shared.recheck(number, ctx);
         }

@@ -32,7 +32,7 @@ impl Worker {
     /// The grace of the pod's end in seconds: the shorter one of what the API and the kubelet itself ask for, else the pod's own;
     /// never less than one (pod_workers.go, `calculateEffectiveGracePeriod`).
     fn effective_grace(&self) -> i64 {
-        let deletion = self.pod.meta.deletion.and_then(|deletion| deletion.grace_seconds);
+        let deletion = self.pod.meta.deletion.as_deref().and_then(|deletion| deletion.grace_seconds);
         let own = self.eviction().and_then(|eviction| eviction.grace);
         let asked = deletion.into_iter().chain(own).min();
         asked.unwrap_or(self.pod.spec.grace_seconds).max(1)

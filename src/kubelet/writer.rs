@@ -42,7 +42,7 @@ impl Kubelet {
             shared.joining = std::mem::take(&mut shared.to_write);
         }
         for number in std::mem::take(&mut shared.joining) {
-            let taken = self.workers.get_mut(&number).and_then(Worker::take_up);
+            let taken = self.workers.get_mut(&number).and_then(|worker| worker.take_up());
             shared.round.extend(taken);
         }
         self.next_write(ctx);

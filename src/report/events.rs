@@ -24,7 +24,7 @@ impl<W: io::Write> EventRows<W> {
     /// A row if the write is one of an event; removals are not told of.
     pub fn write(&mut self, write: &Write) -> io::Result<()> {
         let Some(Object::Event(event)) = &write.new else { return Ok(()) };
-        let Event { involved, reporter, reason, message, .. } = &**event;
+        let Event { involved, class, message, .. } = &**event;
         let object = if involved.namespace.is_empty() {
             format!("{}/{}", involved.kind, involved.name)
         } else {
@@ -33,11 +33,11 @@ impl<W: io::Write> EventRows<W> {
         let count = event.series().map_or(event.count.max(1), |(count, _)| count);
         Ok(self.csv.write_record([
             &write.at.to_string(),
-            &format!("{:?}", event.kind),
-            reason.as_str(),
+            &format!("{:?}", class.kind),
+            class.reason.as_str(),
             &object,
-            &reporter.component,
-            &reporter.host,
+            &class.reporter.component,
+            &class.reporter.host,
             &count.to_string(),
             message,
             &event.meta.name,

@@ -96,7 +96,7 @@ impl PodTable {
                     row.deleted = row.deleted.or(Some(write.at));
                 }
             }
-            (None, Some(Object::Event(event))) if event.reason == "Pulled" => {
+            (None, Some(Object::Event(event))) if event.class.reason == "Pulled" => {
                 if let Some(row) = self.row(event.involved.uid)
                     && (row.started.is_none() || row.pulled.is_none())
                 {

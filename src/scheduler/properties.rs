@@ -284,7 +284,7 @@ impl Bench {
             Step::Schedule { spec, like } => self.schedule(usize::from(spec), like),
             Step::Relabel { pod, like: number } => self.change(pod, |pod| pod.meta.labels = like(number).1),
             Step::BeginDeletion(pod) => self.change(pod, |pod| {
-                pod.meta.deletion = Some(Deletion { timestamp: Timestamp(1), grace_seconds: None });
+                pod.meta.deletion = Some(Box::new(Deletion { timestamp: Timestamp(1), grace_seconds: None }));
             }),
             Step::SetService(selector) => self.cluster.set_object(&service(selector)),
             Step::RemoveService => self.cluster.remove_object(&service(0)),

@@ -184,7 +184,7 @@ fn line(at: SimTime, operation: &Operation) -> Option<String> {
         Operation::Delete { key, .. } => format!("{at} delete {}", key.name),
         Operation::Bind { key, node, .. } => format!("{at} bind {} {node}", key.name),
         Operation::Create { object: Object::Event(event), .. } => {
-            format!("{at} event {} {}: {}", event.involved.name, event.reason, event.message)
+            format!("{at} event {} {}: {}", event.involved.name, event.class.reason, event.message)
         }
         Operation::Patch { key, patch: Patch::Typed(patch), .. } => match &**patch {
             TypedPatch::PodConditions { conditions, nominated_node, .. } => {
@@ -275,7 +275,7 @@ impl Server {
             Operation::Delete { key, .. } => {
                 let Some(Object::Pod(pod)) = self.objects.get(key) else { return Err(not_found(key)) };
                 let mut pod = Pod::clone(pod);
-                pod.meta.deletion = Some(Deletion { timestamp: Timestamp(0), grace_seconds: Some(30) });
+                pod.meta.deletion = Some(Box::new(Deletion { timestamp: Timestamp(0), grace_seconds: Some(30) }));
                 self.write(Object::Pod(Rc::new(pod)));
                 Ok(Answer::Done)
             }

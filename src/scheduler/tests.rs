@@ -174,8 +174,10 @@ fn pods_of_other_schedulers_and_pods_that_are_being_deleted_are_left_alone() {
     run.until_millis(100);
     assert_eq!(run.node_of("other"), "");
     let mut going = pod("going", "1");
-    going.meta_mut().deletion =
-        Some(crate::api::meta::Deletion { timestamp: crate::api::meta::Timestamp(0), grace_seconds: Some(0) });
+    going.meta_mut().deletion = Some(Box::new(crate::api::meta::Deletion {
+        timestamp: crate::api::meta::Timestamp(0),
+        grace_seconds: Some(0),
+    }));
     run.write(going);
     run.until_millis(200);
     assert_eq!(writes_about(&run, "going").len(), 1, "{:?}", run.writes());
@@ -290,7 +292,7 @@ profiles:
         .iter()
         .filter_map(|(_, request)| match &request.operation {
             Operation::Create { object: Object::Event(event), .. } => {
-                Some(format!("{} {}", event.involved.name, event.reporter.component))
+                Some(format!("{} {}", event.involved.name, event.class.reporter.component))
             }
             _ => None,
         })
@@ -323,8 +325,10 @@ fn a_pod_that_is_deleted_while_it_waits_for_a_permit_gives_its_room_back_at_once
     let mut run = Run::with_profile(vec![node("a", "4"), pod("web", "3")], careful(permit));
     run.until_millis(1_000);
     let mut going = run.pod("web");
-    Rc::make_mut(&mut going).meta.deletion =
-        Some(crate::api::meta::Deletion { timestamp: crate::api::meta::Timestamp(0), grace_seconds: Some(0) });
+    Rc::make_mut(&mut going).meta.deletion = Some(Box::new(crate::api::meta::Deletion {
+        timestamp: crate::api::meta::Timestamp(0),
+        grace_seconds: Some(0),
+    }));
     run.write(Object::Pod(going));
     run.until_millis(1_100);
     assert!(!run.scheduler.cluster().is_assumed(run.pod("web").meta.uid));

@@ -143,7 +143,7 @@ fn an_image_that_is_slow_to_pull_slows_the_rollout() {
         let pulls: Vec<String> = bed
             .all::<kubesim::api::event::Event>()
             .iter()
-            .filter(|event| event.reason == "Pulled" && event.message.contains("Successfully pulled"))
+            .filter(|event| event.class.reason == "Pulled" && event.message.contains("Successfully pulled"))
             .map(|event| event.message.to_string())
             .collect();
         assert!((1..=3).contains(&pulls.len()), "each node pulls once: {pulls:?}");

@@ -120,8 +120,10 @@ fn counts(bed: &Bed) -> BTreeMap<String, usize> {
     for write in &bed.writes {
         let what = match (write.key.kind, &write.new) {
             // In how many steps a Deployment is scaled depends on which pods become ready in the same moment.
-            (Kind::Event, Some(Object::Event(event))) if event.reason == "ScalingReplicaSet" => continue,
-            (Kind::Event, Some(Object::Event(event))) => format!("Event {} {}", event.involved.kind, event.reason),
+            (Kind::Event, Some(Object::Event(event))) if event.class.reason == "ScalingReplicaSet" => continue,
+            (Kind::Event, Some(Object::Event(event))) => {
+                format!("Event {} {}", event.involved.kind, event.class.reason)
+            }
             (Kind::Pod | Kind::ReplicaSet | Kind::Deployment, _) if write.verb != "patch" && write.verb != "update" => {
                 format!("{:?} {}", write.key.kind, write.verb)
             }

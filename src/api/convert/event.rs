@@ -6,7 +6,7 @@ use super::meta::{
     from_meta, from_micro, from_reference, from_time, to_meta, to_micro, to_reference, to_time_unless_zero,
 };
 use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, text};
-use crate::api::event::{Event, EventType, NewerPart, Reporter};
+use crate::api::event::{Event, EventClass, EventType, Involved, NewerPart, Reporter};
 use crate::api::meta::MicroTime;
 
 impl EventType {
@@ -23,7 +23,8 @@ impl Convert for Event {
     type Full = core::Event;
 
     fn to_full(&self) -> core::Event {
-        let Reporter { component, host, instance } = &*self.reporter;
+        let EventClass { kind, reason, reporter, .. } = &*self.class;
+        let Reporter { component, host, instance } = &**reporter;
         let newer = self.newer.as_deref().cloned().unwrap_or_default();
         let source = core::EventSource {
             component: if newer.event_time.is_some() { None } else { nonempty(component) },
@@ -31,9 +32,9 @@ impl Convert for Event {
         };
         core::Event {
             metadata: to_meta(&self.meta),
-            involved_object: to_reference(&self.involved),
-            type_: Some(self.kind.as_str().to_owned()),
-            reason: nonempty(&self.reason),
+            involved_object: to_reference(&self.reference()),
+            type_: Some(kind.as_str().to_owned()),
+            reason: nonempty(reason),
             message: nonempty(&self.message),
             source: Some(source),
             reporting_component: Some(String::from(component)),
@@ -68,13 +69,19 @@ impl Convert for Event {
             host: name_or_empty(source.host),
             instance: name_or_empty(full.reporting_instance),
         };
-        Ok(Event {
-            meta: from_meta(full.metadata)?,
-            involved: from_reference(full.involved_object).into(),
+        let involved = from_reference(full.involved_object);
+        let class = EventClass {
             kind: if full.type_.as_deref() == Some("Warning") { EventType::Warning } else { EventType::Normal },
             reason: name_or_empty(full.reason),
-            message: name_or_empty(full.message),
             reporter: reporter.into(),
+            field_path: involved.field_path.clone(),
+        };
+        Ok(Event {
+            meta: from_meta(full.metadata)?,
+            involved: Involved::of(&involved).into(),
+            involved_revision: involved.resource_version,
+            class: class.into(),
+            message: name_or_empty(full.message),
             count: full.count.unwrap_or(0),
             first: full.first_timestamp.map(from_time).unwrap_or_default(),
             last: full.last_timestamp.map(from_time).unwrap_or_default(),

@@ -56,8 +56,8 @@ pub fn to_meta(meta: &Meta) -> metav1::ObjectMeta {
         resource_version: nonzero(meta.revision()).map(|revision| revision.to_string()),
         generation: nonzero(meta.generation),
         creation_timestamp: to_time_unless_zero(meta.created),
-        deletion_timestamp: meta.deletion.map(|deletion| to_time(deletion.timestamp)),
-        deletion_grace_period_seconds: meta.deletion.and_then(|deletion| deletion.grace_seconds),
+        deletion_timestamp: meta.deletion.as_deref().map(|deletion| to_time(deletion.timestamp)),
+        deletion_grace_period_seconds: meta.deletion.as_deref().and_then(|deletion| deletion.grace_seconds),
         labels: to_labels(&meta.labels),
         annotations: to_labels(&meta.annotations),
         owner_references: some_unless_empty(meta.owners().iter().map(to_owner).collect()),
@@ -82,9 +82,9 @@ pub fn from_meta(full: metav1::ObjectMeta) -> Result<Meta, ConvertError> {
         resource_version: Cell::new(revision),
         generation: full.generation.unwrap_or(0),
         created: full.creation_timestamp.map(from_time).unwrap_or_default(),
-        deletion: full.deletion_timestamp.map(|timestamp| Deletion {
-            timestamp: from_time(timestamp),
-            grace_seconds: full.deletion_grace_period_seconds,
+        deletion: full.deletion_timestamp.map(|timestamp| {
+            let timestamp = from_time(timestamp);
+            Box::new(Deletion { timestamp, grace_seconds: full.deletion_grace_period_seconds })
         }),
         common: Common {
             generate_name: name(full.generate_name).filter(|prefix| !prefix.is_empty()),

@@ -173,7 +173,7 @@ pub fn usage(object: &Object, now: Timestamp) -> Amounts {
 
 /// A pod no longer counts once it has ended, or should long be gone: the user is not charged for a lost node (`QuotaV1Pod`).
 fn counts_as_running(pod: &Pod, now: Timestamp) -> bool {
-    let overdue = pod.meta.deletion.is_some_and(|deletion| {
+    let overdue = pod.meta.deletion.as_deref().is_some_and(|deletion| {
         deletion.grace_seconds.is_some_and(|grace| now.0 > deletion.timestamp.0.saturating_add(grace))
     });
     !pod.is_terminal() && !overdue

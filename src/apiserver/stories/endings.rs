@@ -20,7 +20,7 @@ type Told = (&'static str, Option<(i64, Option<i64>)>, i64);
 /// What watchers see of deletions: kind of event, grace, deletion time relative to a date, generation.
 fn deletions(events: &[WatchEvent], since: Timestamp) -> Vec<Told> {
     let of = |object: &Object| {
-        let deletion = object.meta().deletion.map(|d| (d.timestamp.0 - since.0, d.grace_seconds));
+        let deletion = object.meta().deletion.as_deref().map(|d| (d.timestamp.0 - since.0, d.grace_seconds));
         (deletion, object.meta().generation)
     };
     let told = events.iter().map(|event| match event {
@@ -42,7 +42,7 @@ fn a_running_pod_ends_in_two_steps_as_recorded() {
     let asked = EPOCH.timestamp(world.now);
     let marked = object_of(world.delete(&pod_key("web"), DeleteOptions::default()));
     let end = Deletion { timestamp: Timestamp(asked.0 + 30), grace_seconds: Some(30) };
-    assert_eq!((marked.meta().deletion, marked.meta().generation), (Some(end), 2));
+    assert_eq!((marked.meta().deletion.as_deref(), marked.meta().generation), (Some(&end), 2));
     // Asked again it says the same and writes nothing.
     let again = object_of(world.delete(&pod_key("web"), DeleteOptions::default()));
     assert_eq!(again.meta().revision(), marked.meta().revision());
@@ -78,7 +78,7 @@ fn a_grace_is_shortened_but_never_made_longer() {
     let mut world = World::new();
     let created = world.create(pod("web"));
     assert!(world.bind(&created, "node-1").is_ok());
-    let seconds = |object: Object| object.meta().deletion.and_then(|deletion| deletion.grace_seconds);
+    let seconds = |object: Object| object.meta().deletion.as_deref().and_then(|deletion| deletion.grace_seconds);
     assert_eq!(seconds(object_of(world.delete(&pod_key("web"), grace(20)))), Some(20));
     assert_eq!(seconds(object_of(world.delete(&pod_key("web"), grace(60)))), Some(20));
     assert_eq!(seconds(object_of(world.delete(&pod_key("web"), grace(10)))), Some(10));
@@ -121,7 +121,7 @@ fn an_object_with_finalizers_goes_when_the_last_one_does() {
     let watch = world.watch(1, Scope::all(Kind::ConfigMap), None);
     world.seen(watch);
     let marked = object_of(world.delete(&key, DeleteOptions::default()));
-    assert_eq!(marked.meta().deletion.and_then(|deletion| deletion.grace_seconds), Some(0));
+    assert_eq!(marked.meta().deletion.as_deref().and_then(|deletion| deletion.grace_seconds), Some(0));
     let more = json!({"metadata": {"finalizers": ["example.com/one", "example.com/two", "example.com/three"]}});
     let refused = failure(world.merge(&key, more));
     assert!(refused.contains("no new finalizers can be added if the object is being deleted"), "{refused}");

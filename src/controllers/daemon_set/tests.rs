@@ -357,7 +357,7 @@ fn disturb(server: &mut Server, chance: &mut Stream, versions: &mut u32) {
                 server.edit::<Pod>("default", &pod.meta.name, |pod| pod.status.phase = PodPhase::Failed);
             } else if chance.ratio(1, 12) {
                 let deletion = Deletion { timestamp: Timestamp(since + 30), grace_seconds: Some(30) };
-                server.edit::<Pod>("default", &pod.meta.name, |pod| pod.meta.deletion = Some(deletion));
+                server.edit::<Pod>("default", &pod.meta.name, |pod| pod.meta.deletion = Some(Box::new(deletion)));
             } else if !pod.is_terminal() {
                 server.edit::<Pod>("default", &pod.meta.name, |pod| start(pod, since));
             }

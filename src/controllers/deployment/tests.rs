@@ -95,7 +95,7 @@ impl World {
         self.server.seconds += 1;
         let now = self.server.seconds as i64;
         for pod in self.server.all::<Pod>() {
-            if let Some(deletion) = pod.meta.deletion {
+            if let Some(deletion) = &pod.meta.deletion {
                 if deletion.timestamp.0 - 30 + self.stop_seconds as i64 <= now {
                     self.server.vanish(&Object::Pod(pod.clone()).key());
                 }

@@ -98,7 +98,8 @@ fn a_granted_eviction_counts_for_two_minutes_or_until_the_pod_goes() {
     assert!(!budget.counts_as_disrupted("web-0"));
     grant(&mut server, "1970-01-01T00:18:31Z");
     server.edit::<Pod>("default", "web-0", |pod| {
-        pod.meta.deletion = Some(crate::api::meta::Deletion { timestamp: Timestamp(1141), grace_seconds: Some(30) });
+        pod.meta.deletion =
+            Some(Box::new(crate::api::meta::Deletion { timestamp: Timestamp(1141), grace_seconds: Some(30) }));
     });
     assert_eq!(server.reconcile(&DisruptionController, &key()), Again::OnChange);
     assert_eq!(counts(&server), (2, 1, 1, 0));

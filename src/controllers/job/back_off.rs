@@ -63,7 +63,7 @@ pub fn finished_at(pod: &Pod) -> Timestamp {
         let since = ready.filter(|it| it.status == ConditionStatus::False).map(|it| it.last_transition);
         since.filter(|since| *since != Timestamp::default())
     };
-    let deleted = || pod.meta.deletion.map(|it| Timestamp(it.timestamp.0 - it.grace_seconds.unwrap_or(0)));
+    let deleted = || pod.meta.deletion.as_deref().map(|it| Timestamp(it.timestamp.0 - it.grace_seconds.unwrap_or(0)));
     containers_finished_at(pod).or_else(not_ready).or_else(deleted).unwrap_or(pod.meta.created)
 }
 

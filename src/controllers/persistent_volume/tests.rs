@@ -196,7 +196,9 @@ fn a_claim_that_a_pod_uses_does_not_go_before_the_pod() {
     Rc::make_mut(&mut pod.spec).full.volumes = serde_json::from_value(volumes).ok();
     story.server.put(pod.boxed());
     let deletion = Deletion { timestamp: Timestamp(100), grace_seconds: None };
-    story.server.edit::<PersistentVolumeClaim>("default", "data", |claim| claim.meta.deletion = Some(deletion));
+    story
+        .server
+        .edit::<PersistentVolumeClaim>("default", "data", |claim| claim.meta.deletion = Some(Box::new(deletion)));
     story.settle();
     let is_there = |story: &Story| story.server.get::<PersistentVolumeClaim>("default", "data").is_some();
     assert!(is_there(&story));

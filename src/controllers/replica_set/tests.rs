@@ -103,7 +103,8 @@ fn a_replica_set_that_is_being_deleted_adopts_and_creates_nothing() {
     let mut server = server(2);
     add_pod(&mut server, "orphan", |pod| pod.meta.owners = Shared::NONE);
     server.edit::<ReplicaSet>("default", "web-1", |set| {
-        set.meta.deletion = Some(crate::api::meta::Deletion { timestamp: Timestamp(99), grace_seconds: Some(0) });
+        set.meta.deletion =
+            Some(Box::new(crate::api::meta::Deletion { timestamp: Timestamp(99), grace_seconds: Some(0) }));
     });
     server.reconcile(&controller(), &key());
     assert_eq!(server.writes, ["update status of replicaset/default/web-1"]);

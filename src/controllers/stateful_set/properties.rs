@@ -134,7 +134,7 @@ impl World {
             }
             (6, Some(pod)) if !pod.meta.is_deleting() => {
                 let deletion = Deletion { timestamp: Timestamp(0), grace_seconds: Some(30) };
-                self.server.edit::<Pod>("default", &pod.meta.name, |pod| pod.meta.deletion = Some(deletion));
+                self.server.edit::<Pod>("default", &pod.meta.name, |pod| pod.meta.deletion = Some(Box::new(deletion)));
             }
             (7, Some(pod)) if self.chance.ratio(1, 2) => {
                 // Force-deleted: the object goes, the containers do not.

@@ -78,7 +78,7 @@ impl Story {
     fn mark(&mut self, pod: &str) {
         let timestamp = Timestamp(self.server.seconds as i64 + 30);
         let deletion = Deletion { timestamp, grace_seconds: Some(30) };
-        self.server.edit::<Pod>("default", pod, |pod| pod.meta.deletion = Some(deletion));
+        self.server.edit::<Pod>("default", pod, |pod| pod.meta.deletion = Some(Box::new(deletion)));
         self.settle();
     }
 
@@ -346,7 +346,7 @@ fn a_claim_goes_with_the_pod_that_is_scaled_away_and_with_the_set() {
 fn a_set_that_is_going_only_counts() {
     let mut story = Story::of(testing::stateful_set("db", 2));
     story.make_ready("db-0");
-    story.edit(|set| set.meta.deletion = Some(Deletion { timestamp: Timestamp(100), grace_seconds: None }));
+    story.edit(|set| set.meta.deletion = Some(Box::new(Deletion { timestamp: Timestamp(100), grace_seconds: None })));
     story.end("db-1");
     assert_eq!(story.pods(), "db-0:v1");
     assert_eq!(story.set().status.replicas, 1);

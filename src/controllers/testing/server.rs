@@ -484,7 +484,7 @@ impl Server {
             if !object.meta().is_deleting() {
                 let timestamp = Timestamp(self.seconds as i64 + if waits { 30 } else { 0 });
                 object.meta_mut().deletion =
-                    Some(Deletion { timestamp, grace_seconds: Some(if waits { 30 } else { 0 }) });
+                    Some(Box::new(Deletion { timestamp, grace_seconds: Some(if waits { 30 } else { 0 }) }));
                 self.put(object.clone());
             }
             return Ok(Answer::Object(object));

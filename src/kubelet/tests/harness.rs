@@ -295,7 +295,7 @@ impl World {
             let revision = self.api.revision;
             pod.meta.resource_version = std::cell::Cell::new(revision);
             pod.meta.generation += 1;
-            pod.meta.deletion = Some(Deletion { timestamp: EPOCH.timestamp(now), grace_seconds: Some(0) });
+            pod.meta.deletion = Some(Box::new(Deletion { timestamp: EPOCH.timestamp(now), grace_seconds: Some(0) }));
             self.push(WatchEvent::Deleted { object: pod.boxed(), revision });
             return;
         }
@@ -304,7 +304,7 @@ impl World {
             if pod.meta.deletion.is_none() {
                 pod.meta.generation += 1;
             }
-            pod.meta.deletion = Some(Deletion { timestamp, grace_seconds: Some(grace) });
+            pod.meta.deletion = Some(Box::new(Deletion { timestamp, grace_seconds: Some(grace) }));
         });
     }
 
@@ -486,7 +486,7 @@ impl Api {
     fn log_other(&mut self, verb: &str, object: &Object, now: SimTime) {
         match object {
             Object::Event(event) => {
-                let text = format!("EVENT {:?} {}: {}", event.kind, event.reason, event.message);
+                let text = format!("EVENT {:?} {}: {}", event.class.kind, event.class.reason, event.message);
                 let name = event.involved.name.clone();
                 self.log(&name, text, now);
             }

@@ -74,7 +74,7 @@ fn a_pod_for_which_the_node_is_no_longer_right_is_rejected_and_what_runs_of_it_i
     assert_eq!(world.runtime.running(), 1, "only the other one runs");
     assert!(world.pod("stays").status.is_ready());
     let killing = world.api.others.values().filter_map(|object| match object {
-        Object::Event(event) if event.reason == "Killing" => Some(event.involved.field_path.to_string()),
+        Object::Event(event) if event.class.reason == "Killing" => Some(event.class.field_path.to_string()),
         _ => None,
     });
     assert_eq!(killing.collect::<Vec<_>>(), ["implicitly required container c"]);
