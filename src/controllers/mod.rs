@@ -22,10 +22,10 @@
 //! - `resource_quota`: what the objects of a namespace use of its quotas
 //! - `horizontal`: HorizontalPodAutoscalers
 //! - `node_ipam`: the range of pod addresses of each node
+//! - `ttl`: how long the kubelet of each node may believe what it has read
 //! - `persistent_volume`: claims and their volumes
 //!
-//! Not simulated: the TTL controller (its annotation only tells kubelets how long to cache), token controllers, and those of
-//! kinds that do not exist yet.
+//! Not simulated: token controllers, and those of kinds that do not exist yet.
 //!
 //! What they share:
 //!
@@ -64,6 +64,7 @@ pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
 mod time;
+pub mod ttl;
 pub mod ttl_after_finished;
 
 use crate::client::controller::Controller;
@@ -90,6 +91,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(horizontal::HorizontalController::new(config)),
         Box::new(resource_quota::ResourceQuotaController::new(config)),
         Box::new(node_ipam::NodeIpamController::new(config)),
+        Box::new(ttl::TtlController::new(config)),
         Box::new(persistent_volume::PersistentVolumeController::new(config)),
         Box::new(persistent_volume::provisioner::Provisioner),
         Box::new(persistent_volume::protection::ClaimProtection::default()),

@@ -1,8 +1,9 @@
 //! API servers, controller manager and scheduler that die and begin anew.
 
+use kubesim::api::node::Node;
 use kubesim::cluster::options::{ClusterOptions, KubeletKind};
 
-use crate::support::options;
+use crate::support::{Bed, options};
 use crate::writer::Writer;
 use crate::{assert_in_budget, repeatable, ten_of_ten, until_rolled_out};
 
@@ -53,4 +54,14 @@ fn the_controller_manager_and_the_scheduler_may_crash_during_a_rollout() {
         assert_eq!(bed.images(), [("app:v2".to_owned(), 10)].into());
         bed
     });
+}
+
+#[test]
+fn every_node_says_how_long_its_kubelet_may_believe_what_it_has_read() {
+    let mut bed = Bed::ready(options(3, KubeletKind::Real), 7);
+    bed.run(2);
+    for node in bed.all::<Node>() {
+        let seconds = node.meta.annotations.get("node.alpha.kubernetes.io/ttl");
+        assert_eq!(seconds.map(|seconds| seconds.to_string()).as_deref(), Some("0"), "{}", node.meta.name);
+    }
 }
