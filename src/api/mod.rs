@@ -17,6 +17,7 @@
 //! - `patch`: JSON, merge and strategic merge patches
 //! - `quantity`: amounts of resources
 //! - `quota`: quotas and limits of namespaces, and how usage is measured
+//! - `pod_claims`: the claims that the volumes of a pod use
 //! - `selector`: label and field selectors
 //! - `shared`: lists that objects have in common
 //! - `strict`: values to typed objects, refusing unknown fields and wrong types
@@ -44,6 +45,7 @@ pub mod object;
 pub mod patch;
 pub mod plain;
 pub mod pod;
+pub mod pod_claims;
 pub mod policy;
 pub mod quantity;
 pub mod quota;

@@ -29,6 +29,8 @@ pub struct Config {
     pub concurrent_endpoint_slice_syncs: usize,
     /// `--concurrent-endpoint-syncs`.
     pub concurrent_endpoints_syncs: usize,
+    /// `--concurrent-ephemeralvolume-syncs`.
+    pub concurrent_ephemeral_volume_syncs: usize,
     /// `--concurrent-gc-syncs`.
     pub concurrent_garbage_collector_syncs: usize,
     /// `--concurrent-namespace-syncs`.
@@ -96,6 +98,7 @@ impl Default for Config {
             concurrent_ttl_after_finished_syncs: 5,
             concurrent_endpoint_slice_syncs: 5,
             concurrent_endpoints_syncs: 5,
+            concurrent_ephemeral_volume_syncs: 5,
             concurrent_garbage_collector_syncs: 20,
             concurrent_namespace_syncs: 10,
             concurrent_service_account_syncs: 1,

@@ -96,6 +96,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(persistent_volume::provisioner::Provisioner),
         Box::new(persistent_volume::protection::ClaimProtection::default()),
         Box::new(persistent_volume::protection::VolumeProtection),
+        Box::new(persistent_volume::ephemeral::EphemeralVolumeController::new(config)),
         Box::new(job::JobController::new(config)),
         Box::new(cron_job::CronJobController::new(config)),
         Box::new(ttl_after_finished::TtlAfterFinishedController::new(config)),

@@ -265,7 +265,8 @@ impl Validate for PersistentVolumeClaim {
     fn validate(&self) -> ErrorList {
         let mut errors = ErrorList::new();
         metadata::object_meta(&self.metadata, Scope::Namespaced, format::dns_1123_subdomain, &mut errors);
-        claim_spec(self.spec.as_ref().unwrap_or(&PersistentVolumeClaimSpec::default()), &mut errors);
+        let empty = PersistentVolumeClaimSpec::default();
+        claim_spec(self.spec.as_ref().unwrap_or(&empty), &Path::Root.child("spec"), &mut errors);
         errors
     }
 
@@ -274,7 +275,7 @@ impl Validate for PersistentVolumeClaim {
         metadata::object_meta_update(&self.metadata, &old.metadata, &mut errors);
         let empty = PersistentVolumeClaimSpec::default();
         let (new, before) = (self.spec.as_ref().unwrap_or(&empty), old.spec.as_ref().unwrap_or(&empty));
-        claim_spec(new, &mut errors);
+        claim_spec(new, &Path::Root.child("spec"), &mut errors);
         let annotation = |claim: &PersistentVolumeClaim| {
             claim.metadata.annotations.as_ref().and_then(|annotations| annotations.get(CLASS_ANNOTATION).cloned())
         };
@@ -331,8 +332,8 @@ fn kept_alike(
     compared
 }
 
-fn claim_spec(spec: &PersistentVolumeClaimSpec, errors: &mut ErrorList) {
-    let path = Path::Root.child("spec");
+/// Checks what a claim asks for, or that for a pod's ephemeral volume.
+pub(super) fn claim_spec(spec: &PersistentVolumeClaimSpec, path: &Path<'_>, errors: &mut ErrorList) {
     if spec.access_modes.as_ref().is_none_or(Vec::is_empty) {
         errors.push(FieldError::required(&path.child("accessModes"), "at least 1 access mode is required"));
     }
@@ -340,7 +341,7 @@ fn claim_spec(spec: &PersistentVolumeClaimSpec, errors: &mut ErrorList) {
         selector::label_selector(labels, &path.child("selector"), errors);
     }
     if spec.access_modes.as_ref().is_some_and(|modes| !modes.is_empty()) {
-        access_modes(spec.access_modes.as_deref(), "", &path, errors);
+        access_modes(spec.access_modes.as_deref(), "", path, errors);
     }
     let resources = path.child("resources");
     let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
@@ -353,8 +354,8 @@ fn claim_spec(spec: &PersistentVolumeClaimSpec, errors: &mut ErrorList) {
         None => errors.push(FieldError::required(&resources.key("storage"), "")),
     }
     class_name(spec.storage_class_name.as_deref(), &path.child("storageClassName"), errors);
-    volume_mode(spec.volume_mode.as_deref(), &path, errors);
-    data_source(spec, &path, errors);
+    volume_mode(spec.volume_mode.as_deref(), path, errors);
+    data_source(spec, path, errors);
     class_name(spec.volume_attributes_class_name.as_deref(), &path.child("volumeAttributesClassName"), errors);
 }
 

@@ -49,7 +49,8 @@ fn metadata_and_spec(pod: &Pod) -> ErrorList {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     specific_annotations(&pod.metadata, spec, &Path::Root.child("metadata.annotations"), &mut errors);
-    pod_spec(spec, PodKind::Pod, &Path::Root.child("spec"), &mut errors);
+    let name = pod.metadata.name.as_deref();
+    pod_spec(spec, name, PodKind::Pod, &Path::Root.child("spec"), &mut errors);
     errors
 }
 
@@ -70,7 +71,7 @@ pub fn pod_template(template: &PodTemplateSpec, path: &Path<'_>, errors: &mut Er
     metadata::annotations(&meta.annotations, &annotations_path, errors);
     specific_annotations(meta, spec, &annotations_path, errors);
     let spec_path = path.child("spec");
-    pod_spec(spec, PodKind::Template, &spec_path, errors);
+    pod_spec(spec, None, PodKind::Template, &spec_path, errors);
     if spec.ephemeral_containers.as_ref().is_some_and(|containers| !containers.is_empty()) {
         let message = "ephemeral containers not allowed in pod template";
         errors.push(FieldError::forbidden(&spec_path.child("ephemeralContainers"), message));
@@ -92,11 +93,12 @@ fn specific_annotations(meta: &ObjectMeta, spec: &PodSpec, path: &Path<'_>, erro
     }
 }
 
-fn pod_spec(spec: &PodSpec, kind: PodKind, path: &Path<'_>, errors: &mut ErrorList) {
+fn pod_spec(spec: &PodSpec, name: Option<&str>, kind: PodKind, path: &Path<'_>, errors: &mut ErrorList) {
     if spec.termination_grace_period_seconds.is_none() {
         errors.push(FieldError::required(&path.child("terminationGracePeriodSeconds"), ""));
     }
-    let volumes = volume::volumes(spec.volumes.as_deref().unwrap_or_default(), &path.child("volumes"), errors);
+    let volumes = spec.volumes.as_deref().unwrap_or_default();
+    let volumes = volume::volumes(volumes, name, &path.child("volumes"), errors);
     let claims = spec.resource_claims.iter().flatten().map(|claim| claim.name.as_str()).collect();
     let pod = Surroundings { volumes, claims, grace: spec.termination_grace_period_seconds };
     let init = spec.init_containers.as_deref().unwrap_or_default();
@@ -425,6 +427,43 @@ mod tests {
                 "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
                 "spec.tolerations[0].operator: Invalid value: \"b\": value must be empty when `operator` is 'Exists'",
             ],
+        );
+    }
+
+    #[test]
+    fn an_ephemeral_volume_has_a_template_of_a_claim_that_nothing_else_names() {
+        let containers = json!([{"name": "a", "image": "x"}]);
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+        let volume =
+            |name: &str, template: Value| json!({"name": name, "ephemeral": {"volumeClaimTemplate": template}});
+        let right = volume("v", json!({"metadata": {"labels": {"a": "b"}}, "spec": spec}));
+        check(json!({"containers": containers, "volumes": [right]}), &[]);
+        check(
+            json!({"containers": containers, "volumes": [
+                right,
+                {"name": "w", "persistentVolumeClaim": {"claimName": "a-v"}},
+                volume("x", json!({"metadata": {"name": "n", "finalizers": ["a/b"]}, "spec": {"volumeMode": "Tape"}})),
+                {"name": "y", "ephemeral": {}},
+            ]}),
+            &[
+                "spec.volumes[1].persistentVolumeClaim.claimName: Invalid value: \"a-v\": must not reference a PVC that gets created for an ephemeral volume",
+                "spec.volumes[2].ephemeral.volumeClaimTemplate.metadata.name: Forbidden: cannot be set",
+                "spec.volumes[2].ephemeral.volumeClaimTemplate.metadata.finalizers: Forbidden: cannot be set",
+                "spec.volumes[2].ephemeral.volumeClaimTemplate.spec.accessModes: Required value: at least 1 access mode is required",
+                "spec.volumes[2].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value",
+                "spec.volumes[2].ephemeral.volumeClaimTemplate.spec.volumeMode: Unsupported value: \"Tape\": supported values: \"Block\", \"Filesystem\"",
+                "spec.volumes[3].ephemeral.volumeClaimTemplate: Required value",
+            ],
+        );
+        let long = "v".repeat(60);
+        let mut pod = pod(json!({"containers": containers, "volumes": [volume(&long, json!({"spec": spec}))]}));
+        pod.metadata.name = Some("p".repeat(200));
+        let errors = lines(&pod.validate());
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].ends_with(": must be no more than 253 characters"), "{errors:?}");
+        assert!(
+            errors[0].starts_with(&format!("spec.volumes[0].name: Invalid value: {long:?}: PVC name \"ppp")),
+            "{errors:?}"
         );
     }
 

@@ -2,20 +2,38 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Volume;
+use k8s_openapi::api::core::v1::{EphemeralVolumeSource, PersistentVolumeClaimTemplate, Volume};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::error::{ErrorList, FieldError, Path};
-use super::{format, text};
+use super::{format, metadata, persistent, text};
 use crate::api::quantity::Quantity;
 
-/// Checks volumes and returns the names of those that are right, to which mounts may refer.
-pub(super) fn volumes<'v>(volumes: &'v [Volume], path: &Path<'_>, errors: &mut ErrorList) -> BTreeSet<&'v str> {
+/// Checks volumes and returns the names of those that are right, to which mounts may refer. The claims of ephemeral ones are named
+/// after the pod, whose name templates do not know.
+pub(super) fn volumes<'v>(
+    volumes: &'v [Volume],
+    pod: Option<&str>,
+    path: &Path<'_>,
+    errors: &mut ErrorList,
+) -> BTreeSet<&'v str> {
     let mut names = BTreeSet::new();
+    let pod = pod.filter(|pod| !pod.is_empty());
+    let is_made = |claim: &str| {
+        let volume = pod.and_then(|pod| claim.strip_prefix(pod)?.strip_prefix('-'));
+        volume.is_some_and(|name| volumes.iter().any(|volume| volume.ephemeral.is_some() && volume.name == name))
+    };
     for (position, volume) in volumes.iter().enumerate() {
         let place = path.index(position);
         let name_path = place.child("name");
         let before = errors.0.len();
         source(volume, &place, errors);
+        if let Some(pod) = pod.filter(|_| volume.ephemeral.is_some() && !volume.name.is_empty()) {
+            let claim = format!("{pod}-{}", volume.name);
+            for complaint in format::dns_1123_subdomain(&claim) {
+                errors.push(FieldError::invalid(&name_path, &volume.name, format!("PVC name {claim:?}: {complaint}")));
+            }
+        }
         if volume.name.is_empty() {
             errors.push(FieldError::required(&name_path, ""));
         } else {
@@ -27,8 +45,49 @@ pub(super) fn volumes<'v>(volumes: &'v [Volume], path: &Path<'_>, errors: &mut E
         if errors.0.len() == before {
             names.insert(volume.name.as_str());
         }
+        if let Some(claim) = volume.persistent_volume_claim.as_ref().filter(|claim| is_made(&claim.claim_name)) {
+            let message = "must not reference a PVC that gets created for an ephemeral volume";
+            let place = place.child("persistentVolumeClaim.claimName");
+            errors.push(FieldError::invalid(&place, &claim.claim_name, message));
+        }
     }
     names
+}
+
+/// An ephemeral volume has a template for its claim.
+fn ephemeral(source: &EphemeralVolumeSource, path: &Path<'_>, errors: &mut ErrorList) {
+    let path = path.child("volumeClaimTemplate");
+    let Some(PersistentVolumeClaimTemplate { metadata: meta, spec }) = &source.volume_claim_template else {
+        return errors.push(FieldError::required(&path, ""));
+    };
+    if let Some(meta) = meta {
+        template_meta(meta, &path.child("metadata"), errors);
+    }
+    persistent::claim_spec(spec, &path.child("spec"), errors);
+}
+
+/// The template of a claim has labels and annotations, and nothing else that metadata can have.
+fn template_meta(meta: &ObjectMeta, path: &Path<'_>, errors: &mut ErrorList) {
+    metadata::annotations(&meta.annotations, &path.child("annotations"), errors);
+    metadata::labels(&meta.labels, &path.child("labels"), errors);
+    let others = [
+        ("name", meta.name.is_some()),
+        ("generateName", meta.generate_name.is_some()),
+        ("namespace", meta.namespace.is_some()),
+        ("selfLink", meta.self_link.is_some()),
+        ("uid", meta.uid.is_some()),
+        ("resourceVersion", meta.resource_version.is_some()),
+        ("generation", meta.generation.is_some()),
+        ("creationTimestamp", meta.creation_timestamp.is_some()),
+        ("deletionTimestamp", meta.deletion_timestamp.is_some()),
+        ("deletionGracePeriodSeconds", meta.deletion_grace_period_seconds.is_some()),
+        ("ownerReferences", meta.owner_references.is_some()),
+        ("finalizers", meta.finalizers.is_some()),
+        ("managedFields", meta.managed_fields.is_some()),
+    ];
+    for (name, _) in others.iter().filter(|(_, is_set)| *is_set) {
+        errors.push(FieldError::forbidden(&path.child(name), "cannot be set"));
+    }
 }
 
 fn source(volume: &Volume, path: &Path<'_>, errors: &mut ErrorList) {
@@ -75,6 +134,11 @@ fn source(volume: &Volume, path: &Path<'_>, errors: &mut ErrorList) {
     if let Some(nfs) = &volume.nfs {
         named("nfs.server", &nfs.server);
         named("nfs.path", &nfs.path);
+    }
+    // Of an ephemeral volume that is of another type too only that is said.
+    let is_alone = present.iter().filter(|(_, present)| *present).count() == 1;
+    if let Some(source) = volume.ephemeral.as_ref().filter(|_| is_alone) {
+        ephemeral(source, &path.child("ephemeral"), errors);
     }
     let modes = [
         ("secret.defaultMode", volume.secret.as_ref().and_then(|source| source.default_mode)),

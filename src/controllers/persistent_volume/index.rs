@@ -8,6 +8,7 @@ use crate::api::meta::Meta;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
+use crate::api::pod_claims;
 use crate::api::storage::{PersistentVolume, PersistentVolumeClaim};
 use crate::client::controller::Change;
 
@@ -21,7 +22,7 @@ pub struct Index {
     free: BTreeMap<Name, BTreeMap<Name, Rc<PersistentVolume>>>,
     /// Volumes that are bound to or kept for a claim.
     kept: BTreeMap<Place, BTreeMap<Name, Rc<PersistentVolume>>>,
-    /// Pods that name a claim.
+    /// Pods that use a claim.
     users: BTreeMap<Place, BTreeSet<Name>>,
 }
 
@@ -30,6 +31,8 @@ impl Index {
     pub fn follow(&mut self, change: Change<'_>) {
         match change {
             Change::Added(new) => self.add(new),
+            // The same specification has the same claims.
+            Change::Updated { old: Object::Pod(old), new: Object::Pod(new) } if Rc::ptr_eq(&old.spec, &new.spec) => {}
             Change::Updated { old, new } => {
                 self.remove(old);
                 self.add(new);
@@ -108,11 +111,9 @@ fn place_of(volume: &PersistentVolume) -> Option<Place> {
     Some((claim.namespace.as_deref().unwrap_or_default().into(), claim.name.as_deref().unwrap_or_default().into()))
 }
 
-/// The claims that a pod's volumes name.
+/// The claims that a pod's volumes name, and those that are made for its ephemeral ones (volume/common, `PodPVCIndexFunc`).
 pub fn claims_of(pod: &Pod) -> impl Iterator<Item = Place> + '_ {
-    let volumes = pod.spec.full.volumes.iter().flatten();
-    let named = volumes.filter_map(|volume| Some(&volume.persistent_volume_claim.as_ref()?.claim_name));
-    named.map(|name| (pod.meta.namespace.clone(), Name::from(name.as_str())))
+    pod_claims::claims(pod).map(|claim| (pod.meta.namespace.clone(), claim.name))
 }
 
 /// The volume that suits a claim best: one that is kept for it, else, unless the scheduler is to choose, the smallest free one

@@ -9,10 +9,12 @@
 //! - `binding`: the four writes of a binding
 //! - `index`: which volumes are free, kept for whom, and which pods use a claim
 //! - `provisioner`: makes volumes for claims at once, as an external provisioner would
+//! - `ephemeral`: makes claims for the ephemeral volumes of pods
 //! - `protection`: keeps claims and volumes that are in use from going
 
 mod binding;
 mod claim;
+pub mod ephemeral;
 mod index;
 pub mod protection;
 pub mod provisioner;

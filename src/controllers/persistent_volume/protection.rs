@@ -9,6 +9,7 @@ use crate::api::meta::{Meta, ObjectKey};
 use crate::api::name::Name;
 use crate::api::object::{Object, Resource};
 use crate::api::pod::Pod;
+use crate::api::pod_claims::{self, PodClaim};
 use crate::api::storage::{PersistentVolume, PersistentVolumeClaim};
 use crate::apiserver::protocol::{Operation, Part};
 use crate::client::controller::{Change, Controller};
@@ -52,7 +53,7 @@ impl Controller for ClaimProtection {
             Object::PersistentVolumeClaim(claim) if is_to_be_changed(&claim.meta, &CLAIM_FINALIZER) => {
                 enqueue(owner::key_of(&**claim), SimDuration::ZERO);
             }
-            // A pod that is gone or has ended needs its claims no more.
+            // A pod that is gone needs its claims no more, one that has ended perhaps.
             Object::Pod(pod) if matches!(change, Change::Deleted(_)) || pod.is_terminal() => {
                 for (namespace, name) in claims_of(pod) {
                     enqueue(ObjectKey { kind: Kind::PersistentVolumeClaim, namespace, name }, SimDuration::ZERO);
@@ -67,12 +68,8 @@ impl Controller for ClaimProtection {
         if !is_to_be_changed(&claim.meta, &CLAIM_FINALIZER) {
             return Plan::nothing();
         }
-        // A pod that is not scheduled yet does not count: no kubelet starts it while its claim is going.
-        let needs = |pod: &Name| {
-            let pod = view.get::<Pod>(&claim.meta.namespace, pod);
-            pod.is_some_and(|pod| pod.node.is_some() && !pod.is_terminal())
-        };
-        if claim.meta.is_deleting() && self.index.borrow().users(&claim.meta).any(needs) {
+        let keeps = |pod: &Name| view.get::<Pod>(&claim.meta.namespace, pod).is_some_and(|pod| keeps(pod, claim));
+        if claim.meta.is_deleting() && self.index.borrow().users(&claim.meta).any(keeps) {
             return Plan::nothing();
         }
         change(claim, &CLAIM_FINALIZER)
@@ -108,6 +105,18 @@ impl Controller for VolumeProtection {
         }
         change(volume, &VOLUME_FINALIZER)
     }
+}
+
+/// True if a claim must not go because of a pod (`podUsesPVCForDeletion`). One that is not scheduled yet does not count: no
+/// kubelet starts it while its claim is going; one that has ended does. A claim that was made for the pod goes as soon as only
+/// finalizers of the pod are waited for, lest both wait for each other.
+fn keeps(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
+    let is_shut_down = pod.meta.deletion.as_ref().is_some_and(|deletion| deletion.grace_seconds == Some(0));
+    let uses = |used: PodClaim| {
+        used.name == claim.meta.name
+            && (!used.is_ephemeral || !is_shut_down && pod_claims::check_is_for(pod, claim).is_ok())
+    };
+    pod.node.is_some() && pod_claims::claims(pod).any(uses)
 }
 
 /// An object that is going has the finalizer taken off, any other has it.

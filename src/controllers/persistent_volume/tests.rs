@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::meta::{Deletion, Labels, Timestamp};
 use crate::api::object::Resource;
-use crate::api::pod::Pod;
+use crate::api::pod::{Pod, PodPhase};
 use crate::api::storage::StorageClass;
+use crate::client::plan::Again;
 use crate::controllers::testing::{self, Server};
+use ephemeral::EphemeralVolumeController;
 use protection::{ClaimProtection, VolumeProtection};
 use provisioner::Provisioner;
 
@@ -27,6 +29,7 @@ impl Story {
             Box::new(Provisioner),
             Box::new(ClaimProtection::default()),
             Box::new(VolumeProtection),
+            Box::new(EphemeralVolumeController::new(&Config::default())),
         ];
         Story { server: Server::at(100), controllers, later: BTreeSet::new() }
     }
@@ -206,6 +209,107 @@ fn a_claim_that_a_pod_uses_does_not_go_before_the_pod() {
     story.settle();
     assert!(!is_there(&story));
     assert!(story.server.all::<Pod>().is_empty());
+}
+
+#[test]
+fn a_claim_stays_while_a_pod_that_has_ended_is_there() {
+    let mut story = Story::new();
+    story.claim("data", "", "1Gi");
+    let mut pod = testing::ready_pod("web", 0);
+    (pod.node, pod.status.phase) = (Some("node-1".into()), PodPhase::Succeeded);
+    let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
+    Rc::make_mut(&mut pod.spec).full.volumes = serde_json::from_value(volumes).ok();
+    story.server.put(pod.boxed());
+    let deletion = Deletion { timestamp: Timestamp(100), grace_seconds: None };
+    story
+        .server
+        .edit::<PersistentVolumeClaim>("default", "data", |claim| claim.meta.deletion = Some(Box::new(deletion)));
+    story.settle();
+    assert!(story.server.get::<PersistentVolumeClaim>("default", "data").is_some());
+}
+
+/// A pod with an ephemeral volume `scratch` of a class.
+fn pod_with_scratch(class: &str) -> Pod {
+    let mut pod = testing::ready_pod("web", 0);
+    let template = json!({
+        "metadata": {"labels": {"app": "web"}, "annotations": {"note": "mine"}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": {"requests": {"storage": "1Gi"}}}
+    });
+    let volumes =
+        json!([{"name": "tmp", "emptyDir": {}}, {"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}]);
+    Rc::make_mut(&mut pod.spec).full.volumes = serde_json::from_value(volumes).ok();
+    pod
+}
+
+#[test]
+fn an_ephemeral_volume_gets_a_claim_of_its_pod_and_a_new_one_if_somebody_deletes_it() {
+    let mut story = Story::new();
+    story.class("fast", "Immediate");
+    story.server.put(pod_with_scratch("fast").boxed());
+    story.settle();
+    assert_eq!(story.server.writes[0], "create persistentvolumeclaim/default/web-scratch");
+    let claim = |story: &Story| story.server.get::<PersistentVolumeClaim>("default", "web-scratch").cloned();
+    let first = claim(&story).expect("the claim");
+    assert_eq!(first.phase(), "Bound");
+    assert_eq!(first.meta.labels.get("app").map(Name::as_str), Some("web"));
+    assert_eq!(first.meta.annotations.get("note").map(Name::as_str), Some("mine"));
+    let owner = first.meta.controller().expect("an owner");
+    assert_eq!((owner.kind.as_str(), owner.name.as_str(), owner.block_owner_deletion), ("Pod", "web", true));
+
+    story.server.vanish(&ObjectKey::new(Kind::PersistentVolumeClaim, "default", "web-scratch"));
+    story.settle();
+    assert_ne!(claim(&story).expect("another claim").meta.uid, first.meta.uid);
+
+    let deletion = Deletion { timestamp: Timestamp(130), grace_seconds: Some(30) };
+    story.server.edit::<Pod>("default", "web", |pod| pod.meta.deletion = Some(Box::new(deletion)));
+    story.server.vanish(&ObjectKey::new(Kind::PersistentVolumeClaim, "default", "web-scratch"));
+    story.settle();
+    assert!(claim(&story).is_none(), "a pod that is going needs none");
+}
+
+#[test]
+fn a_claim_that_is_not_the_pods_is_left_alone_and_one_that_is_refused_is_told_of() {
+    let controller = EphemeralVolumeController::new(&Config::default());
+    let key = ObjectKey::new(Kind::Pod, "default", "web");
+    let mut story = Story::new();
+    story.server.put(pod_with_scratch("fast").boxed());
+    let refusal = crate::apiserver::status::Status::new(crate::apiserver::status::Reason::Forbidden, "exceeded quota");
+    story.server.refuse = Some((Kind::PersistentVolumeClaim, refusal));
+    let again = story.server.reconcile(&controller, &key);
+    let why = "ephemeral volume scratch: create PVC web-scratch: exceeded quota";
+    assert_eq!(again, Again::BackOff(format!("pod default/web, {why}")));
+    assert!(story.has_event(&format!("FailedBinding {why}")));
+
+    story.server.refuse = None;
+    story.controllers.pop();
+    story.claim("web-scratch", "fast", "1Gi");
+    let before = story.server.writes.len();
+    assert!(matches!(story.server.reconcile(&controller, &key), Again::BackOff(_)));
+    assert!(story.has_event(
+        "FailedBinding ephemeral volume scratch: PVC default/web-scratch was not created for pod default/web (pod is not owner)"
+    ));
+    assert_eq!(story.server.writes.len(), before);
+}
+
+#[test]
+fn the_claim_of_an_ephemeral_volume_does_not_wait_for_a_pod_that_only_finalizers_keep() {
+    let mut story = Story::new();
+    story.class("fast", "Immediate");
+    let mut pod = pod_with_scratch("fast");
+    pod.node = Some("node-1".into());
+    story.server.put(pod.boxed());
+    story.settle();
+    let deletion = |grace_seconds| Some(Box::new(Deletion { timestamp: Timestamp(100), grace_seconds }));
+    story.server.edit::<Pod>("default", "web", |pod| pod.meta.deletion = deletion(Some(30)));
+    story.server.edit::<PersistentVolumeClaim>("default", "web-scratch", |claim| claim.meta.deletion = deletion(None));
+    story.settle();
+    let is_there = |story: &Story| story.server.get::<PersistentVolumeClaim>("default", "web-scratch").is_some();
+    assert!(is_there(&story));
+    story.server.edit::<Pod>("default", "web", |pod| {
+        (pod.meta.deletion, pod.status.phase) = (deletion(Some(0)), PodPhase::Failed);
+    });
+    story.settle();
+    assert!(!is_there(&story));
 }
 
 #[test]
