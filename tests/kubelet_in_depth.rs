@@ -10,6 +10,7 @@ use kubesim::api::name::Name;
 use kubesim::api::node::Node;
 use kubesim::api::object::Object;
 use kubesim::api::pod::{ContainerState, Pod, PodConditionType, PodPhase};
+use kubesim::api::storage::{PersistentVolume, PersistentVolumeClaim};
 use kubesim::cluster::options::{ClusterOptions, KubeletKind};
 use kubesim::engine::time::SimDuration;
 use kubesim::kubelet::Configuration;
@@ -397,4 +398,57 @@ fn a_pod_is_resized_in_place_or_waits_for_room() {
             .message
             .contains("node didn't have enough allocatable resources: cpu, requested: 5000, allocatable: 4000")
     );
+}
+
+/// A class whose volumes are made with a binding mode, and a pod on it with an ephemeral volume `v`.
+fn pod_with_ephemeral(name: &str, mode: &str, more: &str) -> String {
+    let class = format!(
+        "{{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {{name: fast}}, provisioner: disks.example.com, volumeBindingMode: {mode}}}\n---\n"
+    );
+    let asks = "accessModes: [ReadWriteOnce], storageClassName: fast, resources: {requests: {storage: 1Gi}}";
+    let volume = format!("ephemeral: {{volumeClaimTemplate: {{metadata: {{labels: {{of: x}}}}, spec: {{{asks}}}}}}}");
+    let mount = "image: \"app:1\", volumeMounts: [{name: v, mountPath: /v}]";
+    class + &pod(name, &format!("{more} volumes: [{{name: v, {volume}}}],"), mount)
+}
+
+#[test]
+fn an_ephemeral_volume_is_claimed_made_and_mounted_and_goes_with_its_pod() {
+    for mode in ["Immediate", "WaitForFirstConsumer"] {
+        let mut bed = Bed::ready(one_node(vec![("app:1", ImageModel::default())]), 4);
+        bed.apply(&pod_with_ephemeral("p", mode, "terminationGracePeriodSeconds: 1,"));
+        bed.until("it runs", 20, |bed| status(bed, "p").0 == PodPhase::Running);
+        let claim = bed.get::<PersistentVolumeClaim>("default", "p-v").expect("a claim").clone();
+        assert_eq!(
+            (claim.phase(), claim.meta.labels.get("of").map(|of| of.to_string())),
+            ("Bound", Some("x".to_owned()))
+        );
+        assert_eq!(claim.meta.controller().map(|owner| owner.name.to_string()), Some("p".to_owned()));
+        assert_eq!(bed.all::<PersistentVolume>().len(), 1);
+        assert!(!events(&bed, "p").iter().any(|event| event.starts_with("FailedMount")), "{:?}", events(&bed, "p"));
+        bed.delete(support::pod("default", "p")).expect("it is deleted");
+        bed.until("nothing is left", 20, |bed| {
+            bed.pods().is_empty()
+                && bed.all::<PersistentVolumeClaim>().is_empty()
+                && bed.all::<PersistentVolume>().is_empty()
+        });
+    }
+}
+
+#[test]
+fn a_pod_that_nobody_scheduled_waits_on_its_node_for_its_claim() {
+    let mut bed = Bed::ready(one_node(vec![("app:1", ImageModel::default())]), 4);
+    bed.apply(&pod_with_ephemeral("p", "WaitForFirstConsumer", "nodeName: node-0,"));
+    bed.run(50);
+    assert_eq!(status(&bed, "p").0, PodPhase::Pending);
+    let why = "error processing PVC default/p-v: PVC is not bound";
+    let failed = format!(
+        "FailedMount: Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], failed to process volumes=[v]: {why}"
+    );
+    let is_it = |event: &&&Rc<Event>| event.class.reason == "FailedMount" && event.involved.name == "p";
+    assert_eq!(events(&bed, "p").last(), Some(&failed));
+    let told = bed.all::<Event>().iter().find(is_it).map_or(0, |event| event.count);
+    assert!((3..=5).contains(&told), "every ten to sixteen seconds: {told}");
+    bed.apply("{apiVersion: v1, kind: PersistentVolume, metadata: {name: disk}, spec: {accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, storageClassName: fast, claimRef: {namespace: default, name: p-v}, hostPath: {path: /d}}}");
+    let found = bed.until("it runs", 40, |bed| status(bed, "p").0 == PodPhase::Running);
+    assert!(found < 33.0, "at the next look after the claim was bound: {found}");
 }

@@ -443,6 +443,7 @@ impl Kubelet {
             Timer::Volume(number, volume) => {
                 self.with(number, ctx, |worker, shared, ctx| worker.mount_again(volume, shared, ctx));
             }
+            Timer::Claims(number) => self.with(number, ctx, |worker, shared, ctx| worker.read_claims(shared, ctx)),
             Timer::Monitor => self.monitor(ctx),
             Timer::ImageGc => self.collect_images(ctx),
             Timer::Shutdown => self.group_is_over(ctx),
@@ -499,6 +500,9 @@ impl Kubelet {
             Purpose::DeleteMirror => {}
             Purpose::Volume { pod, volume, source } => {
                 self.with(pod, ctx, |worker, shared, ctx| worker.source_read(volume, source, &result, shared, ctx));
+            }
+            Purpose::Claim { pod, volume } => {
+                self.with(pod, ctx, |worker, shared, ctx| worker.claim_read(volume, &result, shared, ctx));
             }
             Purpose::Environment { pod, container, source } => {
                 self.with(pod, ctx, |worker, shared, ctx| {

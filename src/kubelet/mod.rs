@@ -23,6 +23,7 @@
 //! - `relist`: how changes in the runtime come to be seen (the generic PLEG)
 //! - `resize`: pods that get more or less while they run
 //! - `reset`: restarts all containers of a pod in place because one of them asks for it
+//! - `claims`: volumes behind claims, which must be bound before a pod can run
 //! - `sources`: ConfigMaps and Secrets that a pod needs before it can run
 //! - `sync`: one pass over a pod that runs or is to run
 //! - `shutdown`: ends the pods in order before the machine is switched off
@@ -44,6 +45,7 @@ pub mod admission;
 pub mod affinity;
 pub mod agent;
 pub mod back_off;
+pub mod claims;
 pub mod clock;
 pub mod conditions;
 pub mod configuration;

@@ -57,6 +57,13 @@ pub enum Purpose {
         /// The place among what it comes from.
         source: u16,
     },
+    /// A claim, or the volume that it names.
+    Claim {
+        /// The pod.
+        pod: PodNumber,
+        /// The volume's place among those of the pod behind claims.
+        volume: u16,
+    },
     /// Something that a container's environment comes from.
     Environment {
         /// The pod.

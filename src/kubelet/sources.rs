@@ -26,9 +26,9 @@ use super::tokens::Timer;
 use super::worker::{Doing, Job, Worker};
 
 /// How often the reconciler looks (volumemanager, `reconcilerLoopSleepPeriod`).
-const RECONCILE: SimDuration = SimDuration::from_millis(100);
+pub(super) const RECONCILE: SimDuration = SimDuration::from_millis(100);
 /// How long after the pods are looked through for volumes these are mounted: both loops have the same period.
-const RECONCILE_AFTER: SimDuration = SimDuration::from_millis(50);
+pub(super) const RECONCILE_AFTER: SimDuration = SimDuration::from_millis(50);
 /// The first wait after a failure, and the longest (goroutinemap/exponentialbackoff).
 const FIRST_WAIT: SimDuration = SimDuration::from_millis(500);
 const LONGEST_WAIT: SimDuration = SimDuration::from_secs(122);
@@ -72,6 +72,13 @@ pub struct Reading {
     pub index: u16,
     awaited: usize,
     wrong: BTreeMap<usize, String>,
+}
+
+impl ApiVolumes {
+    /// The names of volumes that are not mounted.
+    pub fn unmounted(&self) -> impl Iterator<Item = &Name> {
+        self.volumes.iter().filter(|volume| !volume.mounted).map(|volume| &volume.name)
+    }
 }
 
 impl Source {
@@ -127,12 +134,23 @@ fn item_keys(items: Option<&Vec<core::KeyToPath>>) -> Vec<String> {
 }
 
 /// True if a container of the pod uses the volume; others are not mounted (volumemanager, `processPodVolumes`).
-fn is_used(spec: &PodSpec, volume: &core::Volume) -> bool {
-    let containers = spec.full.init_containers.iter().flatten().chain(&spec.full.containers);
-    containers.into_iter().any(|container| {
-        container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name)
-            || container.volume_devices.iter().flatten().any(|device| device.name == volume.name)
-    })
+pub(super) fn is_used(spec: &PodSpec, volume: &core::Volume) -> bool {
+    is_mounted(spec, volume) || is_device(spec, volume)
+}
+
+/// True if a container of the pod has the volume as a directory.
+pub(super) fn is_mounted(spec: &PodSpec, volume: &core::Volume) -> bool {
+    containers(spec).any(|container| container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name))
+}
+
+/// True if a container of the pod has the volume as a device.
+pub(super) fn is_device(spec: &PodSpec, volume: &core::Volume) -> bool {
+    let is_it = |device: &core::VolumeDevice| device.name == volume.name;
+    containers(spec).any(|container| container.volume_devices.iter().flatten().any(is_it))
+}
+
+fn containers(spec: &PodSpec) -> impl Iterator<Item = &core::Container> {
+    spec.full.init_containers.iter().flatten().chain(&spec.full.containers)
 }
 
 /// The volumes of a specification whose content comes from ConfigMaps and Secrets.
@@ -221,8 +239,8 @@ impl Worker {
         self.pod.token_volume.is_some() || spec.full.volumes.iter().flatten().any(|volume| is_used(spec, volume))
     }
 
-    /// True if everything that comes from the API is mounted.
-    pub fn all_mounted(&self) -> bool {
+    /// True if everything whose content comes from the API is mounted.
+    pub fn sources_mounted(&self) -> bool {
         self.api_volumes().is_none_or(|all| all.volumes.iter().all(|volume| volume.mounted))
     }
 
@@ -274,9 +292,7 @@ impl Worker {
         }
         if volume.wrong.is_empty() {
             volume.mounted = true;
-            if self.all_mounted() {
-                self.volumes_mounted(shared, ctx);
-            }
+            self.volumes_mounted(shared, ctx);
             return;
         }
         let wrong = as_one(std::mem::take(&mut volume.wrong));

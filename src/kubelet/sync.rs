@@ -6,7 +6,7 @@
 
 use crate::api::event::EventType;
 use crate::api::pod::{ConditionStatus, PodConditionType, PodPhase};
-use crate::engine::time::SimDuration;
+use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{Action, Event, PodIdentity, SandboxId};
 
 use super::actions;
@@ -74,15 +74,16 @@ impl Worker {
     /// pod's service account is asked for with a request of its own, which takes a token of the bucket.
     fn wait_for_volumes(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) -> SimDuration {
         let (now, poll) = (ctx.now(), shared.settings.timings.volumes);
-        let first = self.api_volumes().is_none();
+        let first = poll > SimDuration::ZERO && self.api_volumes().is_none() && self.claims().is_none();
         self.begin_to_mount(shared, ctx);
-        if !self.all_mounted() {
+        self.begin_to_claim(shared, ctx);
+        let there = if first && self.pod.token_volume.is_some() { shared.take_token(now) } else { now };
+        if !self.all_mounted(now) {
             return MOUNT_TIMEOUT;
         }
-        if !first || poll == SimDuration::ZERO || !self.needs_volumes() {
+        if !first || !self.needs_volumes() {
             return SimDuration::ZERO;
         }
-        let there = if self.pod.token_volume.is_some() { shared.take_token(now) } else { now };
         Worker::next_poll(now, there, poll).since(now)
     }
 
@@ -91,19 +92,23 @@ impl Worker {
         self.main_indexes().any(|index| self.record(index).instance.exit().is_some() && self.should_start(index))
     }
 
-    /// All volumes that come from the API are mounted: a pass that waits sees it when it next looks.
+    /// True if everything that has to do with the API is mounted.
+    fn all_mounted(&self, now: SimTime) -> bool {
+        self.sources_mounted() && self.claims_mounted(now)
+    }
+
+    /// A volume more is mounted, or will be: if it was the last one, a pass that waits sees it when it next looks.
     pub fn volumes_mounted(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        let Job::Mounting { begun, timer } = self.job else { return };
-        ctx.cancel_timer(timer);
-        let period = shared.settings.timings.volumes.max(SimDuration::from_millis(1));
-        let at = Worker::next_poll(begun, ctx.now(), period);
-        let timer = ctx.set_timer(at, Timer::Job(self.number).token());
-        self.job = Job::Mounting { begun, timer };
+        let at = self.claims_mounted_at();
+        if self.all_mounted(at.max(ctx.now())) {
+            self.look_again_at_volumes(at, shared, ctx);
+        }
     }
 
     /// The volumes are there: compares and begins with the first step.
     pub fn mounted(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.mounted = true;
+        self.forget_claims(ctx);
         self.watch_probes(shared, ctx);
         let steps = actions::plan(self);
         if self.sandbox.is_some() && steps.contains(&Step::CreateSandbox) {
@@ -252,12 +257,13 @@ impl Worker {
     /// The pod's wait is over: for its volumes, or for their end.
     pub fn job_timer(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         match self.job {
-            Job::Mounting { .. } if self.all_mounted() => {
+            Job::Mounting { .. } if self.all_mounted(ctx.now()) => {
                 self.job = Job::Syncing(Box::default());
                 self.mounted(shared, ctx);
             }
-            // The volumes have taken too long: the pass has failed, without an event.
+            // The pass has failed: because of a claim, or without an event if the volumes have taken too long.
             Job::Mounting { .. } => {
+                self.tell_of_wrong_claims(shared, ctx.now());
                 let failed = Syncing { failed: true, ..Syncing::default() };
                 self.job = Job::Syncing(Box::new(failed));
                 self.finish_pass(shared, ctx);

@@ -69,6 +69,7 @@ impl Worker {
     pub fn finish(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.job = Job::Idle;
         self.forget_volumes(ctx);
+        self.forget_claims(ctx);
         self.stage = Stage::Finished;
         self.wants_sync = false;
         shared.sync_at(self, None, ctx);

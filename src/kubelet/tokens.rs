@@ -42,6 +42,8 @@ pub enum Timer {
     Preemption,
     /// It is looked whether the node was read, so that its pods can be.
     PodSource,
+    /// The claims of a pod are looked at.
+    Claims(PodNumber),
 }
 
 impl Timer {
@@ -67,6 +69,7 @@ impl Timer {
             Timer::Shutdown => of(18, 0, 0),
             Timer::Preemption => of(19, 0, 0),
             Timer::PodSource => of(20, 0, 0),
+            Timer::Claims(pod) => of(21, 0, pod.0),
         }
     }
 
@@ -94,6 +97,7 @@ impl Timer {
             18 => Timer::Shutdown,
             19 => Timer::Preemption,
             20 => Timer::PodSource,
+            21 => Timer::Claims(pod),
             _ => return None,
         })
     }
@@ -113,6 +117,7 @@ mod tests {
             Timer::Job(pod),
             Timer::Grace(pod, 7),
             Timer::Volume(pod, 3),
+            Timer::Claims(pod),
             Timer::Probe(pod, u16::MAX, ProbeKind::Startup),
         ] {
             assert_eq!(Timer::of(timer.token()), Some(timer));

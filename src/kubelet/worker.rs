@@ -16,6 +16,7 @@ use crate::engine::time::SimTime;
 use crate::runtime::interface::{ContainerId, Event, Exit, PodNumber, SandboxId};
 
 use super::back_off::BackOff;
+use super::claims::Claims;
 use super::eviction::Eviction;
 use super::killing::Killing;
 use super::mirror::Mirror;
@@ -76,6 +77,8 @@ pub struct Rare {
     pub eviction: Option<Eviction>,
     /// Its volumes whose content comes from the API, if it has any.
     pub api_volumes: Option<ApiVolumes>,
+    /// Its volumes behind claims, if it has any.
+    pub claims: Option<Box<Claims>>,
     /// What is known of its mirror, if it is a static pod.
     pub mirror: Option<Mirror>,
     /// How it was resized, if it was.
@@ -393,6 +396,16 @@ impl Worker {
     /// The same, to change them.
     pub fn api_volumes_mut(&mut self) -> Option<&mut ApiVolumes> {
         self.rare.as_mut()?.api_volumes.as_mut()
+    }
+
+    /// Its volumes behind claims, if it has any and they were looked for.
+    pub fn claims(&self) -> Option<&Claims> {
+        self.rare.as_ref()?.claims.as_deref()
+    }
+
+    /// The same, to change them.
+    pub fn claims_mut(&mut self) -> Option<&mut Claims> {
+        self.rare.as_mut()?.claims.as_deref_mut()
     }
 
     /// How it was resized, if it was.

@@ -397,7 +397,7 @@ impl Api {
             }
             Operation::Get { key } => match self.others.get(&(key.kind, key.namespace, key.name.clone())) {
                 Some(object) => (Ok(Answer::Object(object.clone())), None),
-                None => not_found(&key.name),
+                None => (Err(Status::not_found(key.kind, &key.name)), None),
             },
             Operation::Create { object, .. } => {
                 self.log_other("CREATE", &object, now);

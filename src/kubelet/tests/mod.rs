@@ -2,6 +2,7 @@
 
 mod chaos;
 mod check;
+mod claims;
 mod crash;
 mod harness;
 mod images;
