@@ -29,6 +29,8 @@ pub struct Config {
     pub concurrent_endpoint_slice_syncs: usize,
     /// `--concurrent-endpoint-syncs`.
     pub concurrent_endpoints_syncs: usize,
+    /// `--mirroring-concurrent-service-endpoint-syncs`.
+    pub mirroring_concurrent_syncs: usize,
     /// `--concurrent-ephemeralvolume-syncs`.
     pub concurrent_ephemeral_volume_syncs: usize,
     /// `--concurrent-gc-syncs`.
@@ -57,6 +59,10 @@ pub struct Config {
     pub endpoint_slice_batch_period: SimDuration,
     /// `--endpoint-updates-batch-period`.
     pub endpoints_batch_period: SimDuration,
+    /// `--mirroring-max-endpoints-per-subset`.
+    pub mirroring_max_endpoints_per_subset: usize,
+    /// `--mirroring-endpointslice-updates-batch-period`.
+    pub mirroring_batch_period: SimDuration,
     /// `--pvclaimbinder-sync-period`.
     pub volume_binder_sync_period: SimDuration,
     /// `--node-monitor-period`.
@@ -98,6 +104,7 @@ impl Default for Config {
             concurrent_ttl_after_finished_syncs: 5,
             concurrent_endpoint_slice_syncs: 5,
             concurrent_endpoints_syncs: 5,
+            mirroring_concurrent_syncs: 5,
             concurrent_ephemeral_volume_syncs: 5,
             concurrent_garbage_collector_syncs: 20,
             concurrent_namespace_syncs: 10,
@@ -112,6 +119,8 @@ impl Default for Config {
             max_endpoints_per_slice: 100,
             endpoint_slice_batch_period: SimDuration::ZERO,
             endpoints_batch_period: SimDuration::ZERO,
+            mirroring_max_endpoints_per_subset: 1000,
+            mirroring_batch_period: SimDuration::ZERO,
             volume_binder_sync_period: SimDuration::from_secs(15),
             node_monitor_period: SimDuration::from_secs(5),
             node_monitor_grace_period: SimDuration::from_secs(50),

@@ -23,6 +23,7 @@ use crate::engine::time::SimDuration;
 
 use super::config::Config;
 use super::service_pods::{self, TriggerTimes};
+use super::subsets::Repacking;
 use super::{owner, script};
 
 /// More addresses are not listed (`maxCapacity`).
@@ -199,24 +200,15 @@ fn is_right(present: &Endpoints, service: &Service, subsets: &[EndpointSubset]) 
         && present.meta.annotations.get(&OVER_CAPACITY).is_none()
 }
 
-/// What tells one address from another: its text, by which it is sorted, and the pod.
-type AddressKey = (String, Uid);
-
-/// The addresses of a Service's pods, grouped so that all addresses of a subset serve all its ports
-/// (api/v1/endpoints, `RepackSubsets`). Subsets are sorted by their ports; the original sorts by a hash.
+/// The addresses of a Service's pods under the ports that they serve.
 fn subsets(service: &Service, pods: &[&Rc<Pod>]) -> Vec<EndpointSubset> {
     let publish = service_pods::publishes_not_ready(service);
     let portless = service.spec.ports.as_ref().is_none_or(Vec::is_empty);
-    // For each port the pods that serve it, by address and UID, and whether they are ready.
-    let mut by_port: BTreeMap<Option<EndpointPort>, BTreeMap<AddressKey, bool>> = BTreeMap::new();
-    let mut addresses: BTreeMap<AddressKey, EndpointAddress> = BTreeMap::new();
+    let mut repacking = Repacking::default();
     for pod in pods.iter().filter(|pod| service_pods::is_endpoint(pod, publish)) {
         let Some(ip) = pod.status.pod_ip.filter(|ip| fits(service, *ip)) else {
             continue;
         };
-        // Addresses are sorted as text, as in the original.
-        let key = (ip.to_string(), pod.meta.uid);
-        let ready = publish || pod.status.is_ready();
         let ports: Vec<Option<EndpointPort>> = if !portless {
             service_pods::ports(pod, service, false).into_iter().map(Some).collect()
         } else if service.spec.cluster_ip.as_deref() == Some("None") {
@@ -224,35 +216,15 @@ fn subsets(service: &Service, pods: &[&Rc<Pod>]) -> Vec<EndpointSubset> {
         } else {
             Vec::new()
         };
-        for port in ports {
-            let ready_at = by_port.entry(port).or_default().entry(key.clone()).or_insert(ready);
-            *ready_at &= ready;
-        }
-        addresses.entry(key).or_insert_with(|| EndpointAddress {
+        let address = EndpointAddress {
             ip,
             hostname: service_pods::hostname(pod, service),
             node_name: Some(pod.node.clone().unwrap_or_default()),
             target: Some(service_pods::target(pod)),
-        });
+        };
+        repacking.add(address, publish || pod.status.is_ready(), ports);
     }
-    let mut by_addresses: BTreeMap<Vec<(AddressKey, bool)>, Vec<EndpointPort>> = BTreeMap::new();
-    for (port, pods) in by_port {
-        by_addresses.entry(pods.into_iter().collect()).or_default().extend(port);
-    }
-    let mut subsets: Vec<_> = by_addresses
-        .into_iter()
-        .map(|(pods, ports)| {
-            let of = |wanted: bool| {
-                pods.iter()
-                    .filter(|(_, ready)| *ready == wanted)
-                    .filter_map(|(key, _)| addresses.get(key).cloned())
-                    .collect()
-            };
-            EndpointSubset { addresses: of(true), not_ready_addresses: of(false), ports }
-        })
-        .collect();
-    subsets.sort_by(|left, right| left.ports.cmp(&right.ports));
-    subsets
+    repacking.subsets()
 }
 
 /// True if an address is of the family that the Service prefers.

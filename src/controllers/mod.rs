@@ -12,6 +12,7 @@
 //! - `cron_job`: CronJobs by way of Jobs
 //! - `ttl_after_finished`: Jobs that ended some time ago
 //! - `endpoint_slice`, `endpoints`: the pods behind Services
+//! - `endpoint_slice_mirroring`: Endpoints that somebody else writes, as slices
 //! - `node_lifecycle`: nodes that stop reporting, their taints, their pods
 //! - `taint_eviction`: pods that do not tolerate the taints of their node
 //! - `pod_gc`: pods that nobody else takes away
@@ -34,6 +35,7 @@
 //! - `owner`: controller references, adoption and release
 //! - `history`: the revisions of StatefulSets and DaemonSets
 //! - `service_pods`: which pods are behind a Service
+//! - `subsets`: addresses that serve the same ports
 //! - `time`: spans from whole-second dates to the exact present
 
 pub mod config;
@@ -42,6 +44,7 @@ pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;
+pub mod endpoint_slice_mirroring;
 pub mod endpoints;
 pub mod garbage_collector;
 pub mod history;
@@ -60,6 +63,7 @@ mod script;
 pub mod service_account;
 mod service_pods;
 pub mod stateful_set;
+mod subsets;
 pub mod taint_eviction;
 #[cfg(test)]
 mod testing;
@@ -81,6 +85,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(stateful_set::StatefulSetController::new(config)),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),
+        Box::new(endpoint_slice_mirroring::MirroringController::new(config)),
         Box::new(node_lifecycle::NodeLifecycleController::new(config)),
         Box::new(taint_eviction::TaintEvictionController::new()),
         Box::new(pod_gc::PodGarbageCollector::new(config)),

@@ -1,5 +1,8 @@
 //! API servers, controller manager and scheduler that die and begin anew.
 
+use kubesim::api::kind::Kind;
+use kubesim::api::meta::ObjectKey;
+use kubesim::api::network::EndpointSlice;
 use kubesim::api::node::Node;
 use kubesim::cluster::options::{ClusterOptions, KubeletKind};
 
@@ -64,4 +67,27 @@ fn every_node_says_how_long_its_kubelet_may_believe_what_it_has_read() {
         let seconds = node.meta.annotations.get("node.alpha.kubernetes.io/ttl");
         assert_eq!(seconds.map(|seconds| seconds.to_string()).as_deref(), Some("0"), "{}", node.meta.name);
     }
+}
+
+#[test]
+fn endpoints_that_a_user_writes_are_mirrored_in_a_slice_and_go_with_it() {
+    let mut bed = Bed::ready(options(1, KubeletKind::Real), 7);
+    let endpoints = |address: &str| {
+        let address = format!("addresses: [{{ip: {address}}}], ports: [{{port: 5432}}]");
+        format!("{{apiVersion: v1, kind: Endpoints, metadata: {{name: db}}, subsets: [{{{address}}}]}}")
+    };
+    bed.apply("{apiVersion: v1, kind: Service, metadata: {name: db}, spec: {ports: [{port: 5432}]}}");
+    bed.apply(&endpoints("192.0.2.1"));
+    let addresses = |bed: &Bed| -> Vec<String> {
+        let slices = bed.all::<EndpointSlice>();
+        let of_db = slices.iter().filter(|slice| slice.meta.name.starts_with("db-"));
+        of_db.flat_map(|slice| &slice.endpoints).flat_map(|it| it.addresses.iter().map(String::from)).collect()
+    };
+    bed.until("there is a slice", 5, |bed| addresses(bed) == ["192.0.2.1"]);
+    bed.apply(&endpoints("192.0.2.2"));
+    bed.until("it follows", 5, |bed| addresses(bed) == ["192.0.2.2"]);
+    bed.delete(ObjectKey::new(Kind::Endpoints, "default", "db")).expect("they are deleted");
+    bed.until("it is gone", 5, |bed| addresses(bed).is_empty());
+    bed.run(10);
+    assert!(addresses(&bed).is_empty());
 }

@@ -7,10 +7,10 @@
 //!
 //! Not simulated: hints in proportion to the CPUs of zones (`service.kubernetes.io/topology-mode: Auto`).
 
-mod packing;
+pub(super) mod packing;
 #[cfg(test)]
 mod tests;
-mod tracker;
+pub(super) mod tracker;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -37,8 +37,8 @@ use super::{owner, script};
 use packing::{Desired, Packed};
 use tracker::Tracker;
 
-const MANAGED_BY: Name = Name::of("endpointslice.kubernetes.io/managed-by");
-const SERVICE_NAME: Name = Name::of("kubernetes.io/service-name");
+pub(super) const MANAGED_BY: Name = Name::of("endpointslice.kubernetes.io/managed-by");
+pub(super) const SERVICE_NAME: Name = Name::of("kubernetes.io/service-name");
 const CONTROLLER: Name = Name::of("endpointslice-controller.k8s.io");
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// Annotations that ask for hints, the one that counts if both are there first (`hintsEnabled`).

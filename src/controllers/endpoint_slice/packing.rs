@@ -18,7 +18,7 @@ pub(super) struct Desired {
 
 /// What makes an endpoint the same one in its next version (endpointslice/util, `endpointHashObj`).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Identity {
+pub struct Identity {
     addresses: Rc<[Name]>,
     hostname: Option<Name>,
     target: Option<(Name, Name)>,
@@ -32,15 +32,16 @@ pub(super) struct Packed {
 }
 
 /// Endpoints to be placed, by identity.
-type Endpoints = BTreeMap<Identity, Endpoint>;
+pub type Endpoints = BTreeMap<Identity, Endpoint>;
 
-fn identity(endpoint: &Endpoint) -> Identity {
+/// What makes an endpoint the same one in its next version.
+pub fn identity(endpoint: &Endpoint) -> Identity {
     let target = endpoint.target.as_ref().map(|target| (target.namespace.clone(), target.name.clone()));
     Identity { addresses: endpoint.addresses.clone(), hostname: endpoint.hostname.clone(), target }
 }
 
 /// Ports in an order that does not depend on how they were written.
-pub(super) fn port_key(ports: &[EndpointPort]) -> Vec<EndpointPort> {
+pub fn port_key(ports: &[EndpointPort]) -> Vec<EndpointPort> {
     let mut key = ports.to_vec();
     key.sort();
     key

@@ -15,7 +15,7 @@ type Expected = BTreeMap<Uid, Option<i64>>;
 
 /// The expectations of all Services.
 #[derive(Default)]
-pub(super) struct Tracker {
+pub struct Tracker {
     services: RefCell<BTreeMap<ObjectKey, Expected>>,
 }
 
@@ -41,6 +41,13 @@ impl Tracker {
     pub fn wrote(&self, service: &ObjectKey, slice: &EndpointSlice) {
         let mut services = self.services.borrow_mut();
         services.entry(service.clone()).or_default().insert(slice.meta.uid, Some(slice.meta.generation));
+    }
+
+    /// Notes a slice that is right as it is, if nothing is known of it.
+    pub fn found(&self, service: &ObjectKey, slice: &EndpointSlice) {
+        let mut services = self.services.borrow_mut();
+        let expected = services.entry(service.clone()).or_default();
+        expected.entry(slice.meta.uid).or_insert(Some(slice.meta.generation));
     }
 
     /// Notes a deletion.
