@@ -29,6 +29,7 @@
 //! - `shutdown`: ends the pods in order before the machine is switched off
 //! - `stand_in`: what the stand-in of the recordings reads from annotations
 //! - `start`: starting one container: back-off, image, create, start, hook
+//! - `user`: containers that must not run as root
 //! - `actions`: what a pass has to do: compares a pod with its containers
 //! - `terminate`: one pass over a pod that must end, and what follows
 //! - `killing`: stopping containers with their hooks, order and grace
@@ -73,6 +74,7 @@ pub mod sync;
 pub mod terminate;
 pub mod thresholds;
 pub mod tokens;
+pub mod user;
 pub mod volume_stats;
 pub mod worker;
 pub mod writer;

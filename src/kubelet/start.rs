@@ -52,7 +52,7 @@ impl Worker {
     }
 
     /// `name_namespace(uid)`, as the kubelet's messages name a pod.
-    fn full_name(&self) -> String {
+    pub fn full_name(&self) -> String {
         let meta = &self.pod.meta;
         format!("{}_{}({})", meta.name, meta.namespace, meta.uid)
     }
@@ -177,8 +177,11 @@ impl Worker {
         }
     }
 
-    /// Makes a container.
+    /// Makes a container, if its user may be what it is.
     pub fn create_now(&mut self, index: u16, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        if let Some(wrong) = self.wrong_user(index, shared) {
+            return self.failed(index, "CreateContainerConfigError", wrong, shared);
+        }
         let attempt = self.next_attempt(index);
         let spec = self.spec(index);
         let config = ContainerConfig {

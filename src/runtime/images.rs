@@ -166,7 +166,8 @@ fn layers(name: &Name, model: &ImageModel) -> Vec<(Name, u64)> {
 fn record(name: &Name, model: &ImageModel) -> ImageRecord {
     let layers = layers(name, model);
     let size = layers.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
-    ImageRecord { name: name.clone(), id: Name::from(format!("sha256:{}", digest(name))), size }
+    let id = Name::from(format!("sha256:{}", digest(name)));
+    ImageRecord { name: name.clone(), id, size, user: model.user.clone() }
 }
 
 /// 64 hexadecimal digits that follow from a text.

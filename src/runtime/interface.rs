@@ -11,6 +11,8 @@ use crate::api::name::Name;
 use crate::api::pod::{Handler, PodSpec};
 use crate::engine::time::{SimDuration, SimTime};
 
+use super::user::ImageUser;
+
 /// Names a pod of one node in its runtime: a number that the kubelet gives out once and never again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PodNumber(pub u32);
@@ -435,6 +437,8 @@ pub struct ImageRecord {
     pub id: Name,
     /// The size in bytes.
     pub size: u64,
+    /// The user as whom its program runs.
+    pub user: ImageUser,
 }
 
 /// Everything that a runtime has.

@@ -5,6 +5,7 @@
 //! - `interface`: actions, events and ids: all that a kubelet and a runtime say to one another
 //! - `size`: amounts of bytes as a scenario writes them
 //! - `span`: lengths of time and distributions as a scenario writes them
+//! - `user`: the user of an image as a scenario writes it
 //! - `model`: what an image does once it runs, as a scenario describes it
 //! - `images`: the node's image store and pulls at the node's bandwidth
 //! - `addresses`: pod addresses out of the node's range
@@ -21,3 +22,4 @@ pub mod simulated;
 pub mod size;
 pub mod span;
 pub mod usage;
+pub mod user;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::size::Size;
 use super::span::{Span, Spread};
+use super::user::ImageUser;
 use crate::apiserver::metrics::{ContainerUse, Uses};
 
 /// How the containers of an image behave.
@@ -33,6 +34,9 @@ pub struct ImageModel {
     pub start: Spread,
     /// The runtime's message if a container cannot be started at all (no such binary).
     pub start_error: Option<String>,
+    /// The user as whom its program runs, by number or by name; root (0) if not given. Containers may say otherwise (`runAsUser`), or
+    /// that it must not be root (`runAsNonRoot`), which a kubelet can only see of a number.
+    pub user: ImageUser,
     /// What readiness probes find.
     pub readiness: Health,
     /// What liveness probes find.
@@ -234,6 +238,7 @@ impl Default for ImageModel {
             create: Spread::log_normal_millis(15, 60),
             start: Spread::log_normal_millis(70, 200),
             start_error: None,
+            user: ImageUser::default(),
             readiness: Health::default(),
             liveness: Health::default(),
             startup: Health::default(),
@@ -446,5 +451,10 @@ mod tests {
         assert!(model.stop.ignores_term);
         assert_eq!(model.readiness, Health::default());
         assert!(serde_json::from_str::<ImageModel>(r#"{"sizes":1}"#).is_err());
+        let user = |json: &str| serde_json::from_str::<ImageModel>(json).ok().map(|model| model.user);
+        assert_eq!(user("{}"), Some(ImageUser::Id(0)), "root");
+        assert_eq!(user(r#"{"user":1000}"#), Some(ImageUser::Id(1000)));
+        assert_eq!(user(r#"{"user":"nginx:www"}"#), Some(ImageUser::Name("nginx".into())));
+        assert_eq!(user(r#"{"user":"a b"}"#), None);
     }
 }

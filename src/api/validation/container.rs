@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::error::{ErrorList, FieldError, Path};
-use super::{format, one_of, probe, resources, text};
+use super::{format, one_of, probe, resources, security, text};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
@@ -107,6 +107,9 @@ fn common(container: &Container, pod: &Surroundings<'_>, path: &Path<'_>, errors
     one_of(text(&container.image_pull_policy), &policies, &path.child("imagePullPolicy"), errors);
     if let Some(requirements) = &container.resources {
         resources::requirements(requirements, &pod.claims, &path.child("resources"), errors);
+    }
+    if let Some(context) = &container.security_context {
+        security::container(context, &path.child("securityContext"), errors);
     }
 }
 

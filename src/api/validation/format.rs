@@ -21,6 +21,12 @@ pub fn out_of_range(low: i64, high: i64) -> String {
     format!("must be between {low} and {high}, inclusive")
 }
 
+/// The number of a user or group (`IsValidUserID`, `IsValidGroupID`).
+pub fn user_id(id: i64) -> Option<String> {
+    let highest = i64::from(i32::MAX);
+    (!(0..=highest).contains(&id)).then(|| out_of_range(0, highest))
+}
+
 /// A message that quotes the regular expression and gives examples.
 fn expected(message: &str, pattern: &str, examples: &[&str]) -> String {
     let mut text = message.to_owned();

@@ -1,7 +1,7 @@
 //! What the API server accepts, and what it answers when it does not. Pure functions of objects that have their defaults.
 //!
 //! Rules, texts and their order follow kube-apiserver, pkg/apis/*/validation, and apimachinery, api/validation. Fields
-//! that nothing in a simulated cluster looks at (security contexts, volumes of storage vendors) are not checked.
+//! that nothing in a simulated cluster looks at (most of security contexts, volumes of storage vendors) are not checked.
 //!
 //! - `error`: field errors, their paths and texts
 //! - `format`: the formats of names, labels, keys and ports
@@ -13,6 +13,7 @@
 //! - `probe`: probes and lifecycle handlers
 //! - `scheduling`: affinity, tolerations, taints, topology spread
 //! - `volume`: volumes of pods
+//! - `security`: the users and groups of security contexts
 //! - `persistent`: PersistentVolumes and claims to them
 //! - `storage`: storage classes, attachments and what CSI drivers say
 //! - `policy`: disruption budgets
@@ -46,6 +47,7 @@ mod probe;
 mod quota;
 pub mod resources;
 mod scheduling;
+mod security;
 mod selector;
 mod service;
 mod stateful;

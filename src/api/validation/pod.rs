@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::container::{self, Surroundings};
 use super::error::{BadValue, ErrorList, FieldError, Path};
 use super::metadata::{self, Scope};
-use super::{Validate, format, one_of, resources, scheduling, text, volume};
+use super::{Validate, format, one_of, resources, scheduling, security, text, volume};
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -118,6 +118,9 @@ fn pod_spec(spec: &PodSpec, name: Option<&str>, kind: PodKind, path: &Path<'_>, 
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     one_of(text(&spec.dns_policy), &policies, &path.child("dnsPolicy"), errors);
     metadata::labels(&spec.node_selector, &path.child("nodeSelector"), errors);
+    if let Some(context) = &spec.security_context {
+        security::pod(context, &path.child("securityContext"), errors);
+    }
     if let Some(affinity) = &spec.affinity {
         scheduling::affinity(affinity, &path.child("affinity"), errors);
     }
@@ -426,6 +429,22 @@ mod tests {
                 r#"spec.nodeName: Invalid value: "A": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"#,
                 "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
                 "spec.tolerations[0].operator: Invalid value: \"b\": value must be empty when `operator` is 'Exists'",
+            ],
+        );
+    }
+
+    #[test]
+    fn users_and_groups_have_numbers_of_31_bits() {
+        let container =
+            json!({"name": "a", "image": "x", "securityContext": {"runAsUser": 2147483648_i64, "runAsGroup": 0}});
+        let context = json!({"runAsUser": -1, "runAsNonRoot": true, "supplementalGroups": [5, -2]});
+        let range = "must be between 0 and 2147483647, inclusive";
+        check(
+            json!({"containers": [container], "securityContext": context}),
+            &[
+                &format!("spec.containers[0].securityContext.runAsUser: Invalid value: 2147483648: {range}"),
+                &format!("spec.securityContext.runAsUser: Invalid value: -1: {range}"),
+                &format!("spec.securityContext.supplementalGroups[1]: Invalid value: -2: {range}"),
             ],
         );
     }

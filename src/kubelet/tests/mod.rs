@@ -16,4 +16,5 @@ mod pressure;
 mod probing;
 mod reset;
 mod restart;
+mod user;
 mod writing;

@@ -97,7 +97,8 @@ pub struct ImageFile {
     #[serde(rename = "match")]
     pub pattern: String,
     /// The containers meant, as `POD/CONTAINER`; `*` stands for any text. All if not given. So the containers of one image can
-    /// differ, as the scripts differ that a shell's image runs; size and pull of the image are those of an entry without this.
+    /// differ, as the scripts differ that a shell's image runs; size, user and pull of the image are those of an entry without
+    /// this.
     #[serde(default)]
     pub container: Option<String>,
     /// How their containers behave.
