@@ -15,4 +15,5 @@ mod pressure;
 mod probing;
 mod reset;
 mod restart;
+mod room;
 mod writing;
