@@ -409,6 +409,12 @@ impl PodStatus {
     pub fn is_ready(&self) -> bool {
         self.condition(&PodConditionType::Ready).is_some_and(|ready| ready.status == ConditionStatus::True)
     }
+
+    /// Since when the pod is ready; none if it is not.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        let ready = self.condition(&PodConditionType::Ready).filter(|ready| ready.status == ConditionStatus::True);
+        ready.map(|ready| ready.last_transition)
+    }
 }
 
 impl Pod {
@@ -431,10 +437,11 @@ impl Pod {
 
     /// True if the pod has been ready for `min_ready_seconds` at a time (kube-controller-manager, `IsPodAvailable`).
     pub fn is_available(&self, min_ready_seconds: i32, now: Timestamp) -> bool {
-        let ready = self.status.condition(&PodConditionType::Ready);
-        ready.is_some_and(|ready| {
-            ready.status == ConditionStatus::True
-                && (min_ready_seconds == 0 || ready.last_transition.0 + i64::from(min_ready_seconds) <= now.0)
-        })
+        self.status.ready_since().is_some_and(|since| counts_as_available(since, min_ready_seconds, now))
     }
+}
+
+/// True if a pod that is ready since then has been so for `min_ready_seconds` at a time.
+pub fn counts_as_available(since: Timestamp, min_ready_seconds: i32, now: Timestamp) -> bool {
+    min_ready_seconds == 0 || since.0 + i64::from(min_ready_seconds) <= now.0
 }

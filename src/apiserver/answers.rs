@@ -10,7 +10,7 @@ use crate::etcd::mvcc::{RangeResult, TxnResult};
 use super::change::{self, Then};
 use super::failure::{failure, leaves_doubt, may_retry};
 use super::protocol::{Answer, DeleteOptions, Operation, Part};
-use super::reading::Next;
+
 use super::rules::allows;
 use super::server::{ApiServer, CommittedWrite, ServerMessage};
 use super::status::{Reason, Status};
@@ -71,7 +71,7 @@ impl ApiServer {
             return self.retry(task, ctx);
         }
         let status = match (&step, error) {
-            (Step::List(page) | Step::Collect(page), Error::Compacted) => Box::new(page.expired()),
+            (Step::List(page), Error::Compacted) => Box::new(page.expired()),
             (Step::List(page), Error::FutureRevision) => {
                 Box::new(Status::too_large_revision(page.revision().unwrap_or(0), revision, 0))
             }
@@ -103,14 +103,6 @@ impl ApiServer {
             Step::Read => self.read(task, storage::found_object(result), ctx),
             Step::Newest => self.newest_is(task, revision, ctx),
             Step::List(page) => self.page_read(task, page, result, revision, ctx),
-            Step::Collect(page) => self.listed(task, page, result, revision, ctx),
-            Step::Budgets(mut page) => match page.take(result, revision) {
-                Next::Done(Answer::List { items, .. }) => self.budgets_listed(task, &items, ctx),
-                Next::Done(_) => {}
-                Next::More(range) => {
-                    self.ask(Task { step: Step::Budgets(page), ..task }, SimDuration::ZERO, range.into(), ctx);
-                }
-            },
             _ => self.confused(task, ctx),
         }
     }

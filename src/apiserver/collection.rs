@@ -6,17 +6,14 @@
 use std::collections::VecDeque;
 
 use crate::api::meta::ObjectKey;
+use crate::api::object::Object;
 use crate::engine::process::Context;
-use crate::engine::time::SimDuration;
 
 use super::protocol::{Answer, ListRevision, Operation};
-use super::reading::{Next, Page};
+use super::reading::Page;
 use super::server::{ApiServer, ServerMessage};
 use super::status::{Reason, Status};
-use super::task::{Reply, Step, Task};
-use crate::etcd::mvcc::RangeResult;
-
-use super::storage::Stored;
+use super::task::{Reply, Task};
 
 /// How many objects are listed at a time (`deleteCollectionPageSize`).
 const PAGE: u32 = 10_000;
@@ -86,10 +83,8 @@ impl ApiServer {
         match Page::begin(scope, PAGE, token.as_deref(), ListRevision::Latest) {
             Ok(page) => {
                 collection.listing = true;
-                self.caches[scope.kind as usize].expect_pages(page.revision(), ctx.now());
                 let part = collection.part(number, collection.whole.operation.clone());
-                let (range, delay) = (page.range(), self.config.costs.of_request(0));
-                self.ask(Task { step: Step::Collect(page), ..part }, delay, range.into(), ctx);
+                self.read_pages(part, page, self.config.costs.of_request(0), ctx);
                 self.go_on_collecting(number, ctx);
             }
             Err(status) => {
@@ -100,28 +95,19 @@ impl ApiServer {
     }
 
     /// A page of the list was read.
-    pub(super) fn listed(
+    pub(super) fn members_listed(
         &mut self,
-        task: Task,
-        mut page: Page,
-        result: &RangeResult<Stored>,
-        revision: u64,
+        task: &Task,
+        items: &[Object],
+        continue_token: Option<String>,
         ctx: &mut dyn Context<ServerMessage>,
     ) {
-        match page.take(result, revision) {
-            Next::More(range) => {
-                self.ask(Task { step: Step::Collect(page), ..task }, SimDuration::ZERO, range.into(), ctx);
-            }
-            Next::Done(Answer::List { items, continue_token, .. }) => {
-                let Reply::Collection(number) = task.reply else { return };
-                let Some(collection) = self.collections.get_mut(&number) else { return };
-                collection.listing = false;
-                collection.waiting.extend(items.iter().map(crate::api::object::Object::key));
-                collection.next = continue_token.map(Some);
-                self.go_on_collecting(number, ctx);
-            }
-            Next::Done(_) => {}
-        }
+        let Reply::Collection(number) = task.reply else { return };
+        let Some(collection) = self.collections.get_mut(&number) else { return };
+        collection.listing = false;
+        collection.waiting.extend(items.iter().map(Object::key));
+        collection.next = continue_token.map(Some);
+        self.go_on_collecting(number, ctx);
     }
 
     /// One object of a collection is done, or its list has failed.

@@ -124,10 +124,7 @@ impl ApiServer {
         }
         let scope = Scope { namespace: Some(pod.meta.namespace.clone()), ..Scope::all(Kind::PodDisruptionBudget) };
         match Page::begin(&scope, 0, None, ListRevision::Latest) {
-            Ok(page) => {
-                let range = page.range();
-                self.ask(Task { step: Step::Budgets(page), ..task }, SimDuration::ZERO, range.into(), ctx);
-            }
+            Ok(page) => self.read_pages(task, page, SimDuration::ZERO, ctx),
             Err(status) => self.finish(task, Err(status), ctx),
         }
     }

@@ -59,15 +59,24 @@ impl ApiServer {
     fn list_from_etcd(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
         let Operation::List { scope, limit, continue_token, at } = &task.operation else { return };
         match Page::begin(scope, *limit, continue_token.as_deref(), *at) {
-            Ok(page) => {
-                if *limit > 0 {
-                    self.caches[scope.kind as usize].expect_pages(page.revision(), ctx.now());
-                }
-                let (range, delay) = (page.range(), self.config.costs.of_request(0));
-                self.ask(Task { step: Step::List(page), ..task }, delay, range.into(), ctx);
-            }
+            Ok(page) => self.read_pages(task, page, self.config.costs.of_request(0), ctx),
             Err(status) => self.finish(task, Err(status), ctx),
         }
+    }
+
+    /// Begins to read a list, or a page of one, from etcd: a client's, or one that another request needs.
+    pub(super) fn read_pages(
+        &mut self,
+        task: Task,
+        page: Page,
+        delay: SimDuration,
+        ctx: &mut dyn Context<ServerMessage>,
+    ) {
+        if page.is_limited() {
+            self.caches[task.operation.kind() as usize].expect_pages(page.revision(), ctx.now());
+        }
+        let range = page.range();
+        self.ask(Task { step: Step::List(page), ..task }, delay, range.into(), ctx);
     }
 
     fn ask_newest(&mut self, task: Task, ctx: &mut dyn Context<ServerMessage>) {
@@ -86,7 +95,7 @@ impl ApiServer {
         }
     }
 
-    /// A page has been read from etcd.
+    /// A part of a list has been read from etcd.
     pub(super) fn page_read(
         &mut self,
         task: Task,
@@ -101,10 +110,16 @@ impl ApiServer {
             return self.finish(task, Err(Box::new(Status::too_large_revision(wanted, revision, 0))), ctx);
         }
         match page.take(result, revision) {
-            Next::Done(answer) => self.finish(task, Ok(answer), ctx),
             Next::More(range) => {
                 self.ask(Task { step: Step::List(page), ..task }, SimDuration::ZERO, range.into(), ctx);
             }
+            Next::Done(answer) => match (&task.operation, answer) {
+                (Operation::Evict { .. }, Answer::List { items, .. }) => self.budgets_listed(task, &items, ctx),
+                (Operation::DeleteCollection { .. }, Answer::List { items, continue_token, .. }) => {
+                    self.members_listed(&task, &items, continue_token, ctx);
+                }
+                (_, answer) => self.finish(task, Ok(answer), ctx),
+            },
         }
     }
 

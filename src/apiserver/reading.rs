@@ -77,6 +77,11 @@ impl Page {
         (self.revision > 0).then_some(self.revision)
     }
 
+    /// True if the list has pages: it may go on in another request.
+    pub fn is_limited(&self) -> bool {
+        self.limit > 0
+    }
+
     /// The next read.
     pub fn range(&self) -> Range {
         let range = match (&self.single, &self.after) {

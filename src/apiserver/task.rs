@@ -86,16 +86,13 @@ pub enum Step {
     },
     /// For one object.
     Get,
-    /// For a page of a list.
+    /// For a part of a list: the client's, the members of a collection that is to be deleted, or the disruption budgets of a pod that
+    /// is to be evicted.
     List(Page),
     /// For etcd to say which revision is the newest; then the watch cache must show it.
     Newest,
     /// For its watch cache to show this revision.
     Fresh(u64),
-    /// For the disruption budgets of a pod that is to be evicted.
-    Budgets(Page),
-    /// For members of a collection that is to be deleted.
-    Collect(Page),
     /// For the first list of a client's watch that runs on etcd.
     Sync(ProcessId, WatchId),
 }
@@ -114,15 +111,6 @@ impl Task {
 impl Step {
     /// True if nothing is changed by asking etcd again.
     pub fn is_read(&self) -> bool {
-        matches!(
-            self,
-            Step::LookUp(_)
-                | Step::Read
-                | Step::Get
-                | Step::List(_)
-                | Step::Newest
-                | Step::Budgets(_)
-                | Step::Collect(_)
-        )
+        matches!(self, Step::LookUp(_) | Step::Read | Step::Get | Step::List(_) | Step::Newest)
     }
 }

@@ -126,6 +126,19 @@ impl Cache {
         slots.into_iter().flatten().filter_map(|slot| self.slots[slot as usize].as_ref())
     }
 
+    /// The objects of a kind in an index, by namespace and name; those of other kinds are not looked at.
+    pub(super) fn objects_of_kind<'a>(
+        &'a self,
+        order: Option<&'a Order>,
+        kind: Kind,
+    ) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let in_order = |left: u32, right: u32| compare(&self.slots, left, right);
+        let to_kind = |there: u32| self.slots[there as usize].as_ref().map(Object::kind).cmp(&Some(kind));
+        let slots = order.map(|order| order.iter_from(in_order, &to_kind));
+        let objects = slots.into_iter().flatten().filter_map(|slot| self.slots[slot as usize].as_ref());
+        objects.take_while(move |object| object.kind() == kind)
+    }
+
     /// The pods in some slots, by name.
     pub(super) fn pods_in(&self, slots: &[u32]) -> SmallVec<[&Rc<Pod>; 1]> {
         let mut pods: SmallVec<[&Rc<Pod>; 1]> =
@@ -275,6 +288,13 @@ mod tests {
             .boxed()
     }
 
+    /// A ConfigMap that has an owner, besides pods.
+    fn owned_config_map(chance: &mut Stream) -> Object {
+        let Object::ConfigMap(mut map) = config_map(&format!("m{}", chance.below(9))) else { panic!("no ConfigMap") };
+        Rc::make_mut(&mut map).meta.owners = [owner(chance.below(3), false)].into();
+        Object::ConfigMap(map)
+    }
+
     fn names<'a>(objects: impl Iterator<Item = &'a Object>) -> Vec<(Kind, &'a str, &'a str)> {
         objects.map(place).collect()
     }
@@ -284,8 +304,7 @@ mod tests {
         let (mut chance, spec) = (Seed(3).stream("cache", "test"), spec());
         let (mut cache, mut all) = (Cache::default(), BTreeMap::new());
         for round in 0..4_000 {
-            let object =
-                if chance.ratio(1, 8) { config_map(&format!("m{}", chance.below(9))) } else { pod(&mut chance, &spec) };
+            let object = if chance.ratio(1, 8) { owned_config_map(&mut chance) } else { pod(&mut chance, &spec) };
             let old = if chance.ratio(1, 3) {
                 let known = all.remove(&object.key());
                 (cache.remove(&object.key()), known)
@@ -321,6 +340,10 @@ mod tests {
                 let uid = Uid(uid);
                 let owned = |object: &Object| object.meta().owners().iter().any(|owner| owner.uid == uid);
                 assert_eq!(names(view.dependent_objects(uid)), find(&owned));
+                let owned_pods = view.owned_by::<Pod>(uid).map(|pod| pod.meta.name.as_str());
+                assert!(
+                    owned_pods.eq(find(&|object| owned(object) && object.kind() == Kind::Pod).iter().map(|it| it.2))
+                );
             }
             assert!(all.iter().all(|(key, object)| view.object(key).is_some_and(|found| found.same(object))));
         }

@@ -81,7 +81,7 @@ impl<'a> View<'a> {
 
     /// All objects of a kind that name an owner, by namespace and name.
     pub fn owned_by<R: Resource>(&self, owner: Uid) -> impl Iterator<Item = &'a Rc<R>> + use<'a, R> {
-        self.dependent_objects(owner).filter_map(R::of)
+        self.cache.objects_of_kind(self.cache.indexes().by_owner(owner), R::KIND).filter_map(R::of)
     }
 
     /// The keys of all objects that name an owner, of any kind.

@@ -33,11 +33,13 @@
 //! - `config`: workers, periods, limits
 //! - `script`: a sync written as straight-line code
 //! - `owner`: controller references, adoption and release
+//! - `census`: what was found out about the pods of an owner
 //! - `history`: the revisions of StatefulSets and DaemonSets
 //! - `service_pods`: which pods are behind a Service
 //! - `subsets`: addresses that serve the same ports
 //! - `time`: spans from whole-second dates to the exact present
 
+mod census;
 pub mod config;
 pub mod cron_job;
 pub mod daemon_set;

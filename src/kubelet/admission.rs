@@ -11,6 +11,7 @@ use crate::api::resources::Resources;
 use super::affinity;
 use super::agent::NodeContext;
 use super::qos;
+use super::room::Taken;
 use super::settings::NodeSettings;
 use super::shared::Shared;
 use super::thresholds::Pressure;
@@ -67,27 +68,20 @@ pub struct Here<'a> {
     pub under: &'a [Pressure],
 }
 
-/// Decides about a pod beside those that are here. A critical pod is not refused for want of room: what is missing is told, so that
+/// Decides about a pod beside those that are here, and what they have taken. A critical pod is not refused for want of room: what is missing is told, so that
 /// others can be ended for it.
 pub fn admit<'a>(
     pod: &Pod,
-    others: impl Iterator<Item = &'a PodSpec>,
+    mut others: impl Iterator<Item = &'a PodSpec>,
+    taken: &Taken,
     here: &Here<'_>,
 ) -> Result<Vec<Shortage>, Rejection> {
     admit_under_pressure(pod, here)?;
     admit_for_system(pod, here)?;
-    let mut used = Resources::default();
-    let mut ports_taken = false;
-    let mut count = 0;
-    for other in others {
-        used += &other.requests;
-        count += 1;
-        ports_taken |= pod.spec.host_ports.iter().any(|port| other.host_ports.iter().any(|taken| clash(port, taken)));
-    }
     let reject = |name: &'static str, why: &str| {
         Err(Rejection { reason: Name::of(name), message: format!("Predicate {name} failed: {why}") })
     };
-    let shortages = shortages(&pod.spec.requests, &used, count, &here.settings.allocatable);
+    let shortages = shortages(&pod.spec.requests, taken, &here.settings.allocatable);
     if let Some(shortage) = shortages.first().filter(|_| !qos::is_critical(pod)) {
         return Err(shortage.rejection());
     }
@@ -95,7 +89,9 @@ pub fn admit<'a>(
     if elsewhere || !affinity::matches(&pod.spec, &here.settings.name, here.labels) {
         return reject("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
     }
-    if ports_taken {
+    let ports = &pod.spec.host_ports;
+    let clashes = |other: &PodSpec| ports.iter().any(|port| other.host_ports.iter().any(|taken| clash(port, taken)));
+    if !ports.is_empty() && others.any(clashes) {
         return reject("NodePorts", "node(s) didn't have free ports for the requested pod ports");
     }
     let tolerations = pod.spec.full.tolerations.as_deref().unwrap_or_default();
@@ -149,9 +145,10 @@ fn admit_for_system(pod: &Pod, here: &Here<'_>) -> Result<(), Rejection> {
 
 /// The resources that there is too little of (noderesources, `Fits`). Extended resources that the node does not have are not
 /// asked for (`removeMissingExtendedResources`).
-fn shortages(wanted: &Resources, used: &Resources, count: i64, capacity: &Resources) -> Vec<Shortage> {
+fn shortages(wanted: &Resources, taken: &Taken, capacity: &Resources) -> Vec<Shortage> {
+    let used = &taken.requests;
     let rows = [
-        ("pods", 1, count, capacity.pods),
+        ("pods", 1, taken.pods, capacity.pods),
         ("cpu", wanted.milli_cpu, used.milli_cpu, capacity.milli_cpu),
         ("memory", wanted.memory, used.memory, capacity.memory),
         ("ephemeral-storage", wanted.ephemeral_storage, used.ephemeral_storage, capacity.ephemeral_storage),

@@ -30,6 +30,7 @@ use super::node::NodeAgent;
 use super::preemption::Preemption;
 use super::resize;
 use super::restore::Remains;
+use super::room::Taken;
 use super::settings::KubeletSettings;
 use super::shared::{Purpose, Shared};
 use super::shutdown::Shutdown;
@@ -316,15 +317,22 @@ impl Kubelet {
         } else if worker.pod.meta.is_deleting() || worker.pod.is_terminal() {
             worker.stage = Stage::Terminating;
         }
+        if worker.could_have_running_containers() {
+            self.shared.take_room(&worker);
+        }
         worker.want_sync(&mut self.shared, ctx);
         self.workers.insert(worker.number, worker);
     }
 
     /// Whether there is room for a pod beside all others; of what a critical pod lacks others have to be ended.
-    fn admits(&self, number: Option<PodNumber>, pod: &Pod) -> Result<Vec<Shortage>, Rejection> {
-        let active =
-            self.workers.values().filter(|other| other.could_have_running_containers() && Some(other.number) != number);
-        let others = active.map(|other| other.allocated().as_ref());
+    fn admits(&mut self, number: Option<PodNumber>, pod: &Pod) -> Result<Vec<Shortage>, Rejection> {
+        let (workers, taken) = (&self.workers, &mut self.shared.taken);
+        let active = || workers.values().filter(|other| other.could_have_running_containers());
+        let others = || active().filter(|other| Some(other.number) != number).map(|other| other.allocated().as_ref());
+        let taken = match number {
+            None => taken.get_or_insert_with(|| Taken::by(others())),
+            Some(_) => &mut Taken::by(others()),
+        };
         let settings = &self.shared.settings.node;
         let in_api = self.node.in_api();
         let own = in_api.is_none().then(|| settings.all_labels());
@@ -335,7 +343,7 @@ impl Kubelet {
             under: &self.evictions.under,
         };
         // The shutdown manager is asked last (kubelet.go, the order of admission handlers).
-        let shortages = admission::admit(pod, others, &here)?;
+        let shortages = admission::admit(pod, others(), taken, &here)?;
         self.shutdown_rejection().map_or(Ok(shortages), Err)
     }
 
@@ -376,7 +384,7 @@ impl Kubelet {
             return self.no_longer_held_up(pod.meta.uid);
         };
         let Some(worker) = self.workers.get_mut(&number) else { return };
-        worker.pod = with_containers_of(pod.clone(), &worker.pod);
+        worker.put_pod(with_containers_of(pod.clone(), &worker.pod), &mut self.shared);
         worker.gone = true;
         worker.begin_to_end(&mut self.shared, ctx);
         self.forget_if_done(number, ctx);
@@ -619,12 +627,20 @@ impl Kubelet {
 }
 
 impl Worker {
+    /// Takes in a version of the pod; returns the one before.
+    fn put_pod(&mut self, pod: Rc<Pod>, shared: &mut Shared) -> Rc<Pod> {
+        if !Rc::ptr_eq(&pod.spec, &self.pod.spec) {
+            shared.room_changed();
+        }
+        std::mem::replace(&mut self.pod, pod)
+    }
+
     /// The watch brought a version of the pod; true if it asks for other resources.
     fn pod_changed(&mut self, pod: Rc<Pod>, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
         let stale = pod.meta.revision() < self.in_api().meta.revision();
         let known = self.in_api().clone();
         let pod = with_containers_of(pod, &self.pod);
-        let old = std::mem::replace(&mut self.pod, pod);
+        let old = self.put_pod(pod, shared);
         if !stale {
             self.written = None;
         }

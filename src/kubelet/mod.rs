@@ -12,6 +12,7 @@
 //! - `node`: registration, lease and status of the node
 //! - `configuration`: what an administrator may say to a kubelet
 //! - `admission`: whether a pod that was bound here may run here
+//! - `room`: what is set aside for the pods of the node
 //! - `preemption`: ends pods so that a critical one has room
 //! - `affinity`: whether a pod is for the node at all
 //! - `qos`: what a pod's class of service means on its node
@@ -63,6 +64,7 @@ pub mod relist;
 pub mod reset;
 pub mod resize;
 pub mod restore;
+pub mod room;
 pub mod settings;
 pub mod shared;
 pub mod shutdown;

@@ -93,6 +93,7 @@ impl Worker {
         match decision {
             Ok(()) => {
                 resize.allocated = spec;
+                shared.room_changed();
                 (resize.pending, resize.in_progress) = (None, Some(generation));
                 let message = format!("Pod resize started: {}", summary(&self.pod.spec, generation, None));
                 shared.record(self, None, EventType::Normal, "ResizeStarted", message);

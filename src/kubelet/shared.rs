@@ -18,6 +18,7 @@ use crate::runtime::interface::{PodIdentity, PodNumber};
 
 use super::agent::NodeContext;
 use super::puller::Puller;
+use super::room::Taken;
 use super::settings::KubeletSettings;
 use super::tokens::Timer;
 use super::worker::Worker;
@@ -115,6 +116,8 @@ pub struct Shared {
     pub round: VecDeque<Writing>,
     /// What is being written.
     pub writing: Option<Writing>,
+    /// What is set aside for all pods whose containers could run; none if it is not known now.
+    pub taken: Option<Taken>,
     /// Pods whose status is looked at again at the next recheck.
     pub to_recheck: BTreeSet<PodNumber>,
     recheck_timer: Option<TimerId>,
@@ -153,6 +156,7 @@ impl Shared {
             joining: VecDeque::new(),
             round: VecDeque::new(),
             writing: None,
+            taken: None,
             to_recheck: BTreeSet::new(),
             recheck_timer: None,
         }

@@ -43,6 +43,9 @@ impl Worker {
         self.drop_probes(ctx);
         self.look(shared);
         shared.no_relist(self.number, ctx);
+        if self.could_have_running_containers() {
+            shared.give_room_back(self);
+        }
         self.stage = Stage::Terminated;
         self.stopped = ctx.now();
         let status = self.make_status(shared, true, ctx.now());

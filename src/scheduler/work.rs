@@ -54,14 +54,25 @@ fn cluster_of(count: usize) -> Cluster {
     cluster
 }
 
-/// Fills nodes with a large pod each, but for one in so many.
-fn fill(cluster: &mut Cluster, count: usize, but_for: usize) {
-    let requests = json!({ "requests": { "cpu": "32" } });
-    let spec = json!({ "containers": [{ "name": "c", "image": "large", "resources": requests }] });
-    let Object::Pod(large) = pod_from("large", spec) else { panic!("not a pod") };
-    for number in (0..count).filter(|number| but_for == 0 || number % but_for != 0) {
-        cluster.see_pod(&replica(&large, 1 << 40 | number as u64), &format!("node-{number}").into());
+/// A cluster with a large pod on each node of which one is named.
+fn filled<'p>(count: usize, large: impl Fn(usize) -> Option<&'p Rc<Pod>>) -> Cluster {
+    let mut cluster = cluster_of(count);
+    for number in 0..count {
+        if let Some(pod) = large(number) {
+            cluster.see_pod(&replica(pod, 1 << 40 | number as u64), &format!("node-{number}").into());
+        }
     }
+    cluster
+}
+
+/// A pod of a priority that fills a node.
+fn large(priority: i32) -> Rc<Pod> {
+    let requests = json!({ "requests": { "cpu": "32" } });
+    let containers = json!([{ "name": "c", "image": "large", "resources": requests }]);
+    let Object::Pod(large) = pod_from("large", json!({ "priority": priority, "containers": containers })) else {
+        panic!("not a pod")
+    };
+    large
 }
 
 /// How many steps a pod takes, once there are some like it, and all nodes were looked at for them.
@@ -119,18 +130,29 @@ fn workloads() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// Checks of all workloads that a pod takes no more in a large cluster than in a small one, but for so much.
+fn check(
+    pod_of: impl Fn(Value) -> Rc<Pod>,
+    cluster: impl Fn(usize) -> Cluster,
+    become_of: impl Fn(&mut Cluster, &Rc<Pod>, Outcome) + Copy,
+    more: u64,
+) {
+    for (name, wants) in workloads() {
+        let pod = pod_of(wants);
+        let steps = SIZES.map(|count| steps_of_each(&mut cluster(count), &pod, become_of));
+        assert!(steps[2] <= steps[0] + more, "{name}: {steps:?}");
+    }
+}
+
+/// A cluster of which all but an eleventh is full, so that most nodes have to be passed.
+fn nearly_full(count: usize) -> Cluster {
+    let large = large(0);
+    filled(count, |number| (!number.is_multiple_of(11)).then_some(&large))
+}
+
 #[test]
 fn what_a_pod_takes_does_not_grow_with_the_nodes_that_are_passed_over() {
-    for (name, more) in workloads() {
-        let pod = a_pod(spec(more));
-        let steps = SIZES.map(|count| {
-            let mut cluster = cluster_of(count);
-            // All but an eleventh is full, so that most nodes have to be passed.
-            fill(&mut cluster, count, 11);
-            steps_of_each(&mut cluster, &pod, is_placed)
-        });
-        assert!(steps[2] <= steps[0] + MORE, "{name}: {steps:?}");
-    }
+    check(|wants| a_pod(spec(wants)), nearly_full, is_placed, MORE);
 }
 
 /// A large pod of a priority, to make room for which another one has to go.
@@ -162,44 +184,17 @@ fn preempts(cluster: &mut Cluster, pod: &Rc<Pod>, outcome: Outcome) {
 
 /// A cluster in which every node is full, one in seven of pods that are as important as any.
 fn full(count: usize) -> Cluster {
-    let mut cluster = cluster_of(count);
-    let there = |priority: i32| {
-        let requests = json!({ "requests": { "cpu": "32" } });
-        let containers = json!([{ "name": "c", "image": "large", "resources": requests }]);
-        let Object::Pod(large) = pod_from("large", json!({ "priority": priority, "containers": containers })) else {
-            panic!("not a pod")
-        };
-        large
-    };
-    let (low, high) = (there(1), there(1_000));
-    for number in 0..count {
-        let pod = if number % 7 == 0 { &high } else { &low };
-        cluster.see_pod(&replica(pod, 1 << 40 | number as u64), &format!("node-{number}").into());
-    }
-    cluster
+    let (low, high) = (large(1), large(1_000));
+    filled(count, |number| Some(if number.is_multiple_of(7) { &high } else { &low }))
 }
 
 #[test]
 fn what_a_pod_takes_that_fits_nowhere_does_not_grow_with_the_nodes() {
-    for (name, more) in workloads() {
-        let pod = a_pod(spec(more));
-        let steps = SIZES.map(|count| {
-            let mut cluster = full(count);
-            steps_of_each(&mut cluster, &pod, fits_nowhere)
-        });
-        assert!(steps[2] <= steps[0] + MORE, "{name}: {steps:?}");
-    }
+    check(|wants| a_pod(spec(wants)), full, fits_nowhere, MORE);
 }
 
 #[test]
 fn what_a_pod_takes_that_has_others_sent_away_does_not_grow_with_the_nodes() {
-    for (name, more) in workloads() {
-        let pod = vip(more);
-        let steps = SIZES.map(|count| {
-            let mut cluster = full(count);
-            steps_of_each(&mut cluster, &pod, preempts)
-        });
-        // Where zones matter, each that comes lets the nodes be looked at anew for which some wait.
-        assert!(steps[2] <= steps[0] + 2 * MORE, "{name}: {steps:?}");
-    }
+    // Where zones matter, each that comes lets the nodes be looked at anew for which some wait.
+    check(vip, full, preempts, 2 * MORE);
 }

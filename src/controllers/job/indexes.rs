@@ -33,11 +33,18 @@ impl Indexes {
         Indexes(ranges)
     }
 
-    /// A set of indexes in increasing order.
+    /// A set of indexes of which none comes before a smaller one.
     pub fn of(indexes: impl IntoIterator<Item = u32>) -> Self {
         let mut set = Indexes::default();
         indexes.into_iter().for_each(|index| set.push(Range { first: index, last: index }));
         set
+    }
+
+    /// A set of indexes in any order, perhaps with repetitions.
+    pub fn of_any(indexes: impl IntoIterator<Item = u32>) -> Self {
+        let mut indexes: Vec<u32> = indexes.into_iter().collect();
+        indexes.sort_unstable();
+        Indexes::of(indexes)
     }
 
     /// All that are in one of both.
@@ -144,6 +151,7 @@ mod tests {
             let (left, right) = (Indexes::of(one.iter().copied()), Indexes::of(two.iter().copied()));
             let both: BTreeSet<u32> = one.union(&two).copied().collect();
             prop_assert_eq!(left.union(&right), Indexes::of(both.iter().copied()));
+            prop_assert_eq!(Indexes::of_any(one.iter().rev().chain(&two).copied()), left.union(&right));
             prop_assert_eq!(left.total() as usize, one.len());
             prop_assert_eq!(left.common(&right) as usize, one.intersection(&two).count());
             prop_assert!((0..50).all(|index| left.has(index) == one.contains(&index)));

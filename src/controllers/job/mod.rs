@@ -6,6 +6,7 @@
 //! looked at again, however many there are.
 //!
 //! - here: what wakes a Job, and the controller's shape
+//! - `members`: the Job's pods, and what was found out about each
 //! - `sync`: one look at a Job, in the order of the original
 //! - `pods`: creates and deletes pods
 //! - `tracking`: counts pods that have ended, and ends the Job
@@ -19,6 +20,7 @@
 
 mod back_off;
 pub mod indexes;
+mod members;
 mod memory;
 mod orphans;
 mod pods;
@@ -42,9 +44,11 @@ use crate::client::view::{Now, View};
 use crate::client::work_queue::RetryDelays;
 use crate::engine::time::SimDuration;
 
+use super::census::Census;
 use super::config::Config;
-use super::owner::{self, Claim};
+use super::owner;
 use super::script;
+use members::Facts;
 use memory::Memory;
 use sync::Snapshot;
 
@@ -56,12 +60,14 @@ pub struct JobController {
     workers: usize,
     resync: Option<SimDuration>,
     memory: Rc<RefCell<Memory>>,
+    census: RefCell<Census<Facts>>,
 }
 
 impl JobController {
     /// The controller with a configuration.
     pub fn new(config: &Config) -> Self {
-        JobController { workers: config.concurrent_job_syncs, resync: config.resync, memory: Rc::default() }
+        let (workers, resync) = (config.concurrent_job_syncs, config.resync);
+        JobController { workers, resync, memory: Rc::default(), census: RefCell::default() }
     }
 
     fn look(&self, view: &View<'_>, key: &ObjectKey, now: Now, satisfied: bool) -> Plan {
@@ -90,15 +96,11 @@ impl JobController {
     }
 
     fn snapshot(&self, view: &View<'_>, job: &Rc<Job>, key: &ObjectKey, satisfied: bool) -> Snapshot {
-        let is_own = |pod: &&Rc<Pod>| pod.meta.controller().is_some_and(|it| it.uid == job.meta.uid);
-        let own = view.unsettled_pods(job.meta.uid).filter(is_own);
-        let adoptable = |pod: &&Rc<Pod>| owner::claim(&job.meta, &job.spec.selector, &pod.meta) == Claim::Adopt;
-        let orphans = view.orphans::<Pod>(&key.namespace).filter(adoptable);
         let memory = self.memory.borrow();
         Snapshot {
             job: job.clone(),
             key: key.clone(),
-            pods: own.chain(orphans).cloned().collect(),
+            pods: members::look(&mut self.census.borrow_mut(), view, job),
             satisfied,
             untracked: memory.untracked(key),
             back_off: memory.back_off(key),
@@ -195,13 +197,17 @@ impl JobController {
         };
         match change {
             Change::Added(_) => enqueue(key, SimDuration::ZERO),
-            Change::Updated { .. } if job.status.finished().is_some() => orphan_pods(enqueue),
+            Change::Updated { .. } if job.status.finished().is_some() => {
+                self.census.borrow_mut().forget(job.meta.uid);
+                orphan_pods(enqueue);
+            }
             Change::Updated { old, .. } => {
                 let delay = if old.meta().generation == job.meta.generation { BATCH } else { SimDuration::ZERO };
                 enqueue(key, delay);
             }
             Change::Deleted(_) => {
                 self.memory.borrow_mut().forget(&key);
+                self.census.borrow_mut().forget(job.meta.uid);
                 enqueue(key, SimDuration::ZERO);
                 orphan_pods(enqueue);
             }

@@ -9,19 +9,21 @@ use crate::api::event::{EventType, ObjectReference};
 use crate::api::meta::{Common, Labels, Meta, Timestamp};
 use crate::api::name::Name;
 use crate::api::object::Object;
-use crate::api::pod::{ConditionStatus, ContainerRole, ContainerStatus, Pod, PodConditionType, PodPhase, PodStatus};
+use crate::api::pod::{ContainerRole, ContainerStatus, Pod, PodPhase, PodStatus};
 use crate::apiserver::protocol::{Answer, DeleteOptions, Operation};
 use crate::apiserver::status::Reason;
 use crate::client::plan::{EventNote, Outcome, Request, Step};
 use crate::engine::time::SimDuration;
 
+use super::super::census::Known;
 use super::super::owner;
 use super::super::script::{Halt, Script, tolerant};
 use super::BATCH;
 use super::back_off;
 use super::indexes::Indexes;
+use super::members::Member;
 use super::orphans::untrack;
-use super::policy::{self, Verdict, is_failed};
+use super::policy::{self, Verdict};
 use super::sync::Progress;
 
 /// So many pods are created or deleted in one sync (`MaxPodCreateDeletePerSync`).
@@ -36,7 +38,7 @@ const IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-co
 /// Deletes the active pods of a Job that is to end; their finalizers stay. If that is not possible, or pods may be about that
 /// the cache does not show, the Job cannot end yet. Returns the first failure.
 pub(super) fn delete_active(script: &mut Script<'_>, progress: &mut Progress<'_>) -> Result<Option<String>, Halt> {
-    let pods = progress.active_pods.clone();
+    let pods: Vec<Rc<Pod>> = progress.active_pods().map(|pod| pod.pod.clone()).collect();
     let failure = delete(script, progress, &pods)?;
     if failure.is_some() || !progress.from.satisfied {
         progress.ending = None;
@@ -47,7 +49,7 @@ pub(super) fn delete_active(script: &mut Script<'_>, progress: &mut Progress<'_>
 /// Creates the pods that are missing or deletes those that are too many; returns the first failure.
 pub(super) fn manage(script: &mut Script<'_>, progress: &mut Progress<'_>) -> Result<Option<String>, Halt> {
     if progress.spec.is_suspended() {
-        let doomed = first_to_go(progress, progress.active_pods.len());
+        let doomed = first_to_go(progress, progress.active_pods().count());
         return remove(script, progress, &doomed);
     }
     let wanted = wanted(progress);
@@ -210,14 +212,11 @@ fn note(about: &ObjectReference, kind: EventType, reason: &'static str, message:
 
 /// The first indexes that have neither succeeded nor failed nor a pod (`firstPendingIndexes`).
 fn pending_indexes(progress: &Progress<'_>, count: usize) -> Vec<u32> {
-    let of = |pods: &mut dyn Iterator<Item = &Rc<Pod>>| {
-        let indexes: BTreeSet<u32> = pods.filter_map(|pod| pod.completion_index()).collect();
-        Indexes::of(indexes)
-    };
-    let mut taken = progress.succeeded_indexes.union(&of(&mut progress.active_pods.iter()));
+    let mut taken = Indexes::of_any(progress.active_pods().filter_map(|pod| pod.facts.index));
+    taken = taken.union(&progress.succeeded_indexes);
     if progress.spec.only_replaces_failed() {
-        let leaving = |pod: &&Rc<Pod>| !pod.is_terminal() && pod.meta.is_deleting();
-        taken = taken.union(&of(&mut progress.pods.iter().filter(leaving)));
+        let leaving = progress.pods.iter().filter(|pod| pod.facts.is_terminating());
+        taken = taken.union(&Indexes::of_any(leaving.filter_map(|pod| pod.facts.index)));
     }
     if let Some(failed) = &progress.failed_indexes {
         taken = taken.union(failed);
@@ -228,12 +227,17 @@ fn pending_indexes(progress: &Progress<'_>, count: usize) -> Vec<u32> {
 /// The failed pods, by index, that are to be replaced and have not been yet: the last one of each index
 /// (`getPodsWithDelayedDeletionPerIndex`).
 pub(super) fn kept(progress: &Progress<'_>) -> BTreeMap<u32, Rc<Pod>> {
-    let running: BTreeSet<u32> = progress.active_pods.iter().filter_map(|pod| pod.completion_index()).collect();
     let mut kept: BTreeMap<u32, Rc<Pod>> = BTreeMap::new();
-    for pod in progress.pods.iter().filter(|pod| progress.counts(pod) && is_failed(pod, progress.spec)) {
-        let Some(index) = progress.index_of(pod) else { continue };
+    let has_failed = |pod: &&Member| pod.facts.is_failed(progress.spec) && progress.counts(&pod.facts);
+    let failed: Vec<&Member> = progress.pods.iter().filter(has_failed).collect();
+    if failed.is_empty() {
+        return kept;
+    }
+    let running = Indexes::of_any(progress.active_pods().filter_map(|pod| pod.facts.index));
+    for Known { pod, facts, .. } in failed {
+        let Some(index) = progress.index_of(facts) else { continue };
         let has_failed = progress.failed_indexes.as_ref().is_some_and(|failed| failed.has(index));
-        if has_failed || progress.succeeded_indexes.has(index) || running.contains(&index) {
+        if has_failed || progress.succeeded_indexes.has(index) || running.has(index) {
             continue;
         }
         let rank = |pod: &Pod| (all_failures_before(pod), back_off::finished_at(pod));
@@ -332,11 +336,14 @@ fn with_failures(annotations: Labels, progress: &Progress<'_>, replaced: Option<
 fn first_to_go(progress: &Progress<'_>, at_least: usize) -> Vec<Rc<Pod>> {
     let mut doomed: Vec<Rc<Pod>> = Vec::new();
     let mut left: Vec<Rc<Pod>> = Vec::new();
+    if at_least == 0 && (!progress.spec.is_indexed() || are_well_placed(progress)) {
+        return doomed;
+    }
     if progress.spec.is_indexed() {
         let mut by_index: BTreeMap<u32, Vec<Rc<Pod>>> = BTreeMap::new();
         let mut misplaced = Vec::new();
-        for pod in &progress.active_pods {
-            match pod.completion_index() {
+        for Known { pod, facts, .. } in progress.active_pods() {
+            match facts.index {
                 None => doomed.push(pod.clone()),
                 Some(index) if index >= progress.completions() => misplaced.push((index, pod.clone())),
                 Some(index) => by_index.entry(index).or_default().push(pod.clone()),
@@ -350,13 +357,19 @@ fn first_to_go(progress: &Progress<'_>, at_least: usize) -> Vec<Rc<Pod>> {
         misplaced.sort_by_key(|(index, _)| *index);
         doomed.extend(misplaced.into_iter().map(|(_, pod)| pod));
     } else {
-        left = progress.active_pods.clone();
+        left.extend(progress.active_pods().map(|pod| pod.pod.clone()));
     }
     if doomed.len() < at_least {
         left.sort_by(by_rank);
         doomed.extend(left.into_iter().take(at_least - doomed.len()));
     }
     doomed
+}
+
+/// True if each active pod of an Indexed Job has an index of the Job, and no other one has the same.
+fn are_well_placed(progress: &Progress<'_>) -> bool {
+    let indexes: Option<Vec<u32>> = progress.active_pods().map(|pod| progress.index_of(&pod.facts)).collect();
+    indexes.is_some_and(|indexes| Indexes::of_any(indexes.iter().copied()).total() as usize == indexes.len())
 }
 
 /// Which of two pods goes first: the one that has come less far (kube-controller-manager, `ActivePods`).
@@ -369,17 +382,13 @@ fn by_rank(one: &Rc<Pod>, other: &Rc<Pod>) -> Ordering {
     let progress = |pod: &Pod| (pod.node.is_some(), phase(pod), pod.status.is_ready());
     // Not set comes first, then the youngest.
     let age = |date: Timestamp| (date != Timestamp::default(), -date.0);
+    let ready_since = |pod: &Pod| pod.status.ready_since().unwrap_or_default();
     let (restarts, others) = (most_restarts(one), most_restarts(other));
     progress(one)
         .cmp(&progress(other))
         .then_with(|| age(ready_since(one)).cmp(&age(ready_since(other))))
         .then_with(|| others.cmp(&restarts))
         .then_with(|| age(one.meta.created).cmp(&age(other.meta.created)))
-}
-
-fn ready_since(pod: &Pod) -> Timestamp {
-    let ready = pod.status.condition(&PodConditionType::Ready).filter(|it| it.status == ConditionStatus::True);
-    ready.map_or(Timestamp::default(), |ready| ready.last_transition)
 }
 
 /// How often the containers and the sidecars were started again at most.

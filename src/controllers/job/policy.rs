@@ -4,7 +4,7 @@
 use k8s_openapi::api::batch::v1 as batch;
 
 use crate::api::batch::JobSpec;
-use crate::api::pod::{ContainerState, ContainerStatus, Pod, PodPhase, Terminated};
+use crate::api::pod::{ContainerState, ContainerStatus, Pod, Terminated};
 
 use super::indexes::Indexes;
 
@@ -19,15 +19,6 @@ pub enum Verdict {
     FailIndex,
     /// The Job has failed, and this is why.
     FailJob(String),
-}
-
-/// True if a pod counts as failed. One that is being deleted does before it has ended, unless it is to be replaced only then.
-pub fn is_failed(pod: &Pod, spec: &JobSpec) -> bool {
-    match pod.status.phase {
-        PodPhase::Failed => true,
-        PodPhase::Succeeded => false,
-        _ => pod.meta.is_deleting() && !spec.only_replaces_failed(),
-    }
 }
 
 /// What the failure of a pod leads to: the first rule that it matches says so.

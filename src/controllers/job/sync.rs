@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::api::batch::{JOB_TRACKING, Job, JobCondition, JobSpec, JobStatus, Uncounted};
+use crate::api::batch::{Job, JobCondition, JobSpec, JobStatus, Uncounted};
 use crate::api::event::{EventType, ObjectReference};
 use crate::api::meta::{ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
@@ -13,13 +13,15 @@ use crate::client::plan::{Again, Step};
 use crate::client::view::Now;
 use crate::engine::time::SimDuration;
 
+use super::super::census::Found;
 use super::super::owner;
 use super::super::script::{Halt, Script};
 use super::super::time;
 use super::back_off::BackOff;
 use super::indexes::Indexes;
+use super::members::{self, Facts, Member};
 use super::memory::Memory;
-use super::policy::{self, Verdict, is_failed};
+use super::policy::{self, Verdict};
 use super::{pods, tracking};
 
 pub(super) const SUCCESS_CRITERIA_MET: Name = Name::of("SuccessCriteriaMet");
@@ -33,7 +35,7 @@ pub(super) struct Snapshot {
     pub job: Rc<Job>,
     pub key: ObjectKey,
     /// The Job's pods that are not both ended and counted, and orphans that could be its own.
-    pub pods: Vec<Rc<Pod>>,
+    pub pods: Found<Facts>,
     /// False while creations or deletions of the last sync are still expected.
     pub satisfied: bool,
     /// Pods whose finalizer was taken away already.
@@ -49,9 +51,8 @@ pub(super) struct Progress<'a> {
     /// What events refer to.
     pub about: ObjectReference,
     pub status: JobStatus,
-    pub pods: Vec<Rc<Pod>>,
-    /// Those that have neither ended nor are being deleted.
-    pub active_pods: Vec<Rc<Pod>>,
+    pub pods: Rc<Vec<Member>>,
+    /// How many have neither ended nor are being deleted.
     pub active: i32,
     pub ready: i32,
     pub terminating: i32,
@@ -73,7 +74,7 @@ pub(super) struct Progress<'a> {
 
 /// Looks at a Job and brings it forward.
 pub(super) fn sync(script: &mut Script<'_>, from: &Snapshot) -> Result<Again, Halt> {
-    let pods = claim(script, from)?;
+    let pods = members::claim(script, &from.job, &from.pods)?;
     let mut progress = Progress::begin(from, pods, script.now());
     if let Some(deadline) = progress.judge(script.now()) {
         script.push(Step::LookAgain(deadline));
@@ -102,20 +103,6 @@ pub(super) fn sync(script: &mut Script<'_>, from: &Snapshot) -> Result<Again, Ha
     failure.map_or(Ok(Again::OnChange), |message| Err(Halt::Failed(message)))
 }
 
-/// Adopts and releases pods; those adopted carry the finalizer from then on.
-fn claim(script: &mut Script<'_>, from: &Snapshot) -> Result<Vec<Rc<Pod>>, Halt> {
-    let job = &*from.job;
-    let mut pods = owner::claim_tracked(script, job, &job.spec.selector, &from.pods, &JOB_TRACKING)?;
-    for pod in &mut pods {
-        let adopted = !pod.meta.owners().iter().any(|owner| owner.uid == job.meta.uid);
-        if adopted && !pod.is_tracked() {
-            let pod = Rc::make_mut(pod);
-            pod.meta.finalizers = pod.meta.finalizers().iter().cloned().chain([JOB_TRACKING]).collect();
-        }
-    }
-    Ok(pods)
-}
-
 /// The condition of a type that holds from now on.
 pub(super) fn condition(kind: &Name, reason: Name, message: Name, now: Timestamp) -> JobCondition {
     let status = ConditionStatus::True;
@@ -124,23 +111,21 @@ pub(super) fn condition(kind: &Name, reason: Name, message: Name, now: Timestamp
 
 impl<'a> Progress<'a> {
     /// Counts what there is.
-    fn begin(from: &'a Snapshot, pods: Vec<Rc<Pod>>, now: Now) -> Self {
+    fn begin(from: &'a Snapshot, pods: Rc<Vec<Member>>, now: Now) -> Self {
         let job = &*from.job;
         let mut status = job.status.clone();
         let uncounted: &Uncounted = status.uncounted.get_or_insert_default();
         let known_succeeded: BTreeSet<Uid> = uncounted.succeeded.iter().copied().collect();
         let known_failed: BTreeSet<Uid> = uncounted.failed.iter().copied().collect();
-        let active_pods: Vec<_> = pods.iter().filter(|pod| pod.is_active()).cloned().collect();
-        let count = |test: &dyn Fn(&Pod) -> bool| pods.iter().filter(|pod| test(pod)).count() as i32;
+        let count = |test: &dyn Fn(&Facts) -> bool| pods.iter().filter(|pod| test(&pod.facts)).count() as i32;
         let mut progress = Progress {
             from,
             spec: &job.spec,
             about: owner::reference(job),
-            active: active_pods.len() as i32,
-            ready: active_pods.iter().filter(|pod| pod.status.is_ready()).count() as i32,
-            terminating: count(&|pod| !pod.is_terminal() && pod.meta.is_deleting()),
+            active: count(&Facts::is_active),
+            ready: count(&|facts| facts.is_active() && facts.is_ready),
+            terminating: count(&Facts::is_terminating),
             status,
-            active_pods,
             pods,
             succeeded: 0,
             failed: 0,
@@ -162,26 +147,31 @@ impl<'a> Progress<'a> {
 
     /// Counts the pods that have ended since the last status (`getNewFinishedPods`).
     fn count_ended(&mut self) {
-        let new = |known: &BTreeSet<Uid>, test: &dyn Fn(&Pod) -> bool| -> Vec<Rc<Pod>> {
-            let is_new = |pod: &&Rc<Pod>| self.counts(pod) && !known.contains(&pod.meta.uid) && test(pod);
-            self.pods.iter().filter(is_new).cloned().collect()
+        let new = |known: &BTreeSet<Uid>, test: &dyn Fn(&Facts) -> bool| -> Vec<Rc<Pod>> {
+            let is_new = |facts: &Facts| test(facts) && self.counts(facts) && !known.contains(&facts.uid);
+            self.pods.iter().filter(|pod| is_new(&pod.facts)).map(|pod| pod.pod.clone()).collect()
         };
-        let succeeded = new(&self.known_succeeded, &|pod| pod.status.phase == PodPhase::Succeeded);
-        let failed = new(&self.known_failed, &|pod| is_failed(pod, self.spec));
+        let succeeded = new(&self.known_succeeded, &|facts| facts.phase == PodPhase::Succeeded);
+        let failed = new(&self.known_failed, &|facts| facts.is_failed(self.spec));
         let counted = failed.iter().filter(|pod| policy::judge(pod, self.spec) != Verdict::Ignore).count();
         self.succeeded = self.status.succeeded + (succeeded.len() + self.known_succeeded.len()) as i32;
         self.failed = self.status.failed + (counted + self.known_failed.len()) as i32;
         self.back_off = self.from.back_off.after(&succeeded, &failed);
     }
 
+    /// The pods that have neither ended nor are being deleted.
+    pub fn active_pods(&self) -> impl Iterator<Item = &Member> {
+        self.pods.iter().filter(|pod| pod.facts.is_active())
+    }
+
     /// True if the pod is one whose end matters: not counted yet and, in an Indexed Job, with an index that there is.
-    pub fn counts(&self, pod: &Pod) -> bool {
+    pub fn counts(&self, pod: &Facts) -> bool {
         self.is_tracked(pod) && (!self.spec.is_indexed() || self.index_of(pod).is_some())
     }
 
     /// True if the pod has its finalizer and it was not taken away already.
-    pub fn is_tracked(&self, pod: &Pod) -> bool {
-        pod.is_tracked() && !self.from.untracked.contains(&pod.meta.uid)
+    pub fn is_tracked(&self, pod: &Facts) -> bool {
+        pod.is_tracked && !self.from.untracked.contains(&pod.uid)
     }
 
     /// How many indexes an Indexed Job has.
@@ -190,8 +180,8 @@ impl<'a> Progress<'a> {
     }
 
     /// The pod's index, if it is one of the Job's.
-    pub fn index_of(&self, pod: &Pod) -> Option<u32> {
-        pod.completion_index().filter(|index| *index < self.completions())
+    pub fn index_of(&self, pod: &Facts) -> Option<u32> {
+        pod.index.filter(|index| *index < self.completions())
     }
 
     /// Limits of failures hold for each index by itself.
@@ -226,8 +216,8 @@ impl<'a> Progress<'a> {
     /// The message of the first pod whose failure is that of the Job.
     fn fatal_failure(&self) -> Option<String> {
         self.spec.full.pod_failure_policy.as_ref()?;
-        let failed = self.pods.iter().filter(|pod| is_failed(pod, self.spec));
-        failed.map(|pod| policy::judge(pod, self.spec)).find_map(|verdict| match verdict {
+        let failed = self.pods.iter().filter(|pod| pod.facts.is_failed(self.spec));
+        failed.map(|pod| policy::judge(&pod.pod, self.spec)).find_map(|verdict| match verdict {
             Verdict::FailJob(message) => Some(message),
             _ => None,
         })
@@ -252,10 +242,8 @@ impl<'a> Progress<'a> {
         if self.spec.pod_spec.restart_policy != RestartPolicy::OnFailure {
             return false;
         }
-        let alive = |pod: &&Rc<Pod>| matches!(pod.status.phase, PodPhase::Running | PodPhase::Pending);
-        let statuses = self.pods.iter().filter(alive).map(|pod| &pod.status);
-        let restarts = statuses.flat_map(|it| it.init_containers.iter().chain(it.containers.iter()));
-        let restarts: i64 = restarts.map(|container| i64::from(container.restart_count)).sum();
+        let alive = |facts: &&Facts| matches!(facts.phase, PodPhase::Running | PodPhase::Pending);
+        let restarts: i64 = self.pods.iter().map(|pod| &pod.facts).filter(alive).map(|facts| facts.restarts).sum();
         let limit = i64::from(self.spec.backoff_limit());
         if limit == 0 { restarts > 0 } else { restarts >= limit }
     }
@@ -264,7 +252,7 @@ impl<'a> Progress<'a> {
     fn judge_indexes(&mut self, now: Now) {
         let completions = self.completions();
         self.previous_indexes = Indexes::parse(&self.status.completed_indexes, completions);
-        let succeeded = self.indexes(|pod| pod.status.phase == PodPhase::Succeeded);
+        let succeeded = self.indexes(|pod| pod.facts.phase == PodPhase::Succeeded);
         self.succeeded_indexes = self.previous_indexes.union(&succeeded);
         self.succeeded = self.succeeded_indexes.total();
         if let Some(limit) = self.limit_per_index() {
@@ -291,21 +279,20 @@ impl<'a> Progress<'a> {
     }
 
     /// The indexes of pods that still have their finalizer and pass a test.
-    fn indexes(&self, test: impl Fn(&Pod) -> bool) -> Indexes {
-        let pods = self.pods.iter().filter(|pod| pod.is_tracked() && test(pod));
-        let indexes: BTreeSet<u32> = pods.filter_map(|pod| self.index_of(pod)).collect();
-        Indexes::of(indexes)
+    fn indexes(&self, test: impl Fn(&Member) -> bool) -> Indexes {
+        let pods = self.pods.iter().filter(|pod| pod.facts.is_tracked && test(pod));
+        Indexes::of_any(pods.filter_map(|pod| self.index_of(&pod.facts)))
     }
 
     /// True if a pod's index has failed with it (`isIndexFailed`).
-    fn has_failed_for_good(&self, pod: &Pod, limit: i32) -> bool {
-        if !is_failed(pod, self.spec) {
+    fn has_failed_for_good(&self, pod: &Member, limit: i32) -> bool {
+        if !pod.facts.is_failed(self.spec) {
             return false;
         }
-        match policy::judge(pod, self.spec) {
+        match policy::judge(&pod.pod, self.spec) {
             Verdict::FailIndex => true,
             Verdict::Ignore => false,
-            Verdict::Count | Verdict::FailJob(_) => pods::failures_before(pod) >= limit,
+            Verdict::Count | Verdict::FailJob(_) => pods::failures_before(&pod.pod) >= limit,
         }
     }
 

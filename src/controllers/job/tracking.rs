@@ -16,11 +16,13 @@ use crate::apiserver::protocol::{Operation, Part};
 use crate::apiserver::status::Reason;
 use crate::client::plan::{Request, Step};
 
+use super::super::census::Known;
 use super::super::script::{Halt, Script};
 use super::indexes::Indexes;
+use super::members::{Facts, Member};
 use super::orphans::untrack;
 use super::pods::note_written;
-use super::policy::{self, Verdict, is_failed};
+use super::policy::{self, Verdict};
 use super::sync::{COMPLETE, FAILED, FAILURE_TARGET, Progress, SUCCESS_CRITERIA_MET, condition, set_condition};
 
 /// So many uids are in a status at most (`MaxUncountedPods`).
@@ -30,7 +32,7 @@ const MOST_UNCOUNTED: usize = 500;
 struct Count {
     /// The pods whose finalizer is to go.
     ended: Vec<Rc<Pod>>,
-    /// Pods that have their finalizer.
+    /// Those in the lists of the status that have their finalizer.
     tracked: BTreeSet<Uid>,
     /// The status differs from what is stored.
     dirty: bool,
@@ -40,11 +42,7 @@ struct Count {
 
 /// Brings the status up to date and the pods to their end.
 pub(super) fn track(script: &mut Script<'_>, progress: &mut Progress<'_>, dirty: bool) -> Result<(), Halt> {
-    if progress.spec.is_indexed() {
-        progress.pods.sort_by_key(|pod| pod.completion_index().map_or(-1, i64::from));
-    }
-    let tracked = progress.pods.iter().filter(|pod| progress.is_tracked(pod)).map(|pod| pod.meta.uid).collect();
-    let mut count = Count { ended: Vec::new(), tracked, dirty, partial: false };
+    let mut count = Count { ended: Vec::new(), tracked: tracked(progress), dirty, partial: false };
     count.dirty |= settle_counters(&mut progress.status, &count.tracked);
     count_ended(progress, &mut count);
     prepare_end(script, progress, &mut count);
@@ -58,6 +56,17 @@ pub(super) fn track(script: &mut Script<'_>, progress: &mut Progress<'_>, dirty:
         record_end(script, progress);
     }
     Ok(())
+}
+
+/// The pods in the lists of the status that have their finalizer.
+fn tracked(progress: &Progress<'_>) -> BTreeSet<Uid> {
+    let listed = progress.status.uncounted.iter().flat_map(|it| it.succeeded.iter().chain(&it.failed));
+    let listed: BTreeSet<Uid> = listed.copied().collect();
+    if listed.is_empty() {
+        return listed;
+    }
+    let facts = progress.pods.iter().map(|pod| &pod.facts);
+    facts.filter(|facts| listed.contains(&facts.uid) && progress.is_tracked(facts)).map(|facts| facts.uid).collect()
 }
 
 /// Moves the uids of pods without finalizer from the lists into the counters; true if there were any
@@ -78,15 +87,16 @@ fn settle_counters(status: &mut JobStatus, tracked: &BTreeSet<Uid>) -> bool {
 fn count_ended(progress: &mut Progress<'_>, count: &mut Count) {
     let mut new_indexes: Vec<u32> = Vec::new();
     let mut uncounted = progress.status.uncounted.take().unwrap_or_default();
-    for pod in progress.pods.iter().filter(|pod| progress.is_tracked(pod)) {
-        let failed = is_failed(pod, progress.spec);
-        if !may_go(progress, pod, failed) {
-            continue;
-        }
+    let may_go = |pod: &&Member| progress.is_tracked(&pod.facts) && may_go(progress, &pod.facts);
+    let mut ended: Vec<&Member> = progress.pods.iter().filter(may_go).collect();
+    if progress.spec.is_indexed() {
+        ended.sort_by_key(|pod| pod.facts.index.map_or(-1, i64::from));
+    }
+    for Known { pod, facts, .. } in ended {
         count.ended.push(pod.clone());
-        let uid = pod.meta.uid;
-        let index = progress.index_of(pod);
-        if pod.status.phase == PodPhase::Succeeded && !progress.known_failed.contains(&uid) {
+        let uid = facts.uid;
+        let index = progress.index_of(facts);
+        if facts.phase == PodPhase::Succeeded && !progress.known_failed.contains(&uid) {
             if progress.spec.is_indexed() {
                 // The index itself says that the pod was counted.
                 if let Some(index) = index.filter(|index| !progress.previous_indexes.has(*index)) {
@@ -95,14 +105,16 @@ fn count_ended(progress: &mut Progress<'_>, count: &mut Count) {
                 }
             } else if !progress.known_succeeded.contains(&uid) {
                 uncounted.succeeded.push(uid);
+                count.tracked.insert(uid);
                 count.dirty = true;
             }
-        } else if (failed || fails(progress))
+        } else if (facts.is_failed(progress.spec) || fails(progress))
             && !progress.known_failed.contains(&uid)
             && (!progress.spec.is_indexed() || index.is_some())
             && policy::judge(pod, progress.spec) != Verdict::Ignore
         {
             uncounted.failed.push(uid);
+            count.tracked.insert(uid);
             count.dirty = true;
         }
         if new_indexes.len() + uncounted.succeeded.len() + uncounted.failed.len() >= MOST_UNCOUNTED {
@@ -122,15 +134,15 @@ fn fails(progress: &Progress<'_>) -> bool {
 }
 
 /// True if a pod's finalizer may go: its end is known, and nothing has to be learned from it any more (`canRemoveFinalizer`).
-fn may_go(progress: &Progress<'_>, pod: &Pod, failed: bool) -> bool {
-    if progress.from.job.meta.is_deleting() || progress.ending.is_some() || pod.status.phase == PodPhase::Succeeded {
+fn may_go(progress: &Progress<'_>, pod: &Facts) -> bool {
+    if progress.from.job.meta.is_deleting() || progress.ending.is_some() || pod.phase == PodPhase::Succeeded {
         return true;
     }
     let is_kept = || {
-        let kept = pod.completion_index().and_then(|index| progress.kept.get(&index));
-        kept.is_some_and(|kept| kept.meta.uid == pod.meta.uid)
+        let kept = pod.index.and_then(|index| progress.kept.get(&index));
+        kept.is_some_and(|kept| kept.meta.uid == pod.uid)
     };
-    failed && !(progress.limit_per_index().is_some() && is_kept())
+    pod.is_failed(progress.spec) && !(progress.limit_per_index().is_some() && is_kept())
 }
 
 /// Writes which indexes have succeeded and failed; true if that is news.

@@ -32,16 +32,17 @@ pub(super) struct Holder<'a> {
 
 impl Claims {
     /// Looks for the claims of all pods that a set has or is to have.
-    pub fn look(view: &View<'_>, set: &StatefulSet, pods: &[Rc<Pod>]) -> Self {
+    pub fn look<'a>(view: &View<'_>, set: &StatefulSet, pods: impl Iterator<Item = &'a Rc<Pod>> + Clone) -> Self {
         let mut found = BTreeMap::new();
         if set.spec.claim_templates.is_empty() {
             return Claims(found);
         }
         let first = set.first_ordinal();
-        let held = pods.iter().filter_map(|pod| identity::place(set, identity::ordinal(&pod.meta)));
-        let places = 0..identity::places(set, held) as i32;
+        let place = |pod: &Rc<Pod>| identity::place(set, identity::ordinal(&pod.meta));
+        let places = 0..identity::places(set, pods.clone().filter_map(place)) as i32;
         let wanted = places.map(|place| identity::pod_name(set, first.saturating_add(place)));
-        for pod in wanted.chain(pods.iter().map(|pod| pod.meta.name.clone())) {
+        let surplus = pods.filter(|pod| place(pod).is_none()).map(|pod| pod.meta.name.clone());
+        for pod in wanted.chain(surplus) {
             for template in &set.spec.claim_templates {
                 let name = identity::claim_name(template, &pod);
                 if let Some(claim) = view.get::<PersistentVolumeClaim>(&set.meta.namespace, &name) {

@@ -4,7 +4,6 @@
 //! from the highest ordinal down, then updates from the highest ordinal down. Parallel does not wait when it creates and
 //! deletes, in batches of 1, 2, 4, ...; it updates one by one as well.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 
 use crate::api::event::{EventType, ObjectReference};
@@ -13,6 +12,7 @@ use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::{Pod, PodPhase};
+use crate::api::revision::ControllerRevision;
 use crate::api::stateful::{StatefulSet, StatefulSetStatus, UpdateStrategy};
 use crate::api::storage::PersistentVolumeClaim;
 use crate::apiserver::protocol::{DeleteOptions, Operation, Part};
@@ -23,6 +23,7 @@ use crate::client::view::Now;
 use super::super::owner;
 use super::super::script::{Halt, Script};
 use super::claims::{self, Claims, Holder};
+use super::members::Member;
 use super::revisions::Revisions;
 use super::{identity, status};
 
@@ -34,12 +35,12 @@ pub(super) struct Control<'a> {
     set: &'a StatefulSet,
     revisions: &'a Revisions,
     claims: &'a Claims,
-    /// The pods that exist and have an ordinal.
-    pods: Vec<&'a Rc<Pod>>,
+    /// The pods that exist.
+    pods: &'a [Member],
     /// One for each ordinal that there is to be, in order.
     replicas: Vec<Replica<'a>>,
     /// Pods with other ordinals, from the highest down.
-    condemned: Vec<&'a Rc<Pod>>,
+    condemned: Vec<&'a Member>,
     about: ObjectReference,
     now: Now,
 }
@@ -47,10 +48,7 @@ pub(super) struct Control<'a> {
 /// A place in a set: the pod that holds it, if one does.
 struct Replica<'a> {
     ordinal: i32,
-    name: Name,
-    pod: Option<&'a Rc<Pod>>,
-    /// The pod to be created; made once.
-    new: OnceCell<Option<Pod>>,
+    pod: Option<&'a Member>,
 }
 
 /// How far a part of a sync came.
@@ -69,37 +67,28 @@ impl<'a> Control<'a> {
         set: &'a StatefulSet,
         revisions: &'a Revisions,
         claims: &'a Claims,
-        pods: &'a [Rc<Pod>],
+        pods: &'a [Member],
         now: Now,
     ) -> Self {
-        let (mut known, mut condemned, mut held) = (Vec::new(), Vec::new(), Vec::new());
-        for pod in pods {
-            let ordinal = identity::ordinal(&pod.meta);
-            if ordinal < 0 {
-                continue;
-            }
-            known.push(pod);
-            match identity::place(set, ordinal) {
-                Some(place) => held.push((place, pod)),
-                None => condemned.push((ordinal, pod)),
+        let place = |pod: &Member| identity::place(set, pod.facts.ordinal);
+        let places = identity::places(set, pods.iter().filter_map(place));
+        let ordinal = |place| set.first_ordinal().saturating_add(place as i32);
+        let mut replicas: Vec<_> = (0..places).map(|place| Replica { ordinal: ordinal(place), pod: None }).collect();
+        let mut condemned = Vec::new();
+        for pod in pods.iter().filter(|pod| pod.facts.ordinal >= 0) {
+            match place(pod) {
+                Some(place) => replicas[place].pod = Some(pod),
+                None => condemned.push(pod),
             }
         }
-        let places = identity::places(set, held.iter().map(|(place, _)| *place));
-        let mut by_place: Vec<Option<&Rc<Pod>>> = vec![None; places];
-        held.into_iter().for_each(|(place, pod)| by_place[place] = Some(pod));
-        let replicas = by_place.into_iter().enumerate().map(|(place, pod)| {
-            let ordinal = set.first_ordinal().saturating_add(place as i32);
-            Replica { ordinal, name: identity::name_at(set, ordinal, pod), pod, new: OnceCell::new() }
-        });
-        condemned.sort_by_key(|(ordinal, _)| std::cmp::Reverse(*ordinal));
-        let (replicas, condemned) = (replicas.collect(), condemned.into_iter().map(|(_, pod)| pod).collect());
+        condemned.sort_by_key(|pod| std::cmp::Reverse(pod.facts.ordinal));
         let about = owner::reference(set);
-        Control { set, revisions, claims, pods: known, replicas, condemned, about, now }
+        Control { set, revisions, claims, pods, replicas, condemned, about, now }
     }
 
     /// Does what can be done now and writes the status; a failure is told after that.
     pub fn run(&self, script: &mut Script<'_>) -> Result<StatefulSetStatus, Halt> {
-        let mut status = status::count(self.set, self.revisions, self.pods.iter().copied(), self.now);
+        let mut status = status::count(self.set, self.revisions, self.pods, self.now);
         let progress = if self.set.meta.is_deleting() { Progress::Stop } else { self.go_on(script, &mut status)? };
         let written = super::caught(status::write(script, self.set, &mut status))?;
         match (progress, written) {
@@ -113,8 +102,9 @@ impl<'a> Control<'a> {
         let Progress::GoOn = progress else { return Ok(progress) };
         let progress = self.for_all(script, &self.condemned, |script, batch| self.own_claims(script, batch))?;
         let Progress::GoOn = progress else { return Ok(progress) };
-        let waits_for = self.first_unavailable();
-        let progress = self.for_all(script, &self.condemned, |script, batch| self.condemn(script, batch, waits_for))?;
+        let waits_for = if self.condemned.is_empty() { None } else { self.first_unavailable() };
+        let condemn = |script: &mut Script<'_>, batch: &[_]| self.condemn(script, batch, waits_for.as_ref());
+        let progress = self.for_all(script, &self.condemned, condemn)?;
         let Progress::GoOn = progress else { return Ok(progress) };
         self.roll(script, status)
     }
@@ -143,11 +133,11 @@ impl<'a> Control<'a> {
     }
 
     /// The first pod that is not available, by ordinal, those that are too many last.
-    fn first_unavailable(&self) -> Option<&Name> {
-        let is_unavailable = |pod: &Rc<Pod>| status::is_unavailable(pod, self.set, self.now);
-        let replica = self.replicas.iter().find(|it| it.pod.is_none_or(is_unavailable)).map(|it| &it.name);
-        let condemned = || self.condemned.iter().rev().find(|pod| is_unavailable(pod)).map(|pod| &pod.meta.name);
-        replica.or_else(condemned)
+    fn first_unavailable(&self) -> Option<Name> {
+        let is_unavailable = |pod: &Member| pod.facts.is_unavailable(self.set, self.now);
+        let replica = self.replicas.iter().find(|it| it.pod.is_none_or(is_unavailable)).map(|it| it.name(self.set));
+        let condemned = || self.condemned.iter().rev().find(|pod| is_unavailable(pod));
+        replica.or_else(|| condemned().map(|pod| pod.pod.meta.name.clone()))
     }
 
     /// Sees to it that places are held: deletes pods that have ended, creates those that are missing, and keeps the others as
@@ -156,20 +146,20 @@ impl<'a> Control<'a> {
         if batch.iter().all(|replica| self.is_settled(replica)) {
             return Ok(Progress::GoOn);
         }
-        let ended: Vec<_> =
-            batch.iter().filter_map(|it| it.pod).filter(|pod| pod.is_terminal() && !pod.meta.is_deleting()).collect();
+        let has_ended = |pod: &&Member| pod.facts.is_terminal() && !pod.facts.is_deleting;
+        let ended: Vec<_> = batch.iter().filter_map(|it| it.pod).filter(has_ended).collect();
         if let Some(failure) = self.delete(script, &ended)? {
             return Ok(Progress::Failed(failure));
         }
-        let is_stale = |replica: &&Replica<'_>| self.claims.are_stale(self.set, replica.holder());
+        let is_stale = |it: &&Replica<'_>| self.claims.are_stale(self.set, it.holder(&it.name(self.set)));
         let missing: Vec<_> = batch.iter().filter(|it| it.pod.is_none()).filter(|it| !is_stale(it)).collect();
         if let Some(failure) = self.create(script, &missing)? {
             return Ok(Progress::Failed(failure));
         }
         let present =
-            || batch.iter().filter_map(|it| it.pod.map(|pod| (it, pod))).filter(|(_, pod)| !pod.is_terminal());
+            || batch.iter().filter_map(|it| it.pod.map(|pod| (it, pod))).filter(|(_, pod)| !pod.facts.is_terminal());
         let pending: Vec<_> =
-            present().filter(|(_, pod)| pod.status.phase == PodPhase::Pending).map(|it| it.0).collect();
+            present().filter(|(_, pod)| pod.facts.phase == PodPhase::Pending).map(|it| it.0).collect();
         if let Some(failure) = self.create_claims(script, &pending, false)? {
             return Ok(Progress::Failed(failure));
         }
@@ -189,17 +179,17 @@ impl<'a> Control<'a> {
 
     /// True if there is nothing to do about a place, which is so of most. With claims that takes a closer look.
     fn is_settled(&self, replica: &Replica<'_>) -> bool {
-        let is_settled = |pod: &Rc<Pod>| {
-            pod.status.phase == PodPhase::Running
-                && identity::is_labelled(&pod.meta)
+        let is_settled = |pod: &Member| {
+            pod.facts.phase == PodPhase::Running
+                && pod.facts.is_labelled
                 && (self.set.spec.is_parallel || self.is_available(pod))
         };
         self.set.spec.claim_templates.is_empty() && replica.pod.is_some_and(is_settled)
     }
 
     /// True if the next ordinal need not wait for this pod.
-    fn is_available(&self, pod: &Pod) -> bool {
-        status::is_ready(pod) && !status::is_unavailable(pod, self.set, self.now)
+    fn is_available(&self, pod: &Member) -> bool {
+        pod.facts.is_ready() && !pod.facts.is_unavailable(self.set, self.now)
     }
 
     /// Creates pods, their claims first (`CreateStatefulPod`).
@@ -210,35 +200,34 @@ impl<'a> Control<'a> {
         if let Some(failure) = self.create_claims(script, missing, true)? {
             return Ok(Some(failure));
         }
-        let pods: Vec<&Pod> = missing.iter().filter_map(|replica| self.new_pod(replica)).collect();
-        if pods.len() < missing.len() {
+        if missing.iter().any(|replica| self.revision_of(replica).template().is_none()) {
             return Ok(Some("a revision keeps no pod template".to_owned()));
         }
         let outcomes = script.step(|| {
-            let request = |pod: &&Pod| Request {
-                operation: Operation::Create { object: Object::Pod(Rc::new((*pod).clone())), dry_run: false },
+            let new_pod = |it: &&Replica<'_>| identity::new_pod(self.set, self.revision_of(it), it.ordinal);
+            let request = |pod: Pod| Request {
                 // Nothing is told of a pod that is there already, but the sync has failed.
                 tolerate: vec![Reason::AlreadyExists],
                 on_success: Some(self.success("Create", &pod.meta.name)),
                 on_failure: Some(self.failure("Create", &pod.meta.name)),
+                operation: Operation::Create { object: Object::Pod(Rc::new(pod)), dry_run: false },
             };
-            Step::Parallel(pods.iter().map(request).collect())
+            Step::Parallel(missing.iter().filter_map(new_pod).map(request).collect())
         })?;
         let failure = outcomes.iter().find_map(|outcome| outcome.as_ref().err()).map(|status| status.message.clone());
         let owners = self.set_owners(script, missing)?;
         Ok(failure.or(owners))
     }
 
-    /// The pod that a place is to have: of the old revision below the partition (`newVersionedStatefulSetPod`).
-    fn new_pod<'r>(&self, replica: &'r Replica<'_>) -> Option<&'r Pod> {
+    /// The revision of the pod that a place is to have: the old one below the partition (`newVersionedStatefulSetPod`).
+    fn revision_of(&self, replica: &Replica<'_>) -> &'a ControllerRevision {
         let bound = match &self.set.spec.strategy {
             UpdateStrategy::OnDelete => 0,
             UpdateStrategy::RollingUpdate(None) => self.set.status.current_replicas,
             UpdateStrategy::RollingUpdate(Some(rolling)) => rolling.partition,
         };
         let is_old = replica.ordinal < self.set.first_ordinal().saturating_add(bound);
-        let revision = if is_old { &self.revisions.current } else { &self.revisions.update };
-        replica.new.get_or_init(|| identity::new_pod(self.set, revision, replica.ordinal)).as_ref()
+        if is_old { &self.revisions.current } else { &self.revisions.update }
     }
 
     /// Creates the claims that pods lack (`createPersistentVolumeClaims`). A pod that is `new` is then told to have failed.
@@ -247,10 +236,10 @@ impl<'a> Control<'a> {
             return Ok(None);
         }
         let (mut requests, mut going) = (Vec::new(), Vec::new());
-        for replica in of {
-            let (missing, failure) = self.claims.missing(self.set, &replica.name);
-            going.extend(failure.map(|message| (replica.name.clone(), message)));
-            requests.extend(missing.into_iter().map(|claim| (replica.name.clone(), claim)));
+        for name in of.iter().map(|replica| replica.name(self.set)) {
+            let (missing, failure) = self.claims.missing(self.set, &name);
+            going.extend(failure.map(|message| (name.clone(), message)));
+            requests.extend(missing.into_iter().map(|claim| (name.clone(), claim)));
         }
         let mut failures = going;
         if !requests.is_empty() {
@@ -280,9 +269,13 @@ impl<'a> Control<'a> {
 
     /// Gives the claims of pods the owners that the retention policy says (`UpdatePodClaimForRetentionPolicy`).
     fn set_owners(&self, script: &mut Script<'_>, of: &[&Replica<'_>]) -> Result<Option<String>, Halt> {
+        if self.set.spec.claim_templates.is_empty() {
+            return Ok(None);
+        }
         for replica in of {
-            if let Some(failure) = self.set_owners_of(script, replica.holder())? {
-                self.tell_failure(script, "Update", &replica.name, &failure);
+            let name = replica.name(self.set);
+            if let Some(failure) = self.set_owners_of(script, replica.holder(&name))? {
+                self.tell_failure(script, "Update", &name, &failure);
                 return Ok(Some(failure));
             }
         }
@@ -312,14 +305,20 @@ impl<'a> Control<'a> {
 
     /// Makes a pod that is there what it should be: labels that say who it is, its claims and their owners
     /// (`UpdateStatefulPod`).
-    fn put_right(&self, script: &mut Script<'_>, replica: &Replica<'_>, pod: &Rc<Pod>) -> Result<Option<String>, Halt> {
+    fn put_right(
+        &self,
+        script: &mut Script<'_>,
+        replica: &Replica<'_>,
+        member: &Member,
+    ) -> Result<Option<String>, Halt> {
+        let (pod, name) = (&member.pod, replica.name(self.set));
         let has_volumes = identity::has_volumes(self.set, pod);
-        let is_owner = self.claims.to_own(self.set, replica.holder()).is_empty();
-        if identity::is_labelled(&pod.meta) && has_volumes && is_owner {
+        let is_owner = self.claims.to_own(self.set, replica.holder(&name)).is_empty();
+        if member.facts.is_labelled && has_volumes && is_owner {
             return Ok(None);
         }
         if !has_volumes && let Some(failure) = self.create_claims(script, &[replica], false)? {
-            self.tell_failure(script, "Update", &replica.name, &failure);
+            self.tell_failure(script, "Update", &name, &failure);
             return Ok(Some(failure));
         }
         if let Some(failure) = self.set_owners(script, &[replica])? {
@@ -327,7 +326,7 @@ impl<'a> Control<'a> {
         }
         let mut updated = Pod { meta: identity::labelled(&pod.meta), ..(**pod).clone() };
         if !has_volumes {
-            updated.spec = Rc::new(identity::with_volumes(self.set, &pod.spec, &replica.name));
+            updated.spec = Rc::new(identity::with_volumes(self.set, &pod.spec, &name));
         }
         let outcomes = script.step(|| {
             Step::Request(Request {
@@ -337,16 +336,16 @@ impl<'a> Control<'a> {
                     dry_run: false,
                 },
                 tolerate: Vec::new(),
-                on_success: Some(self.success("Update", &replica.name)),
-                on_failure: Some(self.failure("Update", &replica.name)),
+                on_success: Some(self.success("Update", &name)),
+                on_failure: Some(self.failure("Update", &name)),
             })
         })?;
         Ok(outcomes.iter().find_map(|outcome| outcome.as_ref().err()).map(|status| status.message.clone()))
     }
 
     /// Lets the claims of pods that are too many go with them, if that is the policy.
-    fn own_claims(&self, script: &mut Script<'_>, batch: &[&Rc<Pod>]) -> Result<Progress, Halt> {
-        for pod in batch {
+    fn own_claims(&self, script: &mut Script<'_>, batch: &[&Member]) -> Result<Progress, Halt> {
+        for Member { pod, .. } in batch {
             let holder = Holder { name: &pod.meta.name, uid: Some(pod.meta.uid), is_condemned: true };
             if let Some(failure) = self.set_owners_of(script, holder)? {
                 return Ok(Progress::Failed(failure));
@@ -357,13 +356,13 @@ impl<'a> Control<'a> {
 
     /// Deletes pods that are too many. In order, nothing goes while another pod is not available, unless it is the first of
     /// those that are not (`processCondemned`).
-    fn condemn(&self, script: &mut Script<'_>, batch: &[&Rc<Pod>], waits_for: Option<&Name>) -> Result<Progress, Halt> {
+    fn condemn(&self, script: &mut Script<'_>, batch: &[&Member], waits_for: Option<&Name>) -> Result<Progress, Halt> {
         let mut doomed = Vec::new();
         for pod in batch {
-            if pod.meta.is_deleting() {
+            if pod.facts.is_deleting {
                 continue;
             }
-            let is_hindered = !(status::is_ready(pod) && self.is_available(pod)) && waits_for != Some(&pod.meta.name);
+            let is_hindered = !self.is_available(pod) && waits_for != Some(&pod.pod.meta.name);
             if self.set.spec.is_parallel || !is_hindered {
                 doomed.push(*pod);
             }
@@ -382,29 +381,28 @@ impl<'a> Control<'a> {
         };
         let first = usize::try_from(first).unwrap_or(0).min(self.replicas.len());
         for replica in self.replicas[first..].iter().rev() {
-            let meta = match replica.pod {
-                Some(pod) => &pod.meta,
-                None => match self.new_pod(replica) {
-                    Some(pod) => &pod.meta,
-                    None => return Ok(Progress::Stop),
-                },
+            // A pod that has been created just now is judged as well.
+            let (is_deleting, revision) = match replica.pod {
+                Some(pod) => (pod.facts.is_deleting, pod.facts.revision.as_ref()),
+                None if self.revision_of(replica).template().is_none() => return Ok(Progress::Stop),
+                None => (false, Some(&self.revision_of(replica).meta.name)),
             };
-            if !meta.is_deleting() && identity::revision_of(meta) != Some(&self.revisions.update.meta.name) {
-                if let Some(failure) = self.delete_named(script, &[&replica.name])? {
+            if !is_deleting && revision != Some(&self.revisions.update.meta.name) {
+                if let Some(failure) = self.delete_named(script, &[&replica.name(self.set)])? {
                     return Ok(Progress::Failed(failure));
                 }
                 status.current_replicas -= 1;
                 return Ok(Progress::Stop);
             }
-            if replica.pod.is_none_or(|pod| status::is_unavailable(pod, self.set, self.now)) {
+            if replica.pod.is_none_or(|pod| pod.facts.is_unavailable(self.set, self.now)) {
                 return Ok(Progress::Stop);
             }
         }
         Ok(Progress::GoOn)
     }
 
-    fn delete(&self, script: &mut Script<'_>, pods: &[&Rc<Pod>]) -> Result<Option<String>, Halt> {
-        let names: Vec<&Name> = pods.iter().map(|pod| &pod.meta.name).collect();
+    fn delete(&self, script: &mut Script<'_>, pods: &[&Member]) -> Result<Option<String>, Halt> {
+        let names: Vec<&Name> = pods.iter().map(|pod| &pod.pod.meta.name).collect();
         self.delete_named(script, &names)
     }
 
@@ -462,7 +460,12 @@ impl<'a> Control<'a> {
 }
 
 impl Replica<'_> {
-    fn holder(&self) -> Holder<'_> {
-        Holder { name: &self.name, uid: self.pod.map(|pod| pod.meta.uid), is_condemned: false }
+    /// The name of the pod that holds the place, or is to hold it.
+    fn name(&self, set: &StatefulSet) -> Name {
+        identity::name_at(set, self.ordinal, self.pod.map(|pod| &pod.pod))
+    }
+
+    fn holder<'n>(&self, name: &'n Name) -> Holder<'n> {
+        Holder { name, uid: self.pod.map(|pod| pod.pod.meta.uid), is_condemned: false }
     }
 }

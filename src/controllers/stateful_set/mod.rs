@@ -3,6 +3,7 @@
 //! Never replaces a pod before the old one is gone, and never deletes one that is stuck to make room for a better one:
 //! whoever force-deletes a pod takes the risk.
 //!
+//! - `members`: the set's pods, and what was found out about each
 //! - `identity`: ordinals, names, labels, a new pod
 //! - `revisions`: which revision pods have and which they are to have
 //! - `control`: what is created, deleted and updated, and in which order
@@ -14,6 +15,7 @@ mod claims;
 mod control;
 mod identity;
 pub mod kubectl;
+mod members;
 #[cfg(test)]
 mod properties;
 mod revisions;
@@ -21,10 +23,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::api::kind::Kind;
 use crate::api::meta::{Meta, ObjectKey};
+use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::api::pod::Pod;
 use crate::api::revision::ControllerRevision;
@@ -34,24 +38,27 @@ use crate::client::plan::{Again, Plan};
 use crate::client::view::{Now, View};
 use crate::engine::time::SimDuration;
 
+use super::census::{Census, Found};
 use super::config::Config;
 use super::history;
 use super::owner;
 use super::script::{self, Halt, Script};
 use claims::Claims;
 use control::Control;
+use members::Facts;
 
 /// The StatefulSet controller.
 pub struct StatefulSetController {
     workers: usize,
     resync: Option<SimDuration>,
+    census: RefCell<Census<Facts>>,
 }
 
 /// What a sync begins with: taken from the cache once.
 struct Snapshot {
     set: Rc<StatefulSet>,
     /// The set's own pods, and orphans that could be.
-    pods: Vec<Rc<Pod>>,
+    pods: Found<Facts>,
     /// The set's own revisions, and orphans that could be.
     revisions: Vec<Rc<ControllerRevision>>,
     claims: Claims,
@@ -60,7 +67,8 @@ struct Snapshot {
 impl StatefulSetController {
     /// The controller with a configuration.
     pub fn new(config: &Config) -> Self {
-        StatefulSetController { workers: config.concurrent_stateful_set_syncs, resync: config.resync }
+        let (workers, resync) = (config.concurrent_stateful_set_syncs, config.resync);
+        StatefulSetController { workers, resync, census: RefCell::default() }
     }
 }
 
@@ -83,7 +91,12 @@ impl Controller for StatefulSetController {
 
     fn on_change(&self, change: Change<'_>, view: &View<'_>, enqueue: &mut dyn FnMut(ObjectKey, SimDuration)) {
         match change.object() {
-            Object::StatefulSet(set) => enqueue(owner::key_of(&**set), SimDuration::ZERO),
+            Object::StatefulSet(set) => {
+                if matches!(change, Change::Deleted(_)) {
+                    self.census.borrow_mut().forget(set.meta.uid);
+                }
+                enqueue(owner::key_of(&**set), SimDuration::ZERO);
+            }
             Object::Pod(pod) => pod_changed(change, pod, view, enqueue),
             _ => {}
         }
@@ -97,19 +110,16 @@ impl Controller for StatefulSetController {
         let Some(set) = view.get::<StatefulSet>(&key.namespace, &key.name) else {
             return Plan::nothing();
         };
-        let snapshot = Snapshot::of(view, set);
+        let snapshot = self.snapshot(view, set);
         script::run(view, now, move |script| sync(script, &snapshot))
     }
 }
 
-impl Snapshot {
-    fn of(view: &View<'_>, set: &Rc<StatefulSet>) -> Self {
-        let is_own = |pod: &&Rc<Pod>| pod.meta.controller().is_some_and(|controller| controller.uid == set.meta.uid);
-        let could_be = |pod: &&Rc<Pod>| is_member(set, &pod.meta);
-        let own = view.owned_by::<Pod>(set.meta.uid).filter(is_own);
-        let pods: Vec<_> = own.chain(view.orphans::<Pod>(&set.meta.namespace).filter(could_be)).cloned().collect();
+impl StatefulSetController {
+    fn snapshot(&self, view: &View<'_>, set: &Rc<StatefulSet>) -> Snapshot {
+        let pods = members::look(&mut self.census.borrow_mut(), view, set);
         let revisions = history::list(view, &**set, &set.selector);
-        let claims = Claims::look(view, set, &pods);
+        let claims = Claims::look(view, set, pods.own.iter().map(|known| &known.pod).chain(&pods.orphans));
         Snapshot { set: set.clone(), pods, revisions, claims }
     }
 }
@@ -164,21 +174,25 @@ fn sync(script: &mut Script<'_>, snapshot: &Snapshot) -> Result<Again, Halt> {
     let set = &*snapshot.set;
     let mut revisions = snapshot.revisions.clone();
     history::adopt_orphans(script, set, &mut revisions)?;
-    let pods = owner::claim_all_if(script, set, |pod| is_member(set, pod), &snapshot.pods)?;
+    let pods = members::claim(script, set, &snapshot.pods)?;
     let now = script.now();
     history::sort(&mut revisions);
     let found = caught(revisions::find(script, set, &revisions))?;
-    let mut in_use: Vec<&str> =
-        pods.iter().filter_map(|pod| identity::revision_of(&pod.meta)).map(|it| &**it).collect();
+    let mut in_use: Vec<&Name> = Vec::new();
+    for revision in pods.iter().filter_map(|pod| pod.facts.revision.as_ref()) {
+        if !in_use.contains(&revision) {
+            in_use.push(revision);
+        }
+    }
     let result = match &found {
         Ok(found) => {
-            in_use.extend([found.current.meta.name.as_str(), found.update.meta.name.as_str()]);
+            in_use.extend([&found.current.meta.name, &found.update.meta.name]);
             let control = Control::new(set, found, &snapshot.claims, &pods, now);
             caught(control.run(script))?
         }
         Err(message) => Err(message.clone()),
     };
-    let is_in_use = |revision: &ControllerRevision| in_use.contains(&revision.meta.name.as_str());
+    let is_in_use = |revision: &ControllerRevision| in_use.contains(&&revision.meta.name);
     history::truncate(script, &revisions, is_in_use, set.spec.revision_history_limit)?;
     let status = result.map_err(Halt::Failed)?;
     Ok(status::again(set, &status, &pods, now))

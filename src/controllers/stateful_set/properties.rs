@@ -71,7 +71,7 @@ impl World {
                     let name = identity::pod_name(&set, ordinal);
                     let below = before.iter().find(|pod| pod.meta.name == name);
                     let below = below.unwrap_or_else(|| panic!("{} came before {name} was there", pod.meta.name));
-                    let is_waited_for = below.meta.is_deleting() || !status::is_ready(below);
+                    let is_waited_for = below.meta.is_deleting() || !Facts::of(below).is_ready();
                     assert!(!is_waited_for, "{} came before {name} was ready", pod.meta.name);
                 }
             }
@@ -172,14 +172,14 @@ impl World {
                 if pod.meta.is_deleting() {
                     self.end(&pod);
                     moved = true;
-                } else if !pod.is_terminal() && !status::is_ready(&pod) {
+                } else if !pod.is_terminal() && !Facts::of(&pod).is_ready() {
                     self.make_ready(&pod);
                     moved = true;
                 }
             }
             self.server.seconds += 20;
             self.settle();
-            if !moved && self.pods().iter().all(|pod| status::is_ready(pod) && !pod.meta.is_deleting()) {
+            if !moved && self.pods().iter().all(|pod| Facts::of(pod).is_ready() && !pod.meta.is_deleting()) {
                 return;
             }
         }

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use crate::api::kind::Kind;
 use crate::api::object::{Object, Resource};
-use crate::api::pod::{Pod, PodConditionType, PodPhase};
 use crate::api::stateful::{StatefulSet, StatefulSetStatus, UpdateStrategy};
 use crate::apiserver::protocol::{Operation, Part};
 use crate::apiserver::status::Reason;
@@ -14,26 +13,11 @@ use crate::engine::time::SimDuration;
 
 use super::super::script::{Halt, Script};
 use super::super::time;
-use super::identity;
+use super::members::Member;
 use super::revisions::Revisions;
 
-/// True if the pod runs and is ready.
-pub(super) fn is_ready(pod: &Pod) -> bool {
-    pod.status.phase == PodPhase::Running && pod.status.is_ready()
-}
-
-/// True if the pod is not available, or is going (`isUnavailable`).
-pub(super) fn is_unavailable(pod: &Pod, set: &StatefulSet, now: Now) -> bool {
-    pod.meta.is_deleting() || !pod.is_available(set.spec.min_ready_seconds, now.timestamp())
-}
-
-/// The status that pods make (`updateStatus`).
-pub(super) fn count<'a>(
-    set: &StatefulSet,
-    revisions: &Revisions,
-    pods: impl Iterator<Item = &'a Rc<Pod>>,
-    now: Now,
-) -> StatefulSetStatus {
+/// The status that pods make; those without an ordinal do not count (`updateStatus`).
+pub(super) fn count(set: &StatefulSet, revisions: &Revisions, pods: &[Member], now: Now) -> StatefulSetStatus {
     let (current, update) = (&revisions.current.meta.name, &revisions.update.meta.name);
     let mut status = StatefulSetStatus {
         observed_generation: set.meta.generation,
@@ -42,16 +26,15 @@ pub(super) fn count<'a>(
         collision_count: Some(revisions.collision_count),
         ..StatefulSetStatus::default()
     };
-    for pod in pods {
+    for facts in pods.iter().map(|pod| &pod.facts).filter(|facts| facts.ordinal >= 0) {
         status.replicas += 1;
-        if is_ready(pod) {
+        if facts.is_ready() {
             status.ready_replicas += 1;
-            status.available_replicas += i32::from(pod.is_available(set.spec.min_ready_seconds, now.timestamp()));
+            status.available_replicas += i32::from(facts.is_available(set, now));
         }
-        if !pod.meta.is_deleting() {
-            let revision = identity::revision_of(&pod.meta);
-            status.current_replicas += i32::from(revision == Some(current));
-            status.updated_replicas += i32::from(revision == Some(update));
+        if !facts.is_deleting {
+            status.current_replicas += i32::from(facts.revision.as_ref() == Some(current));
+            status.updated_replicas += i32::from(facts.revision.as_ref() == Some(update));
         }
     }
     status
@@ -100,14 +83,13 @@ fn update(mut set: StatefulSet, status: &StatefulSetStatus) -> Operation {
 }
 
 /// When to look again so that a pod counts as available the moment it is (`FindMinNextPodAvailabilityCheck`).
-pub(super) fn again(set: &StatefulSet, status: &StatefulSetStatus, pods: &[Rc<Pod>], now: Now) -> Again {
+pub(super) fn again(set: &StatefulSet, status: &StatefulSetStatus, pods: &[Member], now: Now) -> Again {
     let seconds = set.spec.min_ready_seconds;
     if seconds <= 0 || status.ready_replicas == status.available_replicas {
         return Again::OnChange;
     }
-    let waiting = pods.iter().filter(|pod| pod.status.is_ready() && !pod.is_available(seconds, now.timestamp()));
-    let since = waiting.filter_map(|pod| pod.status.condition(&PodConditionType::Ready)).map(|it| it.last_transition);
-    match since.min() {
+    let waiting = pods.iter().filter(|pod| !pod.facts.is_available(set, now));
+    match waiting.filter_map(|pod| pod.facts.ready_since).min() {
         Some(since) => Again::After(time::until(now, since, seconds.into()).left()),
         None => Again::After(SimDuration::from_secs(seconds as u64)),
     }

@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 
 use crate::api::pod::RestartPolicy::{Always, Never, OnFailure};
-use crate::api::pod::{Container, Handler, RestartPolicy};
+use crate::api::pod::{Container, Handler, PodSpec, RestartPolicy};
+use crate::api::resources::Resources;
 use crate::engine::process::Input;
 use crate::kubelet::KubeletInput;
+use crate::kubelet::agent::Kubelet;
 use crate::runtime::model::{CrashModel, ExitModel, Health, HookModel, ImageModel, PullModel, StopModel};
 use crate::runtime::simulated::RuntimeInput;
 use crate::runtime::span::Spread;
@@ -108,7 +110,8 @@ impl Chaos {
             Step::Create(kind) => {
                 let name = format!("p{}", self.pods.len());
                 let (policy, containers) = containers(kind);
-                world.create(&name, spec(policy, 5, containers));
+                let requests = Resources { milli_cpu: 1 + i64::from(kind), ..Resources::default() };
+                world.create(&name, PodSpec { requests, ..spec(policy, 5, containers) });
                 if kind == 0 {
                     self.plain.push(name.clone());
                 }
@@ -163,7 +166,12 @@ proptest! {
     fn in_the_end_every_pod_runs_or_is_gone(steps in prop::collection::vec(step(), 1..40)) {
         let mut chaos = Chaos { world: World::new(models(), |_, _| {}), pods: Vec::new(), plain: Vec::new() };
         chaos.world.run(2_000);
-        steps.into_iter().for_each(|step| chaos.take(step));
+        for step in steps {
+            chaos.take(step);
+            if let Some((Some(known), found)) = chaos.world.kubelet.as_ref().map(Kubelet::room) {
+                prop_assert_eq!(known, &found, "what is set aside");
+            }
+        }
         chaos.world.run(120_000);
         let Chaos { mut world, pods, plain } = chaos;
         for name in plain.iter().filter(|name| world.exists(name)) {

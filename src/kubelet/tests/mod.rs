@@ -16,5 +16,6 @@ mod pressure;
 mod probing;
 mod reset;
 mod restart;
+mod room;
 mod user;
 mod writing;

@@ -6,21 +6,21 @@ use serde_json::json;
 
 use crate::api::convert::template_patch;
 use crate::api::meta::ObjectKey;
-use crate::api::object::Object;
 use crate::api::revision::ControllerRevision;
 use crate::api::workload::{DaemonSet, DaemonSetStrategy};
 use crate::apiserver::protocol::{Part, Patch};
 use crate::controllers::deployment::kubectl::RESTARTED_AT;
-use crate::engine::time::SimDuration;
 
 use super::super::plan::Rollout;
 use super::change::send_patch;
-use super::{Done, Shell, controlled, printed_name};
+use super::{Done, Shell, controlled, printed_name, status};
 
 pub(super) async fn rollout(shell: &Shell, key: &ObjectKey, verb: Rollout) -> Done {
-    let set = daemon_set(&shell.get(key).await?, key)?;
+    let object = shell.get(key).await?;
+    let set = object.get::<DaemonSet>().cloned();
+    let set = set.ok_or_else(|| format!("error: {} is no DaemonSet", printed_name(key)))?;
     let (patch, word) = match verb {
-        Rollout::Status(timeout) => return status(shell, key, set, timeout).await,
+        Rollout::Status(timeout) => return status::follow(shell, key, set, timeout, stage).await,
         Rollout::Pause => return Err(format!("error: {} pausing is not supported", kind_and_name(key))),
         Rollout::Resume => return Err(format!("error: {} resuming is not supported", kind_and_name(key))),
         Rollout::Restart => {
@@ -51,10 +51,6 @@ fn kind_and_name(key: &ObjectKey) -> String {
     format!("{} \"{}\"", key.kind.row().qualified_plural(), key.name)
 }
 
-fn daemon_set(object: &Object, key: &ObjectKey) -> Result<Rc<DaemonSet>, String> {
-    object.get::<DaemonSet>().cloned().ok_or_else(|| format!("error: {} is no DaemonSet", printed_name(key)))
-}
-
 /// The revisions that a DaemonSet controls, oldest first.
 async fn revisions(shell: &Shell, set: &DaemonSet) -> Result<Vec<Rc<ControllerRevision>>, String> {
     let mut all: Vec<Rc<ControllerRevision>> = controlled(shell, &set.meta, &set.selector).await?;
@@ -75,44 +71,22 @@ fn find(revisions: Vec<Rc<ControllerRevision>>, number: i64) -> Result<Rc<Contro
     found.cloned().ok_or_else(|| format!("error: unable to find specified revision {number} in history"))
 }
 
-/// Waits for a rollout and prints each stage once (`DaemonSetStatusViewer`).
-async fn status(shell: &Shell, key: &ObjectKey, first: Rc<DaemonSet>, timeout: Option<SimDuration>) -> Done {
-    let until = timeout.map(|timeout| shell.now() + timeout);
-    shell.watch(key);
-    let mut present = first;
-    loop {
-        match stage(&present)? {
-            None => {
-                shell.print(format!("daemon set \"{}\" successfully rolled out", key.name));
-                return Ok(());
-            }
-            Some(line) => shell.print(line),
-        }
-        present = match shell.next_change(key, until).await {
-            Some(Some(object)) => daemon_set(&object, key)?,
-            Some(None) => return Err("error: object has been deleted".to_owned()),
-            None => return Err("error: timed out waiting for the condition".to_owned()),
-        };
-    }
-}
-
-/// What is waited for; none once the rollout is complete.
-fn stage(set: &DaemonSet) -> Result<Option<String>, String> {
+/// The line that tells how far a rollout has come, and whether it is complete (`DaemonSetStatusViewer`).
+fn stage(set: &DaemonSet) -> Result<(String, bool), String> {
     if set.strategy == DaemonSetStrategy::OnDelete {
         return Err("error: rollout status is only available for RollingUpdate strategy type".to_owned());
     }
-    let (status, desired) = (&set.status, set.status.desired_number_scheduled);
+    let (name, status, desired) = (&set.meta.name, &set.status, set.status.desired_number_scheduled);
     if set.meta.generation > status.observed_generation {
-        return Ok(Some("Waiting for daemon set spec update to be observed...".to_owned()));
+        return Ok(("Waiting for daemon set spec update to be observed...".to_owned(), false));
     }
     let (updated, available) = (status.updated_number_scheduled, status.number_available);
-    let waiting =
-        |what: String| Ok(Some(format!("Waiting for daemon set \"{}\" rollout to finish: {what}...", set.meta.name)));
+    let waiting = |what: String| Ok((format!("Waiting for daemon set \"{name}\" rollout to finish: {what}..."), false));
     if updated < desired {
         waiting(format!("{updated} out of {desired} new pods have been updated"))
     } else if available < desired {
         waiting(format!("{available} of {desired} updated pods are available"))
     } else {
-        Ok(None)
+        Ok((format!("daemon set \"{name}\" successfully rolled out"), true))
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! - this file: a command under way, and what it may ask for
 //! - `apply`, `delete`, `change`, `rollout`, `stateful_set`, `daemon_rollout`, `node`, `drain`: the commands
+//! - `status`: how the rollouts of all kinds are waited for
 
 mod apply;
 mod change;
@@ -15,6 +16,7 @@ mod drain;
 mod node;
 mod rollout;
 mod stateful_set;
+mod status;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};

@@ -3,19 +3,17 @@
 use std::rc::Rc;
 
 use crate::api::meta::ObjectKey;
-use crate::api::object::Object;
 use crate::api::workload::{Deployment, ReplicaSet};
 use crate::controllers::deployment::kubectl::{self, Undo};
-use crate::engine::time::SimDuration;
 
 use super::super::plan::Rollout;
-use super::{Done, Shell, controlled, from_server, printed_name};
+use super::{Done, Shell, controlled, from_server, printed_name, status};
 
 pub(super) async fn rollout(shell: &Shell, key: &ObjectKey, verb: Rollout) -> Done {
     let deployment = deployment(shell, key).await?;
     let refused = |why: String| format!("error: {} {why}", printed_name(key));
     let (operation, word) = match verb {
-        Rollout::Status(timeout) => return status(shell, key, deployment, timeout).await,
+        Rollout::Status(timeout) => return status::follow(shell, key, deployment, timeout, stage).await,
         Rollout::Pause => (kubectl::pause(&deployment).map_err(refused)?, "paused"),
         Rollout::Resume => (kubectl::resume(&deployment).map_err(refused)?, "resumed"),
         Rollout::Restart => {
@@ -48,51 +46,25 @@ async fn replica_sets(shell: &Shell, deployment: &Deployment) -> Result<Vec<Rc<R
     controlled(shell, &deployment.meta, &deployment.spec.selector).await
 }
 
-/// Waits for a rollout and prints each stage once (kubectl, polymorphichelpers: DeploymentStatusViewer).
-async fn status(shell: &Shell, key: &ObjectKey, first: Rc<Deployment>, timeout: Option<SimDuration>) -> Done {
-    let until = timeout.map(|timeout| shell.now() + timeout);
-    shell.watch(key);
-    let mut present = first;
-    loop {
-        match stage(&present)? {
-            Stage::Complete => {
-                shell.print(format!("deployment \"{}\" successfully rolled out", key.name));
-                return Ok(());
-            }
-            Stage::Waiting(line) => shell.print(line),
-        }
-        present = match shell.next_change(key, until).await {
-            Some(Some(Object::Deployment(deployment))) => deployment,
-            Some(_) => return Err("error: object has been deleted".to_owned()),
-            None => return Err("error: timed out waiting for the condition".to_owned()),
-        };
-    }
-}
-
-enum Stage {
-    Complete,
-    Waiting(String),
-}
-
-fn stage(deployment: &Deployment) -> Result<Stage, String> {
+/// The line that tells how far a rollout has come, and whether it is complete (kubectl, polymorphichelpers: `DeploymentStatusViewer`).
+fn stage(deployment: &Deployment) -> Result<(String, bool), String> {
     let (name, status, desired) = (&deployment.meta.name, &deployment.status, deployment.spec.replicas);
     if deployment.meta.generation > status.observed_generation {
-        return Ok(Stage::Waiting("Waiting for deployment spec update to be observed...".to_owned()));
+        return Ok(("Waiting for deployment spec update to be observed...".to_owned(), false));
     }
     let progressing = status.conditions.iter().find(|condition| condition.kind == "Progressing");
     if progressing.is_some_and(|condition| condition.reason == "ProgressDeadlineExceeded") {
         return Err(format!("error: deployment \"{name}\" exceeded its progress deadline"));
     }
-    let waiting =
-        |what: String| Stage::Waiting(format!("Waiting for deployment \"{name}\" rollout to finish: {what}..."));
+    let waiting = |what: String| Ok((format!("Waiting for deployment \"{name}\" rollout to finish: {what}..."), false));
     let updated = status.updated_replicas;
-    Ok(if updated < desired {
+    if updated < desired {
         waiting(format!("{updated} out of {desired} new replicas have been updated"))
     } else if status.replicas > updated {
         waiting(format!("{} old replicas are pending termination", status.replicas - updated))
     } else if status.available_replicas < updated {
         waiting(format!("{} of {updated} updated replicas are available", status.available_replicas))
     } else {
-        Stage::Complete
-    })
+        Ok((format!("deployment \"{name}\" successfully rolled out"), true))
+    }
 }

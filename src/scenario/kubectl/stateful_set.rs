@@ -3,22 +3,20 @@
 use std::rc::Rc;
 
 use crate::api::meta::ObjectKey;
-use crate::api::object::Object;
 use crate::api::revision::ControllerRevision;
 use crate::api::stateful::StatefulSet;
 use crate::controllers::deployment::kubectl::Undo;
 use crate::controllers::stateful_set::kubectl;
-use crate::engine::time::SimDuration;
 
 use super::super::plan::Rollout;
-use super::{Done, Shell, controlled, from_server, printed_name};
+use super::{Done, Shell, controlled, from_server, printed_name, status};
 
 pub(super) async fn rollout(shell: &Shell, key: &ObjectKey, verb: Rollout) -> Done {
     let object = shell.get(key).await?;
     let set = object.get::<StatefulSet>().ok_or_else(|| format!("error: {} is no StatefulSet", printed_name(key)))?;
     let unsupported = |what: &str| Err(format!("error: {} {what} is not supported", printed_name(key)));
     let (operation, word) = match verb {
-        Rollout::Status(timeout) => return status(shell, key, Rc::clone(set), timeout).await,
+        Rollout::Status(timeout) => return status::follow(shell, key, Rc::clone(set), timeout, stage).await,
         Rollout::Pause => return unsupported("pausing"),
         Rollout::Resume => return unsupported("resuming"),
         Rollout::Restart => (kubectl::restart(set, shell.date()), "restarted"),
@@ -43,21 +41,7 @@ async fn revisions(shell: &Shell, set: &StatefulSet) -> Result<Vec<Rc<Controller
     controlled(shell, &set.meta, &set.selector).await
 }
 
-/// Waits for a rollout and prints each stage once (kubectl, polymorphichelpers: StatefulSetStatusViewer).
-async fn status(shell: &Shell, key: &ObjectKey, first: Rc<StatefulSet>, timeout: Option<SimDuration>) -> Done {
-    let until = timeout.map(|timeout| shell.now() + timeout);
-    shell.watch(key);
-    let mut present = first;
-    loop {
-        let (line, is_complete) = kubectl::status(&present).map_err(|why| format!("error: {why}"))?;
-        shell.print(line);
-        if is_complete {
-            return Ok(());
-        }
-        present = match shell.next_change(key, until).await {
-            Some(Some(Object::StatefulSet(set))) => set,
-            Some(_) => return Err("error: object has been deleted".to_owned()),
-            None => return Err("error: timed out waiting for the condition".to_owned()),
-        };
-    }
+/// The line that tells how far a rollout has come, and whether it is complete (kubectl, polymorphichelpers: `StatefulSetStatusViewer`).
+fn stage(set: &StatefulSet) -> Result<(String, bool), String> {
+    kubectl::status(set).map_err(|why| format!("error: {why}"))
 }

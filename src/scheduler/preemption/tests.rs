@@ -40,6 +40,14 @@ fn running(name: &str, priority: i32, cpu: &str, node: &str, second: u32) -> Obj
     Object::Pod(running)
 }
 
+/// The same as a replica of an app.
+fn replica(app: &str, name: &str, priority: i32, cpu: &str, node: &str) -> Object {
+    let Object::Pod(mut replica) = running(name, priority, cpu, node, 1) else { panic!("no pod") };
+    let own = Rc::make_mut(&mut replica);
+    own.meta.labels = own.meta.labels.with("app", app);
+    Object::Pod(replica)
+}
+
 fn budget(app: &str, allowed: i32) -> Object {
     let meta: Value = json!({ "name": app, "namespace": "default", "uid": uid(&format!("budget-{app}")) });
     object(
@@ -92,6 +100,40 @@ fn who_breaks_no_budget_goes_first() {
     let mut run = Run::start(objects);
     run.until_millis(100);
     assert_eq!(lines(&run, &["delete"]), ["6 delete plain"]);
+}
+
+#[test]
+fn the_victims_of_one_node_use_up_a_budget_together() {
+    // What a budget allows, and who goes then: each of the two replicas alone would be within the smaller budget.
+    for (allowed, expected) in [(1, &["6 delete other"][..]), (2, &["6 delete left", "10 delete right"][..])] {
+        let objects = vec![
+            node("a", "4"),
+            node("b", "4"),
+            replica("shop", "left", 2, "2", "a"),
+            replica("shop", "right", 1, "2", "a"),
+            running("other", 50, "4", "b", 1),
+            budget("shop", allowed),
+            pod("vip", 100, "4"),
+        ];
+        let mut run = Run::start(objects);
+        run.until_millis(100);
+        assert_eq!(lines(&run, &["delete"]), expected, "{allowed} may go");
+    }
+}
+
+#[test]
+fn what_a_budget_allows_is_given_to_the_most_important_and_the_others_may_stay_first() {
+    let objects = vec![
+        node("a", "4"),
+        replica("shop", "one", 3, "1", "a"),
+        replica("shop", "two", 2, "1", "a"),
+        replica("shop", "three", 1, "1", "a"),
+        budget("shop", 1),
+        pod("vip", 100, "2"),
+    ];
+    let mut run = Run::start(objects);
+    run.until_millis(100);
+    assert_eq!(lines(&run, &["delete"]), ["6 delete one"]);
 }
 
 #[test]
