@@ -311,6 +311,9 @@ impl<'a> Control<'a> {
         replica: &Replica<'_>,
         member: &Member,
     ) -> Result<Option<String>, Halt> {
+        if member.facts.is_labelled && self.set.spec.claim_templates.is_empty() {
+            return Ok(None);
+        }
         let (pod, name) = (&member.pod, replica.name(self.set));
         let has_volumes = identity::has_volumes(self.set, pod);
         let is_owner = self.claims.to_own(self.set, replica.holder(&name)).is_empty();
