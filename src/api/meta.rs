@@ -43,7 +43,7 @@ impl Epoch {
 ///
 /// Packed, because an alignment of 16 would cost most objects eight bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[repr(packed(8))]
+#[repr(Rust, packed(8))]
 pub struct Uid(pub u128);
 
 impl Uid {

@@ -148,11 +148,11 @@ impl Kubelet {
 
     /// When the volumes of each pod that has any of its own were last measured.
     fn measured_volumes(&mut self, now: SimTime) -> Vec<(PodNumber, SimTime)> {
-        let writes =
-            |worker: &&Box<Worker>| worker.could_have_running_containers() && writes_volumes(&worker.pod.spec.full);
+        let writes = |worker: &&Worker| worker.could_have_running_containers() && writes_volumes(&worker.pod.spec.full);
         let pods: Vec<(PodNumber, Uid, SimTime)> = self
             .workers
             .values()
+            .map(Box::as_ref)
             .filter(writes)
             .map(|worker| (worker.number, worker.pod.meta.uid, worker.known_since))
             .collect();

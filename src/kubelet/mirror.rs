@@ -131,12 +131,12 @@ impl Kubelet {
 
     /// The static pod whose mirror a pod of the API is.
     fn mirrored(&self, mirror: &Pod) -> Option<PodNumber> {
-        let is_it = |worker: &&Box<Worker>| {
+        let is_it = |worker: &&Worker| {
             worker.mirror().is_some()
                 && worker.pod.meta.name == mirror.meta.name
                 && worker.pod.meta.namespace == mirror.meta.namespace
         };
-        self.workers.values().find(is_it).map(|worker| worker.number)
+        self.workers.values().map(Box::as_ref).find(is_it).map(|worker| worker.number)
     }
 
     /// The watch brought a version of a mirror. One that belongs to nothing, or is to go, is deleted.
