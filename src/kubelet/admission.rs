@@ -68,8 +68,8 @@ pub struct Here<'a> {
     pub under: &'a [Pressure],
 }
 
-/// Decides about a pod beside those that are here, and what they have taken. A critical pod is not refused for want of room: what is missing is told, so that
-/// others can be ended for it.
+/// Decides about a pod beside those that are here, and what they have taken. A critical pod is not refused for want of room: what is
+/// missing is told, so that others can be ended for it.
 pub fn admit<'a>(
     pod: &Pod,
     mut others: impl Iterator<Item = &'a PodSpec>,
