@@ -182,6 +182,7 @@ impl Controller for MirroringController {
         Some(15)
     }
 
+    /// `defaultSyncBackOff` and `maxSyncBackOff`, a tenth of that of slices with pods.
     fn retry_delays(&self) -> RetryDelays {
         RetryDelays { first: SimDuration::from_secs(1), last: SimDuration::from_secs(100), overall: true }
     }

@@ -186,15 +186,10 @@ fn a_volume_that_a_user_keeps_for_a_claim_waits_for_it() {
     assert_eq!(story.claim_state("data"), ("Bound".to_owned(), "pv-1".to_owned()));
 }
 
-#[test]
-fn a_claim_that_a_pod_uses_does_not_go_before_the_pod() {
-    let mut story = Story::new();
-    story.claim("data", "", "1Gi");
-    assert!(
-        story.has_event("FailedBinding no persistent volumes available for this claim and no storage class is set")
-    );
+/// Deletes the claim `data`, which a bound pod in this phase uses.
+fn delete_in_use(story: &mut Story, phase: PodPhase) {
     let mut pod = testing::ready_pod("web", 0);
-    pod.node = Some("node-1".into());
+    (pod.node, pod.status.phase) = (Some("node-1".into()), phase);
     let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
     Rc::make_mut(&mut pod.spec).full.volumes = serde_json::from_value(volumes).ok();
     story.server.put(pod.boxed());
@@ -203,6 +198,16 @@ fn a_claim_that_a_pod_uses_does_not_go_before_the_pod() {
         .server
         .edit::<PersistentVolumeClaim>("default", "data", |claim| claim.meta.deletion = Some(Box::new(deletion)));
     story.settle();
+}
+
+#[test]
+fn a_claim_that_a_pod_uses_does_not_go_before_the_pod() {
+    let mut story = Story::new();
+    story.claim("data", "", "1Gi");
+    assert!(
+        story.has_event("FailedBinding no persistent volumes available for this claim and no storage class is set")
+    );
+    delete_in_use(&mut story, PodPhase::Running);
     let is_there = |story: &Story| story.server.get::<PersistentVolumeClaim>("default", "data").is_some();
     assert!(is_there(&story));
     story.server.vanish(&ObjectKey::new(Kind::Pod, "default", "web"));
@@ -215,16 +220,7 @@ fn a_claim_that_a_pod_uses_does_not_go_before_the_pod() {
 fn a_claim_stays_while_a_pod_that_has_ended_is_there() {
     let mut story = Story::new();
     story.claim("data", "", "1Gi");
-    let mut pod = testing::ready_pod("web", 0);
-    (pod.node, pod.status.phase) = (Some("node-1".into()), PodPhase::Succeeded);
-    let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
-    Rc::make_mut(&mut pod.spec).full.volumes = serde_json::from_value(volumes).ok();
-    story.server.put(pod.boxed());
-    let deletion = Deletion { timestamp: Timestamp(100), grace_seconds: None };
-    story
-        .server
-        .edit::<PersistentVolumeClaim>("default", "data", |claim| claim.meta.deletion = Some(Box::new(deletion)));
-    story.settle();
+    delete_in_use(&mut story, PodPhase::Succeeded);
     assert!(story.server.get::<PersistentVolumeClaim>("default", "data").is_some());
 }
 
