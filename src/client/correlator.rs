@@ -40,8 +40,10 @@ struct Similar {
     last: SimTime,
 }
 
-/// An event that was made: how often since, and when it was first, which is in its name too.
+/// An event that was made: how often since, and when it was first, which is in its name too. Packed, because every kubelet keeps
+/// one for each event of its pods.
 #[derive(Clone, Copy)]
+#[repr(Rust, packed(4))]
 struct Seen {
     count: i32,
     first: Stamp,

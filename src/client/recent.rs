@@ -14,8 +14,9 @@ const SURPLUS: usize = 512;
 
 /// A table of at least the 4096 entries used last.
 pub(super) struct Recent<V> {
-    entries: Map<u64, (u64, V)>,
-    uses: u64,
+    /// Each with the number of its last use. Narrow, because every kubelet has such a table.
+    entries: Map<u64, (u32, V)>,
+    uses: u32,
     sweep_at: usize,
 }
 
@@ -31,11 +32,25 @@ impl<V> Recent<V> {
         if self.entries.len() >= CAPACITY + SURPLUS && !self.entries.contains_key(&key) {
             self.drop_oldest();
         }
-        self.uses += 1;
-        let uses = self.uses;
+        let uses = self.next_use();
         let entry = self.entries.entry(key).or_insert_with(|| (uses, make()));
         entry.0 = uses;
         &mut entry.1
+    }
+
+    /// The number of this use. When they run out the entries are numbered anew, in the order in which they were used.
+    fn next_use(&mut self) -> u32 {
+        if self.uses == u32::MAX {
+            let mut by_use: Vec<&mut u32> = self.entries.values_mut().map(|(used, _)| used).collect();
+            by_use.sort_unstable();
+            self.uses = 0;
+            for used in by_use {
+                *used = self.uses;
+                self.uses += 1;
+            }
+        }
+        self.uses += 1;
+        self.uses
     }
 
     /// Drops, once in a while, entries that are as good as none.
@@ -53,7 +68,7 @@ impl<V> Recent<V> {
     }
 
     fn drop_oldest(&mut self) {
-        let mut uses: Vec<u64> = self.entries.values().map(|(used, _)| *used).collect();
+        let mut uses: Vec<u32> = self.entries.values().map(|(used, _)| *used).collect();
         let (_, first_kept, _) = uses.select_nth_unstable(SURPLUS);
         let first_kept = *first_kept;
         self.entries.retain(|_, (used, _)| *used >= first_kept);
@@ -83,5 +98,16 @@ mod tests {
         assert_eq!(*recent.entry(7, || 0), 10_001, "every round and itself: never dropped");
         assert_eq!(*recent.entry(9_999, || 0), 1);
         assert_eq!(*recent.entry(0, || 55), 55);
+    }
+
+    #[test]
+    fn the_order_of_uses_outlives_their_numbers() {
+        let mut recent = Recent { uses: u32::MAX - 2000, ..Recent::default() };
+        for key in 0..10_000u64 {
+            *recent.entry(key, || 0) += 1;
+            *recent.entry(7, || 0) += 1;
+        }
+        assert!(recent.uses < 30_000 && (CAPACITY..=CAPACITY + SURPLUS).contains(&recent.entries.len()));
+        assert_eq!((*recent.entry(7, || 0), *recent.entry(9_999, || 0), *recent.entry(0, || 55)), (10_001, 1, 55));
     }
 }
