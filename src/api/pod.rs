@@ -230,8 +230,8 @@ pub struct PodStatus {
     pub phase: PodPhase,
     /// `status.observedGeneration`; zero if not set.
     pub observed_generation: i64,
-    /// Conditions in the order in which they are stored.
-    pub conditions: Vec<PodCondition>,
+    /// Conditions in the order in which they are stored; pods that came so far in the same seconds share them.
+    pub conditions: Shared<PodCondition>,
     /// `status.reason` and `status.message`.
     pub why: Why,
     /// The node's address.

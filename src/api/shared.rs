@@ -1,10 +1,10 @@
 //! A short list that many objects have in common and many more do not have at all: it takes one word.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-/// An immutable list, shared by reference count; nothing is allocated for an empty one.
+/// A list, shared by reference count; nothing is allocated for an empty one. Who changes it gets a copy first if it is shared.
 pub struct Shared<T>(Option<Rc<Box<[T]>>>);
 
 impl<T> Shared<T> {
@@ -31,6 +31,35 @@ impl<T> Shared<T> {
     }
 }
 
+impl<T: Clone> Shared<T> {
+    /// Changes the list.
+    pub fn change<R>(&mut self, change: impl FnOnce(&mut Vec<T>) -> R) -> R {
+        let mut list = match self.0.take().map(Rc::try_unwrap) {
+            Some(Ok(own)) => own.into_vec(),
+            Some(Err(shared)) => shared.to_vec(),
+            None => Vec::new(),
+        };
+        let result = change(&mut list);
+        *self = list.into();
+        result
+    }
+
+    /// Adds at a place.
+    pub fn insert(&mut self, place: usize, item: T) {
+        self.change(|list| list.insert(place, item));
+    }
+
+    /// Adds to the end.
+    pub fn push(&mut self, item: T) {
+        self.change(|list| list.push(item));
+    }
+
+    /// Keeps those alone of which this is true.
+    pub fn retain(&mut self, keep: impl FnMut(&T) -> bool) {
+        self.change(|list| list.retain(keep));
+    }
+}
+
 impl<T> Clone for Shared<T> {
     #[inline]
     fn clone(&self) -> Self {
@@ -50,6 +79,15 @@ impl<T> Deref for Shared<T> {
     #[inline]
     fn deref(&self) -> &[T] {
         self.as_slice()
+    }
+}
+
+impl<T: Clone> DerefMut for Shared<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        match &mut self.0 {
+            Some(list) => &mut Rc::make_mut(list)[..],
+            None => &mut [],
+        }
     }
 }
 
@@ -95,5 +133,18 @@ mod tests {
         let (one, none) = (Shared::from([1]), Shared::from(Vec::<i32>::new()));
         assert!(none.same(&Shared::NONE) && !none.same(&one) && one.same(&one.clone()));
         assert_eq!((one.clone(), one.len()), (Shared::from_iter([1]), 1));
+    }
+
+    #[test]
+    fn who_changes_a_list_leaves_those_alone_that_share_it() {
+        let before = Shared::from([1, 2, 3]);
+        let mut after = before.clone();
+        after[0] = 7;
+        after.push(4);
+        after.retain(|item| *item != 2);
+        after.insert(0, 9);
+        assert_eq!((before.as_slice(), after.as_slice()), (&[1, 2, 3][..], &[9, 7, 3, 4][..]));
+        after.retain(|_| false);
+        assert!(after.same(&Shared::NONE) && !after.same(&before));
     }
 }

@@ -1,10 +1,13 @@
-//! What objects have in common, kept once: pods of one template, and the events of one namespace.
+//! What objects have in common, kept once: pods of one template, and the events of one namespace; and the conditions of pods
+//! that came equally far in the same seconds.
 
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use crate::api::meta::Common;
 use crate::api::object::Object;
+use crate::api::pod::PodCondition;
+use crate::api::shared::Shared;
 use crate::engine::hash::FixedHasher;
 
 /// So many are remembered; each has one place that it can be found in.
@@ -14,6 +17,7 @@ const PLACES: usize = 256;
 #[derive(Default)]
 pub struct Commons {
     places: Vec<Option<Rc<Common>>>,
+    conditions: Vec<Shared<PodCondition>>,
 }
 
 impl Commons {
@@ -29,6 +33,19 @@ impl Commons {
             Some(known) if known == common => object.meta_mut().common = Rc::clone(known),
             _ => *known = Some(Rc::clone(common)),
         }
+        if let Object::Pod(pod) = object
+            && !pod.status.conditions.is_empty()
+        {
+            if self.conditions.is_empty() {
+                self.conditions.resize(PLACES, Shared::NONE);
+            }
+            let known = &mut self.conditions[place_of_conditions(&pod.status.conditions)];
+            if *known != pod.status.conditions {
+                *known = pod.status.conditions.clone();
+            } else if !known.same(&pod.status.conditions) {
+                Rc::make_mut(pod).status.conditions = known.clone();
+            }
+        }
     }
 }
 
@@ -41,13 +58,25 @@ fn place_of(common: &Common) -> usize {
     (hasher.finish() >> 32) as usize % PLACES
 }
 
+fn place_of_conditions(conditions: &[PodCondition]) -> usize {
+    let mut hasher = FixedHasher::default();
+    for condition in conditions {
+        hasher.write_i64(condition.last_transition.0);
+        hasher.write_u8(condition.status as u8);
+    }
+    (hasher.finish() >> 32) as usize % PLACES
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1 as core;
+    use serde_json::json;
 
     use super::*;
+    use crate::api::kind::Kind;
     use crate::api::meta::Labels;
     use crate::api::plain::ConfigMap;
+    use crate::api::pod::Pod;
     use crate::apiserver::protocol::new_meta;
 
     fn object(name: &str, app: &str) -> Object {
@@ -64,5 +93,28 @@ mod tests {
         let same = |left: usize, right: usize| Rc::ptr_eq(&objects[left].meta().common, &objects[right].meta().common);
         assert_eq!([same(0, 1), same(0, 2), same(0, 3)], [true, false, true]);
         assert_eq!(objects[2].meta().labels, Labels::NONE.with("app", "db"));
+    }
+
+    #[test]
+    fn pods_that_came_equally_far_in_the_same_second_share_their_conditions_and_no_others() {
+        let pod = |name: &str, ready_at: &str| {
+            let condition = |kind: &str, at: &str| json!({"type": kind, "status": "True", "lastTransitionTime": at});
+            let manifest = json!({
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {"containers": [{"name": "c", "image": "c:v1"}]},
+                "status": {"conditions": [condition("PodScheduled", "2026-01-01T00:00:00Z"), condition("Ready", ready_at)]},
+            });
+            Object::from_json(Kind::Pod, manifest).expect("a valid manifest")
+        };
+        let (second, next) = ("2026-01-01T00:00:07Z", "2026-01-01T00:00:08Z");
+        let mut pods = [pod("a", second), pod("b", second), pod("c", next), pod("d", second)];
+        let told = pods.clone();
+        let mut commons = Commons::default();
+        pods.iter_mut().for_each(|pod| commons.share(pod));
+        let say = |pods: &[Object]| pods.iter().map(Object::to_json).collect::<Vec<_>>();
+        assert_eq!(say(&pods), say(&told), "what a pod says stays the same");
+        let conditions = pods.each_ref().map(|pod| &pod.get::<Pod>().expect("a pod").status.conditions);
+        let same = |left: usize, right: usize| conditions[left].same(conditions[right]);
+        assert_eq!([same(0, 1), same(0, 2), same(0, 3)], [true, false, true]);
     }
 }

@@ -114,12 +114,15 @@ fn apply_typed(object: &Object, patch: &TypedPatch, now: Timestamp) -> Result<Ob
             check_uid(Kind::Pod, &pod.meta, *uid)?;
             let same = |left: &PodCondition, right: &PodCondition| left.kind == right.kind;
             // What the kubelet no longer says goes: of a resize that is done, and everything of a pod that it rejects.
-            pod.status.conditions.retain(|one| !one.kind.is_kubelets() || status.condition(&one.kind).is_some());
+            let is_gone = |one: &PodCondition| one.kind.is_kubelets() && status.condition(&one.kind).is_none();
+            if pod.status.conditions.iter().any(is_gone) {
+                pod.status.conditions.retain(|one| !is_gone(one));
+            }
             let conditions = merge_conditions(&pod.status.conditions, &status.conditions, same);
             let (nominated_node, claims) =
                 (pod.status.nominated_node.take(), std::mem::take(&mut pod.status.resource_claims));
             pod.status = status.clone();
-            pod.status.conditions = conditions;
+            pod.status.conditions = conditions.into();
             (pod.status.nominated_node, pod.status.resource_claims) = (nominated_node, claims);
         }
         TypedPatch::PodConditions { uid, conditions, nominated_node } => {

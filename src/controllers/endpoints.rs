@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn pods_are_listed_by_readiness_under_the_port_they_serve() {
         let mut server = server(3);
-        server.edit::<Pod>("default", "web-1", |pod| pod.status.conditions.clear());
+        server.edit::<Pod>("default", "web-1", |pod| pod.status.conditions = [].into());
         let controller = EndpointsController::new(&Config::default());
         assert_eq!(server.reconcile(&controller, &key()), Again::OnChange);
         let endpoints = server.get::<Endpoints>("default", "web").expect("created");

@@ -146,7 +146,7 @@ pub fn generate(worker: &Worker, status: &mut PodStatus, previous: &Previous<'_>
         Some(message) if ready => (false, Some("ReadinessGatesNotReady"), Some(message)),
         _ => (ready, why_unready, unready.clone()),
     };
-    status.conditions = vec![
+    let mut conditions = vec![
         condition(PodConditionType::PodReadyToStartContainers, up, None, None),
         condition(PodConditionType::Initialized, initialized, why_not, incomplete),
         condition(PodConditionType::Ready, gates, why_gates, gates_message),
@@ -156,8 +156,9 @@ pub fn generate(worker: &Worker, status: &mut PodStatus, previous: &Previous<'_>
     if worker.may_reset() {
         let (resets, why, message) = worker.reset_condition(status.phase, previous.status);
         let resetting = condition(reset::RESTARTING, resets, why, message);
-        status.conditions.push(PodCondition { observed_generation: 0, ..resetting });
+        conditions.push(PodCondition { observed_generation: 0, ..resetting });
     }
+    status.conditions = conditions.into();
 }
 
 /// `[a b]`, as Go prints a list.

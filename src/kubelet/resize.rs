@@ -189,8 +189,12 @@ impl Worker {
         if let Some(generation) = resize.in_progress {
             conditions.push(condition(IN_PROGRESS, None, None, generation));
         }
-        conditions.append(&mut status.conditions);
-        status.conditions = conditions;
+        if !conditions.is_empty() {
+            status.conditions.change(|others| {
+                conditions.append(others);
+                std::mem::swap(others, &mut conditions);
+            });
+        }
         status
     }
 }

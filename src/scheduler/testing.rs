@@ -263,7 +263,7 @@ impl Server {
                         pod.status.nominated_node = (!node.is_empty()).then(|| node.clone());
                     }
                     pod.status.conditions.retain(|old| conditions.iter().all(|new| new.kind != old.kind));
-                    pod.status.conditions.extend(conditions.iter().cloned());
+                    pod.status.conditions.change(|all| all.extend(conditions.iter().cloned()));
                 }
                 self.write(Object::Pod(Rc::new(pod)));
                 Ok(Answer::Done)

@@ -227,7 +227,7 @@ fn conditions_of_a_status_patch_are_merged_by_type() {
     let patch = Patch::Typed(Box::new(patch));
     assert!(world.ask(Operation::Patch { key: key.clone(), patch, part: Part::Status, dry_run: false }).is_ok());
     let status =
-        PodStatus { conditions: vec![condition(ready.clone(), ConditionStatus::True)], ..PodStatus::default() };
+        PodStatus { conditions: [condition(ready.clone(), ConditionStatus::True)].into(), ..PodStatus::default() };
     let merged = as_pod(&object_of(world.ask(status_patch(&key, &created, status))));
     let kinds: Vec<&PodConditionType> = merged.status.conditions.iter().map(|condition| &condition.kind).collect();
     assert!(kinds.contains(&&gate) && kinds.contains(&&ready) && kinds.len() == 2);

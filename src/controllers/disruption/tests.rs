@@ -26,7 +26,7 @@ fn server(spec: Value, ready: &[bool]) -> Server {
         pod.meta.uid = Uid(5000 + place as u128);
         pod.meta.owners = [owner::controller_reference(&set)].into();
         if !is_ready {
-            pod.status.conditions.clear();
+            pod.status.conditions = [].into();
         }
         server.put(Object::Pod(Rc::new(pod)));
     }

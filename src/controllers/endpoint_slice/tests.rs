@@ -44,7 +44,7 @@ fn a_service_without_pods_has_an_empty_slice_that_is_filled_later() {
 #[test]
 fn conditions_follow_readiness_and_deletion() {
     let (mut server, controller) = server(3);
-    server.edit::<Pod>("default", "web-1", |pod| pod.status.conditions.clear());
+    server.edit::<Pod>("default", "web-1", |pod| pod.status.conditions = [].into());
     let delete =
         Operation::Delete { key: ObjectKey::new(Kind::Pod, "default", "web-2"), options: DeleteOptions::default() };
     server.apply(&delete).expect("deleted");
@@ -169,7 +169,7 @@ fn a_service_that_prefers_close_endpoints_says_whom_they_are_for() {
     server.edit::<Node>("", "node-1", |node| {
         node.meta.labels = node.meta.labels.with(Name::of(ZONE), "a");
     });
-    server.edit::<Pod>("default", "web-1", |pod| pod.status.conditions.clear());
+    server.edit::<Pod>("default", "web-1", |pod| pod.status.conditions = [].into());
     let mut look = |distribution: Option<&str>| {
         server.edit::<Service>("default", "web", |service| {
             Rc::make_mut(&mut service.spec).traffic_distribution = distribution.map(str::to_owned);

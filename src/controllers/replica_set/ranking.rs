@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn since(pod: &mut Pod, date: i64) {
-        for condition in &mut pod.status.conditions {
+        for condition in pod.status.conditions.iter_mut() {
             condition.last_transition = Timestamp(date);
         }
     }
@@ -224,15 +224,15 @@ mod tests {
             pod(4, |pod| {
                 pod.meta.annotations = Labels::NONE.with(DELETION_COST, "-1");
             }),
-            pod(3, |pod| pod.status.conditions.clear()),
+            pod(3, |pod| pod.status.conditions = [].into()),
             pod(2, |pod| {
                 pod.status.phase = PodPhase::Pending;
-                pod.status.conditions.clear();
+                pod.status.conditions = [].into();
             }),
             pod(1, |pod| {
                 pod.node = None;
                 pod.status.phase = PodPhase::Pending;
-                pod.status.conditions.clear();
+                pod.status.conditions = [].into();
             }),
         ];
         assert_eq!(order(pods, &neighbours), [1, 2, 3, 4, 5, 6, 7, 8]);
@@ -277,7 +277,7 @@ mod tests {
                 pod.status.containers = [testing::container_status("app", *restarts)].into();
                 match ready {
                     Some(date) => since(pod, *date),
-                    None => pod.status.conditions.clear(),
+                    None => pod.status.conditions = [].into(),
                 }
             })).collect();
             let count = share.min(pods.len());

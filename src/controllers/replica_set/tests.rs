@@ -75,7 +75,7 @@ fn while_something_is_expected_only_the_status_is_written() {
 fn surplus_pods_are_deleted_those_that_are_not_ready_first() {
     let mut server = server(1);
     add_pod(&mut server, "a", |_| {});
-    add_pod(&mut server, "b", |pod| pod.status.conditions.clear());
+    add_pod(&mut server, "b", |pod| pod.status.conditions = [].into());
     add_pod(&mut server, "c", |pod| pod.node = Some("node-1".into()));
     server.reconcile(&controller(), &key());
     let deletions: Vec<_> = server.writes.iter().filter(|write| write.starts_with("delete")).cloned().collect();
@@ -178,7 +178,7 @@ fn a_status_that_meets_a_conflict_is_written_once_more_on_a_fresh_copy() {
 fn a_pod_that_becomes_ready_wakes_its_replica_set_now_and_when_it_may_be_available() {
     let mut server = server(1);
     server.edit::<ReplicaSet>("default", "web-1", |set| set.min_ready_seconds = 10);
-    add_pod(&mut server, "a", |pod| pod.status.conditions.clear());
+    add_pod(&mut server, "a", |pod| pod.status.conditions = [].into());
     let old = Object::Pod(server.get::<Pod>("default", "a").expect("there").clone());
     server.edit::<Pod>("default", "a", |pod| pod.status.conditions = testing::ready_pod("x", 100).status.conditions);
     let new = Object::Pod(server.get::<Pod>("default", "a").expect("there").clone());

@@ -143,7 +143,7 @@ pub fn ready_pod(name: &str, since: i64) -> Pod {
     };
     let mut meta = meta(name, 1000);
     meta.labels = Labels::NONE.with("app", name);
-    let status = PodStatus { phase: PodPhase::Running, conditions: vec![condition], ..PodStatus::default() };
+    let status = PodStatus { phase: PodPhase::Running, conditions: [condition].into(), ..PodStatus::default() };
     Pod { meta, spec: Rc::new(pod_spec("img:v1")), node: None, only_node: None, token_volume: None, status }
 }
 

@@ -505,7 +505,7 @@ impl Api {
 
 /// The status after a patch: conditions of others stay.
 fn merged(old: &PodStatus, mut new: PodStatus) -> PodStatus {
-    for condition in &old.conditions {
+    for condition in old.conditions.iter() {
         if !condition.kind.is_kubelets() && new.condition(&condition.kind).is_none() {
             new.conditions.push(condition.clone());
         }

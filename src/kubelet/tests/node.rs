@@ -224,7 +224,7 @@ fn what_others_write_into_a_status_is_written_back_at_the_next_recheck() {
     world.create("p", spec(Always, 30, vec![container("c", "quick")]));
     world.run_to(12_000);
     world.change("p", |pod| {
-        for condition in &mut pod.status.conditions {
+        for condition in pod.status.conditions.iter_mut() {
             if condition.kind == PodConditionType::Ready {
                 condition.status = ConditionStatus::False;
             }
