@@ -113,9 +113,9 @@ pub struct Shared {
     /// Pods that a round which begins now takes up as well: their last write has failed.
     pub joining: VecDeque<PodNumber>,
     /// What the present round has still to write.
-    pub round: VecDeque<Writing>,
+    pub round: VecDeque<Box<Writing>>,
     /// What is being written.
-    pub writing: Option<Writing>,
+    pub writing: Option<Box<Writing>>,
     /// What is set aside for all pods whose containers could run; none if it is not known now.
     pub taken: Option<Taken>,
     /// Pods whose status is looked at again at the next recheck.

@@ -169,12 +169,13 @@ impl Worker {
     }
 
     /// What a round of writes takes up of the pod; none if there is nothing to write.
-    fn take_up(&mut self) -> Option<Writing> {
+    fn take_up(&mut self) -> Option<Box<Writing>> {
         let known = self.api_uid().is_some() && !self.missing;
         let number = self.number;
         let held = self.held.as_mut().filter(|_| known)?;
         held.dirty = false;
-        Some(Writing { pod: number, status: held.status.clone(), finished: held.finished, cause: held.cause })
+        let (status, finished, cause) = (held.status.clone(), held.finished, held.cause);
+        Some(Box::new(Writing { pod: number, status, finished, cause }))
     }
 
     /// The pod has been read: writes the status if it differs, else goes on to what comes after. False if nothing was sent.
