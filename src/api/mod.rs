@@ -11,6 +11,7 @@
 //! - `defaults`: what the API server adds to objects
 //! - `node_selector`, `tolerations`: which nodes and taints a pod means
 //! - `duration`: lengths of time as configurations write them
+//! - `instance_id`: what runtimes call the instances of containers
 //! - `int_or_string`: numbers that may be percentages
 //! - `label_keys`: a new pod's own labels merged into its selectors
 //! - `manifest`: files of objects, and what is wrong with them
@@ -32,6 +33,7 @@ pub mod cron;
 pub mod defaults;
 pub mod duration;
 pub mod event;
+pub mod instance_id;
 pub mod int_or_string;
 pub mod kind;
 pub mod label_keys;

@@ -95,6 +95,6 @@ mod tests {
         assert!(size_of::<Meta>() <= 72);
         assert!(size_of::<ContainerStatus>() <= 128 - 16);
         assert!(size_of::<Event>() <= 160 - 16);
-        assert!(size_of::<Pod>() <= 320 - 16);
+        assert!(size_of::<Pod>() <= 288 - 16);
     }
 }

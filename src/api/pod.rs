@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
 
+use super::instance_id::InstanceId;
 use super::label_keys::Merged;
 use super::meta::{Labels, Meta, Timestamp};
 use super::name::Name;
@@ -316,8 +317,8 @@ pub struct ContainerStatus {
     pub image: Name,
     /// The image's digest; empty before it runs.
     pub image_id: Name,
-    /// The runtime's id, with scheme; empty before it is created.
-    pub container_id: Name,
+    /// The runtime's id; empty before it is created.
+    pub container_id: InstanceId,
     /// The present state.
     pub state: ContainerState,
     /// How the previous instance ended, if there was one.
@@ -337,8 +338,8 @@ pub enum ContainerState {
     Waiting {
         /// Why, in one word.
         reason: Name,
-        /// Why, in a sentence.
-        message: Option<Name>,
+        /// Why, in a sentence; apart, because mostly there is none.
+        message: Option<Box<Name>>,
     },
     /// Running.
     Running {
@@ -363,7 +364,7 @@ pub struct Terminated {
     /// When it ended; none if unknown.
     pub finished_at: Option<Timestamp>,
     /// The runtime's id of the instance.
-    pub container_id: Name,
+    pub container_id: InstanceId,
 }
 
 impl PodTemplate {

@@ -8,13 +8,13 @@ use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
 
+use crate::api::instance_id::digest;
 use crate::api::meta::{Common, Meta, ObjectKey, OwnerReference, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
 use crate::api::pod::{Pod, PodPhase, PodSpec, PodStatus};
 use crate::api::time;
 use crate::apiserver::protocol::{DeleteOptions, Operation};
-use crate::runtime::images::digest;
 use crate::runtime::interface::PodNumber;
 
 use super::agent::{Kubelet, NodeContext};

@@ -4,10 +4,10 @@
 //! is to be seen or that wait for one, at the times at which the real one would: on the kubelet's own grid of seconds, and
 //! at once after a pass over a pod that did something (`PLEGOnDemandRelist`).
 
+use crate::api::instance_id::InstanceId;
 use crate::api::name::Name;
 use crate::api::pod::{ContainerRole, Terminated};
 use crate::engine::time::{SimDuration, SimTime};
-use crate::runtime::images::digest;
 use crate::runtime::interface::{ContainerId, Event, Exit, ExitReason};
 
 use super::agent::NodeContext;
@@ -121,7 +121,7 @@ impl Worker {
             }
             record.attempts = record.attempts.max(id.attempt.saturating_add(1));
             record.image = image.unwrap_or_default();
-            record.container_id = container_id(&format!("{uid}/{}/{}", id.index, id.attempt));
+            record.container_id = InstanceId::Made { pod: uid, index: id.index, attempt: id.attempt };
         }
         record.instance = instance;
     }
@@ -141,9 +141,4 @@ impl Record {
         };
         Some((terminated, exit.at))
     }
-}
-
-/// What containerd would call an instance: 64 hexadecimal digits.
-pub fn container_id(instance: &str) -> Name {
-    Name::from(format!("containerd://{}", digest(instance)))
 }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
 
+use crate::api::instance_id::InstanceId;
 use crate::api::name::Name;
 use crate::api::pod::{
     ConditionStatus, ContainerState, ContainerStatus, PodConditionType, PodPhase, PodStatus, Terminated,
@@ -37,14 +38,14 @@ pub fn removed(mut status: ContainerStatus, old: &ContainerStatus) -> Option<Con
     if matches!(old.state, ContainerState::Waiting { .. }) {
         return None;
     }
-    status.state = ContainerState::Waiting { reason: Name::of(REASON), message: Some(Name::of(MESSAGE)) };
+    status.state = ContainerState::Waiting { reason: Name::of(REASON), message: Some(Name::of(MESSAGE).into()) };
     status.last_state = Some(Rc::new(Terminated {
         exit_code: 137,
         reason: Name::of(REASON),
         message: Some(Name::of(MESSAGE)),
         started_at: None,
         finished_at: None,
-        container_id: Name::EMPTY,
+        container_id: InstanceId::None,
     }));
     status.restart_count = old.restart_count + 1;
     Some(status)
@@ -144,7 +145,7 @@ impl Worker {
             ctx.act(Action::RemoveContainer { container: ContainerId { pod: self.number, index, attempt } });
         }
         let record = self.record_mut(index);
-        (record.instance, record.container_id) = (Instance::None, Name::EMPTY);
+        (record.instance, record.container_id) = (Instance::None, InstanceId::None);
         if let Some(past) = &mut record.past {
             (past.last, past.start_error) = (None, None);
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::api::instance_id::InstanceId;
 use crate::api::meta::Uid;
 use crate::api::pod::PodSpec;
 use crate::engine::process::TimerId;
@@ -13,7 +14,6 @@ use crate::runtime::interface::{
 
 use super::agent::NodeContext;
 use super::killing::HOOK_TICKET;
-use super::relist::container_id;
 use super::shared::Shared;
 use super::tokens::Timer;
 use super::worker::{Instance, Sandbox, Worker};
@@ -99,7 +99,7 @@ impl Remains {
             };
             record.attempts = record.attempts.max(attempt.saturating_add(1));
             record.image = found.image;
-            record.container_id = container_id(&format!("{uid}/{}/{attempt}", id.index));
+            record.container_id = InstanceId::Made { pod: uid, index: id.index, attempt };
         }
         for index in worker.indexes() {
             if let Some(status) = statuses.iter().find(|status| status.name == worker.spec(index).name) {

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use crate::api::event::EventType;
+use crate::api::instance_id::InstanceId;
 use crate::api::name::Name;
 use crate::api::pod::{
     ContainerRole, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, PodStatus, Terminated,
@@ -27,7 +28,7 @@ fn lost(message: &'static str) -> Rc<Terminated> {
         message: Some(Name::of(message)),
         started_at: None,
         finished_at: None,
-        container_id: Name::EMPTY,
+        container_id: InstanceId::None,
     })
 }
 
@@ -235,7 +236,8 @@ impl Worker {
             self.spec(index).role == ContainerRole::Init && record.instance.exit().is_some_and(|exit| exit.code == 0);
         let Some(trouble) = record.trouble().filter(|_| !done && self.should_start(index)) else { return };
         let (reason, message) = (trouble.0.clone(), trouble.1.clone());
-        let waiting = ContainerState::Waiting { reason, message: Some(message).filter(|text| !text.is_empty()) };
+        let message = Some(message).filter(|text| !text.is_empty()).map(Box::new);
+        let waiting = ContainerState::Waiting { reason, message };
         if let ContainerState::Terminated(terminated) = std::mem::replace(&mut status.state, waiting) {
             status.last_state = Some(terminated);
         }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use crate::api::instance_id::InstanceId;
 use crate::api::meta::{ObjectKey, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
@@ -218,7 +219,7 @@ pub struct Record {
     /// How many instances there were.
     pub attempts: u32,
     /// What the API calls the instance.
-    pub container_id: Name,
+    pub container_id: InstanceId,
     /// The image that the instance was made of.
     pub image: Name,
     /// What most containers never have.

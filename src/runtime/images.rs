@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::api::instance_id::digest;
 use crate::api::name::Name;
 use crate::engine::time::{SimDuration, SimTime};
 
@@ -168,18 +169,6 @@ fn record(name: &Name, model: &ImageModel) -> ImageRecord {
     let size = layers.iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
     let id = Name::from(format!("sha256:{}", digest(name)));
     ImageRecord { name: name.clone(), id, size, user: model.user.clone() }
-}
-
-/// 64 hexadecimal digits that follow from a text.
-pub fn digest(text: &str) -> String {
-    let mut digits = String::with_capacity(64);
-    for word in 0..4u64 {
-        let basis = 0xcbf2_9ce4_8422_2325 ^ word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let hash = text.bytes().fold(basis, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-        let mixed = (hash ^ hash >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        digits.extend((0..16).rev().map(|place| char::from(b"0123456789abcdef"[(mixed >> (4 * place)) as usize & 15])));
-    }
-    digits
 }
 
 /// What containerd 1.7 says of a failed pull: the registry's words with its own around them. Through the kubelet's client an error of

@@ -322,7 +322,10 @@ fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
 fn to_container(status: &ContainerStatus) -> core::ContainerStatus {
     let state = match &status.state {
         ContainerState::Waiting { reason, message } => core::ContainerState {
-            waiting: Some(core::ContainerStateWaiting { reason: nonempty(reason), message: text(message) }),
+            waiting: Some(core::ContainerStateWaiting {
+                reason: nonempty(reason),
+                message: message.as_deref().map(String::from),
+            }),
             ..core::ContainerState::default()
         },
         ContainerState::Running { started_at } => core::ContainerState {
@@ -335,7 +338,7 @@ fn to_container(status: &ContainerStatus) -> core::ContainerStatus {
         name: String::from(&status.name),
         image: String::from(&status.image),
         image_id: String::from(&status.image_id),
-        container_id: nonempty(&status.container_id),
+        container_id: Some(status.container_id.to_string()).filter(|id| !id.is_empty()),
         state: Some(state),
         last_state: Some(status.last_state.as_deref().map(ended).unwrap_or_default()),
         ready: status.ready,
@@ -353,7 +356,7 @@ fn ended(end: &Terminated) -> core::ContainerState {
             message: text(&end.message),
             started_at: end.started_at.map(to_time),
             finished_at: end.finished_at.map(to_time),
-            container_id: nonempty(&end.container_id),
+            container_id: Some(end.container_id.to_string()).filter(|id| !id.is_empty()),
             ..core::ContainerStateTerminated::default()
         }),
         ..core::ContainerState::default()
@@ -368,13 +371,13 @@ fn from_container(full: core::ContainerStatus) -> ContainerStatus {
         ContainerState::Terminated(from_ended(end).into())
     } else {
         let waiting = state.waiting.unwrap_or_default();
-        ContainerState::Waiting { reason: name_or_empty(waiting.reason), message: name(waiting.message) }
+        ContainerState::Waiting { reason: name_or_empty(waiting.reason), message: name(waiting.message).map(Box::new) }
     };
     ContainerStatus {
         name: Name::from(full.name),
         image: Name::from(full.image),
         image_id: Name::from(full.image_id),
-        container_id: name_or_empty(full.container_id),
+        container_id: full.container_id.into(),
         state,
         last_state: full.last_state.and_then(|last| last.terminated).map(|end| from_ended(end).into()),
         ready: full.ready,
@@ -390,6 +393,6 @@ fn from_ended(full: core::ContainerStateTerminated) -> Terminated {
         message: name(full.message),
         started_at: full.started_at.map(from_time),
         finished_at: full.finished_at.map(from_time),
-        container_id: name_or_empty(full.container_id),
+        container_id: full.container_id.into(),
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::convert::Convert;
 use crate::api::defaults::Defaults;
+use crate::api::instance_id::InstanceId;
 use crate::api::meta::{Timestamp, Uid};
 use crate::api::name::Name;
 use crate::api::object::Resource;
@@ -112,7 +113,7 @@ fn ended(exit_code: i32, at: Timestamp) -> ContainerStatus {
         message: None,
         started_at: Some(at),
         finished_at: Some(at),
-        container_id: Name::EMPTY,
+        container_id: InstanceId::None,
     };
     ContainerStatus { state: ContainerState::Terminated(end.into()), ..container_status("c", 0) }
 }

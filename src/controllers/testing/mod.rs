@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
 
+use crate::api::instance_id::InstanceId;
 use crate::api::int_or_string::IntOrString;
 use crate::api::meta::{Common, Epoch, Labels, Meta, Timestamp, Uid};
 use crate::api::name::Name;
@@ -153,7 +154,7 @@ pub fn container_status(name: &str, restart_count: u32) -> ContainerStatus {
         name: name.into(),
         image: Name::EMPTY,
         image_id: Name::EMPTY,
-        container_id: Name::EMPTY,
+        container_id: InstanceId::None,
         state: ContainerState::Running { started_at: Timestamp(0) },
         last_state: None,
         ready: true,
