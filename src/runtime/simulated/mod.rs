@@ -123,7 +123,7 @@ pub struct SimulatedRuntime {
     images: ImageStore,
     addresses: Option<Addresses>,
     sandboxes: BTreeMap<SandboxId, Sandbox>,
-    containers: BTreeMap<ContainerId, Instance>,
+    containers: BTreeMap<ContainerId, Box<Instance>>,
     due: BTreeMap<u64, Due>,
     next_token: u64,
     next_pod: u32,
@@ -234,12 +234,12 @@ impl SimulatedRuntime {
 
     /// A container.
     pub(super) fn instance(&self, id: ContainerId) -> Option<&Instance> {
-        self.containers.get(&id)
+        self.containers.get(&id).map(Box::as_ref)
     }
 
     /// Containers that use something of the node, by id.
     pub(super) fn users(&self) -> impl Iterator<Item = (ContainerId, &Instance)> {
-        self.users.iter().filter_map(|id| Some((*id, self.containers.get(id)?)))
+        self.users.iter().filter_map(|id| Some((*id, self.containers.get(id)?.as_ref())))
     }
 
     /// The images in the store.
@@ -341,7 +341,7 @@ impl SimulatedRuntime {
             }
             Due::Created(container, config) => {
                 let model = self.model_of(container, &config);
-                self.containers.insert(container, Instance::new(&config, &model));
+                self.containers.insert(container, Box::new(Instance::new(&config, &model)));
                 ctx.emit(Event::Created { container });
             }
             Due::Started(container) => self.started(container, ctx),
