@@ -240,15 +240,12 @@ impl Worker {
         shared.recheck(self.number, ctx);
     }
 
-    /// Lets go of a status that the API has.
+    /// Lets go of a status that the API has; that the pod has ended for good is not forgotten.
     fn settle(&mut self) {
-        let settled = self
-            .held
-            .as_ref()
-            .is_some_and(|held| !held.dirty && !held.finished && same(&held.status, &self.in_api().status));
-        if settled {
-            self.held = None;
-        }
+        let known = &self.in_api().status;
+        let Some(held) = self.held.as_ref().filter(|held| !held.dirty && same(&held.status, known)) else { return };
+        let left = held.finished.then(|| Box::new(Held { status: known.clone(), ..**held }));
+        self.held = left;
     }
 }
 
