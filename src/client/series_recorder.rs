@@ -19,7 +19,7 @@ use crate::api::event::{Event, EventType, Involved, NewerPart, ObjectReference, 
 use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, MicroTime, ObjectKey, Timestamp};
 use crate::api::name::Name;
-use crate::api::object::Resource;
+use crate::api::object::{Object, Resource};
 use crate::apiserver::protocol::{Answer, ApiMessage, Operation, Part, Patch, RequestId, new_meta};
 use crate::apiserver::status::Reason;
 use crate::engine::hash::Map;
@@ -73,6 +73,8 @@ struct Known {
 }
 
 struct Write {
+    /// Under which the event is known.
+    key: u64,
     event: Rc<Event>,
     patching: bool,
     tries: u32,
@@ -109,7 +111,7 @@ impl SeriesRecorder {
                 series => {
                     *series = Some((2, now));
                     let event = known.event.clone();
-                    self.write(Write { event, patching: true, tries: 0 }, client, ctx);
+                    self.write(Write { key, event, patching: true, tries: 0 }, client, ctx);
                 }
             }
             return;
@@ -117,7 +119,7 @@ impl SeriesRecorder {
         let event = Rc::new(self.event(note, ctx.now()));
         self.sequence += 1;
         self.events.insert(key, Known { number: self.sequence, event: event.clone() });
-        self.write(Write { event, patching: false, tries: 0 }, client, ctx);
+        self.write(Write { key, event, patching: false, tries: 0 }, client, ctx);
         self.look_later(ctx);
     }
 
@@ -130,11 +132,17 @@ impl SeriesRecorder {
         ctx: &mut dyn Context<ApiMessage>,
     ) {
         let Some(mut write) = self.writes.remove(&id) else { return };
-        let Err(failure) = result else { return };
+        let failure = match result {
+            Ok(answer) => return self.stored(&write, answer),
+            Err(failure) => failure,
+        };
         let is_series = write.event.series().is_some();
         match failure.reason() {
             Some(Reason::NotFound) if write.patching => {
                 write.patching = false;
+                let event = Event::clone(&write.event);
+                event.meta.resource_version.set(0);
+                write.event = Rc::new(event);
                 return self.write(write, client, ctx);
             }
             // A series whose event came to be between the patch and the creation.
@@ -149,6 +157,16 @@ impl SeriesRecorder {
             let at = ctx.now() + self.pause();
             self.retries.insert((at, self.sequence), write);
             ctx.set_timer(at, tokens::recorder(self.number));
+        }
+    }
+
+    /// An event was written. A new one that nobody has counted since is remembered as it was stored, so that it is there but once.
+    fn stored(&mut self, write: &Write, answer: Answer) {
+        if let Answer::Object(Object::Event(stored)) = answer
+            && !write.patching
+            && let Some(known) = self.events.get_mut(&write.key).filter(|known| Rc::ptr_eq(&known.event, &write.event))
+        {
+            known.event = stored;
         }
     }
 
@@ -179,19 +197,19 @@ impl SeriesRecorder {
         let ended_before = MicroTime(self.epoch.micro_time(now).0 - (FINISH.as_nanos() / 1_000) as i64);
         let refresh = (now.as_nanos() / FINISH.as_nanos()).is_multiple_of(LOOKS_PER_REFRESH);
         let mut to_write = Vec::new();
-        self.events.retain(|_, Known { number, event }| {
+        self.events.retain(|key, Known { number, event }| {
             let newer = event.newer.as_deref();
             let series = newer.and_then(|newer| newer.series);
             let last = series.map(|(_, last)| last).or(newer.and_then(|newer| newer.event_time)).unwrap_or_default();
             let ended = last < ended_before;
             if series.is_some() && (ended || refresh) {
-                to_write.push((*number, event.clone()));
+                to_write.push((*number, *key, event.clone()));
             }
             !ended
         });
-        to_write.sort_unstable_by_key(|(number, _)| *number);
-        for (_, event) in to_write {
-            self.write(Write { event, patching: true, tries: 0 }, client, ctx);
+        to_write.sort_unstable_by_key(|(number, ..)| *number);
+        for (_, key, event) in to_write {
+            self.write(Write { key, event, patching: true, tries: 0 }, client, ctx);
         }
     }
 
@@ -261,7 +279,6 @@ fn rfc3339_micro(date: MicroTime) -> String {
 mod tests {
     use super::*;
     use crate::api::meta::Uid;
-    use crate::api::object::Object;
     use crate::apiserver::protocol::User;
     use crate::client::delivery::Delivery;
     use crate::client::script::{Process, Run, SERVER, writes};
@@ -352,6 +369,15 @@ mod tests {
         run.pass(SimDuration::from_secs(86_400));
         assert_eq!(writes(&run.server).len(), 2);
         assert_eq!(run.desk.timers_fired, 2, "looks after 6 and 12 minutes");
+    }
+
+    #[test]
+    fn an_event_is_remembered_as_it_was_stored() {
+        let mut run = scribe();
+        fail_scheduling(&mut run, "web", "0/1 nodes");
+        let known = run.process.recorder.events.values().next().map(|known| known.event.clone()).expect("one event");
+        let Some(Object::Event(stored)) = run.server.objects.values().next() else { panic!("no event") };
+        assert!(Rc::ptr_eq(&known, stored), "{known:?}");
     }
 
     #[test]
