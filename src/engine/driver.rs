@@ -65,19 +65,31 @@ impl<W: World> Simulation<W> {
                 }
                 return if self.queue.is_empty() { Halt::Idle } else { Halt::Limit };
             };
-            let [what, detail] = W::digest(&event);
-            self.digest.fold([at.as_nanos(), sequence, what, detail]);
-            self.events += 1;
-            self.world.handle(at, sequence, event, &mut self.queue);
+            self.happen(at, sequence, event);
         }
         Halt::Over
     }
 
-    /// Handles the events of the next moment at which something happens, and returns this moment; none if nothing is going to happen.
-    pub fn step(&mut self) -> Option<SimTime> {
-        let next = self.queue.peek_time()?;
-        self.run_until(next);
-        Some(next)
+    /// Handles the events of the next moment at which something happens, and returns this moment; none if nothing happens up to and
+    /// including `limit` or the run is over.
+    pub fn step_until(&mut self, limit: SimTime) -> Option<SimTime> {
+        let (mut moment, mut last) = (None, limit);
+        while !self.world.is_over()
+            && let Some((at, sequence, event)) = self.queue.pop_until(last)
+        {
+            self.happen(at, sequence, event);
+            (moment, last) = (Some(at), at);
+        }
+        moment
+    }
+
+    /// Handles one event.
+    #[inline]
+    fn happen(&mut self, at: SimTime, sequence: u64, event: W::Event) {
+        let [what, detail] = W::digest(&event);
+        self.digest.fold([at.as_nanos(), sequence, what, detail]);
+        self.events += 1;
+        self.world.handle(at, sequence, event, &mut self.queue);
     }
 
     /// The present.
@@ -271,9 +283,10 @@ mod tests {
         assert_eq!(run.run_until(SimTime::from_nanos(25)), Halt::Limit);
         assert_eq!(run.world.entries, [(5, 40), (7, 2), (25, 20)]);
         assert_eq!((run.now().as_nanos(), run.events()), (25, 3));
-        assert_eq!(run.step(), Some(SimTime::from_nanos(35)));
+        assert_eq!(run.step_until(SimTime::from_nanos(34)), None);
+        assert_eq!(run.step_until(SimTime::MAX), Some(SimTime::from_nanos(35)));
         assert_eq!(run.run_until(SimTime::from_nanos(99)), Halt::Idle);
-        assert_eq!((run.now().as_nanos(), run.step()), (99, None));
+        assert_eq!((run.now().as_nanos(), run.step_until(SimTime::MAX)), (99, None));
     }
 
     #[test]

@@ -27,6 +27,7 @@ impl KeyHeap {
     }
 
     /// How many keys there are.
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -100,7 +101,10 @@ impl KeyHeap {
     /// Puts `key` at `position` or, where a smaller key lies below, further down.
     #[inline]
     fn sift_down(&mut self, mut position: usize, key: u128) {
-        while let Some(children) = self.lines.get(position - 2) {
+        // Lines without keys may follow.
+        while (position - 2) * 4 < ROOT + self.len
+            && let Some(children) = self.lines.get(position - 2)
+        {
             let (child, least) = least_of_four(&children.0);
             if key <= least {
                 break;

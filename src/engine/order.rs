@@ -2,24 +2,34 @@
 //!
 //! A list of short sorted runs: four to eight bytes an entry, found by halving, changed by moving at most one run. What is put
 //! in is first only laid aside; it gets its place when somebody reads. Many an index is written for long before it is read,
-//! if it is at all, and to find a place means to look at a dozen others that are scattered in memory.
+//! if it is at all, and to find a place means to look at a dozen others that are scattered in memory. What is taken out before
+//! anybody has read never gets a place.
 
 use std::cell::{Ref, RefCell};
 use std::cmp::Ordering;
 
 use smallvec::SmallVec;
 
+use super::hash::Set;
+
 /// How long a run may get.
 const RUN: usize = 512;
-/// If more is laid aside, all of it is put in before something is taken out: it would be too much to look through.
-const MOST_ASIDE: usize = 1024;
+/// If more is laid aside, the rest goes into a set: a list would be too much to look through.
+const MOST_LISTED: usize = 64;
 
 /// Numbers in the caller's order; none twice.
 #[derive(Default, Debug)]
 pub struct Order {
     runs: RefCell<Runs>,
-    /// What has no place yet.
-    aside: RefCell<Vec<u32>>,
+    aside: RefCell<Aside>,
+}
+
+/// What has no place yet.
+#[derive(Default, Debug)]
+struct Aside {
+    listed: Vec<u32>,
+    /// What the list had no room for. Few orders need it, so it is small while it is absent.
+    more: Option<Box<Set<u32>>>,
 }
 
 /// Sorted runs, none of them empty.
@@ -29,18 +39,13 @@ struct Runs(SmallVec<[Vec<u32>; 1]>);
 impl Order {
     /// Puts a number in that is not there.
     pub fn insert(&mut self, number: u32) {
-        self.aside.get_mut().push(number);
+        self.aside.get_mut().insert(number);
     }
 
     /// Takes a number out, if it is there. `compare` says how two numbers stand to each other.
     pub fn remove(&mut self, number: u32, compare: impl Fn(u32, u32) -> Ordering) {
-        if self.aside.get_mut().len() > MOST_ASIDE {
-            self.settle(&compare);
-        }
-        let aside = self.aside.get_mut();
-        match aside.iter().position(|there| *there == number) {
-            Some(at) => drop(aside.swap_remove(at)),
-            None => self.runs.get_mut().remove(|there| compare(there, number)),
+        if !self.aside.get_mut().remove(number) {
+            self.runs.get_mut().remove(|there| compare(there, number));
         }
     }
 
@@ -76,16 +81,54 @@ impl Order {
         if self.aside.borrow().is_empty() {
             return;
         }
-        let (mut aside, mut runs) = (self.aside.borrow_mut(), self.runs.borrow_mut());
-        if aside.len() * 8 >= runs.len() {
-            aside.sort_unstable_by(|left, right| compare(*left, *right));
-            runs.merge(&aside, compare);
-            *aside = Vec::new();
+        let (mut numbers, mut runs) = (self.aside.borrow_mut().take(), self.runs.borrow_mut());
+        if numbers.len() * 8 >= runs.len() {
+            numbers.sort_unstable_by(|left, right| compare(*left, *right));
+            runs.merge(&numbers, compare);
         } else {
-            for number in aside.drain(..) {
+            for number in numbers.drain(..) {
                 runs.insert(number, |there| compare(there, number));
             }
+            // Its memory serves for what is laid aside next.
+            numbers.shrink_to(MOST_LISTED);
+            self.aside.borrow_mut().listed = numbers;
         }
+    }
+}
+
+impl Aside {
+    fn insert(&mut self, number: u32) {
+        if self.listed.len() < MOST_LISTED {
+            self.listed.push(number);
+        } else {
+            self.more.get_or_insert_default().insert(number);
+        }
+    }
+
+    /// Takes a number out; false if it is not there.
+    fn remove(&mut self, number: u32) -> bool {
+        if let Some(at) = self.listed.iter().position(|there| *there == number) {
+            self.listed.swap_remove(at);
+            return true;
+        }
+        self.more.as_mut().is_some_and(|more| more.remove(&number))
+    }
+
+    /// Takes everything out, in no particular order.
+    fn take(&mut self) -> Vec<u32> {
+        let mut numbers = std::mem::take(&mut self.listed);
+        if let Some(more) = self.more.take() {
+            numbers.extend(*more);
+        }
+        numbers
+    }
+
+    fn len(&self) -> usize {
+        self.listed.len() + self.more.as_ref().map_or(0, |more| more.len())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 

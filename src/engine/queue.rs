@@ -124,6 +124,11 @@ impl<E> EventQueue<E> {
     /// Returns its time, its sequence number and the event.
     #[inline]
     pub fn pop_until(&mut self, limit: SimTime) -> Option<(SimTime, u64, E)> {
+        // After each event this is asked for another one of the same moment, and mostly there is none.
+        if self.keys.may_hold_until(limit) { self.pop_due(limit) } else { None }
+    }
+
+    fn pop_due(&mut self, limit: SimTime) -> Option<(SimTime, u64, E)> {
         while self.live > 0 {
             let key = self.keys.least();
             let (at, id) = (SimTime::from_nanos((key >> 64) as u64), key as u64);

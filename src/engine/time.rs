@@ -18,11 +18,13 @@ impl SimTime {
     pub const MAX: SimTime = SimTime(u64::MAX);
 
     /// The time `ns` nanoseconds after the run began.
+    #[inline]
     pub const fn from_nanos(ns: u64) -> Self {
         SimTime(ns)
     }
 
     /// Nanoseconds since the run began.
+    #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
@@ -33,11 +35,13 @@ impl SimTime {
     }
 
     /// How long after `earlier` this is; zero if it is not after.
+    #[inline]
     pub const fn since(self, earlier: SimTime) -> SimDuration {
         SimDuration(self.0.saturating_sub(earlier.0))
     }
 
     /// The first multiple of `period` counted from `phase` that is not before this time. `period` must not be zero.
+    #[inline]
     pub const fn next_tick(self, phase: SimTime, period: SimDuration) -> SimTime {
         if self.0 <= phase.0 {
             return phase;
@@ -51,6 +55,7 @@ impl SimDuration {
     pub const ZERO: SimDuration = SimDuration(0);
 
     /// A duration of `ns` nanoseconds.
+    #[inline]
     pub const fn from_nanos(ns: u64) -> Self {
         SimDuration(ns)
     }
@@ -71,6 +76,7 @@ impl SimDuration {
     }
 
     /// Nanoseconds.
+    #[inline]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
@@ -98,12 +104,14 @@ impl SimDuration {
 
 impl Add<SimDuration> for SimTime {
     type Output = SimTime;
+    #[inline]
     fn add(self, duration: SimDuration) -> SimTime {
         SimTime(self.0.saturating_add(duration.0))
     }
 }
 
 impl AddAssign<SimDuration> for SimTime {
+    #[inline]
     fn add_assign(&mut self, duration: SimDuration) {
         *self = *self + duration;
     }
@@ -111,6 +119,7 @@ impl AddAssign<SimDuration> for SimTime {
 
 impl Sub<SimDuration> for SimTime {
     type Output = SimTime;
+    #[inline]
     fn sub(self, duration: SimDuration) -> SimTime {
         SimTime(self.0.saturating_sub(duration.0))
     }
@@ -118,12 +127,14 @@ impl Sub<SimDuration> for SimTime {
 
 impl Add for SimDuration {
     type Output = SimDuration;
+    #[inline]
     fn add(self, other: SimDuration) -> SimDuration {
         SimDuration(self.0.saturating_add(other.0))
     }
 }
 
 impl AddAssign for SimDuration {
+    #[inline]
     fn add_assign(&mut self, other: SimDuration) {
         *self = *self + other;
     }

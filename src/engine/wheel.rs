@@ -7,6 +7,7 @@
 //! in a second heap; it moves at most twice before it is due.
 
 use super::heap::KeyHeap;
+use super::time::SimTime;
 
 /// A bucket of the fine ring covers 2^20 ns, about a millisecond.
 const FINE_BITS: u32 = 20;
@@ -65,6 +66,16 @@ impl KeyWheel {
             self.go_on();
         }
         self.near.least()
+    }
+
+    /// False only if no key is due at a time or before it.
+    #[inline]
+    pub(super) fn may_hold_until(&self, time: SimTime) -> bool {
+        if self.near.len() == 0 {
+            self.len > 0 && time.as_nanos() >> FINE_BITS > self.present
+        } else {
+            (self.near.least() >> 64) as u64 <= time.as_nanos()
+        }
     }
 
     /// Adds a key.
@@ -222,7 +233,11 @@ mod tests {
                 }
                 for _ in 0..pops.min(model.len()) {
                     now = model.pop_first().unwrap();
+                    let at = (now >> 64) as u64;
+                    let until = |wheel: &KeyWheel, time| wheel.may_hold_until(SimTime::from_nanos(time));
+                    prop_assert!(until(&wheel, at) && until(&wheel, at + 1) && until(&wheel, u64::MAX));
                     prop_assert_eq!(wheel.least(), now);
+                    prop_assert!(at == 0 || !until(&wheel, at - 1));
                     prop_assert_eq!(wheel.pop(), now);
                 }
                 prop_assert_eq!(wheel.len(), model.len());

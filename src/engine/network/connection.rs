@@ -6,6 +6,16 @@ use crate::engine::random::{Seed, Stream};
 use crate::engine::time::SimTime;
 use smallvec::SmallVec;
 
+/// How many routes a process knows by heart; a power of two. Whoever talks to few others, as most do, looks nothing up.
+pub(super) const ROUTES: usize = 4;
+
+/// The connection to a process that was sent something lately. Connections are never taken away.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Route {
+    pub to: Option<ProcessId>,
+    pub connection: u32,
+}
+
 /// All that two processes have to do with one another.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -184,11 +194,22 @@ impl Network {
     /// The connection between two processes and the end at which the first one is.
     #[inline]
     pub(super) fn connection(&mut self, now: SimTime, from: ProcessId, to: ProcessId) -> (usize, usize) {
-        let (ends, side) = if from <= to { ((from, to), 0) } else { ((to, from), 1) };
-        match self.connection_of.get(&ends) {
-            Some(&index) => (index as usize, side),
-            None => (self.create_connection(now, ends), side),
-        }
+        let side = usize::from(from > to);
+        let route = &self.processes[from.0 as usize].routes[to.0 as usize % ROUTES];
+        if route.to == Some(to) { (route.connection as usize, side) } else { (self.look_up(now, from, to), side) }
+    }
+
+    /// The connection between two processes, which becomes one of the routes of the first.
+    #[inline(never)]
+    fn look_up(&mut self, now: SimTime, from: ProcessId, to: ProcessId) -> usize {
+        let ends = (from.min(to), from.max(to));
+        let index = match self.connection_of.get(&ends) {
+            Some(&index) => index as usize,
+            None => self.create_connection(now, ends),
+        };
+        self.processes[from.0 as usize].routes[to.0 as usize % ROUTES] =
+            Route { to: Some(to), connection: index as u32 };
+        index
     }
 
     #[cold]

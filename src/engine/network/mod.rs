@@ -24,7 +24,7 @@ use super::process::{Lane, ProcessId};
 use super::random::{Ratio, Seed};
 use super::sampler::Sampler;
 use super::time::{SimDuration, SimTime};
-use connection::{Connection, Held};
+use connection::{Connection, Held, ROUTES, Route};
 use faults::Partition;
 pub use faults::{Directions, PartitionId};
 
@@ -170,6 +170,7 @@ struct Process {
     machine: MachineId,
     epoch: u32,
     alive: bool,
+    routes: [Route; ROUTES],
 }
 
 /// A [`LinkProfile`] made ready for use.
@@ -252,7 +253,9 @@ impl Network {
 
     /// Adds a process that is alive. Processes are numbered from 0 in the order added. The name should be its own.
     pub fn add_process(&mut self, name: &str, machine: MachineId) -> ProcessId {
-        self.processes.push(Process { name: name.into(), machine, epoch: 0, alive: self.machines[machine.0 as usize] });
+        let alive = self.machines[machine.0 as usize];
+        let routes = [Route::default(); ROUTES];
+        self.processes.push(Process { name: name.into(), machine, epoch: 0, alive, routes });
         ProcessId(self.processes.len() as u32 - 1)
     }
 
