@@ -1,7 +1,5 @@
 //! Committed entries: to the store, then to watchers, then to the client that waits.
 
-use std::rc::Rc;
-
 use super::{Act, Failure, Running};
 use crate::etcd::message::{CLIENT_LANE, Logged, Message, Reply};
 use crate::etcd::mvcc::{Command, Outcome};
@@ -57,7 +55,6 @@ impl<V: Value> Running<V> {
         };
         // Without an outcome the entry is from an earlier life, and nobody waits for those.
         let Some(outcome) = at.view.outcome(index, command) else { return };
-        let outcome = Rc::try_unwrap(outcome).unwrap_or_else(|shared| (*shared).clone());
         let result = match (outcome, command) {
             (Outcome::Failed(error), _) => Err(error),
             (Outcome::Txn(result), _) => Ok(Reply::Txn(result)),

@@ -2,7 +2,7 @@
 
 use super::{Act, Failure, Running, SYNC};
 use crate::etcd::message::{Logged, StoreSnapshot};
-use crate::etcd::raft::{self, Body, Payload, Ready, Role, SoftState, StepError};
+use crate::etcd::raft::{self, Body, Entry, Payload, Ready, Role, SoftState, StepError};
 use crate::etcd::value::Value;
 
 /// Bytes of a hard state record in the write-ahead log.
@@ -11,32 +11,37 @@ const HARD_STATE_BYTES: u64 = 64;
 const RECORD_BYTES: u64 = 16;
 
 impl<V: Value> Running<V> {
-    /// Carries out what the core wants, until there is nothing left or a sync is under way.
+    /// Carries out what the core wants, until there is nothing left or a sync is under way. Often there is nothing at all.
+    #[inline]
     pub(super) fn pump(&mut self, at: &mut Act<'_, V>) -> Result<(), Failure> {
-        loop {
+        self.release_parked(at);
+        while !self.syncing && self.raft.has_ready() {
+            self.carry_out_batch(at)?;
             self.release_parked(at);
-            if self.syncing || !self.raft.has_ready() {
-                return Ok(());
-            }
-            let mut ready = self.ready.take().unwrap_or_default();
-            self.raft.ready(&mut ready);
-            let here = at.ctx.cause();
-            self.begin_batch(&mut ready, at)?;
-            if ready.must_sync {
-                let entries: u64 = ready.entries.iter().map(|entry| entry.size_bytes() + RECORD_BYTES).sum();
-                let snapshot = ready.snapshot.as_ref().map_or(0, |snapshot| snapshot.data.size_bytes);
-                if let Some(last) = ready.entries.iter().next_back() {
-                    at.ctx.set_cause(self.cause_of(last));
-                }
-                at.ctx.write_and_sync(HARD_STATE_BYTES + entries + snapshot, SYNC);
-                self.syncing = true;
-                self.ready = Some(ready);
-                at.ctx.set_cause(here);
-            } else {
-                at.ctx.set_cause(here);
-                self.end_batch(ready, at)?;
-            }
         }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn carry_out_batch(&mut self, at: &mut Act<'_, V>) -> Result<(), Failure> {
+        let mut ready = self.ready.take().unwrap_or_default();
+        self.raft.ready(&mut ready);
+        let here = at.ctx.cause();
+        self.begin_batch(&mut ready, at)?;
+        if !ready.must_sync {
+            at.ctx.set_cause(here);
+            return self.end_batch(ready, at);
+        }
+        let entries: u64 = ready.entries.iter().map(|entry| entry.size_bytes() + RECORD_BYTES).sum();
+        let snapshot = ready.snapshot.as_ref().map_or(0, |snapshot| snapshot.data.size_bytes);
+        if let Some(last) = ready.entries.iter().next_back() {
+            at.ctx.set_cause(self.cause_of(last));
+        }
+        at.ctx.write_and_sync(HARD_STATE_BYTES + entries + snapshot, SYNC);
+        self.syncing = true;
+        self.ready = Some(ready);
+        at.ctx.set_cause(here);
+        Ok(())
     }
 
     /// The sync of a batch is done.
@@ -65,22 +70,26 @@ impl<V: Value> Running<V> {
             self.read_confirmed(read.context, read.index);
         }
         if !ready.committed.is_empty() {
-            self.note_backend(at.disk, at.view, at.now());
-            let here = at.ctx.cause();
-            for entry in &ready.committed {
-                if let Payload::Normal(logged) = &entry.data
-                    && self.named != Some(entry.index)
-                {
-                    at.ctx.set_cause(logged.0.cause);
-                }
-                self.committed = (entry.index, at.ctx.cause());
-                self.apply(entry, at)?;
-                at.ctx.set_cause(here);
-            }
+            self.apply_all(&ready.committed, at)?;
         }
         self.serve_reads(at);
-        for message in ready.messages_before_sync.drain(..) {
-            self.send(message, at);
+        self.send_all(&mut ready.messages_before_sync, at);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn apply_all(&mut self, committed: &[Entry<Logged<V>>], at: &mut Act<'_, V>) -> Result<(), Failure> {
+        self.note_backend(at.disk, at.view, at.now());
+        let here = at.ctx.cause();
+        for entry in committed {
+            if let Payload::Normal(logged) = &entry.data
+                && self.named != Some(entry.index)
+            {
+                at.ctx.set_cause(logged.0.cause);
+            }
+            self.committed = (entry.index, at.ctx.cause());
+            self.apply(entry, at)?;
+            at.ctx.set_cause(here);
         }
         Ok(())
     }
@@ -101,9 +110,7 @@ impl<V: Value> Running<V> {
             self.add_to_replaced_log(&ready.entries, ready.hard_state);
         }
         drop_repeated_answers(&mut ready.messages_after_sync);
-        for message in ready.messages_after_sync.drain(..) {
-            self.send(message, at);
-        }
+        self.send_all(&mut ready.messages_after_sync, at);
         let restored = ready.snapshot.is_some();
         match self.raft.advance(ready.receipt) {
             Ok(()) | Err(StepError::ProposalDropped) => {}
@@ -136,6 +143,9 @@ impl<V: Value> Running<V> {
 
 /// Of several answers to appends in one batch only the last is sent: it says all that the others say.
 fn drop_repeated_answers<V>(messages: &mut Vec<raft::Message<Logged<V>, StoreSnapshot>>) {
+    if messages.len() < 2 {
+        return;
+    }
     let is_answer = |message: &raft::Message<Logged<V>, StoreSnapshot>| {
         matches!(message.body, Body::Appended { .. } | Body::AppendRejected { .. })
     };

@@ -1,5 +1,7 @@
 //! Adding, promoting and removing members, and moving the leadership (etcd: etcdserver/server.go).
 
+use smallvec::SmallVec;
+
 use super::{Act, Failure, Running, process_of, token};
 use crate::engine::process::ProcessId;
 use crate::engine::time::{SimDuration, SimTime};
@@ -22,6 +24,36 @@ pub(super) enum PendingChange {
     Membership { change: ConfigurationChange, number: u64 },
     /// Waits for a member to lead.
     Leader { client: ProcessId, id: u64, to: MemberId, deadline: SimTime },
+}
+
+/// Since when each peer has been heard of without a break. They are few, and this is asked at every message of a peer.
+#[derive(Debug, Default)]
+pub(super) struct Active(SmallVec<[(MemberId, SimTime); 4]>);
+
+impl Active {
+    /// A peer was heard of.
+    #[inline]
+    pub fn hear(&mut self, peer: MemberId, now: SimTime) {
+        if self.since(peer).is_none() {
+            self.0.push((peer, now));
+        }
+    }
+
+    /// The connection to a peer broke.
+    pub fn lose(&mut self, peer: MemberId) {
+        self.0.retain(|(other, _)| *other != peer);
+    }
+
+    /// Since when a peer has been heard of; none if it is not.
+    #[inline]
+    pub fn since(&self, peer: MemberId) -> Option<SimTime> {
+        self.0.iter().find(|(other, _)| *other == peer).map(|(_, since)| *since)
+    }
+
+    /// How many peers are heard of.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
 }
 
 impl<V: Value> Running<V> {
@@ -109,7 +141,7 @@ impl<V: Value> Running<V> {
             return Ok(());
         }
         let own = member == self.raft.id();
-        let connected = own || self.active.contains_key(&member);
+        let connected = own || self.active.since(member).is_some();
         let left = self.started_voters() - usize::from(connected);
         let quorum = (configuration.voters().len() - 1) / 2 + 1;
         if left < quorum {
@@ -123,7 +155,7 @@ impl<V: Value> Running<V> {
     fn started_voters(&self) -> usize {
         let own = self.raft.id();
         let voters = self.raft.configuration().voters().iter();
-        voters.filter(|&&voter| voter == own || self.active.contains_key(&voter)).count()
+        voters.filter(|&&voter| voter == own || self.active.since(voter).is_some()).count()
     }
 
     fn check_health(&self, now: SimTime) -> Result<(), Error> {

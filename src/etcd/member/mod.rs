@@ -37,12 +37,12 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use self::disk::Disk;
 use self::lease::Leases;
-use self::membership::PendingChange;
+use self::membership::{Active, PendingChange};
 use self::read::Reads;
 use self::request::{Asker, Parked, Waiting};
 use self::stream::Streams;
@@ -51,7 +51,7 @@ use super::message::{
     APPEND_LANE, CLIENT_LANE, Logged, Message, PEER_LANE, Reply, Response, SNAPSHOT_LANE, StoreSnapshot,
 };
 use super::mvcc::{Diverged, SharedStore, View};
-use super::raft::{self, Body, Corruption, Entry, MemberId, Payload, Raft, Ready, Role};
+use super::raft::{self, Body, Corruption, Entry, MemberId, Payload, Raft, Ready, Role, StepError};
 use super::value::Value;
 use crate::engine::process::{Cause, Context, Input, ProcessId, Token};
 use crate::engine::random::{Seed, Stream};
@@ -191,7 +191,7 @@ struct Running<V> {
     /// When this member last became leader.
     leader_since: SimTime,
     /// Since when each peer has been heard of without a break.
-    active: BTreeMap<MemberId, SimTime>,
+    active: Active,
     removed: BTreeSet<MemberId>,
     fast_forwarded: bool,
     snapshots_sent: Vec<(MemberId, SimTime)>,
@@ -330,7 +330,7 @@ impl<V: Value> Running<V> {
             Input::DiskDone { .. } => self.synced(at)?,
             Input::ConnectionLost { peer } => {
                 let member = member_id(peer);
-                self.active.remove(&member);
+                self.active.lose(member);
                 self.raft.report_unreachable(member);
                 self.raft.report_snapshot(member, false);
                 self.streams.drop_client(peer);
@@ -348,14 +348,14 @@ impl<V: Value> Running<V> {
             }
             Message::Watch { stream, command } => self.watch(from, stream, command, at),
             Message::Raft(message) => {
-                self.hear(member_id(from), at.now());
+                self.active.hear(member_id(from), at.now());
                 if !self.removed.contains(&member_id(from)) {
                     self.note_cause(&message.body, at.ctx.cause());
                     self.step(message, at)?;
                 }
             }
             Message::Hello { answer } => {
-                self.hear(member_id(from), at.now());
+                self.active.hear(member_id(from), at.now());
                 if !answer {
                     at.ctx.send(from, PEER_LANE, Message::Hello { answer: true });
                 }
@@ -418,23 +418,32 @@ impl<V: Value> Running<V> {
         }
     }
 
-    fn hear(&mut self, peer: MemberId, now: SimTime) {
-        self.active.entry(peer).or_insert(now);
+    /// A message of the consensus core.
+    fn step(&mut self, message: raft::Message<Logged<V>, StoreSnapshot>, at: &mut Act<'_, V>) -> Result<(), Failure> {
+        let result = match message.body {
+            Body::Snapshot(_) => self.step_snapshot(message, at),
+            _ => self.raft.step(message),
+        };
+        match result {
+            Ok(()) | Err(StepError::ProposalDropped) => Ok(()),
+            Err(StepError::Corrupted(corruption)) => Err(Failure::Corrupted(corruption)),
+        }
     }
 
-    /// A message of the consensus core. What a snapshot is about to replace in memory is kept until it is written.
-    fn step(&mut self, message: raft::Message<Logged<V>, StoreSnapshot>, at: &mut Act<'_, V>) -> Result<(), Failure> {
-        let is_snapshot = matches!(message.body, Body::Snapshot(_));
-        let before = (is_snapshot && self.before_snapshot.is_none()).then(|| at.disk.content(&self.raft));
+    /// A snapshot has come. What it is about to replace in memory is kept until it is written.
+    #[cold]
+    fn step_snapshot(
+        &mut self,
+        message: raft::Message<Logged<V>, StoreSnapshot>,
+        at: &mut Act<'_, V>,
+    ) -> Result<(), StepError> {
+        let before = self.before_snapshot.is_none().then(|| at.disk.content(&self.raft));
         let log_began = self.raft.log().compacted();
         let result = self.raft.step(message);
         if self.raft.log().compacted() != log_began && before.is_some() {
             self.before_snapshot = before;
         }
-        match result {
-            Ok(()) | Err(raft::StepError::ProposalDropped) => Ok(()),
-            Err(raft::StepError::Corrupted(corruption)) => Err(Failure::Corrupted(corruption)),
-        }
+        result
     }
 
     /// One unit of Raft's time. A tick that falls into a sync waits for its end, and those after it are lost.
@@ -475,7 +484,16 @@ impl<V: Value> Running<V> {
         }
     }
 
-    /// Sends a message of the consensus core.
+    /// Sends messages of the consensus core, in order.
+    fn send_all(&mut self, messages: &mut Vec<raft::Message<Logged<V>, StoreSnapshot>>, at: &mut Act<'_, V>) {
+        if messages.is_empty() {
+            return;
+        }
+        for message in messages.drain(..) {
+            self.send(message, at);
+        }
+    }
+
     fn send(&mut self, message: raft::Message<Logged<V>, StoreSnapshot>, at: &mut Act<'_, V>) {
         let lane = match &message.body {
             Body::Append { .. } => APPEND_LANE,
@@ -489,7 +507,7 @@ impl<V: Value> Running<V> {
         if let Some(cause) = self.cause_to_send(&message.body) {
             at.ctx.set_cause(cause);
         }
-        at.ctx.send(process_of(message.to), lane, Message::Raft(message));
+        at.ctx.send_after(SimDuration::ZERO, process_of(message.to), lane, Message::Raft(message));
         at.ctx.set_cause(here);
     }
 }

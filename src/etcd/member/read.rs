@@ -115,6 +115,9 @@ impl<V: Value> Running<V> {
 
     /// Serves the round under way if what it needs is applied, and begins the next.
     pub(super) fn serve_reads(&mut self, at: &mut Act<'_, V>) {
+        if self.reads.round.is_none() {
+            return;
+        }
         let applied = at.view.applied_index();
         let ripe = |round: &mut Round<V>| round.index.is_some_and(|index| index <= applied);
         let here = at.ctx.cause();

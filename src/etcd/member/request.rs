@@ -218,7 +218,8 @@ impl<V: Value> Running<V> {
 
     /// Proposes what has waited for a leader.
     pub(super) fn release_parked(&mut self, at: &mut Act<'_, V>) {
-        while self.raft.leader().is_some()
+        while !self.parked.0.is_empty()
+            && self.raft.leader().is_some()
             && let Some((number, item)) = self.parked.0.pop_front()
         {
             self.propose(number, item, at);
@@ -271,7 +272,7 @@ impl<V: Value> Running<V> {
         let connected = match self.leader {
             None => true,
             Some(leader) if leader == self.raft.id() => self.connected_to_quorum_since(started),
-            Some(leader) => self.active.get(&leader).is_some_and(|&since| since < started),
+            Some(leader) => self.active.since(leader).is_some_and(|since| since < started),
         };
         if connected { Error::Timeout } else { Error::TimeoutConnectionLost }
     }
@@ -282,7 +283,7 @@ impl<V: Value> Running<V> {
         let voters = self.raft.configuration().voters();
         let connected = voters
             .iter()
-            .filter(|&&voter| voter == own || self.active.get(&voter).is_some_and(|&since| since < moment));
+            .filter(|&&voter| voter == own || self.active.since(voter).is_some_and(|since| since < moment));
         connected.count() > voters.len() / 2
     }
 }

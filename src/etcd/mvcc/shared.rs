@@ -153,7 +153,7 @@ struct Shared<V> {
     records: VecDeque<Record>,
     first_record: u64,
     /// What entries answered, where it does not follow from the entry itself.
-    outcomes: VecDeque<(u64, Rc<Outcome<V>>)>,
+    outcomes: VecDeque<(u64, Outcome<V>)>,
     seats: Vec<Option<Seat>>,
 }
 
@@ -280,15 +280,15 @@ impl<V: Value> View<V> {
     }
 
     /// What the entry just passed answered. None if the member has not passed it just now, for the first time.
-    pub fn outcome(&self, index: u64, command: &Command<V>) -> Option<Rc<Outcome<V>>> {
+    pub fn outcome(&self, index: u64, command: &Command<V>) -> Option<Outcome<V>> {
         let shared = self.store.0.borrow();
         if let Ok(place) = shared.outcomes.binary_search_by_key(&index, |&(index, _)| index) {
             return Some(shared.outcomes[place].1.clone());
         }
         match command {
-            Command::Txn(txn) if txn.is_plain() => Some(Rc::new(Outcome::Txn(txn.plain_result()))),
+            Command::Txn(txn) if txn.is_plain() => Some(Outcome::Txn(txn.plain_result())),
             Command::Txn(_) => None,
-            Command::Compact(_) | Command::LeaseGrant { .. } | Command::LeaseRevoke(_) => Some(Rc::new(Outcome::Done)),
+            Command::Compact(_) | Command::LeaseGrant { .. } | Command::LeaseRevoke(_) => Some(Outcome::Done),
         }
     }
 
@@ -465,7 +465,7 @@ impl<V: Value> Shared<V> {
             Command::LeaseRevoke(id) => self.state.revoke(*id, index).err().map(Outcome::Failed),
         };
         if let Some(outcome) = outcome {
-            self.outcomes.push_back((index, Rc::new(outcome)));
+            self.outcomes.push_back((index, outcome));
         }
         self.state.sweep(SWEEP_BATCH);
         if index.is_multiple_of(TELL_PERIOD) {

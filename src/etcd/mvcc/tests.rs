@@ -172,7 +172,7 @@ impl World {
             if let Some(answer) = node.view.outcome(place as u64 + 1, command)
                 && !node.restarted
             {
-                assert_eq!(*answer, *outcome, "{command:?}");
+                assert_eq!(answer, *outcome, "{command:?}");
             }
             if changed {
                 let Node { view, watchers, .. } = node;

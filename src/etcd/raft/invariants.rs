@@ -18,6 +18,7 @@
 //!   are asked: so many must hold the entry that no quorum can come together without one of them.
 
 use std::fmt;
+use std::rc::Rc;
 
 use super::configuration::Configuration;
 use super::entry::{Command, EntryId};
@@ -49,6 +50,10 @@ pub trait View {
     fn lowest_known(&self) -> Index;
     /// The membership as far as applied there.
     fn configuration(&self) -> &Configuration;
+    /// The same where it is shared: as long as it is this very one, it need not be compared.
+    fn shared_configuration(&self) -> Option<&Rc<Configuration>> {
+        None
+    }
 }
 
 impl<P: Command, S: Clone> View for Raft<P, S> {
@@ -84,6 +89,9 @@ impl<P: Command, S: Clone> View for Raft<P, S> {
     }
     fn configuration(&self) -> &Configuration {
         Raft::configuration(self)
+    }
+    fn shared_configuration(&self) -> Option<&Rc<Configuration>> {
+        Some(&self.configuration)
     }
 }
 

@@ -301,8 +301,11 @@ impl<P: Command, S> Log<P, S> {
 
     /// Hands out the entries that must be written.
     pub(super) fn offer_entries(&mut self, into: &mut Vec<Entry<P>>) {
-        into.extend(self.entries(self.offered + 1, Index::MAX).cloned());
-        self.offered = self.last_index();
+        let last = self.last_index();
+        if self.offered < last {
+            into.extend(self.entries(self.offered + 1, last).cloned());
+            self.offered = last;
+        }
     }
 
     /// Hands out committed entries to be applied, at most `limit_bytes` of them but at least one. While a snapshot waits

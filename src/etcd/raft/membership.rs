@@ -1,5 +1,7 @@
 //! Who belongs to the group, as one member sees it, and the snapshots that carry it.
 
+use std::rc::Rc;
+
 use super::configuration::{Configuration, ConfigurationChange, ConfigurationError};
 use super::entry::{Command, EntryId, Payload, Payloads};
 use super::node::Raft;
@@ -65,7 +67,7 @@ impl<P: Command, S: Clone> Raft<P, S> {
             self.peers.push(peer);
         }
         self.peers.sort_unstable_by_key(|peer| peer.id);
-        self.configuration = configuration;
+        self.configuration = Rc::new(configuration);
     }
 
     /// Keeps a snapshot of the application's state after the entry `index`, for members that fall behind and for

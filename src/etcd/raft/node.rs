@@ -69,7 +69,8 @@ pub struct Raft<P, S> {
     pub(super) role: Role,
     pub(super) leader: Option<MemberId>,
     pub(super) log: Log<P, S>,
-    pub(super) configuration: Configuration,
+    /// Shared with those who watch over invariants, so that they see at a glance that it is still the same.
+    pub(super) configuration: Rc<Configuration>,
     /// One for each member of `configuration`, in id order.
     pub(super) peers: Vec<Progress>,
     pub(super) election_elapsed: u64,
@@ -233,7 +234,7 @@ impl<P: Command, S: Clone> Raft<P, S> {
             role: Role::Follower,
             leader: None,
             log,
-            configuration: Configuration::default(),
+            configuration: Rc::default(),
             peers: Vec::new(),
             election_elapsed: 0,
             heartbeat_elapsed: 0,
@@ -373,7 +374,7 @@ impl<P: Command, S: Clone> Raft<P, S> {
             self.published_soft_state = soft_state;
             ready.soft_state = Some(soft_state);
         }
-        std::mem::swap(&mut ready.read_states, &mut self.read_states);
+        hand_over(&mut self.read_states, &mut ready.read_states);
         ready.snapshot = self.log.offer_snapshot();
         self.log.offer_entries(&mut ready.entries);
         self.log.offer_committed(self.settings.message_limit_bytes, &mut ready.committed);
@@ -386,13 +387,11 @@ impl<P: Command, S: Clone> Raft<P, S> {
         ready.must_sync =
             !ready.entries.is_empty() || ready.snapshot.is_some() || (now.term, now.vote) != (before.term, before.vote);
         // etcd, raftNode.start: a leader sends while its own disk is writing; the others only after.
-        if self.role == Role::Leader {
-            std::mem::swap(&mut ready.messages_before_sync, &mut self.outgoing);
-        } else {
-            std::mem::swap(&mut ready.messages_after_sync, &mut self.outgoing);
-        }
-        ready.messages_after_sync.append(&mut self.outgoing_after_sync);
-        std::mem::swap(&mut self.own_votes_under_way, &mut self.own_votes);
+        let is_leader = self.role == Role::Leader;
+        let own = if is_leader { &mut ready.messages_before_sync } else { &mut ready.messages_after_sync };
+        hand_over(&mut self.outgoing, own);
+        hand_over(&mut self.outgoing_after_sync, &mut ready.messages_after_sync);
+        hand_over(&mut self.own_votes, &mut self.own_votes_under_way);
         self.batches += 1;
         let snapshot = ready.snapshot.as_ref().map_or(0, |snapshot| snapshot.last.index);
         ready.receipt = Receipt {
@@ -422,6 +421,12 @@ impl<P: Command, S: Clone> Raft<P, S> {
         if receipt.applied > 0 {
             self.log.applied_to(receipt.applied);
         }
+        if self.own_votes_under_way.is_empty() { Ok(()) } else { self.count_own_votes() }
+    }
+
+    /// This member's votes for itself are durable.
+    #[cold]
+    fn count_own_votes(&mut self) -> Result<(), StepError> {
         let mut votes = std::mem::take(&mut self.own_votes_under_way);
         for vote in votes.drain(..) {
             self.step(vote)?;
@@ -429,6 +434,15 @@ impl<P: Command, S: Clone> Raft<P, S> {
         self.own_votes_under_way = votes;
         Ok(())
     }
+}
+
+/// Moves everything from one list to the end of another; where that is empty, the two change places and nothing is copied.
+#[inline]
+fn hand_over<T>(from: &mut Vec<T>, to: &mut Vec<T>) {
+    if from.is_empty() {
+        return;
+    }
+    if to.is_empty() { std::mem::swap(from, to) } else { to.append(from) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! predecessor that its term allows: an entry of the same term, or for the first of a term the one that its leader had.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::configuration::Configuration;
 use super::entry::EntryId;
@@ -48,7 +49,7 @@ struct Shadow {
     durable: Index,
     last: EntryId,
     log: Spans,
-    configuration: Configuration,
+    configuration: Rc<Configuration>,
 }
 
 /// A term for every index from 1 to `last`, kept as spans.
@@ -98,7 +99,7 @@ impl Shadow {
             durable: 0,
             last: EntryId::default(),
             log: Spans::default(),
-            configuration: Configuration::default(),
+            configuration: Rc::default(),
         }
     }
 
@@ -111,11 +112,16 @@ impl Shadow {
     /// Whether `view` shows nothing new.
     fn is_like(&self, view: &impl View) -> bool {
         self.commit == view.commit()
-            && self.last == view.last()
             && self.durable == view.durable_index()
+            && self.last == view.last()
             && self.role == view.role()
             && self.term == view.term()
-            && self.configuration == *view.configuration()
+            && self.has_configuration_of(view)
+    }
+
+    fn has_configuration_of(&self, view: &impl View) -> bool {
+        view.shared_configuration().is_some_and(|shared| Rc::ptr_eq(shared, &self.configuration))
+            || *self.configuration == *view.configuration()
     }
 }
 
@@ -147,7 +153,11 @@ impl SafetyChecker {
 
     /// The place of a member among those seen, made if it is new.
     fn position(&mut self, id: MemberId) -> usize {
-        // They are few, and this is asked after each step of each.
+        // This is asked after each step of each. Mostly they are numbered from zero.
+        let place = id.0 as usize;
+        if self.members.get(place).is_some_and(|member| member.id == id) {
+            return place;
+        }
         if let Some(position) = self.members.iter().position(|member| member.id == id) {
             return position;
         }
@@ -157,28 +167,32 @@ impl SafetyChecker {
     }
 
     fn compare(&mut self, position: usize, view: &impl View, crashed: bool) -> Result<(), Violation> {
+        let (role, term, last) = (view.role(), view.term(), view.last());
         let before = &self.members[position];
-        let elected = view.role() == Role::Leader && (before.role, before.term) != (Role::Leader, view.term());
+        let elected = role == Role::Leader && (before.role, before.term) != (Role::Leader, term);
         let before_last = before.last;
-        let reconfigured = before.configuration != *view.configuration();
+        let reconfigured = !before.has_configuration_of(view);
         if elected {
             self.record_leader(view)?;
         }
         // The same last entry stands for the same log.
-        let lost = before_last != view.last() && self.follow_log(position, view, crashed)?;
+        let lost = before_last != last && self.follow_log(position, view, crashed)?;
         let member = &mut self.members[position];
-        member.role = view.role();
-        member.term = view.term();
-        member.applied = view.applied();
-        member.durable = view.durable_index();
-        member.last = view.last();
-        if reconfigured {
-            member.configuration = view.configuration().clone();
+        (member.role, member.term, member.last) = (role, term, last);
+        (member.applied, member.durable) = (view.applied(), view.durable_index());
+        match view.shared_configuration() {
+            Some(shared) if !Rc::ptr_eq(shared, &member.configuration) => member.configuration = Rc::clone(shared),
+            None if reconfigured => member.configuration = Rc::new(view.configuration().clone()),
+            _ => {}
         }
+        let commit = view.commit();
+        let commits = member.commit != commit;
         if elected {
             self.check_new_leader(position)?;
         }
-        self.follow_commit(position, view.commit(), crashed)?;
+        if commits {
+            self.follow_commit(position, commit, crashed)?;
+        }
         if lost {
             for position in 0..self.members.len() {
                 self.check_quorums(position)?;

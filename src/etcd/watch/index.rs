@@ -21,8 +21,14 @@ pub(super) struct WatchIndex {
     directories: Map<Name, SmallVec<[Place; 4]>>,
     /// How many watched directories there are of each length, so that most lookups need not be made.
     lengths: Vec<u32>,
+    /// The watchers of directories that were found for a directory in which a key was written, until there are others: keys are
+    /// written in the same few directories again and again.
+    known: Map<Name, SmallVec<[Place; 4]>>,
     others: BTreeMap<Place, KeyRange>,
 }
+
+/// If more directories are known, all of them are forgotten.
+const MOST_KNOWN: usize = 1024;
 
 impl WatchIndex {
     /// Adds a watcher of a range.
@@ -30,6 +36,7 @@ impl WatchIndex {
         match range {
             KeyRange::One(key) => self.keys.entry(key.clone()).or_default().push(place),
             KeyRange::Prefix(prefix) if prefix.is_directory() => {
+                self.known.clear();
                 let prefix = prefix.directory();
                 let watchers = self.directories.entry(prefix.clone()).or_default();
                 if watchers.is_empty() {
@@ -67,6 +74,7 @@ impl WatchIndex {
     fn remove_directory(&mut self, place: Place, prefix: &Name) {
         let Some(watchers) = self.directories.get_mut(prefix) else { return };
         watchers.retain(|other| *other != place);
+        self.known.clear();
         if watchers.is_empty() {
             self.directories.remove(prefix);
             self.lengths[prefix.len()] -= 1;
@@ -79,15 +87,32 @@ impl WatchIndex {
     }
 
     /// The watchers whose range a key lies in, in the order in which they lie in the list.
-    pub fn matching(&self, key: &Key) -> SmallVec<[Place; 8]> {
+    pub fn matching(&mut self, key: &Key) -> SmallVec<[Place; 8]> {
         let mut found = SmallVec::new();
         if !self.keys.is_empty()
             && let Some(watchers) = self.keys.get(key)
         {
             found.extend_from_slice(watchers);
         }
-        // A directory of length n ends with the slash before n.
         let directory = key.directory();
+        match self.known.get(directory) {
+            Some(watchers) => found.extend_from_slice(watchers),
+            None => found.extend_from_slice(self.look_up(directory)),
+        }
+        if !self.others.is_empty() {
+            found.extend(self.others.iter().filter(|(_, range)| range.contains(key)).map(|(&place, _)| place));
+        }
+        if found.len() > 1 {
+            found.sort_unstable();
+        }
+        found
+    }
+
+    /// The watchers of a directory and of those that it lies in.
+    #[cold]
+    fn look_up(&mut self, directory: &Name) -> &[Place] {
+        let mut found = SmallVec::new();
+        // A directory of length n ends with the slash before n.
         for (byte, length) in directory.bytes().zip(1..self.lengths.len()) {
             if byte == b'/'
                 && self.lengths[length] > 0
@@ -96,9 +121,10 @@ impl WatchIndex {
                 found.extend_from_slice(watchers);
             }
         }
-        found.extend(self.others.iter().filter(|(_, range)| range.contains(key)).map(|(&place, _)| place));
-        found.sort_unstable();
-        found
+        if self.known.len() >= MOST_KNOWN {
+            self.known.clear();
+        }
+        self.known.entry(directory.clone()).or_insert(found)
     }
 }
 

@@ -272,6 +272,9 @@ impl Watchers {
             }
             true
         });
+        if told.is_empty() {
+            return;
+        }
         if !single {
             // Stable: the changes of each watcher stay in their order.
             told.sort_by_key(|&(place, _)| place);

@@ -28,7 +28,7 @@ impl Alone {
         let index = self.view.applied_index() + 1;
         self.view.persist();
         self.view.apply(index, 1, Some(&command)).expect("in order");
-        self.view.outcome(index, &command).expect("just applied").as_ref().clone()
+        self.view.outcome(index, &command).expect("just applied")
     }
 
     fn put(&mut self, key: &str, value: u8) -> u64 {
