@@ -42,16 +42,6 @@ struct ProcessDisk {
     slow: bool,
 }
 
-/// A message that has arrived: who sent it, to whom, what.
-pub struct Arrived {
-    /// The sender.
-    pub from: ProcessId,
-    /// The receiver.
-    pub to: ProcessId,
-    /// The message.
-    pub message: Message,
-}
-
 impl Fabric {
     /// Nothing but a network.
     pub fn new(network: Network) -> Self {
@@ -89,14 +79,19 @@ impl Fabric {
         self.messages[slot as usize].as_ref().map(|parcel| (parcel.from, parcel.to, &parcel.message))
     }
 
-    /// What becomes of a message at the time foreseen for its arrival: handed over, or kept, or lost.
-    pub fn arrive(&mut self, slot: u32, ticket: Ticket, queue: &mut EventQueue<Scheduled>) -> Option<Arrived> {
+    /// What becomes of a message at the time foreseen for its arrival: kept, or lost, or to be handed over. Then who gets it and what
+    /// it is are returned, and [`Fabric::take`] must be called next: its slot is given away with the next message sent.
+    pub fn arrive(
+        &mut self,
+        slot: u32,
+        ticket: Ticket,
+        queue: &mut EventQueue<Scheduled>,
+    ) -> Option<(ProcessId, &Message)> {
         match self.network.arrive(queue.now(), ticket) {
             Arrival::Deliver => {
-                let under_way = self.messages[slot as usize].take()?;
+                let under_way = self.messages[slot as usize].as_ref()?;
                 self.vacant.push(slot);
-                let UnderWay { from, to, message, .. } = under_way;
-                Some(Arrived { from, to, message })
+                Some((under_way.to, &under_way.message))
             }
             Arrival::Later(at) => {
                 let cause = self.messages[slot as usize].as_ref().map_or(Cause::NONE, |message| message.cause);
@@ -115,13 +110,17 @@ impl Fabric {
         }
     }
 
-    fn send(&mut self, queue: &mut EventQueue<Scheduled>, parcel: Parcel) {
-        let Parcel { from, to, lane, delay, message, cause } = parcel;
-        let bytes = message.wire_bytes();
+    /// Takes a message that has arrived out of its slot, with who sent it.
+    #[inline]
+    pub fn take(&mut self, slot: u32) -> Option<(ProcessId, Message)> {
+        self.messages[slot as usize].take().map(|under_way| (under_way.from, under_way.message))
+    }
+
+    fn send(&mut self, queue: &mut EventQueue<Scheduled>, lane: Lane, delay: SimDuration, under_way: UnderWay) {
+        let UnderWay { from, to, cause, .. } = under_way;
+        let bytes = under_way.message.wire_bytes();
         self.sent += 1;
-        let delivery = self.network.send(queue.now(), from, to, lane, bytes, delay);
-        let under_way = UnderWay { from, to, message, cause };
-        match delivery {
+        match self.network.send(queue.now(), from, to, lane, bytes, delay) {
             Delivery::At { time, ticket } => {
                 let slot = self.keep(under_way);
                 queue.schedule(time, Scheduled { cause, event: Event::Arrive { slot, ticket } });
@@ -134,6 +133,7 @@ impl Fabric {
         }
     }
 
+    #[inline]
     fn keep(&mut self, under_way: UnderWay) -> u32 {
         match self.vacant.pop() {
             Some(slot) => {
@@ -148,10 +148,15 @@ impl Fabric {
     }
 
     /// Schedules what the network says must follow from the calls made on it. To be called after every event.
+    #[inline]
     pub fn settle(&mut self, queue: &mut EventQueue<Scheduled>, cause: Cause) {
-        if !self.network.has_notices() {
-            return;
+        if self.network.has_notices() {
+            self.follow_notices(queue, cause);
         }
+    }
+
+    #[cold]
+    fn follow_notices(&mut self, queue: &mut EventQueue<Scheduled>, cause: Cause) {
         for notice in self.network.take_notices() {
             match notice {
                 Notice::Deliver { ticket, at } => {
@@ -189,16 +194,6 @@ impl Fabric {
     }
 }
 
-/// A message about to be sent.
-struct Parcel {
-    from: ProcessId,
-    to: ProcessId,
-    lane: Lane,
-    delay: SimDuration,
-    message: Message,
-    cause: Cause,
-}
-
 /// What one process sees of the fabric while it handles one input.
 pub struct Wiring<'a> {
     /// The fabric.
@@ -212,9 +207,10 @@ pub struct Wiring<'a> {
 }
 
 impl Wiring<'_> {
+    #[inline]
     fn dispatch(&mut self, delay: SimDuration, to: ProcessId, lane: Lane, message: Message) {
-        let parcel = Parcel { from: self.process, to, lane, delay, message, cause: self.cause };
-        self.fabric.send(self.queue, parcel);
+        let under_way = UnderWay { from: self.process, to, message, cause: self.cause };
+        self.fabric.send(self.queue, lane, delay, under_way);
     }
 
     fn timer(&mut self, at: SimTime, token: Token) -> TimerId {

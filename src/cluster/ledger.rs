@@ -33,11 +33,15 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Whether etcd has committed anything since it was last caught up with, given what the member has applied that has just done
+    /// something.
+    #[inline]
+    pub fn is_behind(&self, applied: u64) -> bool {
+        applied > self.seen
+    }
+
     /// Takes in what etcd has committed since the last call; returns what was in doubt and has happened, with what went before it.
     pub fn catch_up(&mut self, etcd: &Members, servers: &[Option<ApiServer>]) -> Vec<CommittedWrite> {
-        if etcd.revision() == self.seen {
-            return Vec::new();
-        }
         let first = self.untold.len();
         etcd.each_commit_after(self.seen, |commit| self.untold.push_back(commit));
         self.seen = etcd.revision();
@@ -48,18 +52,27 @@ impl Ledger {
         news.into_iter().flat_map(|key| self.settle(&key, etcd, servers)).collect()
     }
 
-    /// A server was told that its write is made; returns it with what went before it, unless it has been told already.
-    pub fn acknowledged(&mut self, write: CommittedWrite, servers: &[Option<ApiServer>]) -> Vec<CommittedWrite> {
-        let Ok(place) = self.untold.binary_search_by_key(&write.revision, |commit| commit.revision) else {
-            return Vec::new();
-        };
-        self.untold.remove(place);
-        let mut writes = Vec::new();
-        if self.untold.iter().take(place).any(|earlier| earlier.is_of(&write.key)) {
-            writes = self.tell(&write.key, write.revision, servers);
+    /// A server was told that its writes are made; returns each with what went before it, unless it has been told already.
+    pub fn acknowledged(&mut self, writes: Vec<CommittedWrite>, servers: &[Option<ApiServer>]) -> Vec<CommittedWrite> {
+        // The usual case: one write, and it is the oldest of which nobody has been told.
+        if let [write] = &writes[..]
+            && self.untold.front().is_some_and(|commit| commit.revision == write.revision)
+        {
+            self.untold.pop_front();
+            return writes;
         }
-        writes.push(write);
-        writes
+        let mut told = Vec::with_capacity(writes.len());
+        for write in writes {
+            let Ok(place) = self.untold.binary_search_by_key(&write.revision, |commit| commit.revision) else {
+                continue;
+            };
+            self.untold.remove(place);
+            if self.untold.iter().take(place).any(|earlier| earlier.is_of(&write.key)) {
+                told.extend(self.tell(&write.key, write.revision, servers));
+            }
+            told.push(write);
+        }
+        told
     }
 
     /// Writes have come into doubt.
@@ -191,8 +204,8 @@ mod tests {
         let all = [commit(5, Some(&first), Some(&second)), commit(9, Some(&second), Some(&third))];
         let (mut ledger, _) = ledger(&all);
         ledger.note(vec![doubt("unsure", 2, Some(&second))]);
-        assert_eq!(told(&ledger.acknowledged(acknowledged(&all[1]), &[])), [(5, "unsure"), (9, "sure")]);
-        assert!(ledger.acknowledged(acknowledged(&all[0]), &[]).is_empty(), "it has been told");
+        assert_eq!(told(&ledger.acknowledged(vec![acknowledged(&all[1])], &[])), [(5, "unsure"), (9, "sure")]);
+        assert!(ledger.acknowledged(vec![acknowledged(&all[0])], &[]).is_empty(), "it has been told");
     }
 
     #[test]
@@ -205,7 +218,7 @@ mod tests {
         ledger.note(vec![doubt]);
         assert!(ledger.settle(&key, &etcd, &[]).is_empty());
         assert!(ledger.doubts.is_empty(), "the version that it was to replace is gone");
-        assert_eq!(told(&ledger.acknowledged(acknowledged(&all[0]), &[])), [(5, "sure")]);
+        assert_eq!(told(&ledger.acknowledged(vec![acknowledged(&all[0])], &[])), [(5, "sure")]);
     }
 
     #[test]

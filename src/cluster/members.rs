@@ -9,7 +9,7 @@ use crate::engine::time::SimTime;
 use crate::etcd::member::{Member, Settings, member_id};
 use crate::etcd::mvcc::SharedStore;
 use crate::etcd::raft::SafetyChecker;
-use crate::etcd::raft::invariants::Down;
+use crate::etcd::raft::invariants::{Down, Violation};
 
 use super::message::EtcdMessage;
 
@@ -68,19 +68,31 @@ impl Members {
         &self.store
     }
 
-    /// Hands an input to a member and looks at what it did.
-    pub fn handle(&mut self, place: u32, input: Input<EtcdMessage>, ctx: &mut dyn Context<EtcdMessage>) -> Observation {
+    /// Hands an input to a member and looks at what it did; returns what came to light, if anything.
+    pub fn handle(
+        &mut self,
+        place: u32,
+        input: Input<EtcdMessage>,
+        ctx: &mut dyn Context<EtcdMessage>,
+    ) -> Option<Observation> {
         let member = &mut self.members[place as usize];
         member.handle(input, ctx);
-        let mut observation = Observation::default();
-        if let Some(failure) = member.failure() {
-            observation.violation = Some(("etcd member".to_owned(), failure.to_string()));
-        } else if let Some(core) = member.core()
-            && let Err(violation) = self.safety.observe(core)
-        {
-            observation.violation = Some(("Raft safety".to_owned(), violation.to_string()));
+        let seen = member.core().map_or(Ok(()), |core| self.safety.observe(core));
+        let standing = leads(member);
+        let is_well = member.failure().is_none() && seen.is_ok();
+        if is_well && self.standings[place as usize] == standing {
+            return None;
         }
-        let standing = leads(&self.members[place as usize]);
+        Some(self.observation(place, seen.err(), standing))
+    }
+
+    /// What is to be told of a member that has failed, has broken an invariant, or leads where it did not or the other way round.
+    #[cold]
+    fn observation(&mut self, place: u32, violation: Option<Violation>, standing: Option<u64>) -> Observation {
+        let failure = self.members[place as usize].failure();
+        let failed = failure.map(|failure| ("etcd member".to_owned(), failure.to_string()));
+        let broken = || violation.map(|violation| ("Raft safety".to_owned(), violation.to_string()));
+        let mut observation = Observation { leader: None, violation: failed.or_else(broken) };
         if self.standings[place as usize] != standing {
             self.standings[place as usize] = standing;
             observation.leader = self.leadership();

@@ -97,6 +97,7 @@ impl Message {
     }
 
     /// As what API clients understand.
+    #[inline]
     pub fn api(self) -> Option<ApiMessage> {
         match self {
             Message::Api(message) => Some(message),
@@ -105,6 +106,7 @@ impl Message {
     }
 
     /// As what etcd members understand.
+    #[inline]
     pub fn etcd(self) -> Option<EtcdMessage> {
         match self {
             Message::Etcd(message) => Some(message),
@@ -113,6 +115,7 @@ impl Message {
     }
 
     /// As what API servers understand: everything.
+    #[inline]
     pub fn server(self) -> Option<ServerMessage> {
         Some(match self {
             Message::Api(message) => ServerMessage::Api(message),

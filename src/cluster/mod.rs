@@ -74,18 +74,11 @@ impl Cluster {
     /// Lets everything happen that happens at the next moment at which anything does, unless that is after `limit`.
     /// Returns that moment, or none if nothing happens up to `limit`; then the present is `limit`.
     pub fn step(&mut self, limit: SimTime) -> Option<SimTime> {
-        match self.simulation.queue.peek_time() {
-            Some(next) if next <= limit && !self.is_over() => {
-                self.simulation.run_until(next);
-                Some(next)
-            }
-            _ => {
-                if limit != SimTime::MAX && !self.is_over() {
-                    self.simulation.run_until(limit);
-                }
-                None
-            }
+        let moment = self.simulation.step_until(limit);
+        if moment.is_none() && limit != SimTime::MAX && !self.is_over() {
+            self.simulation.run_until(limit);
         }
+        moment
     }
 
     /// Lets everything happen up to `limit`, whatever the news are.

@@ -71,6 +71,7 @@ impl Topology {
     }
 
     /// What a process is.
+    #[inline]
     pub fn role(&self, id: ProcessId) -> Role {
         self.processes[id.0 as usize].role
     }

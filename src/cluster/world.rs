@@ -20,7 +20,7 @@ use crate::kubelet::KubeletInput;
 use crate::scheduler::Scheduler;
 
 use super::event::{Event, Scheduled};
-use super::fabric::{Arrived, Fabric, Wiring};
+use super::fabric::{Fabric, Wiring};
 use super::faults::Moment;
 use super::incarnations::Incarnations;
 use super::ledger::Ledger;
@@ -67,11 +67,12 @@ pub struct World {
 }
 
 /// What reaches a process, before it is known to be of the right kind for it.
+#[derive(Clone, Copy)]
 pub(super) enum Incoming {
     /// It begins.
     Start,
-    /// A message.
-    Message(ProcessId, Message),
+    /// The message in a slot.
+    Message(u32),
     /// A timer.
     Timer(Token),
     /// A write is durable.
@@ -91,9 +92,9 @@ impl driver::World for World {
         match scheduled.event {
             Event::Start { process } => self.start(process, queue, cause),
             Event::Arrive { slot, ticket } => {
-                if let Some(Arrived { from, to, message }) = self.fabric.arrive(slot, ticket, queue) {
+                if let Some((to, message)) = self.fabric.arrive(slot, ticket, queue) {
                     self.conflicts += u64::from(message.is_conflict());
-                    self.deliver(to, Incoming::Message(from, message), queue, cause);
+                    self.deliver(to, Incoming::Message(slot), queue, cause);
                 }
             }
             Event::Timer { process, epoch, token } => {
@@ -152,59 +153,77 @@ impl World {
     /// Hands something to a process.
     fn deliver(&mut self, process: ProcessId, incoming: Incoming, queue: &mut EventQueue<Scheduled>, cause: Cause) {
         if !self.fabric.network.is_alive(process) {
-            return;
+            return incoming.fall_flat(&mut self.fabric);
         }
-        let wiring = &mut Wiring { fabric: &mut self.fabric, queue, process, cause };
         match self.topology.role(process) {
             Role::Etcd(place) => {
-                if let Some(input) = incoming.input(Message::etcd) {
+                if let Some(input) = incoming.input(&mut self.fabric, Message::etcd) {
+                    let wiring = &mut Wiring { fabric: &mut self.fabric, queue, process, cause };
                     let observation = self.etcd.handle(place, input, wiring);
-                    let writes = self.ledger.catch_up(&self.etcd, &self.servers);
-                    for (key, revision) in self.etcd.take_lapsed() {
-                        self.commons.heartbeats.written(revision, false);
-                        self.truth.forget(&key, revision);
-                        self.ledger.lapsed(revision);
+                    if self.ledger.is_behind(self.etcd.member(place).view().revision()) {
+                        self.follow_etcd(queue.now(), cause);
                     }
-                    self.tell(writes, queue.now(), cause);
-                    self.observe(observation, queue.now(), cause);
+                    if let Some(observation) = observation {
+                        self.observe(observation, queue.now(), cause);
+                    }
                 }
             }
             Role::ApiServer(place) => {
-                if let (Some(input), Some(server)) =
-                    (incoming.input(Message::server), &mut self.servers[place as usize])
-                {
+                let input = incoming.input(&mut self.fabric, Message::server);
+                if let (Some(input), Some(server)) = (input, &mut self.servers[place as usize]) {
+                    let wiring = &mut Wiring { fabric: &mut self.fabric, queue, process, cause };
                     server.handle(input, wiring);
                     self.collect_writes(place, queue.now(), cause);
                     self.spread_load(queue, cause);
                 }
             }
             Role::ControllerManager => {
-                if let (Some(input), Some(manager)) = (incoming.input(Message::api), &mut self.manager) {
+                let input = incoming.input(&mut self.fabric, Message::api);
+                if let (Some(input), Some(manager)) = (input, &mut self.manager) {
+                    let wiring = &mut Wiring { fabric: &mut self.fabric, queue, process, cause };
                     manager.handle(input, wiring);
                 }
             }
             Role::Scheduler => {
-                if let (Some(input), Some(scheduler)) = (incoming.input(Message::api), &mut self.scheduler) {
+                let input = incoming.input(&mut self.fabric, Message::api);
+                if let (Some(input), Some(scheduler)) = (input, &mut self.scheduler) {
+                    let wiring = &mut Wiring { fabric: &mut self.fabric, queue, process, cause };
                     self.scheduler_mark.iter_mut().for_each(|mark| mark());
                     scheduler.handle(input, wiring);
                     self.scheduler_mark.iter_mut().for_each(|mark| mark());
-                    self.news.extend(scheduler.take_decisions().into_iter().map(|one| News::Decided(Box::new(one))));
+                    let decisions = scheduler.take_decisions();
+                    if !decisions.is_empty() {
+                        self.news.extend(decisions.into_iter().map(|one| News::Decided(Box::new(one))));
+                    }
                 }
             }
             Role::Kubelet(place) => {
-                if let Some(input) = incoming.input(Message::api) {
+                if let Some(input) = incoming.input(&mut self.fabric, Message::api) {
+                    let wiring = &mut Wiring { fabric: &mut self.fabric, queue, process, cause };
                     self.nodes[place as usize].kubelet_input(KubeletInput::Process(input), wiring);
                     self.look_at_lives(place, cause);
                 }
             }
             Role::Operator => {
-                if let Some(input) = incoming.input(Message::api) {
+                if let Some(input) = incoming.input(&mut self.fabric, Message::api) {
+                    let wiring = &mut Wiring { fabric: &mut self.fabric, queue, process, cause };
                     self.operator.handle(input, wiring, &mut self.news);
                 }
             }
             // What it scrapes is worked out when somebody asks (`apiserver::metrics`).
-            Role::MetricsServer => {}
+            Role::MetricsServer => incoming.fall_flat(&mut self.fabric),
         }
+    }
+
+    /// Takes note of what etcd has committed.
+    fn follow_etcd(&mut self, now: SimTime, cause: Cause) {
+        let writes = self.ledger.catch_up(&self.etcd, &self.servers);
+        for (key, revision) in self.etcd.take_lapsed() {
+            self.commons.heartbeats.written(revision, false);
+            self.truth.forget(&key, revision);
+            self.ledger.lapsed(revision);
+        }
+        self.tell(writes, now, cause);
     }
 
     /// Sets a process up and lets it begin.
@@ -280,11 +299,12 @@ impl World {
     fn collect_writes(&mut self, place: u32, at: SimTime, cause: Cause) {
         let Some(server) = &mut self.servers[place as usize] else { return };
         let (acknowledged, doubts) = (server.take_writes(), server.take_doubts());
-        let doubtful = self.doubt(doubts);
-        for write in acknowledged {
-            let writes = self.ledger.acknowledged(write, &self.servers);
-            self.tell(writes, at, cause);
+        if acknowledged.is_empty() && doubts.is_empty() {
+            return;
         }
+        let doubtful = self.doubt(doubts);
+        let writes = self.ledger.acknowledged(acknowledged, &self.servers);
+        self.tell(writes, at, cause);
         self.settle(&doubtful, at, cause);
     }
 
@@ -352,13 +372,25 @@ impl World {
 
 impl Incoming {
     /// As an input of a process that understands messages of one kind; none for a message of another.
-    fn input<M>(self, of: impl FnOnce(Message) -> Option<M>) -> Option<Input<M>> {
+    #[inline]
+    fn input<M>(self, fabric: &mut Fabric, of: impl FnOnce(Message) -> Option<M>) -> Option<Input<M>> {
         Some(match self {
             Incoming::Start => Input::Start,
-            Incoming::Message(from, message) => Input::Message { from, message: of(message)? },
+            Incoming::Message(slot) => {
+                let (from, message) = fabric.take(slot)?;
+                Input::Message { from, message: of(message)? }
+            }
             Incoming::Timer(token) => Input::Timer { token },
             Incoming::DiskDone(token) => Input::DiskDone { token },
             Incoming::ConnectionLost(peer) => Input::ConnectionLost { peer },
         })
+    }
+
+    /// Nobody is there to take it.
+    #[cold]
+    fn fall_flat(self, fabric: &mut Fabric) {
+        if let Incoming::Message(slot) = self {
+            fabric.take(slot);
+        }
     }
 }
