@@ -29,7 +29,7 @@ use super::script::{self, Halt, Script};
 /// How often an eviction is tried (`retries`); the original waits 10 ms in between.
 const TRIES: usize = 5;
 
-/// The taint eviction controller. Its keys are pods.
+/// The taint eviction controller. Its keys are pods, and nodes some of whose pods are being evicted.
 #[derive(Default)]
 pub struct TaintEvictionController {
     planned: Rc<RefCell<BTreeMap<ObjectKey, Eviction>>>,
@@ -44,14 +44,18 @@ enum Eviction {
     /// To come at a time.
     At(SimTime),
     /// In progress. What is over is forgotten: if the node gets another taint, a pod that is still about is evicted once more.
-    Going,
+    Going {
+        /// It had waited for its time. The original then says that it is cancelled, though it goes on.
+        timed: bool,
+    },
 }
 
 /// How long a pod may stay on its node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stay {
-    ForEver,
+    NotAtAll,
     For(SimDuration),
+    ForEver,
 }
 
 impl TaintEvictionController {
@@ -70,7 +74,7 @@ impl TaintEvictionController {
     fn cancel(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
         match self.planned.borrow_mut().remove(key) {
             Some(Eviction::At(_)) => {}
-            Some(Eviction::Going) | None => return Plan::nothing(),
+            Some(Eviction::Going { .. }) | None => return Plan::nothing(),
         }
         let key = key.clone();
         script::run(view, now, move |script| {
@@ -83,15 +87,39 @@ impl TaintEvictionController {
     fn carry_on(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
         let planned = self.planned.borrow().get(key).copied();
         match planned {
-            Some(Eviction::At(at)) if at <= now.at => self.evict(view, key, now),
+            Some(Eviction::At(at)) if at <= now.at => self.evict(view, key, now, true),
             Some(Eviction::At(at)) => Plan::nothing().again_after(at.since(now.at)),
-            Some(Eviction::Going) | None => Plan::nothing(),
+            Some(Eviction::Going { .. }) | None => Plan::nothing(),
         }
     }
 
-    fn evict(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
-        let cancelled = match self.planned.borrow_mut().insert(key.clone(), Eviction::Going) {
-            Some(Eviction::Going) => return Plan::nothing(),
+    /// What news of a node means for its pods that are being evicted (`processPodOnNode`). The eviction itself goes on, but the
+    /// original forgets it, and says so if it had waited for its time; a pod that must not stay is then evicted once more.
+    fn interrupt(&self, view: &View<'_>, node: &Node, now: Now) -> Plan {
+        let (mut planned, mut news) = (self.planned.borrow_mut(), self.news.borrow_mut());
+        let is_clean = no_execute(&node.taints).next().is_none();
+        let mut cancelled = Vec::new();
+        for pod in view.pods_on(&node.meta.name) {
+            let key = owner::key_of(&**pod);
+            let Some(Eviction::Going { timed }) = planned.get(&key).copied() else { continue };
+            if !is_clean && matches!(stay_of(pod, node), Stay::For(_)) {
+                news.remove(&key);
+                continue;
+            }
+            planned.remove(&key);
+            if timed {
+                cancelled.push(key);
+            }
+        }
+        script::run(view, now, move |script| {
+            cancelled.iter().for_each(|key| note(script, key, "Cancelling deletion of"));
+            Ok(Again::OnChange)
+        })
+    }
+
+    fn evict(&self, view: &View<'_>, key: &ObjectKey, now: Now, timed: bool) -> Plan {
+        let cancelled = match self.planned.borrow_mut().insert(key.clone(), Eviction::Going { timed }) {
+            Some(Eviction::Going { .. }) => return Plan::nothing(),
             Some(Eviction::At(at)) => at > now.at,
             None => false,
         };
@@ -136,6 +164,12 @@ impl Controller for TaintEvictionController {
                 };
                 let gone = matches!(change, Change::Deleted(_));
                 if !gone && !no_execute(before).eq(no_execute(&node.taints)) {
+                    let is_going = |pod: &Rc<Pod>| {
+                        matches!(self.planned.borrow().get(&owner::key_of(&**pod)), Some(Eviction::Going { .. }))
+                    };
+                    if view.pods_on(&node.meta.name).any(is_going) {
+                        enqueue(change.object().key(), SimDuration::ZERO);
+                    }
                     view.pods_on(&node.meta.name).for_each(|pod| self.tell(owner::key_of(&**pod), enqueue));
                 }
             }
@@ -158,6 +192,10 @@ impl Controller for TaintEvictionController {
 
     /// Decides about a pod (`processPodOnNode`), or carries out what was planned.
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
+        if key.kind == Kind::Node {
+            let node = view.get::<Node>(&Name::EMPTY, &key.name);
+            return node.map_or_else(Plan::nothing, |node| self.interrupt(view, node, now));
+        }
         if !self.news.borrow_mut().remove(key) {
             return self.carry_on(view, key, now);
         }
@@ -169,18 +207,21 @@ impl Controller for TaintEvictionController {
         };
         let stay = match view.get::<Node>(&Name::EMPTY, node) {
             Some(node) if no_execute(&node.taints).next().is_none() => return self.cancel(view, key, now),
-            Some(node) => stay(&node.taints, pod.spec.full.tolerations.as_deref().unwrap_or(&[])),
+            Some(node) => stay_of(pod, node),
             // A node that is gone says nothing any more; what was planned stays planned.
             None => return self.carry_on(view, key, now),
         };
         let duration = match stay {
             Stay::ForEver => return self.cancel(view, key, now),
-            Stay::For(SimDuration::ZERO) => return self.evict(view, key, now),
+            Stay::NotAtAll => return self.evict(view, key, now, false),
             Stay::For(duration) => duration,
         };
         // What was planned first holds, even if the time is another one by now.
         if self.planned.borrow().contains_key(key) {
             return self.carry_on(view, key, now);
+        }
+        if duration == SimDuration::ZERO {
+            return self.evict(view, key, now, false);
         }
         self.planned.borrow_mut().insert(key.clone(), Eviction::At(now.at + duration));
         Plan::nothing().again_after(duration)
@@ -191,13 +232,17 @@ fn no_execute(taints: &[Taint]) -> impl Iterator<Item = &Taint> {
     taints.iter().filter(|taint| taint.effect == TaintEffect::NoExecute)
 }
 
+fn stay_of(pod: &Pod, node: &Node) -> Stay {
+    stay(&node.taints, pod.spec.full.tolerations.as_deref().unwrap_or(&[]))
+}
+
 /// How long a pod with these tolerations may stay: not at all if one taint is not tolerated, else the shortest time
 /// of the tolerations that are used (`GetMatchingTolerations`, `getMinTolerationTime`).
 fn stay(taints: &[Taint], tolerations: &[core::Toleration]) -> Stay {
     let mut shortest = Stay::ForEver;
     for taint in no_execute(taints) {
         let Some(used) = tolerations.iter().find(|toleration| tolerates(toleration, taint)) else {
-            return Stay::For(SimDuration::ZERO);
+            return Stay::NotAtAll;
         };
         if let Some(seconds) = used.toleration_seconds {
             let duration = SimDuration::from_secs(1).saturating_mul(u64::try_from(seconds).unwrap_or(0));
@@ -316,10 +361,10 @@ mod tests {
     #[test]
     fn the_shortest_time_of_the_tolerations_in_use_counts() {
         let table: [(&[&'static str], Vec<core::Toleration>, Stay); 6] = [
-            (&["a"], vec![], Stay::For(SimDuration::ZERO)),
+            (&["a"], vec![], Stay::NotAtAll),
             (&["a"], vec![toleration("a", None)], Stay::ForEver),
             (&["a"], vec![toleration("a", Some(10))], Stay::For(SimDuration::from_secs(10))),
-            (&["a", "b"], vec![toleration("a", Some(10))], Stay::For(SimDuration::ZERO)),
+            (&["a", "b"], vec![toleration("a", Some(10))], Stay::NotAtAll),
             (
                 &["a", "b"],
                 vec![toleration("a", Some(10)), toleration("b", Some(5))],
@@ -378,6 +423,52 @@ mod tests {
         look(&mut server, &controller);
         assert_eq!(server.events, ["TaintManagerEviction Marking for deletion Pod default/web"; 2]);
         assert_eq!(condition(&server), before, "that it is being disrupted was said");
+    }
+
+    /// Begins with an eviction whose time has come, lets something happen to the node's taints, and carries the eviction out. Only
+    /// then is it told of by an event here.
+    fn interrupted(tolerations: Vec<core::Toleration>, taints: &[Taint]) -> Server {
+        let waits = !tolerations.is_empty();
+        let mut server = server(tolerations);
+        let controller = TaintEvictionController::new();
+        set_taints(&mut server, &[taint("a")]);
+        server.tell(&controller);
+        if waits {
+            server.reconcile(&controller, &key());
+            server.seconds = 110;
+        }
+        let plan = controller.reconcile(&server.cache.view(), &key(), server.now());
+        set_taints(&mut server, taints);
+        server.tell(&controller);
+        server.reconcile(&controller, &ObjectKey::new(Kind::Node, Name::EMPTY, "node-1"));
+        server.carry_out(plan);
+        server.reconcile(&controller, &key());
+        server
+    }
+
+    #[test]
+    fn an_eviction_under_way_is_called_cancelled_and_goes_on() {
+        let (marking, cancelling) = (
+            "TaintManagerEviction Marking for deletion Pod default/web",
+            "TaintManagerEviction Cancelling deletion of Pod default/web",
+        );
+        let bearable = || vec![toleration("a", Some(10)), toleration("b", Some(10))];
+        let table: [(_, &[Taint], &[&str]); 3] = [
+            (bearable(), &[], &[cancelling, marking]),
+            (bearable(), &[taint("b")], &[marking]),
+            (bearable(), &[taint("c")], &[cancelling, marking, marking]),
+        ];
+        for (tolerations, taints, events) in table {
+            let server = interrupted(tolerations, taints);
+            assert_eq!(server.events, events, "{taints:?}");
+            assert!(server.get::<Pod>("default", "web").expect("terminating").meta.is_deleting());
+        }
+    }
+
+    #[test]
+    fn an_eviction_without_delay_is_not_called_cancelled() {
+        let server = interrupted(vec![], &[]);
+        assert_eq!(server.events, ["TaintManagerEviction Marking for deletion Pod default/web"]);
     }
 
     #[test]
