@@ -446,7 +446,7 @@ impl Kubelet {
                 self.remains.end_strays(&mut self.shared, ctx);
             }
             Timer::StrayGrace(pod, index) => {
-                self.remains.stop_stray(pod, index, self.shared.minimum_grace(), ctx);
+                self.remains.stray_grace_over(pod, index, self.shared.minimum_grace(), ctx);
             }
             Timer::Volume(number, volume) => {
                 self.with(number, ctx, |worker, shared, ctx| worker.mount_again(volume, shared, ctx));
@@ -558,10 +558,7 @@ impl Kubelet {
             | Event::StartFailed { container, .. }
             | Event::Exited { container, .. } => container.pod,
         };
-        self.remains.hear(&event, ctx);
-        if let Event::HookDone { ticket, .. } = &event {
-            self.remains.stop_stray(ticket.pod, ticket.index, self.shared.minimum_grace(), ctx);
-        }
+        self.remains.hear(&event, &mut self.shared, ctx);
         let pulled = matches!(event, Event::Pulled { .. });
         self.with(number, ctx, |worker, shared, ctx| worker.runtime_event(event, shared, ctx));
         self.node.images_changed(&self.shared, ctx);

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::api::event::EventType;
 use crate::api::instance_id::InstanceId;
 use crate::api::meta::Uid;
-use crate::api::pod::PodSpec;
+use crate::api::name::Name;
+use crate::api::pod::{Handler, PodSpec};
 use crate::engine::process::TimerId;
 use crate::engine::time::{SimDuration, SimTime};
 use crate::runtime::interface::{
-    Action, ContainerId, ContainerRecord, Event, HookKind, PodNumber, SandboxId, SandboxRecord, State, Ticket,
+    Action, ContainerId, ContainerRecord, Event, HookKind, PodIdentity, PodNumber, SandboxId, SandboxRecord, State,
+    Ticket,
 };
 
 use super::agent::NodeContext;
@@ -30,8 +33,21 @@ pub struct Remains {
 struct Stray {
     running: Vec<ContainerId>,
     sandboxes: Vec<SandboxId>,
-    /// Containers whose preStop hooks run, and what ends the wait for each.
-    in_hook: Vec<(ContainerId, TimerId)>,
+    /// What its sandbox says of it.
+    pod: Option<Rc<PodIdentity>>,
+    hooks: Vec<Hook>,
+}
+
+/// A preStop hook of a stray that has not ended.
+#[derive(Debug)]
+struct Hook {
+    container: ContainerId,
+    /// The container's name in the pod.
+    name: Name,
+    /// It sleeps: it cannot fail, and does not see that its container ends.
+    sleeps: bool,
+    /// Ends the wait for it; none when that is over and the container is being stopped.
+    timer: Option<TimerId>,
 }
 
 /// The grace of strays (kubelet, `HandlePodCleanups`).
@@ -124,20 +140,23 @@ impl Remains {
                 remain.containers.iter().filter(runs).map(|record| record.container).collect();
             let sandboxes: Vec<SandboxId> = remain.sandboxes.iter().map(|record| record.sandbox).collect();
             let pod = remain.sandboxes.last().map(|record| record.pod.clone());
-            let mut stray = Stray { running, sandboxes, in_hook: Vec::new() };
+            let mut stray = Stray { running, sandboxes, pod, hooks: Vec::new() };
             for container in stray.running.clone() {
-                let spec = pod.as_ref().map(|pod| &pod.spec);
+                let spec = stray.pod.as_ref().map(|pod| &pod.spec);
                 let known = spec.and_then(|spec| spec.containers.get(usize::from(container.index)));
-                if let (Some(pod), Some(known)) = (&pod, known) {
-                    shared.record_stray(pod, &known.name);
-                }
-                match known.and_then(|known| known.pre_stop.clone()) {
+                let name = known.map(|known| known.name.clone()).unwrap_or_default();
+                let handler = known.and_then(|known| known.pre_stop.clone());
+                let message = format!("Stopping container {name}");
+                stray.record(&name, EventType::Normal, "Killing", message, shared);
+                match handler {
                     Some(handler) => {
+                        let sleeps = matches!(handler, Handler::Sleep { .. });
                         let ticket = Ticket { pod: container.pod, index: container.index, number: HOOK_TICKET };
                         ctx.act(Action::RunHook { ticket, container, kind: HookKind::PreStop, handler });
                         let at = ctx.now() + STRAY_GRACE;
                         let timer = Timer::StrayGrace(container.pod, container.index);
-                        stray.in_hook.push((container, ctx.set_timer(at, timer.token())));
+                        let timer = Some(ctx.set_timer(at, timer.token()));
+                        stray.hooks.push(Hook { container, name, sleeps, timer });
                     }
                     None => ctx.act(Action::StopContainer { container, grace: minimum }),
                 }
@@ -149,24 +168,32 @@ impl Remains {
         }
     }
 
-    /// A stray's preStop hook has ended, or its time is over: the container is stopped.
-    pub fn stop_stray(&mut self, pod: PodNumber, index: u16, minimum: SimDuration, ctx: &mut dyn NodeContext) {
-        let is_it = |(container, _): &(ContainerId, TimerId)| container.pod == pod && container.index == index;
-        for stray in &mut self.strays {
-            let Some(place) = stray.in_hook.iter().position(is_it) else { continue };
-            let (container, timer) = stray.in_hook.remove(place);
-            ctx.cancel_timer(timer);
-            ctx.act(Action::StopContainer { container, grace: minimum });
-        }
+    /// The time that a stray's preStop hook may take is over: the container is stopped, and the hook goes on as long as it runs.
+    pub fn stray_grace_over(&mut self, pod: PodNumber, index: u16, minimum: SimDuration, ctx: &mut dyn NodeContext) {
+        let mut hooks = self.strays.iter_mut().flat_map(|stray| &mut stray.hooks);
+        let Some(hook) = hooks.find(|hook| hook.container.pod == pod && hook.container.index == index) else { return };
+        hook.timer = None;
+        ctx.act(Action::StopContainer { container: hook.container, grace: minimum });
     }
 
     /// Goes on with the end of a stray of which the runtime tells something.
-    pub fn hear(&mut self, event: &Event, ctx: &mut dyn NodeContext) {
+    pub fn hear(&mut self, event: &Event, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         match event {
+            Event::HookDone { ticket, outcome } => {
+                let of_ticket = |hook: &Hook| (hook.container.pod, hook.container.index) == (ticket.pod, ticket.index);
+                for stray in &mut self.strays {
+                    let Some(place) = stray.hooks.iter().position(of_ticket) else { continue };
+                    stray.hook_ended(place, outcome.is_err(), shared, ctx);
+                }
+            }
             Event::Exited { container, .. } => {
                 let Some(stray) = self.strays.iter_mut().find(|stray| stray.running.contains(container)) else {
                     return;
                 };
+                let fails = |hook: &Hook| hook.container == *container && !hook.sleeps;
+                if let Some(place) = stray.hooks.iter().position(fails) {
+                    stray.hook_ended(place, true, shared, ctx);
+                }
                 stray.running.retain(|running| running != container);
                 if stray.running.is_empty() {
                     stray.stop_sandboxes(ctx);
@@ -186,6 +213,25 @@ impl Remains {
 }
 
 impl Stray {
+    /// A preStop hook has ended: the container is stopped unless that has begun.
+    fn hook_ended(&mut self, place: usize, failed: bool, shared: &mut Shared, ctx: &mut dyn NodeContext) {
+        let hook = self.hooks.remove(place);
+        if failed {
+            let message = "PreStopHook failed".to_owned();
+            self.record(&hook.name, EventType::Warning, "FailedPreStopHook", message, shared);
+        }
+        if let Some(timer) = hook.timer {
+            ctx.cancel_timer(timer);
+            ctx.act(Action::StopContainer { container: hook.container, grace: shared.minimum_grace() });
+        }
+    }
+
+    fn record(&self, name: &Name, kind: EventType, reason: &'static str, message: String, shared: &mut Shared) {
+        if let Some(pod) = self.pod.as_ref().filter(|_| !name.is_empty()) {
+            shared.record_stray(pod, name, kind, reason, message);
+        }
+    }
+
     fn stop_sandboxes(&self, ctx: &mut dyn NodeContext) {
         for sandbox in &self.sandboxes {
             ctx.act(Action::StopSandbox { sandbox: *sandbox });

@@ -321,9 +321,16 @@ impl Shared {
         self.notes.push((self.cause, EventNote { regarding, kind, reason, message }));
     }
 
-    /// Notes that a container is stopped whose pod nobody knows any more. What is known of it is what is written on the container,
-    /// so its place in the pod is not (kubecontainer, `GenerateContainerRef`).
-    pub fn record_stray(&mut self, pod: &PodIdentity, container: &Name) {
+    /// Notes a Kubernetes event about a container whose pod nobody knows any more. What is known of it is what is written on the
+    /// container, so its place in the pod is not (kubecontainer, `GenerateContainerRef`).
+    pub fn record_stray(
+        &mut self,
+        pod: &PodIdentity,
+        container: &Name,
+        kind: EventType,
+        reason: &'static str,
+        message: String,
+    ) {
         if !self.settings.profile.events {
             return;
         }
@@ -336,9 +343,7 @@ impl Shared {
             field_path: Name::from(format!("implicitly required container {container}")),
             ..ObjectReference::default()
         };
-        let message = format!("Stopping container {container}");
-        let note = EventNote { regarding, kind: EventType::Normal, reason: Name::of("Killing"), message };
-        self.notes.push((self.cause, note));
+        self.notes.push((self.cause, EventNote { regarding, kind, reason: Name::of(reason), message }));
     }
 
     /// Notes a Kubernetes event about the node. The kubelet refers to its node by name in place of the uid.

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use crate::api::meta::Labels;
 use crate::api::object::Object;
 use crate::api::pod::RestartPolicy::Always;
-use crate::api::pod::{ConditionStatus, Container, PodPhase, PodSpec};
+use crate::api::pod::{ConditionStatus, Container, Handler, PodPhase, PodSpec};
 use crate::api::resources::Resources;
 use crate::engine::time::SimDuration;
-use crate::runtime::model::{ImageModel, StopModel};
+use crate::runtime::model::{HookModel, ImageModel, StopModel};
 use crate::runtime::simulated::RuntimeInput;
 use crate::runtime::span::Spread;
 
@@ -154,4 +154,39 @@ fn a_pod_whose_resize_waits_is_admitted_with_what_it_has() {
     world.delete("other", 30);
     world.run_to(45_000);
     assert!(!waits(&world) && world.pod("p").status.is_ready(), "{:?}", world.pod("p").status);
+}
+
+#[test]
+fn hooks_of_a_pod_that_is_gone_from_the_api_are_run_and_their_failure_is_told() {
+    let hook =
+        |millis, error: Option<&str>| HookModel { takes: Spread::millis(millis), error: error.map(str::to_owned) };
+    let models = vec![
+        ("fails", ImageModel { pre_stop: hook(300, Some("exit 1")), ..ImageModel::default() }),
+        ("takes-long", ImageModel { pre_stop: hook(60_000, None), ..ImageModel::default() }),
+        ("well", ImageModel { pre_stop: hook(300, None), ..ImageModel::default() }),
+    ];
+    let images: Vec<&str> = models.iter().map(|(name, _)| *name).collect();
+    let mut world = World::new(models, |_, _| {}).with_images(&images);
+    let exec = || Some(Handler::Exec(Rc::from([String::from("x")])));
+    for image in &images {
+        world.create(image, spec(Always, 30, vec![Container { pre_stop: exec(), ..container("c", image) }]));
+    }
+    let sleeping = Some(Handler::Sleep { seconds: 60 });
+    world.create("sleeps", spec(Always, 30, vec![Container { pre_stop: sleeping, ..container("c", "well") }]));
+    world.run_to(10_000);
+    assert_eq!(world.runtime.running(), 4);
+    world.stop_kubelet();
+    for pod in ["fails", "takes-long", "well", "sleeps"] {
+        world.delete(pod, 0);
+    }
+    world.run_to(15_000);
+    world.start_kubelet();
+    world.run_to(30_000);
+    assert_eq!(world.runtime.running(), 0);
+    // A hook that goes on when its time is over fails with its container.
+    for (pod, failures) in [("fails", 1), ("takes-long", 1), ("well", 0), ("sleeps", 0)] {
+        let events = world.lines(pod, &["EVENT Warning FailedPreStopHook: PreStopHook failed"]);
+        assert_eq!(events.len(), failures, "{pod}: {events:?}");
+        assert_eq!(world.lines(pod, &["EVENT Normal Killing: Stopping container c"]).len(), 1, "{pod}");
+    }
 }
