@@ -43,13 +43,33 @@ pub struct PodTemplate {
     pub spec: Rc<PodSpec>,
 }
 
+impl PodTemplate {
+    /// The node that the template names: its pods are there from the beginning, and no scheduler is asked.
+    pub fn node(&self) -> Option<Name> {
+        self.spec.full.node_name.as_deref().map(Name::from)
+    }
+}
+
+impl PodSpec {
+    /// What pods have of a template's specification: all but the node, which stands beside it.
+    pub fn for_pods(template: &Rc<PodSpec>) -> Rc<PodSpec> {
+        if template.full.node_name.is_none() {
+            return template.clone();
+        }
+        let mut spec = PodSpec::clone(template);
+        spec.full.node_name = None;
+        Rc::new(spec)
+    }
+}
+
 /// What stands in a shared specification for a hostname that is the pod's own name; no pod can ask for it.
 pub const OWN_NAME: &str = "*";
 
 /// A defaulted pod specification with what the hot paths need compiled out of it.
 #[derive(Clone, Debug)]
 pub struct PodSpec {
-    /// The whole specification as the API knows it, defaulted, without `nodeName` and token volume.
+    /// The whole specification as the API knows it, defaulted; that of a pod without `nodeName` and token volume, which stand beside
+    /// it, that of a template with the `nodeName` that it may have.
     pub full: core::PodSpec,
     /// All containers: init containers (sidecars among them) in order, then the main ones in order.
     pub containers: Vec<Container>,

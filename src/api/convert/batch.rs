@@ -17,7 +17,7 @@ use crate::api::batch::{
 };
 use crate::api::meta::Uid;
 use crate::api::name::Name;
-use crate::api::pod::ConditionStatus;
+use crate::api::pod::{ConditionStatus, PodSpec};
 use crate::api::selector::Selector;
 
 /// The variable that tells the containers of an Indexed Job their index.
@@ -90,12 +90,12 @@ fn from_spec(path: &str, mut full: full::JobSpec) -> Result<JobSpec, ConvertErro
     };
     let indexed = full.completion_mode.as_deref() == Some("Indexed");
     let pod_spec = if indexed {
-        let mut spec = template.spec.full.clone();
+        let mut spec = core::PodSpec { node_name: None, ..template.spec.full.clone() };
         let containers = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
         containers.for_each(add_index_variable);
         Rc::new(compile(path, spec)?)
     } else {
-        Rc::clone(&template.spec)
+        PodSpec::for_pods(&template.spec)
     };
     Ok(JobSpec { selector: Rc::new(selector), template, pod_spec, full })
 }
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn jobs_and_cron_jobs_come_back_as_they_were() {
         let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {
-            "restartPolicy": "Never", "containers": [{"name": "c", "image": "i", "env": []}]}});
+            "restartPolicy": "Never", "nodeName": "n", "containers": [{"name": "c", "image": "i", "env": []}]}});
         let spec = json!({
             "completions": 5, "parallelism": 2, "completionMode": "Indexed", "backoffLimitPerIndex": 1,
             "selector": {"matchLabels": {"a": "b"}}, "template": template

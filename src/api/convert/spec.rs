@@ -15,9 +15,9 @@ use crate::api::pod::{
 use crate::api::resize::{SCORING_MEMORY, SCORING_MILLI_CPU};
 use crate::api::resources::Resources;
 
-/// Compiles a pod specification. It should be defaulted; `nodeName` is not kept.
+/// Compiles a pod specification. It should be defaulted.
 pub fn compile(path: &str, mut full: core::PodSpec) -> Result<PodSpec, ConvertError> {
-    full.node_name = None;
+    full.node_name = full.node_name.filter(|node| !node.is_empty());
     drop_empty_resources(&mut full);
     let mut containers = Vec::new();
     for (index, container) in full.init_containers.iter().flatten().enumerate() {

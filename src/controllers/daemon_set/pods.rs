@@ -96,14 +96,15 @@ impl Template {
             ..Meta::default()
         };
         let (spec, only_node) = (self.spec.clone(), Some(node.clone()));
-        Pod { meta, spec, node: None, only_node, token_volume: None, status: PodStatus::default() }
+        Pod { meta, spec, node: set.template.node(), only_node, token_volume: None, status: PodStatus::default() }
     }
 }
 
-/// The template's specification with the tolerations, and without required node affinity: its place is taken by the
+/// The template's specification with the tolerations, and without node and required node affinity: its place is taken by the
 /// term that names the node, which stands beside it.
 fn spec(template: &Rc<PodSpec>) -> Rc<PodSpec> {
     let mut spec = PodSpec::clone(template);
+    spec.full.node_name = None;
     spec.full.tolerations = Some(tolerations(&spec.full));
     if let Some(affinity) = &mut spec.full.affinity {
         if let Some(node) = &mut affinity.node_affinity {

@@ -98,6 +98,20 @@ fn set_image(server: &mut Server, image: &str) {
 }
 
 #[test]
+fn a_template_that_names_a_node_is_for_that_node_and_its_pod_is_there_from_the_beginning() {
+    let mut server = server(3, set(json!({"type": "RollingUpdate"}), json!({"nodeName": "node-1"})));
+    server.reconcile(&controller(), &key());
+    let pods = server.all::<Pod>();
+    assert_eq!(pods.len(), 1);
+    assert_eq!(pods[0].node.as_deref(), Some("node-1"));
+    assert_eq!(pods[0].only_node.as_deref(), Some("node-1"), "it says so in its affinity as well");
+    server.reconcile(&controller(), &key());
+    assert_eq!(status(&server).desired_number_scheduled, 1);
+    let set = Object::DaemonSet(server.get::<DaemonSet>("default", "agent").expect("there").clone());
+    assert_eq!(set.to_json()["spec"]["template"]["spec"]["nodeName"], "node-1");
+}
+
+#[test]
 fn each_node_gets_a_pod_that_may_go_nowhere_else_and_shares_its_specification() {
     let mut server = server(3, set(json!(null), json!({})));
     assert_eq!(server.reconcile(&controller(), &key()), Again::OnChange);

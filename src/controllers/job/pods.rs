@@ -295,7 +295,7 @@ fn new_pod(progress: &Progress<'_>, index: Option<u32>) -> Pod {
     Pod {
         meta,
         spec: Rc::clone(&progress.spec.pod_spec),
-        node: None,
+        node: template.node(),
         only_node: None,
         token_volume: None,
         status: PodStatus::default(),

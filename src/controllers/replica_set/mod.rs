@@ -19,7 +19,7 @@ use crate::api::kind::Kind;
 use crate::api::meta::{Common, Labels, Meta, ObjectKey};
 use crate::api::name::Name;
 use crate::api::object::Object;
-use crate::api::pod::{Pod, PodStatus};
+use crate::api::pod::{Pod, PodSpec, PodStatus};
 use crate::api::workload::{ReplicaSet, Replicated, ReplicationController};
 use crate::apiserver::protocol::{DeleteOptions, Operation};
 use crate::apiserver::status::Reason;
@@ -357,8 +357,8 @@ fn new_pod<R: Replicated>(set: &R) -> Pod {
     };
     Pod {
         meta,
-        spec: set.template().spec.clone(),
-        node: None,
+        spec: PodSpec::for_pods(&set.template().spec),
+        node: set.template().node(),
         only_node: None,
         token_volume: None,
         status: PodStatus::default(),

@@ -56,6 +56,23 @@ fn missing_pods_are_created_from_the_template_and_counted() {
 }
 
 #[test]
+fn pods_of_a_template_that_names_a_node_are_there_from_the_beginning() {
+    let mut server = server(2);
+    server.edit::<ReplicaSet>("default", "web-1", |set| {
+        let spec = &mut Rc::make_mut(&mut set.template).spec;
+        Rc::make_mut(spec).full.node_name = Some("node-7".to_owned());
+    });
+    server.reconcile(&controller(), &key());
+    let pods = server.all::<Pod>();
+    assert_eq!(pods.len(), 2);
+    for pod in pods {
+        assert_eq!((pod.node.as_deref(), &pod.spec.full.node_name), (Some("node-7"), &None), "as any pod has it");
+        let text = Object::Pod(pod).to_json();
+        assert_eq!(text["spec"]["nodeName"], "node-7");
+    }
+}
+
+#[test]
 fn creation_begins_with_an_expectation_and_a_slow_start_and_is_cut_to_a_burst() {
     let server = server(1200);
     let plan = controller().reconcile(&server.cache.view(), &key(), server.now());

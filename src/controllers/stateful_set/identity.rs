@@ -118,7 +118,7 @@ pub fn new_pod(set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -
     Some(Pod {
         meta: labelled(&meta),
         spec,
-        node: None,
+        node: kept.template.node(),
         only_node: None,
         token_volume: None,
         status: PodStatus::default(),
@@ -128,6 +128,7 @@ pub fn new_pod(set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -
 /// The template's specification with the network identity: the pod's own name within the set's service.
 fn spec_for_pods(set: &StatefulSet, template: &PodSpec) -> PodSpec {
     let mut spec = PodSpec { merged: Default::default(), ..template.clone() };
+    spec.full.node_name = None;
     spec.full.hostname = Some(OWN_NAME.to_owned());
     let service = &set.spec.service_name;
     spec.full.subdomain = (!service.is_empty()).then(|| String::from(service));
@@ -159,7 +160,18 @@ pub fn with_volumes(set: &StatefulSet, spec: &PodSpec, pod: &str) -> PodSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::revision::RevisionData;
     use crate::controllers::testing::{ready_pod, stateful_set};
+
+    #[test]
+    fn a_pod_of_a_template_that_names_a_node_is_there_from_the_beginning() {
+        let mut set = stateful_set("db", 1);
+        let spec = &mut Rc::make_mut(&mut set.template).spec;
+        Rc::make_mut(spec).full.node_name = Some("node-7".to_owned());
+        let data = Rc::new(RevisionData::of(set.template.clone()));
+        let pod = new_pod(&set, &ControllerRevision { meta: Meta::default(), revision: 1, data }, 0).expect("a pod");
+        assert_eq!((pod.node.as_deref(), &pod.spec.full.node_name), (Some("node-7"), &None));
+    }
 
     #[test]
     fn a_name_says_the_set_and_the_ordinal() {
