@@ -122,12 +122,7 @@ pub struct CronJobStatus {
 /// Equal if both ask for the same; what is shared in memory is not looked into.
 impl PartialEq for JobSpec {
     fn eq(&self, other: &Self) -> bool {
-        self.full == other.full
-            && (Rc::ptr_eq(&self.template, &other.template)
-                || (self.template.labels == other.template.labels
-                    && self.template.annotations == other.template.annotations
-                    && (Rc::ptr_eq(&self.template.spec, &other.template.spec)
-                        || self.template.spec.full == other.template.spec.full)))
+        self.full == other.full && self.template.says_the_same(&other.template)
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::instance_id::InstanceId;
 use super::label_keys::Merged;
@@ -41,12 +42,20 @@ pub struct PodTemplate {
     pub annotations: Labels,
     /// The specification that the pods share.
     pub spec: Rc<PodSpec>,
+    /// What else its metadata says, if anything. Pods get nothing of it but the finalizers.
+    pub other: Option<Rc<ObjectMeta>>,
 }
 
 impl PodTemplate {
     /// The node that the template names: its pods are there from the beginning, and no scheduler is asked.
     pub fn node(&self) -> Option<Name> {
         self.spec.full.node_name.as_deref().map(Name::from)
+    }
+
+    /// The finalizers of its pods.
+    pub fn finalizers(&self) -> Vec<Name> {
+        let finalizers = self.other.iter().flat_map(|meta| meta.finalizers.iter().flatten());
+        finalizers.map(|finalizer| Name::from(finalizer.as_str())).collect()
     }
 }
 
@@ -393,6 +402,7 @@ impl PodTemplate {
         std::ptr::eq(self, other)
             || self.labels == other.labels
                 && self.annotations == other.annotations
+                && self.other == other.other
                 && (Rc::ptr_eq(&self.spec, &other.spec) || self.spec.full == other.spec.full)
     }
 }

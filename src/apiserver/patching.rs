@@ -70,7 +70,7 @@ fn share_specifications(new: &mut Object, old: &Object) {
         if new.spec.full == old.spec.full {
             let template = Rc::make_mut(new);
             template.spec = Rc::clone(&old.spec);
-            if template.labels == old.labels && template.annotations == old.annotations {
+            if template.says_the_same(old) {
                 *new = Rc::clone(old);
             }
         }

@@ -24,7 +24,7 @@ impl Default for Sketcher {
         // A specification without containers breaks no rule of the compact form.
         let spec = Rc::new(compile("spec", core::PodSpec::default()).expect("nothing is always well formed"));
         let (labels, annotations) = (Labels::default(), Labels::default());
-        Sketcher { template: Rc::new(PodTemplate { labels, annotations, spec: Rc::clone(&spec) }), spec }
+        Sketcher { template: Rc::new(PodTemplate { labels, annotations, spec: Rc::clone(&spec), other: None }), spec }
     }
 }
 

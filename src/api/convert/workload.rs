@@ -23,21 +23,21 @@ use crate::api::workload::{
 
 /// Compiles a pod template.
 pub fn from_template(path: &str, full: core::PodTemplateSpec) -> Result<Rc<PodTemplate>, ConvertError> {
-    let meta = full.metadata.unwrap_or_default();
+    let mut meta = full.metadata.unwrap_or_default();
+    let (labels, annotations) = (from_labels(meta.labels.take()), from_labels(meta.annotations.take()));
     Ok(Rc::new(PodTemplate {
-        labels: from_labels(meta.labels),
-        annotations: from_labels(meta.annotations),
+        labels,
+        annotations,
+        other: (meta != Default::default()).then(|| Rc::new(meta)),
         spec: Rc::new(compile(&format!("{path}.spec"), full.spec.unwrap_or_default())?),
     }))
 }
 
 /// Writes a pod template.
 pub fn to_template(template: &PodTemplate) -> core::PodTemplateSpec {
-    let metadata = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-        labels: to_labels(&template.labels),
-        annotations: to_labels(&template.annotations),
-        ..Default::default()
-    };
+    let other = template.other.as_deref().cloned().unwrap_or_default();
+    let (labels, annotations) = (to_labels(&template.labels), to_labels(&template.annotations));
+    let metadata = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta { labels, annotations, ..other };
     core::PodTemplateSpec { metadata: Some(metadata), spec: Some(template.spec.full.clone()) }
 }
 

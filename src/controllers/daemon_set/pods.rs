@@ -90,7 +90,7 @@ impl Template {
                 labels: self.labels.clone(),
                 annotations: self.annotations.clone(),
                 owners: [owner::controller_reference(set)].into(),
-                ..Common::default()
+                finalizers: set.template.finalizers().into(),
             }
             .into(),
             ..Meta::default()

@@ -15,6 +15,7 @@ pub fn same(left: &PodTemplate, right: &PodTemplate) -> bool {
         hashless.cloned().collect::<Vec<_>>()
     };
     left.annotations == right.annotations
+        && left.other == right.other
         && (left.labels.same(&right.labels) || labels(left) == labels(right))
         && (Rc::ptr_eq(&left.spec, &right.spec) || left.spec.full == right.spec.full)
 }
@@ -36,6 +37,9 @@ pub fn hash(template: &PodTemplate, collision_count: Option<i32>) -> String {
             hash = fold(fold(hash, value.as_bytes()), b"\n");
         }
         hash = fold(hash, b"\0");
+    }
+    if let Some(other) = &template.other {
+        hash = fold(hash, &serde_json::to_vec(&**other).unwrap_or_default());
     }
     // A specification that cannot be serialized does not exist; its hash would be that of an empty one.
     hash = fold(hash, &serde_json::to_vec(&template.spec.full).unwrap_or_default());

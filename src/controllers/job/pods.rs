@@ -287,7 +287,7 @@ fn new_pod(progress: &Progress<'_>, index: Option<u32>) -> Pod {
             labels,
             annotations,
             owners: [owner::controller_reference(job)].into(),
-            finalizers: [JOB_TRACKING].into(),
+            finalizers: tracked(template.finalizers()).into(),
         }
         .into(),
         ..Meta::default()
@@ -300,6 +300,14 @@ fn new_pod(progress: &Progress<'_>, index: Option<u32>) -> Pod {
         token_volume: None,
         status: PodStatus::default(),
     }
+}
+
+/// The finalizers of a template's pods and the one by which they are tracked (`appendJobCompletionFinalizerIfNotFound`).
+fn tracked(mut finalizers: Vec<Name>) -> Vec<Name> {
+    if !finalizers.contains(&JOB_TRACKING) {
+        finalizers.push(JOB_TRACKING);
+    }
+    finalizers
 }
 
 /// What the pod's name begins with.

@@ -350,7 +350,7 @@ fn new_pod<R: Replicated>(set: &R) -> Pod {
             labels: set.template().labels.clone(),
             annotations,
             owners: [owner::controller_reference(set)].into(),
-            ..Common::default()
+            finalizers: set.template().finalizers().into(),
         }
         .into(),
         ..Meta::default()

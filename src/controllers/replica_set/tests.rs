@@ -1,5 +1,7 @@
 //! ReplicaSets as a whole: what a look at one leads to.
 
+use serde_json::json;
+
 use super::*;
 use crate::api::meta::{Timestamp, Uid};
 use crate::api::pod::PodConditionType;
@@ -70,6 +72,20 @@ fn pods_of_a_template_that_names_a_node_are_there_from_the_beginning() {
         let text = Object::Pod(pod).to_json();
         assert_eq!(text["spec"]["nodeName"], "node-7");
     }
+}
+
+#[test]
+fn of_what_else_a_template_says_of_itself_its_pods_have_the_finalizers() {
+    let mut server = server(1);
+    let other = json!({"name": "mine", "finalizers": ["example.com/last"]});
+    server.edit::<ReplicaSet>("default", "web-1", |set| {
+        let other = serde_json::from_value(other).expect("metadata");
+        Rc::make_mut(&mut set.template).other = Some(Rc::new(other));
+    });
+    server.reconcile(&controller(), &key());
+    let pods = server.all::<Pod>();
+    assert_eq!(pods[0].meta.finalizers(), ["example.com/last"]);
+    assert_ne!(pods[0].meta.name, "mine");
 }
 
 #[test]

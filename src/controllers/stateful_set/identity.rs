@@ -110,7 +110,7 @@ pub fn new_pod(set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -
             labels: kept.template.labels.with(REVISION_LABEL, revision.meta.name.clone()),
             annotations: kept.template.annotations.clone(),
             owners: [owner::controller_reference(set)].into(),
-            ..Common::default()
+            finalizers: kept.template.finalizers().into(),
         }
         .into(),
         ..Meta::default()

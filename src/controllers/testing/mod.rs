@@ -56,7 +56,8 @@ pub fn pod_spec(image: &str) -> PodSpec {
 
 /// A template whose pods wear the label `app`.
 pub fn template(app: &str, image: &str) -> PodTemplate {
-    PodTemplate { labels: Labels::NONE.with("app", app), annotations: Labels::NONE, spec: Rc::new(pod_spec(image)) }
+    let (labels, spec) = (Labels::NONE.with("app", app), Rc::new(pod_spec(image)));
+    PodTemplate { labels, annotations: Labels::NONE, spec, other: None }
 }
 
 /// A selector for one label.
