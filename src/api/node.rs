@@ -64,6 +64,8 @@ pub struct NodeStatus {
     pub images: Rc<[NodeImage]>,
     /// `declaredFeatures`: what its kubelet can do that not all can, sorted.
     pub declared_features: Rc<[Name]>,
+    /// The port at which the kubelet answers, if it is told.
+    pub kubelet_port: Option<i32>,
     /// `nodeInfo`, shared among nodes of a pool.
     pub info: Option<Rc<core::NodeSystemInfo>>,
 }

@@ -358,6 +358,8 @@ pub struct ContainerStatus {
     pub started: Option<bool>,
     /// How often it was started again.
     pub restart_count: u32,
+    /// It is told which volumes are mounted. Which they are follows from the specification.
+    pub tells_mounts: bool,
 }
 
 /// The state of a container.

@@ -38,6 +38,8 @@ const STATUS_TRIES: u32 = 5;
 const LONGEST_LEASE_WAIT: SimDuration = SimDuration::from_secs(7);
 /// How many images a node's status names at most (`nodeStatusMaxImages`).
 const MAX_IMAGES: usize = 50;
+/// The port at which a kubelet answers (`--port`).
+const PORT: i32 = 10_250;
 
 impl NodeSettings {
     /// The labels with which the node is registered.
@@ -292,7 +294,8 @@ impl NodeAgent {
             conditions: self.pressure_conditions(date).into_iter().chain([ready]).collect(),
             address: Some(settings.address),
             images: self.images(shared),
-            declared_features: self.features.clone(),
+            declared_features: if shared.settings.profile.features { self.features.clone() } else { Rc::default() },
+            kubelet_port: Some(PORT),
             info: settings.info.clone(),
         }
     }

@@ -187,6 +187,10 @@ pub struct KubeletProfile {
     /// Tells of a container's end together with what follows from it: the end of its pod, its next start, or that it waits
     /// for that. A container that waits is started again at the very end of its back-off.
     pub prompt_restarts: bool,
+    /// Tells in the statuses of containers which volumes are mounted.
+    pub mounts: bool,
+    /// Declares what a kubelet of its version can do.
+    pub features: bool,
 }
 
 impl Default for KubeletProfile {
@@ -199,6 +203,8 @@ impl Default for KubeletProfile {
             never_ready: None,
             annotations: false,
             prompt_restarts: false,
+            mounts: true,
+            features: true,
         }
     }
 }
@@ -217,6 +223,8 @@ impl KubeletProfile {
             never_ready: Some("never-ready"),
             annotations: true,
             prompt_restarts: true,
+            mounts: false,
+            features: false,
         }
     }
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1 as core;
 use crate::api::convert::compile;
 use crate::api::meta::Labels;
 use crate::api::object::Object;
-use crate::api::pod::{PodSpec, PodTemplate};
+use crate::api::pod::{Pod, PodSpec, PodTemplate};
 
 /// Makes versions comparable at little cost.
 #[derive(Debug)]
@@ -36,7 +36,8 @@ impl Sketcher {
             (Object::Pod(old), Object::Pod(new))
                 if Rc::ptr_eq(&old.spec, &new.spec)
                     && old.token_volume == new.token_volume
-                    && old.only_node == new.only_node =>
+                    && old.only_node == new.only_node
+                    && tells_mounts(old) == tells_mounts(new) =>
             {
                 for pod in [old, new] {
                     let pod = Rc::make_mut(pod);
@@ -78,4 +79,9 @@ impl Sketcher {
         }
         (before, after)
     }
+}
+
+/// True if containers' statuses say what is mounted, which follows from the specification.
+fn tells_mounts(pod: &Pod) -> bool {
+    pod.status.containers.iter().chain(pod.status.init_containers.iter()).any(|status| status.tells_mounts)
 }

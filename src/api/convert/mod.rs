@@ -184,7 +184,8 @@ mod tests {
                 },
                 "spec": {
                     "nodeName": "node-3", "restartPolicy": "Always",
-                    "containers": [{"name": "app", "image": "fake/app:v1", "resources": {"requests": {"cpu": "100m"}}}]
+                    "containers": [{"name": "app", "image": "fake/app:v1", "resources": {"requests": {"cpu": "100m"}}, "volumeMounts": [
+                        {"name": "d", "mountPath": "/d", "readOnly": true}, {"name": "e", "mountPath": "/e"}]}]
                 },
                 "status": {
                     "phase": "Running", "qosClass": "Burstable", "observedGeneration": 1,
@@ -198,7 +199,11 @@ mod tests {
                         "name": "app", "image": "fake/app:v1", "imageID": "sha256:1", "containerID": "containerd://c",
                         "ready": true, "started": true, "restartCount": 1,
                         "state": {"running": {"startedAt": "2026-11-20T18:32:18Z"}},
-                        "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}}
+                        "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
+                        "volumeMounts": [
+                            {"name": "d", "mountPath": "/d", "readOnly": true, "recursiveReadOnly": "Disabled"},
+                            {"name": "e", "mountPath": "/e"}
+                        ]
                     }]
                 }
             }),

@@ -108,6 +108,9 @@ fn to_status(node: &Name, status: &NodeStatus) -> core::NodeStatus {
         allocatable: to_quantities(&status.allocatable),
         conditions: some_unless_empty(status.conditions.iter().map(condition).collect()),
         images: some_unless_empty(status.images.iter().map(image).collect()),
+        daemon_endpoints: status
+            .kubelet_port
+            .map(|port| core::NodeDaemonEndpoints { kubelet_endpoint: Some(core::DaemonEndpoint { port }) }),
         node_info: status.info.as_deref().cloned(),
         declared_features: some_unless_empty(status.declared_features.iter().map(String::from).collect()),
         ..core::NodeStatus::default()
@@ -140,6 +143,7 @@ fn from_status(full: core::NodeStatus) -> Result<NodeStatus, ConvertError> {
         conditions: full.conditions.unwrap_or_default().into_iter().map(condition).collect(),
         images: full.images.unwrap_or_default().into_iter().map(image).collect(),
         declared_features: full.declared_features.unwrap_or_default().into_iter().map(Name::from).collect(),
+        kubelet_port: full.daemon_endpoints.and_then(|daemons| daemons.kubelet_endpoint).map(|kubelet| kubelet.port),
         info: full.node_info.map(Rc::new),
     })
 }

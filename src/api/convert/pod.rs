@@ -35,6 +35,9 @@ impl Convert for Pod {
             add_token_volume(&mut spec, &String::from_utf8_lossy(&letters));
         }
         let mut status = to_status(&self.status);
+        tell_mounts(&mut status.container_statuses, &self.status.containers, &spec.containers);
+        let init_containers = spec.init_containers.as_deref().unwrap_or_default();
+        tell_mounts(&mut status.init_container_statuses, &self.status.init_containers, init_containers);
         status.qos_class = Some(self.spec.qos.as_str().to_owned());
         core::Pod { metadata: to_meta(&self.meta), spec: Some(spec), status: Some(status) }
     }
@@ -348,6 +351,31 @@ fn to_container(status: &ContainerStatus) -> core::ContainerStatus {
     }
 }
 
+/// Tells in the statuses of containers what is mounted, as kubelets do that do (kubelet_pods.go, `convertToAPIContainerStatuses`): no
+/// runtime here makes mounts read-only all the way down.
+fn tell_mounts(
+    full: &mut Option<Vec<core::ContainerStatus>>,
+    statuses: &[ContainerStatus],
+    containers: &[core::Container],
+) {
+    let told = full.iter_mut().flatten().zip(statuses).filter(|(_, status)| status.tells_mounts);
+    for (full, _) in told {
+        let container = containers.iter().find(|container| container.name == full.name);
+        let mounts = container.iter().flat_map(|container| container.volume_mounts.iter().flatten());
+        let mounts = mounts.map(|mount| {
+            let read_only = mount.read_only.filter(|read_only| *read_only);
+            core::VolumeMountStatus {
+                name: mount.name.clone(),
+                mount_path: mount.mount_path.clone(),
+                read_only,
+                recursive_read_only: read_only.map(|_| "Disabled".to_owned()),
+                ..core::VolumeMountStatus::default()
+            }
+        });
+        full.volume_mounts = some_unless_empty(mounts.collect());
+    }
+}
+
 fn ended(end: &Terminated) -> core::ContainerState {
     core::ContainerState {
         terminated: Some(core::ContainerStateTerminated {
@@ -383,6 +411,7 @@ fn from_container(full: core::ContainerStatus) -> ContainerStatus {
         ready: full.ready,
         started: full.started,
         restart_count: u32::try_from(full.restart_count).unwrap_or(0),
+        tells_mounts: full.volume_mounts.is_some_and(|mounts| !mounts.is_empty()),
     }
 }
 

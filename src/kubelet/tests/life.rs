@@ -1,5 +1,6 @@
 //! Plain pods from beginning to end: recording k1q.
 
+use crate::api::object::Object;
 use crate::api::pod::RestartPolicy::Always;
 use crate::runtime::model::{ImageModel, StopModel};
 use crate::runtime::span::Spread;
@@ -96,4 +97,31 @@ fn statuses_of_containers_come_by_name_and_messages_by_specification() {
     let names: Vec<String> = world.pod("two").status.containers.iter().map(|one| one.name.to_string()).collect();
     assert_eq!(names, ["a", "b"]);
     assert!(world.pod("two").status.is_ready());
+}
+
+#[test]
+fn statuses_of_containers_say_from_the_first_what_is_mounted() {
+    let mut world = world();
+    let mut mounts = spec(Always, 30, vec![container("c", "traps")]);
+    mounts.full = serde_json::from_value(serde_json::json!({
+        "containers": [{"name": "c", "image": "traps", "volumeMounts": [{"name": "d", "mountPath": "/d", "readOnly": true}]}],
+        "volumes": [{"name": "d", "emptyDir": {}}]
+    }))
+    .expect("a specification");
+    world.create("p", mounts);
+    let told = |world: &World| {
+        let status = &Object::Pod(world.pod("p")).to_json()["status"]["containerStatuses"][0];
+        (status["state"].to_string(), status["volumeMounts"].to_string())
+    };
+    while world.pod("p").status.containers.is_empty() {
+        world.run(100);
+    }
+    let mounted = concat!(
+        r#"[{"mountPath":"/d","name":"d","readOnly":true,"recursiveReadOnly":"Disabled"},"#,
+        r#"{"mountPath":"/var/run/secrets/kubernetes.io/serviceaccount","name":"kube-api-access-abcde","#,
+        r#""readOnly":true,"recursiveReadOnly":"Disabled"}]"#
+    );
+    assert_eq!(told(&world), (r#"{"waiting":{"reason":"ContainerCreating"}}"#.to_owned(), mounted.to_owned()));
+    world.run(5_000);
+    assert!(told(&world).0.contains("running") && told(&world).1 == mounted, "{:?}", told(&world));
 }
