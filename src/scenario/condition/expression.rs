@@ -1,7 +1,7 @@
 //! From a text to an expression whose names are all known.
 
-use cel::Env;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::parser::PrattParser;
 
 use crate::api::kind::Kind;
 
@@ -27,9 +27,14 @@ pub struct Wrong {
     pub expected: Option<String>,
 }
 
-/// The longest condition; the parser of CEL is recursive, so that longer ones could nest deeper than the stack.
+/// The longest condition in bytes.
 const LONGEST: usize = 4096;
-/// How deep parentheses and brackets may be nested.
+/// How deep brackets may be nested: the parser calls itself for each.
+const DEEPEST_BRACKETS: u16 = 32;
+/// How many signs may follow signs (`!!`, `--`), and how many choices by `?` there may be: the parser calls itself for them, too.
+const MOST_PREFIXES: usize = 32;
+/// How deep an expression may be, in which each operator and each selection in a row (`a + b + c`, `a.b.c`) is a level: its
+/// evaluation calls itself for each.
 const DEEPEST: usize = 48;
 
 /// Functions that CEL's macros and operators turn into, and those of its standard library.
@@ -68,25 +73,32 @@ impl Expression {
             let expected = Some("expected a condition in CEL, such as available('web') >= 9".to_owned());
             return Err(vec![Wrong { message: "the condition is empty".to_owned(), expected }]);
         }
-        if text.len() > LONGEST || depth(text) > DEEPEST {
+        if text.len() > LONGEST {
+            return Err(wrong(format!("the condition is longer than {LONGEST} bytes")));
+        }
+        if prefixes(text) > MOST_PREFIXES {
             return Err(wrong(format!(
-                "the condition is longer than {LONGEST} bytes or nested deeper than {DEEPEST} brackets"
+                "the condition has more than {MOST_PREFIXES} choices by ? and signs before signs"
             )));
         }
-        let program = Env::stdlib().compile(text).map_err(|errors| {
+        let parser = PrattParser::new().max_recursion_depth(DEEPEST_BRACKETS);
+        let expression = parser.parse(text).map_err(|errors| {
             let one = |error: &cel::ParseError| Wrong {
                 message: format!("CEL: {} (character {})", error.msg, error.pos.1.max(1)),
                 expected: None,
             };
             errors.errors.iter().map(one).collect::<Vec<_>>()
         })?;
+        if depth(&expression) > DEEPEST {
+            return Err(wrong(format!("the condition has more than {DEEPEST} operators in a row")));
+        }
         let mut names = Names { scope: Vec::new(), sources: Sources::NONE, wrong: Vec::new() };
-        names.visit(program.expression());
+        names.visit(&expression);
         let Names { sources, wrong, .. } = names;
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        Ok(Expression { text: text.trim().to_owned(), ordered: ordered(program.expression()), sources })
+        Ok(Expression { text: text.trim().to_owned(), ordered: ordered(&expression), sources })
     }
 
     /// The text.
@@ -114,17 +126,45 @@ impl Expression {
     }
 }
 
-fn depth(text: &str) -> usize {
-    let (mut now, mut deepest) = (0usize, 0);
-    for byte in text.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' | b'!' | b'-' | b'?' => now += 1,
-            b')' | b']' | b'}' => now = now.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(now);
+/// How many question marks there are, and signs right after a sign.
+fn prefixes(text: &str) -> usize {
+    let letters = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    let (mut count, mut last) = (0, b' ');
+    for letter in letters {
+        let is_sign = |letter| matches!(letter, b'!' | b'-');
+        count += usize::from(letter == b'?' || is_sign(letter) && is_sign(last));
+        last = letter;
+    }
+    count
+}
+
+/// How deep an expression is. Does not call itself, since that is what could be too deep.
+fn depth(expression: &IdedExpr) -> usize {
+    let (mut deepest, mut ahead) = (0, vec![(expression, 1)]);
+    while let Some((expression, level)) = ahead.pop() {
+        deepest = deepest.max(level);
+        each_part(&expression.expr, |part| ahead.push((part, level + 1)));
     }
     deepest
+}
+
+/// Visits the expressions that one is made of.
+fn each_part<'e>(expression: &'e Expr, mut visit: impl FnMut(&'e IdedExpr)) {
+    let mut entry = |entry: &'e EntryExpr| match entry {
+        EntryExpr::StructField(field) => visit(&field.value),
+        EntryExpr::MapEntry(pair) => [&pair.key, &pair.value].into_iter().for_each(&mut visit),
+    };
+    match expression {
+        Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
+        Expr::Map(map) => map.entries.iter().for_each(|one| entry(&one.expr)),
+        Expr::Struct(literal) => literal.entries.iter().for_each(|one| entry(&one.expr)),
+        Expr::Select(select) => visit(&select.operand),
+        Expr::List(list) => list.elements.iter().for_each(visit),
+        Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).for_each(visit),
+        Expr::Comprehension(one) => {
+            [&one.iter_range, &one.accu_init, &one.loop_cond, &one.loop_step, &one.result].into_iter().for_each(visit);
+        }
+    }
 }
 
 /// The variable that lists all objects of a kind, as `replicaSets`.
@@ -170,17 +210,11 @@ struct Names<'e> {
 impl<'e> Names<'e> {
     fn visit(&mut self, expression: &'e IdedExpr) {
         match &expression.expr {
-            Expr::Unspecified | Expr::Literal(_) => {}
             Expr::Ident(name) => self.variable(name),
-            Expr::Select(select) => self.visit(&select.operand),
-            Expr::List(list) => list.elements.iter().for_each(|element| self.visit(element)),
             Expr::Call(call) => {
                 self.function(&call.func_name);
-                call.target.iter().for_each(|target| self.visit(target));
-                call.args.iter().for_each(|argument| self.visit(argument));
+                each_part(&expression.expr, |part| self.visit(part));
             }
-            Expr::Map(map) => map.entries.iter().for_each(|entry| self.entry(&entry.expr)),
-            Expr::Struct(literal) => literal.entries.iter().for_each(|entry| self.entry(&entry.expr)),
             Expr::Comprehension(macro_call) => {
                 self.visit(&macro_call.iter_range);
                 self.visit(&macro_call.accu_init);
@@ -192,16 +226,7 @@ impl<'e> Names<'e> {
                 self.visit(&macro_call.result);
                 self.scope.truncate(outside);
             }
-        }
-    }
-
-    fn entry(&mut self, entry: &'e EntryExpr) {
-        match entry {
-            EntryExpr::StructField(field) => self.visit(&field.value),
-            EntryExpr::MapEntry(pair) => {
-                self.visit(&pair.key);
-                self.visit(&pair.value);
-            }
+            other => each_part(other, |part| self.visit(part)),
         }
     }
 

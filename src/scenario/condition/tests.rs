@@ -157,6 +157,36 @@ fn what_cannot_be_answered_says_why() {
 }
 
 #[test]
+fn what_is_too_deep_for_the_stack_is_refused() {
+    // Each is repeated until it is refused, and has been parsed and evaluated as often as it may be before.
+    let growing: [fn(usize) -> String; 12] = [
+        |n| format!("1{} > 1", "+1".repeat(n)),
+        |n| format!("now{} == 1", ".x".repeat(n)),
+        |n| format!("[1]{} == 1", "[0]".repeat(n)),
+        |n| format!("{}[1]", "1 in ".repeat(n)),
+        |n| format!("{}1{}", "1 == (".repeat(n), ")".repeat(n)),
+        |n| format!("{}1{} == 1", "[".repeat(n), "]".repeat(n)),
+        |n| format!("{}1{} == 1", "size({1: 1 + [".repeat(n), "]})".repeat(n)),
+        |n| format!("{}true{}", "[1].exists(x, true || 1 + 1 * 1 == ".repeat(n), ")".repeat(n)),
+        |n| format!("{}true", "!".repeat(n)),
+        |n| format!("{}true", "true ? true : ".repeat(n)),
+        |n| format!("{}true{}", "(true ? ".repeat(n), " : false)".repeat(n)),
+        |n| "{a: [f(-]".repeat(n),
+    ];
+    for text in growing {
+        let refused = (1..64).find(|n| Expression::parse(&text(*n)).is_err());
+        assert!(refused.is_some(), "{}", text(3));
+        for n in 1..refused.unwrap_or(0) {
+            let _ = ask(&text(n));
+        }
+        assert!(Expression::parse(&text(4096 / text(1).len())).is_err(), "{}", text(3));
+        assert!(Expression::parse(&text(4096)).is_err(), "{}", text(3));
+    }
+    // In a row of these nothing stands within another.
+    assert_eq!(ask(&format!("true{}", " && 2 - 1 == 1".repeat(200))), Ok(true));
+}
+
+#[test]
 fn a_condition_is_asked_again_only_if_something_that_it_looks_at_changed() {
     let expression = Expression::parse("available('web') >= 2").unwrap();
     let mut conditions = Conditions::new([&expression].into_iter());
