@@ -129,8 +129,18 @@ impl Monitor {
         }
         let fell = current != ConditionStatus::True && observed == ConditionStatus::True;
         let retries = self.retry.contains(name) && observed != ConditionStatus::True;
-        let pods = if fell || retries { view.pods_on(name).cloned().collect() } else { Vec::new() };
-        Some(Work { node: node.clone(), silent, current, fell, pods })
+        Some(Work { node: node.clone(), silent, current, fell, marks_pods: fell || retries })
+    }
+
+    /// How many nodes of each zone were seen ready and not ready at the last look at each.
+    fn count(&self, nodes: &[Rc<Node>], places: &[Place]) -> BTreeMap<Name, (usize, usize)> {
+        let mut counts: BTreeMap<Name, (usize, usize)> = BTreeMap::new();
+        for (node, place) in nodes.iter().zip(places).filter(|(_, place)| place.counts) {
+            let (ready, not_ready) = counts.entry(place.zone.clone()).or_default();
+            let is_ready = self.last_seen_ready(&node.meta.name) == Some(ConditionStatus::True);
+            *(if is_ready { ready } else { not_ready }) += 1;
+        }
+        counts
     }
 
     /// Judges the zones; when all were down and one is not any more, every node gets a new grace.
@@ -201,8 +211,8 @@ struct Work {
     current: ConditionStatus,
     /// It was ready until now.
     fell: bool,
-    /// Pods to be called not ready.
-    pods: Vec<Rc<Pod>>,
+    /// Its pods are to be called not ready.
+    marks_pods: bool,
 }
 
 /// One pass.
@@ -213,18 +223,13 @@ pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) ->
     let new = nodes.iter().filter(|node| !state.known.contains_key(&node.meta.name) && taints::any_no_execute(node));
     let new: Vec<Rc<Node>> = new.map(|node| Rc::clone(node)).collect();
     let (places, notes) = state.register(&nodes);
-    let work: Vec<_> = nodes.iter().filter_map(|node| state.look(view, node, now)).collect();
-    let mut counts: BTreeMap<Name, (usize, usize)> = BTreeMap::new();
-    for (node, place) in nodes.iter().zip(places).filter(|(_, place)| place.counts) {
-        let (ready, not_ready) = counts.entry(place.zone).or_default();
-        let is_ready = state.last_seen_ready(&node.meta.name) == Some(ConditionStatus::True);
-        *(if is_ready { ready } else { not_ready }) += 1;
-    }
+    let (work, seen) = begin(&mut state, view, &nodes, now);
+    let nodes: Vec<_> = nodes.into_iter().cloned().collect();
     if work.is_empty() && notes.is_empty() {
         // The usual case: nothing to write. A zone can only get better by it.
+        let counts = state.count(&nodes, &places);
         if state.judge(&counts, now.at) == Disruption::Entered {
             drop(state);
-            let nodes: Vec<Rc<Node>> = nodes.iter().map(|node| Rc::clone(node)).collect();
             let monitor = monitor.clone();
             return script::run(view, now, move |script| {
                 lift_all(script, &monitor, &nodes)?;
@@ -234,7 +239,6 @@ pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) ->
         return Plan::nothing();
     }
     drop(state);
-    let nodes: Vec<_> = nodes.into_iter().cloned().collect();
     let monitor = monitor.clone();
     script::run(view, now, move |script| {
         for (about, reason, message) in &notes {
@@ -243,13 +247,45 @@ pub(super) fn pass(monitor: &Rc<RefCell<Monitor>>, view: &View<'_>, now: Now) ->
         for node in &new {
             lift(script, &monitor, node)?;
         }
-        script.side_by_side(WORKERS, work.len(), |script, index| carry_out(script, &monitor, &work[index]))?;
+        let unseen = &nodes[seen..];
+        script.side_by_side(WORKERS, work.len() + unseen.len(), |script, index| match work.get(index) {
+            Some(work) => carry_out(script, &monitor, work.clone()),
+            None => match look_now(script, &monitor, &unseen[index - work.len()]) {
+                Some(work) => carry_out(script, &monitor, work),
+                None => Ok(()),
+            },
+        })?;
         let at = script.now().at;
-        if script.once(|| monitor.borrow_mut().judge(&counts, at) == Disruption::Entered) {
+        let judge = || {
+            let mut state = monitor.borrow_mut();
+            let counts = state.count(&nodes, &places);
+            state.judge(&counts, at)
+        };
+        if script.once(|| judge() == Disruption::Entered) {
             lift_all(script, &monitor, &nodes)?;
         }
         Ok(Again::OnChange)
     })
+}
+
+/// Looks at the nodes until every worker has something to do: at the others they look when they come to them, which may
+/// be seconds later. Returns what there is to do, and at how many nodes was looked.
+fn begin(state: &mut Monitor, view: &View<'_>, nodes: &[&Rc<Node>], now: Now) -> (Vec<Rc<Work>>, usize) {
+    let mut work = Vec::new();
+    for (seen, node) in nodes.iter().enumerate() {
+        if work.len() == WORKERS {
+            return (work, seen);
+        }
+        work.extend(state.look(view, node, now).map(Rc::new));
+    }
+    (work, nodes.len())
+}
+
+/// Looks at a node as it is now, once.
+fn look_now(script: &mut Script<'_>, monitor: &Rc<RefCell<Monitor>>, node: &Rc<Node>) -> Option<Rc<Work>> {
+    let now = script.now();
+    let work = script.see(|view| Rc::new(monitor.borrow_mut().look(view, node, now).map(Rc::new)));
+    (*work).clone()
 }
 
 /// Takes the NoExecute taints off all nodes, as far as they had them when the pass began, and gives none any more.
@@ -280,11 +316,15 @@ fn lift(script: &mut Script<'_>, monitor: &Rc<RefCell<Monitor>>, node: &Node) ->
 }
 
 /// Writes what a node's silence or return asks for. What fails is tried again by the next pass.
-fn carry_out(script: &mut Script<'_>, monitor: &Rc<RefCell<Monitor>>, work: &Work) -> Result<(), Halt> {
-    let node = &work.node;
-    if work.silent && !write_silence(script, node)? {
+fn carry_out(script: &mut Script<'_>, monitor: &Rc<RefCell<Monitor>>, work: Rc<Work>) -> Result<(), Halt> {
+    let Some(work) = write_silence(script, monitor, work)? else {
         return Ok(());
-    }
+    };
+    let node = &work.node;
+    let pods: Rc<Vec<Rc<Pod>>> = script.see(|view| {
+        let pods = view.pods_on(&node.meta.name).filter(|_| work.marks_pods);
+        Rc::new(pods.cloned().collect())
+    });
     match taints::no_execute(work.current) {
         None => lift(script, monitor, node)?,
         Some((add, opposite)) => {
@@ -304,7 +344,7 @@ fn carry_out(script: &mut Script<'_>, monitor: &Rc<RefCell<Monitor>>, work: &Wor
         let message = format!("Node {name} status is now: NodeNotReady");
         script.record(&reference(name, node.meta.uid), EventType::Normal, "NodeNotReady", message);
     }
-    let failed = mark_not_ready(script, &work.pods)?.is_some();
+    let failed = mark_not_ready(script, &pods)?.is_some();
     script.once(|| {
         let retry = &mut monitor.borrow_mut().retry;
         if failed { retry.insert(node.meta.name.clone()) } else { retry.remove(&node.meta.name) }
@@ -312,24 +352,31 @@ fn carry_out(script: &mut Script<'_>, monitor: &Rc<RefCell<Monitor>>, work: &Wor
     Ok(())
 }
 
-/// Writes that a node is silent, on a fresh copy if somebody else wrote it meanwhile; true if it is written.
-fn write_silence(script: &mut Script<'_>, node: &Rc<Node>) -> Result<bool, Halt> {
-    let mut current = node.clone();
+/// Writes that a node is silent, if it is. If somebody else wrote it meanwhile, it is looked at anew as it is then: perhaps that
+/// was its kubelet. Returns what there is to do after that.
+fn write_silence(
+    script: &mut Script<'_>,
+    monitor: &Rc<RefCell<Monitor>>,
+    mut work: Rc<Work>,
+) -> Result<Option<Rc<Work>>, Halt> {
     for _ in 0..TRIES {
-        let (conditions, changed) = health::silent_conditions(&current, script.now().timestamp());
-        if !changed {
-            return Ok(true);
+        if !work.silent {
+            return Ok(Some(work));
         }
-        let mut update = (*current).clone();
-        update.status.conditions = conditions;
+        let mut update = (*work.node).clone();
+        update.status.conditions = health::silent_conditions(&work.node, script.now().timestamp()).0;
         let object = Object::Node(Rc::new(update));
         if script.ask(Operation::Update { object, part: Part::Status, dry_run: false })?.is_ok() {
-            return Ok(true);
+            return Ok(Some(work));
         }
-        match script.ask(Operation::Get { key: owner::key_of(&**node) })? {
-            Ok(Answer::Object(Object::Node(fresh))) => current = fresh,
-            _ => return Ok(false),
+        let Ok(Answer::Object(Object::Node(fresh))) = script.ask(Operation::Get { key: owner::key_of(&*work.node) })?
+        else {
+            return Ok(None);
+        };
+        match look_now(script, monitor, &fresh) {
+            Some(next) => work = next,
+            None => return Ok(None),
         }
     }
-    Ok(false)
+    Ok(None)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::api::meta::{MicroTime, Timestamp};
 use crate::api::node::Lease;
+use crate::client::plan::Outcome;
 use crate::controllers::testing::{self, Server};
 
 struct World {
@@ -54,6 +55,27 @@ impl World {
             self.server.settle(&self.controllers, &mut self.later);
             self.server.seconds += 1;
         }
+    }
+
+    /// Lets a minute go by in which only these nodes are heard, and begins a monitor pass.
+    fn pass_after_silence(&mut self, alive: &[&str]) -> Plan {
+        self.alive = alive.iter().map(|name| (*name).to_owned()).collect();
+        self.server.seconds += 60;
+        self.renew();
+        self.controllers[0].reconcile(&self.server.cache.view(), &monitor_key(), self.server.now())
+    }
+
+    /// Answers the requests of a plan's first steps, and carries it on to its end.
+    fn finish(&mut self, plan: Plan) {
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        for step in plan.steps {
+            if let Step::Parallel(requests) = step {
+                outcomes.extend(requests.iter().map(|request| self.server.apply(&request.operation)));
+            }
+        }
+        let then = plan.then.expect("it waits for answers");
+        let plan = then(&self.server.cache.view(), &outcomes, self.server.now());
+        self.server.carry_out(plan);
     }
 
     fn node(&self, name: &str) -> Rc<Node> {
@@ -107,6 +129,29 @@ fn a_silent_node_becomes_unknown_is_tainted_and_its_pods_are_not_ready() {
     world.alive.push("node-1".to_owned());
     world.pass(1);
     assert_eq!(world.taints("node-1"), []);
+}
+
+#[test]
+fn a_pass_looks_at_a_node_when_one_of_its_eight_workers_comes_to_it() {
+    let mut world = World::new(10);
+    let plan = world.pass_after_silence(&[]);
+    // While the first eight are written, the ninth is heard again.
+    world.alive.push("node-8".to_owned());
+    world.renew();
+    world.finish(plan);
+    let ready: Vec<_> = world.server.all::<Node>().iter().filter(|node| node.is_ready()).cloned().collect();
+    assert_eq!(ready.iter().map(|node| &*node.meta.name).collect::<Vec<_>>(), ["node-8"]);
+}
+
+#[test]
+fn a_node_that_writes_its_status_before_it_is_called_lost_is_not_lost() {
+    let mut world = World::new(4);
+    let plan = world.pass_after_silence(&["node-0", "node-2", "node-3"]);
+    let date = Timestamp(world.server.seconds as i64);
+    world.server.edit::<Node>("", "node-1", |node| node.status.conditions[0].last_heartbeat = date);
+    world.finish(plan);
+    assert!(world.node("node-1").is_ready());
+    assert!(!world.server.events.iter().any(|event| event.starts_with("NodeNotReady")));
 }
 
 #[test]
