@@ -55,7 +55,7 @@ use sync::Snapshot;
 /// Pods and statuses change often; a Job is looked at again at most once in this time because of them (`SyncJobBatchPeriod`).
 const BATCH: SimDuration = SimDuration::from_secs(1);
 
-/// The Job controller. Its keys are Jobs, and pods whose finalizer nobody else will take away.
+/// The Job controller. Its keys are Jobs, and pods whose finalizer nobody else will take away: single ones, and all of a Job.
 pub struct JobController {
     workers: usize,
     resync: Option<SimDuration>,
@@ -72,7 +72,7 @@ impl JobController {
 
     fn look(&self, view: &View<'_>, key: &ObjectKey, now: Now, satisfied: bool) -> Plan {
         if key.kind == Kind::Pod {
-            return orphans::plan(view, key);
+            return orphans::plan(view, key, now);
         }
         if !self.memory.borrow().is_up_to_date(key) {
             return Plan { again: Again::BackOff("the cache lags behind".to_owned()), ..Plan::default() };
@@ -192,8 +192,9 @@ impl JobController {
     ) {
         let key = owner::key_of(job);
         let orphan_pods = |enqueue: &mut dyn FnMut(ObjectKey, SimDuration)| {
-            let pods = view.unsettled_pods(job.meta.uid).filter(|pod| pod.is_tracked());
-            pods.for_each(|pod| enqueue(owner::key_of(&**pod), SimDuration::ZERO));
+            if view.unsettled_pods(job.meta.uid).any(|pod| pod.is_tracked()) {
+                enqueue(orphans::all_of(job), SimDuration::ZERO);
+            }
         };
         match change {
             Change::Added(_) => enqueue(key, SimDuration::ZERO),

@@ -295,6 +295,25 @@ fn pods_of_a_job_that_is_gone_lose_its_finalizer() {
 }
 
 #[test]
+fn the_pods_of_a_job_that_is_gone_are_gone_through_one_by_one_and_once() {
+    let mut bed = Bed::new(json!({"parallelism": 3, "completions": 3}));
+    let job = bed.job();
+    bed.server.vanish(&owner::key_of(&*job));
+    bed.server.tell(&*bed.controllers[0]);
+    let now = bed.server.now();
+    let plan = bed.controllers[0].reconcile(&bed.server.cache.view(), &orphans::all_of(&job), now);
+    assert_eq!(plan.steps.len(), 1, "one request at a time");
+    bed.server.failing = Some(Box::new(|operation| {
+        let Operation::Patch { key, .. } = operation else { return None };
+        key.name.ends_with("00002").then(|| Status::new(Reason::InternalError, "not now"))
+    }));
+    bed.server.writes.clear();
+    assert_eq!(bed.server.carry_out(plan), Again::OnChange);
+    assert_eq!(bed.server.writes, ["patch pod/default/j-00001", "patch pod/default/j-00003"]);
+    assert_eq!(bed.pods().iter().filter(|pod| pod.is_tracked()).count(), 1);
+}
+
+#[test]
 fn a_job_of_another_controller_is_left_alone() {
     let mut bed = Bed::new(json!({"managedBy": "example.com/queue"}));
     bed.pass(3);
