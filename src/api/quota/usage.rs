@@ -113,8 +113,8 @@ pub fn charges(old: Option<&Object>, new: &Object, extent: Extent) -> bool {
     }
 }
 
-/// True if a change may leave more of a quota to others (`DefaultUpdateFilter`). A pod that is overdue is found out when all is
-/// counted anew.
+/// True if a change may leave more of a quota to others (`DefaultUpdateFilter`). A pod that becomes overdue without a change is
+/// found out when all is counted anew; one that is deleted without grace is so at once.
 pub fn would_release(old: &Object, new: &Object) -> bool {
     match (old, new) {
         (Object::Pod(old), Object::Pod(new)) => {
@@ -124,7 +124,10 @@ pub fn would_release(old: &Object, new: &Object) -> bool {
                 // The statuses of containers that were not there before are not compared.
                 _ => !old.status.containers.is_empty(),
             };
-            resized || is_terminating(old) != is_terminating(new) || (!old.is_terminal() && new.is_terminal())
+            let is_over = |pod: &Pod| {
+                pod.is_terminal() || pod.meta.deletion.as_deref().is_some_and(|it| it.grace_seconds == Some(0))
+            };
+            resized || is_terminating(old) != is_terminating(new) || (!is_over(old) && is_over(new))
         }
         (Object::Service(old), Object::Service(new)) => counted_type(old) != counted_type(new),
         (Object::PersistentVolumeClaim(old), Object::PersistentVolumeClaim(new)) => requires_recount(old, new),
@@ -172,9 +175,10 @@ pub fn usage(object: &Object, now: Timestamp) -> Amounts {
 }
 
 /// A pod no longer counts once it has ended, or should long be gone: the user is not charged for a lost node (`QuotaV1Pod`).
+/// The present, here cut to a whole second as the dates of objects are, is always somewhat later than that.
 fn counts_as_running(pod: &Pod, now: Timestamp) -> bool {
     let overdue = pod.meta.deletion.as_deref().is_some_and(|deletion| {
-        deletion.grace_seconds.is_some_and(|grace| now.0 > deletion.timestamp.0.saturating_add(grace))
+        deletion.grace_seconds.is_some_and(|grace| now.0 >= deletion.timestamp.0.saturating_add(grace))
     });
     !pod.is_terminal() && !overdue
 }
@@ -377,12 +381,19 @@ mod tests {
         let spec = json!({"containers": [container(json!({"cpu": "1"}), json!({}))]});
         let ended = json!({"metadata": {"name": "p"}, "spec": spec, "status": {"phase": "Succeeded"}});
         check(Kind::Pod, ended, "count/pods=1");
-        let leaving = |at: &str| {
-            let meta = json!({"name": "p", "deletionTimestamp": at, "deletionGracePeriodSeconds": 30});
+        let leaving = |at: &str, grace: i64| {
+            let meta = json!({"name": "p", "deletionTimestamp": at, "deletionGracePeriodSeconds": grace});
             json!({"metadata": meta, "spec": spec})
         };
-        check(Kind::Pod, leaving("1970-01-01T00:01:09Z"), "count/pods=1");
-        check(Kind::Pod, leaving("1970-01-01T00:01:10Z"), "count/pods=1,cpu=1,pods=1,requests.cpu=1");
+        let running = "count/pods=1,cpu=1,pods=1,requests.cpu=1";
+        check(Kind::Pod, leaving("1970-01-01T00:01:10Z", 30), "count/pods=1");
+        check(Kind::Pod, leaving("1970-01-01T00:01:11Z", 30), running);
+        check(Kind::Pod, leaving("1970-01-01T00:01:40Z", 0), "count/pods=1");
+        let pod = |value: Value| Object::from_json(Kind::Pod, value).expect("a pod");
+        let (before, forced) = (leaving("1970-01-01T00:02:10Z", 30), leaving("1970-01-01T00:01:40Z", 0));
+        assert!(would_release(&pod(before.clone()), &pod(forced.clone())));
+        assert!(!would_release(&pod(forced.clone()), &pod(forced)));
+        assert!(!would_release(&pod(json!({"metadata": {"name": "p"}, "spec": spec})), &pod(before)));
     }
 
     #[test]
