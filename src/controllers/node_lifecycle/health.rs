@@ -16,6 +16,9 @@ pub(super) struct Health {
     pub ready: Option<(Timestamp, Timestamp, ConditionStatus)>,
     /// The newest renewal of the lease that was noticed.
     pub renewed: Option<MicroTime>,
+    /// What the last pass took the Ready condition for, whether there was a sign of life with it or not; none if there was no
+    /// such condition.
+    pub judged: Option<ConditionStatus>,
 }
 
 /// The four conditions that become Unknown when a node is silent; NetworkUnavailable is not the kubelet's.
@@ -31,10 +34,12 @@ impl Health {
     /// What is known of a node after looking at it and at the renewal of its lease once more (`tryUpdateNodeHealth`, first half).
     pub fn observe(before: Option<Health>, node: &Node, renewed: Option<MicroTime>, now: Now) -> Health {
         let ready = ready_of(node);
-        let seen_now = |renewed| Health { probe: now.at, ready, renewed };
+        let seen_now = |renewed| Health { probe: now.at, ready, renewed, judged: None };
         let mut health = match before {
             // Never posted a status: its grace begins with its creation.
-            None if ready.is_none() => Health { probe: now.epoch.sim_time(node.meta.created), ready, renewed: None },
+            None if ready.is_none() => {
+                Health { probe: now.epoch.sim_time(node.meta.created), ready, renewed: None, judged: None }
+            }
             None => seen_now(None),
             Some(before) => match (before.ready, ready) {
                 (None, None) => Health { ready, ..before },

@@ -89,7 +89,7 @@ impl Monitor {
         }
     }
 
-    /// What the last pass saw of a node's Ready condition.
+    /// What the Ready condition of a node said when there was a sign of life with it.
     pub fn last_seen_ready(&self, node: &str) -> Option<ConditionStatus> {
         self.health.get(node)?.ready.map(|(_, _, status)| status)
     }
@@ -119,6 +119,9 @@ impl Monitor {
                 .insert(name.clone(), Health { ready: Some((ready.0, ready.1, ConditionStatus::Unknown)), ..health });
         }
         let posted = silent || node.condition("Ready").is_some();
+        if let Some(health) = self.health.get_mut(name) {
+            health.judged = posted.then_some(current);
+        }
         let tainted = taints::any_no_execute(node);
         if posted && current == ConditionStatus::True && !tainted && !self.retry.contains(name) {
             self.zones.dequeue(node);
@@ -132,12 +135,13 @@ impl Monitor {
         Some(Work { node: node.clone(), silent, current, fell, marks_pods: fell || retries })
     }
 
-    /// How many nodes of each zone were seen ready and not ready at the last look at each.
+    /// How many nodes of each zone the last look at each found ready and not ready.
     fn count(&self, nodes: &[Rc<Node>], places: &[Place]) -> BTreeMap<Name, (usize, usize)> {
         let mut counts: BTreeMap<Name, (usize, usize)> = BTreeMap::new();
         for (node, place) in nodes.iter().zip(places).filter(|(_, place)| place.counts) {
             let (ready, not_ready) = counts.entry(place.zone.clone()).or_default();
-            let is_ready = self.last_seen_ready(&node.meta.name) == Some(ConditionStatus::True);
+            let health = self.health.get(&node.meta.name);
+            let is_ready = health.and_then(|health| health.judged) == Some(ConditionStatus::True);
             *(if is_ready { ready } else { not_ready }) += 1;
         }
         counts

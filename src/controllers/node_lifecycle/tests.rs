@@ -165,6 +165,21 @@ fn a_node_that_says_it_is_not_ready_is_tainted_by_the_next_pass() {
 }
 
 #[test]
+fn a_zone_is_judged_by_what_its_nodes_say_now_also_if_their_heartbeat_is_of_the_same_second() {
+    let mut server = Server::at(1000);
+    let controller = NodeLifecycleController::new(&Config::default());
+    server.put(Object::Node(Rc::new(testing::node("node-0"))));
+    let mut zone = |ready: ConditionStatus| {
+        server.edit::<Node>("", "node-0", |node| node.status.conditions[0].status = ready);
+        server.reconcile(&controller, &monitor_key());
+        controller.zone_state(server.get::<Node>("", "node-0").expect("there"))
+    };
+    assert_eq!(zone(ConditionStatus::False), Some("FullDisruption"));
+    assert_eq!(zone(ConditionStatus::True), Some("Normal"));
+    assert_eq!(zone(ConditionStatus::False), Some("FullDisruption"));
+}
+
+#[test]
 fn conditions_and_cordons_show_as_taints() {
     let mut world = World::new(1);
     world.server.edit::<Node>("", "node-0", |node| {
