@@ -57,6 +57,8 @@ pub struct Reporter {
     pub host: Name,
     /// `reportingInstance`; empty if there is none.
     pub instance: Name,
+    /// True if only `source` says who it is, and the fields of the new API say nothing: so of events that stand for several.
+    pub source_only: bool,
 }
 
 /// What only events of the new API (`events.k8s.io`) have.

@@ -64,6 +64,7 @@ impl Correlator {
         if self.is_one_of_many(similar_key, message, now) {
             key = similar_key;
             draft.note.message.insert_str(0, "(combined from similar events): ");
+            draft.several = true;
             draft.first = stamp;
             draft.last = stamp;
         }

@@ -33,20 +33,35 @@ impl<T: Clone, const N: usize> Lately<T, N> {
 /// What the last events of a recorder had in common with others.
 pub(super) struct Classes {
     reporter: Rc<Reporter>,
+    /// The reporter of events that stand for several, once there were any.
+    of_several: Option<Rc<Reporter>>,
     lately: Lately<Rc<EventClass>, 8>,
 }
 
 impl Classes {
     /// The classes of what this reporter says.
     pub(super) fn new(reporter: Reporter) -> Self {
-        Classes { reporter: reporter.into(), lately: Lately::default() }
+        Classes { reporter: reporter.into(), of_several: None, lately: Lately::default() }
     }
 
-    /// The class of an event.
-    pub(super) fn share(&mut self, kind: EventType, reason: &Name, field_path: &Name) -> Rc<EventClass> {
-        let is_it = |it: &Rc<EventClass>| it.kind == kind && it.reason == *reason && it.field_path == *field_path;
+    /// The class of an event, which may stand for several: client-go makes such a one anew and leaves the reporter's name and instance out
+    /// (`EventAggregate`).
+    pub(super) fn share(&mut self, kind: EventType, reason: &Name, field_path: &Name, several: bool) -> Rc<EventClass> {
+        let reporter = if several {
+            let reporter = &*self.reporter;
+            let of_several = || Rc::new(Reporter { source_only: true, instance: Name::EMPTY, ..reporter.clone() });
+            &*self.of_several.get_or_insert_with(of_several)
+        } else {
+            &self.reporter
+        };
+        let is_it = |it: &Rc<EventClass>| {
+            it.kind == kind
+                && it.reason == *reason
+                && it.field_path == *field_path
+                && Rc::ptr_eq(&it.reporter, reporter)
+        };
         let make = || {
-            let (reason, reporter, field_path) = (reason.clone(), self.reporter.clone(), field_path.clone());
+            let (reason, reporter, field_path) = (reason.clone(), reporter.clone(), field_path.clone());
             Rc::new(EventClass { kind, reason, reporter, field_path })
         };
         self.lately.share(is_it, make)

@@ -64,6 +64,8 @@ pub(super) struct Draft {
     pub(super) first: Stamp,
     pub(super) last: Stamp,
     pub(super) count: i32,
+    /// It stands for several with different messages.
+    pub(super) several: bool,
     cause: Cause,
 }
 
@@ -82,7 +84,7 @@ impl Recorder {
             number,
             clientset,
             involved: Lately::default(),
-            classes: Classes::new(Reporter { component, instance: host.clone(), host }),
+            classes: Classes::new(Reporter { component, instance: host.clone(), host, source_only: false }),
             messages: Lately::default(),
             epoch,
             stream,
@@ -103,7 +105,14 @@ impl Recorder {
         if self.waiting.len() < MAX_WAITING {
             let stamp = self.stamp(ctx.now());
             let cause = ctx.cause();
-            self.waiting.push_back(Box::new(Draft { note, first: stamp, last: stamp, count: 1, cause }));
+            self.waiting.push_back(Box::new(Draft {
+                note,
+                first: stamp,
+                last: stamp,
+                count: 1,
+                several: false,
+                cause,
+            }));
         }
         self.write_next(client, ctx);
     }
@@ -195,7 +204,7 @@ impl Recorder {
             meta,
             involved: self.involved.share(|known| known.is(regarding), || Rc::new(Involved::of(regarding))),
             involved_revision: regarding.resource_version,
-            class: self.classes.share(*kind, reason, &regarding.field_path),
+            class: self.classes.share(*kind, reason, &regarding.field_path, draft.several),
             message: self.messages.share(|known| **known == **message, || Name::new(message)),
             count: draft.count,
             first: self.epoch.timestamp(draft.first),
@@ -350,6 +359,15 @@ mod tests {
         assert_eq!(messages.len(), 10);
         assert_eq!(messages[8], "probe 8 failed");
         assert_eq!(messages[9], "(combined from similar events): probe 9 failed");
+        let reporters = run.server.objects.values().map(|object| {
+            let event = object.to_json();
+            let of = |field: &str| event[field].as_str().map(str::to_owned).expect("it is said");
+            assert_eq!(event["source"], json!({"component": "kubelet", "host": "node-1"}));
+            (of("reportingComponent"), of("reportingInstance"))
+        });
+        let reporters: Vec<(String, String)> = reporters.collect();
+        assert_eq!(reporters[8], ("kubelet".to_owned(), "node-1".to_owned()));
+        assert_eq!(reporters[9], (String::new(), String::new()), "what stands for several has but a source");
         let writes = writes(&run.server);
         assert!(writes[..10].iter().all(|(_, write)| write.starts_with("create")));
         assert!(writes[10..].iter().all(|(_, write)| write.starts_with("patch")), "{writes:?}");

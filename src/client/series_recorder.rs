@@ -85,7 +85,7 @@ impl SeriesRecorder {
     /// apart; the stream is its own.
     pub fn new(number: u16, clientset: Clientset, controller: Name, host: &str, epoch: Epoch, stream: Stream) -> Self {
         let instance = format!("{controller}-{host}").into();
-        let reporter = Reporter { component: controller, host: Name::EMPTY, instance };
+        let reporter = Reporter { component: controller, host: Name::EMPTY, instance, source_only: false };
         SeriesRecorder {
             number,
             clientset,
@@ -243,7 +243,7 @@ impl SeriesRecorder {
             meta: new_meta(event_namespace(&note.regarding.namespace), name),
             involved: Rc::new(Involved::of(&note.regarding)),
             involved_revision: note.regarding.resource_version,
-            class: self.classes.share(note.kind, &note.reason, &note.regarding.field_path),
+            class: self.classes.share(note.kind, &note.reason, &note.regarding.field_path, false),
             message: note.message.into(),
             count: 0,
             first: Timestamp::default(),

@@ -24,7 +24,7 @@ impl Convert for Event {
 
     fn to_full(&self) -> core::Event {
         let EventClass { kind, reason, reporter, .. } = &*self.class;
-        let Reporter { component, host, instance } = &**reporter;
+        let Reporter { component, host, instance, source_only } = &**reporter;
         let newer = self.newer.as_deref().cloned().unwrap_or_default();
         let source = core::EventSource {
             component: if newer.event_time.is_some() { None } else { nonempty(component) },
@@ -37,7 +37,7 @@ impl Convert for Event {
             reason: nonempty(reason),
             message: nonempty(&self.message),
             source: Some(source),
-            reporting_component: Some(String::from(component)),
+            reporting_component: Some(if *source_only { String::new() } else { String::from(component) }),
             reporting_instance: Some(String::from(instance)),
             count: nonzero(self.count),
             first_timestamp: to_time_unless_zero(self.first),
@@ -54,7 +54,8 @@ impl Convert for Event {
 
     fn from_full(full: core::Event) -> Result<Self, ConvertError> {
         let source = full.source.unwrap_or_default();
-        let component = source.component.filter(|component| !component.is_empty()).or(full.reporting_component);
+        let reporting = full.reporting_component.filter(|component| !component.is_empty());
+        let component = source.component.filter(|component| !component.is_empty());
         let newer = NewerPart {
             event_time: full.event_time.map(from_micro),
             action: name(full.action),
@@ -65,7 +66,8 @@ impl Convert for Event {
             related: full.related.map(from_reference).map(Box::new),
         };
         let reporter = Reporter {
-            component: name_or_empty(component),
+            source_only: component.is_some() && reporting.is_none(),
+            component: name_or_empty(component.or(reporting)),
             host: name_or_empty(source.host),
             instance: name_or_empty(full.reporting_instance),
         };
