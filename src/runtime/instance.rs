@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use crate::api::instance_id::InstanceId;
 use crate::api::name::Name;
 use crate::api::pod::Handler;
 use crate::engine::process::TimerId;
@@ -277,6 +278,24 @@ pub struct Question<'a> {
 }
 
 impl Question<'_> {
+    /// What a probe finds of a container that has ended, whose sandbox is still there: its runtime has no task in which to run a
+    /// command, and nobody listens at its ports.
+    pub fn unanswered(&self, instance: &InstanceId) -> (SimDuration, ProbeOutcome) {
+        match self.handler {
+            Handler::Exec(_) | Handler::Sleep { .. } => {
+                let id = instance.to_string();
+                let id = id.split_once("://").map_or(&*id, |(_, id)| id);
+                let why = format!("failed to load task: no running task found: task {id} not found: not found");
+                let error = format!("rpc error: code = NotFound desc = failed to exec in container: {why}");
+                (SimDuration::ZERO, ProbeOutcome::Errored(error))
+            }
+            Handler::Grpc { .. } => (self.timeout, ProbeOutcome::Failure(timed_out(self))),
+            Handler::HttpGet { .. } | Handler::TcpSocket { .. } => {
+                (SimDuration::ZERO, ProbeOutcome::Failure(failure(&ProbeFailure::Refused, self)))
+            }
+        }
+    }
+
     fn address(&self, port: u16) -> String {
         match self.address {
             Some(IpAddr::V6(address)) => format!("[{address}]:{port}"),
@@ -344,5 +363,32 @@ fn timed_out(question: &Question<'_>) -> String {
             question.timeout
         ),
         Handler::Sleep { seconds } => format!("sleep {seconds} timed out after {}", question.timeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::meta::Uid;
+
+    #[test]
+    fn a_container_that_has_ended_runs_no_command_and_accepts_no_connection() {
+        let instance = InstanceId::Made { pod: Uid(7), index: 0, attempt: 1 };
+        let ask = |handler: &Handler| {
+            let address = Some("10.244.0.9".parse().expect("an address"));
+            let timeout = SimDuration::from_secs(1);
+            Question { kind: ProbeKind::Readiness, handler, address, timeout }.unanswered(&instance)
+        };
+        let task = instance.to_string();
+        let task = task.strip_prefix("containerd://").expect("a containerd id");
+        let error = format!(
+            "rpc error: code = NotFound desc = failed to exec in container: failed to load task: \
+             no running task found: task {task} not found: not found"
+        );
+        let exec = Handler::Exec(Rc::from(vec!["true".to_owned()]));
+        assert_eq!(ask(&exec), (SimDuration::ZERO, ProbeOutcome::Errored(error)));
+        let refused = "dial tcp 10.244.0.9:80: connect: connection refused".to_owned();
+        let connect = Handler::TcpSocket { port: 80 };
+        assert_eq!(ask(&connect), (SimDuration::ZERO, ProbeOutcome::Failure(refused)));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::api::instance_id::InstanceId;
 use crate::api::meta::Uid;
 use crate::api::pod::Handler;
 use crate::engine::random::Stream;
@@ -173,8 +174,14 @@ impl SimulatedRuntime {
                 instance.probes
             }
             None => {
-                let outcome = ProbeOutcome::Errored("container is not running".to_owned());
-                ctx.emit(Event::ProbeDone { ticket, outcome, same_until: ctx.now() });
+                let instance = self.pod_of(id.pod).map_or(InstanceId::None, |pod| InstanceId::Made {
+                    pod: pod.uid,
+                    index: id.index,
+                    attempt: id.attempt,
+                });
+                let (takes, outcome) = question.unanswered(&instance);
+                let same_until = ctx.now();
+                self.later(takes, Due::Tell(Event::ProbeDone { ticket, outcome, same_until }), ctx);
                 return;
             }
         };
