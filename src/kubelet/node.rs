@@ -92,6 +92,8 @@ pub struct NodeAgent {
     pressures: [(bool, crate::api::meta::Timestamp); 3],
     /// What runs short as the kubelet knows now; told at the next look.
     under: [bool; 3],
+    /// The node was cordoned when it was last looked at.
+    was_cordoned: bool,
 }
 
 /// How far a renewal of the lease has come.
@@ -147,6 +149,7 @@ impl NodeAgent {
             features: FEATURES.map(Name::of).into(),
             pressures: [(false, shared.date(shared.began)); 3],
             under: [false; 3],
+            was_cordoned: false,
         }
     }
 
@@ -370,14 +373,14 @@ impl NodeAgent {
     }
 
     /// The watch brought a version of the node. If somebody else says that it is not ready (the node controller, when it
-    /// saw no lease), that is seen at the next look.
+    /// saw no lease), or has cordoned it or no longer does, that is seen at the next look.
     pub fn changed(&mut self, node: &Rc<Node>, shared: &Shared, ctx: &mut dyn NodeContext) {
         // The answer to the kubelet's own write may have told of a later version.
         if self.in_api.as_ref().is_some_and(|known| node.meta.revision() < known.meta.revision()) {
             return;
         }
         self.in_api = Some(node.clone());
-        if self.is_contradicted() {
+        if self.is_contradicted() || node.unschedulable != self.was_cordoned {
             let after = ctx.now() + SimDuration::from_nanos(1);
             self.look_at(after.next_tick(shared.began, shared.settings.timings.node_status), ctx);
         }
@@ -413,6 +416,7 @@ impl NodeAgent {
             self.look_at(ctx.now() + shared.settings.timings.node_status, ctx);
             return;
         }
+        self.tell_cordon(shared);
         let unchanged = self.reported.is_some_and(|(changes, _)| changes == shared.puller.changes);
         if unchanged && !self.is_contradicted() && !self.differs_in_pressure() && ctx.now() < self.report_due {
             self.look_at(self.report_due, ctx);
@@ -432,6 +436,16 @@ impl NodeAgent {
         }
         self.status_try = 1;
         self.write_status(shared, ctx);
+    }
+
+    /// Tells that the node is no longer to get pods, or is again (`recordNodeSchedulableEvent`).
+    fn tell_cordon(&mut self, shared: &mut Shared) {
+        let is_cordoned = self.in_api.as_ref().is_some_and(|node| node.unschedulable);
+        if std::mem::replace(&mut self.was_cordoned, is_cordoned) != is_cordoned {
+            let reason = if is_cordoned { "NodeNotSchedulable" } else { "NodeSchedulable" };
+            let message = format!("Node {} status is now: {reason}", shared.settings.node.name);
+            shared.record_node(EventType::Normal, reason, message);
+        }
     }
 
     /// Sends the status through the client for heartbeats, which has a time limit.

@@ -107,6 +107,23 @@ fn a_node_that_was_called_lost_says_that_it_is_ready_at_the_next_look() {
 }
 
 #[test]
+fn a_node_that_is_cordoned_tells_so_at_the_next_look_and_writes_no_status_for_it() {
+    let mut world = world();
+    world.run_to(62_000);
+    let statuses = world.times("kn1", "nodes/status").len();
+    world.change_node(|node| node.unschedulable = true);
+    world.run_to(72_000);
+    world.change_node(|node| node.unschedulable = false);
+    world.run_to(90_000);
+    let told = |reason: &str| -> Vec<u64> {
+        let text = format!("EVENT Normal {reason}: Node kn1 status is now: {reason}");
+        world.times("kn1", &text).iter().map(|at| at / 1000).collect()
+    };
+    assert_eq!((told("NodeNotSchedulable"), told("NodeSchedulable")), (vec![70], vec![80]));
+    assert_eq!(world.times("kn1", "nodes/status").len(), statuses);
+}
+
+#[test]
 fn heartbeats_stop_and_resume_on_command() {
     let mut world = world();
     world.run_to(35_000);
