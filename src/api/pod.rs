@@ -358,8 +358,9 @@ pub struct ContainerStatus {
     pub started: Option<bool>,
     /// How often it was started again.
     pub restart_count: u32,
-    /// It is told which volumes are mounted. Which they are follows from the specification.
-    pub tells_mounts: bool,
+    /// It is told which volumes are mounted and what resources the container and the pod have. Which those are follows from the
+    /// specification, until the pod is resized.
+    pub detailed: bool,
 }
 
 /// The state of a container.

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use super::name::Name;
-use super::pod::{Pod, PodConditionType, PodSpec, PodStatus};
-use super::quantity::Quantity;
+use super::pod::{Pod, PodConditionType, PodPhase, PodSpec, PodStatus};
+use super::quantity::{Format, Quantity};
 use super::resources::Resources;
 
 /// CPU that scoring assumes for a container that requests none, in thousandths
@@ -56,8 +56,8 @@ pub struct Effective {
     pub scoring: [i64; 2],
 }
 
-/// Requests by resource: CPU in thousandths, all others whole. An amount of zero differs from none.
-type Requests<'a> = BTreeMap<&'a str, i64>;
+/// Requests, or limits, by resource. An amount of zero differs from none.
+type Requests<'a> = BTreeMap<&'a str, Quantity>;
 
 impl Pod {
     /// What the pod requests if its kubelet reports resources; none if the specification says it all.
@@ -66,19 +66,90 @@ impl Pod {
         let requests = requests(&self.spec, &self.status, reported, |_| None);
         let assumed = assumed_for_scoring(&self.spec, &requests);
         let scoring = self::requests(&self.spec, &self.status, reported, assumed);
-        let of = |name: &str| scoring.get(name).copied().unwrap_or(0);
+        let of = |name: &str| scoring.get(name).map_or(0, |amount| whole(name, *amount));
         Some(Effective { scoring: [of("cpu"), of("memory")], requests: to_resources(&requests) })
     }
+
+    /// What kubelets that tell of resources say of a pod that was never resized (kubelet_pods.go, `convertToAPIContainerStatuses`,
+    /// `convertToAPIPodLevelResourcesStatus`): a container has what it is to have from when it is made, and a running pod's
+    /// control group knows of CPU and memory only. None if nothing is told.
+    pub fn implied(&self) -> Option<Reported> {
+        let statuses = self.status.init_containers.iter().chain(self.status.containers.iter());
+        let mut told = statuses.filter(|status| status.detailed).peekable();
+        told.peek()?;
+        let mut reported = Reported::of(&self.spec, &self.spec);
+        let made: Vec<&Name> =
+            told.filter(|status| !status.container_id.is_empty()).map(|status| &status.name).collect();
+        reported.containers.retain(|name, _| made.contains(&name));
+        if self.status.phase != PodPhase::Pending
+            && let Some(actual) = &mut reported.pod.actual
+        {
+            for amounts in [&mut actual.requests, &mut actual.limits] {
+                amounts.retain(|(name, _)| matches!(name.as_str(), "cpu" | "memory"));
+            }
+        }
+        Some(reported)
+    }
+}
+
+impl Reported {
+    /// What there is to report of a pod for which one specification is set aside while its containers run with another.
+    pub fn of(allocated: &PodSpec, actual: &PodSpec) -> Reported {
+        let amounts = |list: Option<&BTreeMap<String, Text>>| to_requests(list).into_iter().map(named).collect();
+        let containers = |spec: &'_ PodSpec| -> Vec<core::Container> {
+            spec.full.init_containers.iter().flatten().chain(&spec.full.containers).cloned().collect()
+        };
+        let held = |(allocated, actual): (core::Container, core::Container)| {
+            let (allocated_resources, actual) = (allocated.resources.as_ref(), actual.resources.unwrap_or_default());
+            let held = Held {
+                allocated: amounts(allocated_resources.and_then(|resources| resources.requests.as_ref())),
+                actual: Some(Actual {
+                    requests: amounts(actual.requests.as_ref()),
+                    limits: amounts(actual.limits.as_ref()),
+                }),
+            };
+            (Name::from(&allocated.name), held)
+        };
+        let pod = Held {
+            allocated: total_requests(allocated),
+            actual: Some(Actual { requests: total_requests(actual), limits: total_limits(actual) }),
+        };
+        Reported { containers: containers(allocated).into_iter().zip(containers(actual)).map(held).collect(), pod }
+    }
+}
+
+fn named((name, amount): (&str, Quantity)) -> (Name, Quantity) {
+    (Name::from(name), amount)
+}
+
+/// `PodRequests`, by specification alone.
+fn total_requests(spec: &PodSpec) -> Amounts {
+    let nothing = Reported::default();
+    let requests = requests(spec, &PodStatus::default(), &nothing, |_| None);
+    requests.into_iter().map(named).collect()
+}
+
+/// `PodLimits`: overhead counts only where there is a limit.
+fn total_limits(spec: &PodSpec) -> Amounts {
+    let mut total =
+        together(spec, |container, _| to_requests(container.resources.as_ref().and_then(|r| r.limits.as_ref())));
+    total.extend(pod_level(spec.full.resources.as_ref().and_then(|resources| resources.limits.as_ref())));
+    for (name, amount) in to_requests(spec.full.overhead.as_ref()) {
+        if let Some(total) = total.get_mut(name).filter(|total| !total.is_zero()) {
+            *total = total.plus(amount);
+        }
+    }
+    total.into_iter().map(named).collect()
 }
 
 /// What scoring assumes of a resource for each container that does not request it. With requests for the pod as a whole it is
 /// nothing where anybody requests the resource (kube-scheduler, `getNonMissingContainerRequests`).
-fn assumed_for_scoring<'a>(spec: &PodSpec, requests: &'a Requests<'_>) -> impl Fn(&str) -> Option<i64> + 'a {
-    let for_pod = pod_level(spec).next().is_some();
+fn assumed_for_scoring<'a>(spec: &PodSpec, requests: &'a Requests<'_>) -> impl Fn(&str) -> Option<Quantity> + 'a {
+    let for_pod = pod_level_requests(spec).next().is_some();
     move |name: &str| match name {
         _ if for_pod && requests.contains_key(name) => None,
-        "cpu" => Some(SCORING_MILLI_CPU),
-        "memory" => Some(SCORING_MEMORY),
+        "cpu" => Some(Quantity::from_milli(SCORING_MILLI_CPU, Format::DecimalSi)),
+        "memory" => Some(Quantity::from_value(SCORING_MEMORY, Format::BinarySi)),
         _ => None,
     }
 }
@@ -86,12 +157,13 @@ fn assumed_for_scoring<'a>(spec: &PodSpec, requests: &'a Requests<'_>) -> impl F
 fn to_resources(requests: &Requests<'_>) -> Resources {
     let mut resources = Resources::default();
     for (name, amount) in requests {
+        let amount = whole(name, *amount);
         match *name {
-            "cpu" => resources.milli_cpu = *amount,
-            "memory" => resources.memory = *amount,
-            "ephemeral-storage" => resources.ephemeral_storage = *amount,
-            "pods" => resources.pods = *amount,
-            _ => resources.set_scalar(&Name::from(*name), *amount),
+            "cpu" => resources.milli_cpu = amount,
+            "memory" => resources.memory = amount,
+            "ephemeral-storage" => resources.ephemeral_storage = amount,
+            "pods" => resources.pods = amount,
+            _ => resources.set_scalar(&Name::from(*name), amount),
         }
     }
     resources
@@ -102,7 +174,7 @@ fn requests<'a>(
     spec: &'a PodSpec,
     status: &PodStatus,
     reported: &'a Reported,
-    assumed: impl Fn(&str) -> Option<i64>,
+    assumed: impl Fn(&str) -> Option<Quantity>,
 ) -> Requests<'a> {
     let infeasible = is_infeasible(status);
     let of = |container: &'a core::Container, may_resize: bool| {
@@ -117,6 +189,20 @@ fn requests<'a>(
         }
         wanted
     };
+    let mut total = together(spec, of);
+    let for_pod: Requests<'a> = pod_level_requests(spec).collect();
+    let held = reported.pod.actual.is_some().then(|| effective(for_pod.clone(), &reported.pod, infeasible));
+    for (name, amount) in for_pod {
+        let amount = held.as_ref().map_or(amount, |held| held.get(name).copied().unwrap_or_default());
+        total.insert(name, amount);
+    }
+    add(&mut total, &to_requests(spec.full.overhead.as_ref()));
+    total
+}
+
+/// What containers have together: main containers and sidecars, or, if that is more, an init container beside the sidecars started before
+/// it. `of` is told whether the container may be resized.
+fn together<'a>(spec: &'a PodSpec, of: impl Fn(&'a core::Container, bool) -> Requests<'a>) -> Requests<'a> {
     let mut total = Requests::new();
     spec.full.containers.iter().for_each(|container| add(&mut total, &of(container, true)));
     let (mut sidecars, mut starting) = (Requests::new(), Requests::new());
@@ -133,13 +219,6 @@ fn requests<'a>(
         raise(&mut starting, &wanted);
     }
     raise(&mut total, &starting);
-    let for_pod: Requests<'a> = pod_level(spec).collect();
-    let held = reported.pod.actual.is_some().then(|| effective(for_pod.clone(), &reported.pod, infeasible));
-    for (name, amount) in for_pod {
-        let amount = held.as_ref().map_or(amount, |held| held.get(name).copied().unwrap_or(0));
-        total.insert(name, amount);
-    }
-    add(&mut total, &to_requests(spec.full.overhead.as_ref()));
     total
 }
 
@@ -153,10 +232,15 @@ fn of_container(container: &core::Container) -> Requests<'_> {
     wanted
 }
 
-/// Requests of the pod as a whole, of the resources that can be requested so.
-fn pod_level(spec: &PodSpec) -> impl Iterator<Item = (&str, i64)> {
-    let requests = to_requests(spec.full.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
-    requests.into_iter().filter(|(name, _)| matches!(*name, "cpu" | "memory") || name.starts_with("hugepages-"))
+fn pod_level_requests(spec: &PodSpec) -> impl Iterator<Item = (&str, Quantity)> {
+    pod_level(spec.full.resources.as_ref().and_then(|resources| resources.requests.as_ref()))
+}
+
+/// Amounts for the pod as a whole, of the resources for which that can be said.
+fn pod_level(amounts: Option<&BTreeMap<String, Text>>) -> impl Iterator<Item = (&str, Quantity)> {
+    to_requests(amounts)
+        .into_iter()
+        .filter(|(name, _)| matches!(*name, "cpu" | "memory") || name.starts_with("hugepages-"))
 }
 
 /// The largest of what is asked for, set aside and in use; what is asked for does not count if the node can never give it
@@ -165,7 +249,7 @@ fn effective<'a>(wanted: Requests<'a>, held: &'a Held, infeasible: bool) -> Requ
     let Some(actual) = &held.actual else { return wanted };
     let mut largest = if infeasible { Requests::new() } else { wanted };
     for amounts in [&actual.requests, &held.allocated] {
-        let amounts = amounts.iter().map(|(name, amount)| (name.as_str(), whole(name, *amount)));
+        let amounts = amounts.iter().map(|(name, amount)| (name.as_str(), *amount));
         raise(&mut largest, &amounts.collect());
     }
     largest
@@ -180,8 +264,8 @@ fn is_infeasible(status: &PodStatus) -> bool {
 }
 
 fn to_requests(amounts: Option<&BTreeMap<String, Text>>) -> Requests<'_> {
-    let amount = |(name, text): (&'_ String, &Text)| Quantity::of(text).map_or(0, |amount| whole(name, amount));
-    amounts.into_iter().flatten().map(|(name, text)| (name.as_str(), amount((name, text)))).collect()
+    let amount = |text: &Text| Quantity::of(text).unwrap_or_default();
+    amounts.into_iter().flatten().map(|(name, text)| (name.as_str(), amount(text))).collect()
 }
 
 fn whole(name: &str, amount: Quantity) -> i64 {
@@ -191,7 +275,7 @@ fn whole(name: &str, amount: Quantity) -> i64 {
 fn add<'a>(sum: &mut Requests<'a>, more: &Requests<'a>) {
     for (name, amount) in more {
         let sum = sum.entry(name).or_default();
-        *sum = sum.saturating_add(*amount);
+        *sum = sum.plus(*amount);
     }
 }
 

@@ -12,8 +12,7 @@ use k8s_openapi::api::core::v1 as core;
 use crate::api::event::EventType;
 use crate::api::name::Name;
 use crate::api::pod::{ConditionStatus, Container, Pod, PodCondition, PodConditionType, PodSpec, PodStatus, Why};
-use crate::api::quantity::Quantity;
-use crate::api::resize::{Actual, Amounts, Held, Reported};
+use crate::api::resize::Reported;
 use crate::engine::time::SimTime;
 use crate::runtime::interface::{Action, ContainerId, Limits};
 
@@ -167,7 +166,7 @@ impl Worker {
             status.reported.clone_from(&self.status().reported);
             return status;
         };
-        status.reported = Some(Rc::new(reported(resize)));
+        status.reported = Some(Rc::new(Reported::of(&resize.allocated, &resize.actual)));
         if ended {
             return status;
         }
@@ -203,33 +202,6 @@ impl Worker {
 pub fn same_resize(left: &PodStatus, right: &PodStatus) -> bool {
     left.reported == right.reported
         && [PENDING, IN_PROGRESS].iter().all(|kind| left.condition(kind) == right.condition(kind))
-}
-
-fn amounts(
-    list: Option<&std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
-) -> Amounts {
-    let amounts = list.into_iter().flatten();
-    amounts.filter_map(|(name, amount)| Some((Name::from(name), Quantity::of(amount).ok()?))).collect()
-}
-
-fn reported(resize: &Resize) -> Reported {
-    let full = |spec: &PodSpec| -> Vec<core::Container> {
-        spec.full.init_containers.iter().flatten().chain(&spec.full.containers).cloned().collect()
-    };
-    let mut reported = Reported::default();
-    for (allocated, actual) in full(&resize.allocated).into_iter().zip(full(&resize.actual)) {
-        let allocated_requests = allocated.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-        let actual = actual.resources.unwrap_or_default();
-        let held = Held {
-            allocated: amounts(allocated_requests),
-            actual: Some(Actual {
-                requests: amounts(actual.requests.as_ref()),
-                limits: amounts(actual.limits.as_ref()),
-            }),
-        };
-        reported.containers.insert(Name::from(&allocated.name), held);
-    }
-    reported
 }
 
 /// The resources of all containers, as the kubelet's events carry them (`makeResourceSummaryFromSpec`).

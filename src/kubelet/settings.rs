@@ -187,8 +187,8 @@ pub struct KubeletProfile {
     /// Tells of a container's end together with what follows from it: the end of its pod, its next start, or that it waits
     /// for that. A container that waits is started again at the very end of its back-off.
     pub prompt_restarts: bool,
-    /// Tells in the statuses of containers which volumes are mounted.
-    pub mounts: bool,
+    /// Tells in statuses which volumes are mounted and what resources there are.
+    pub details: bool,
     /// Declares what a kubelet of its version can do.
     pub features: bool,
 }
@@ -203,7 +203,7 @@ impl Default for KubeletProfile {
             never_ready: None,
             annotations: false,
             prompt_restarts: false,
-            mounts: true,
+            details: true,
             features: true,
         }
     }
@@ -223,7 +223,7 @@ impl KubeletProfile {
             never_ready: Some("never-ready"),
             annotations: true,
             prompt_restarts: true,
-            mounts: false,
+            details: false,
             features: false,
         }
     }

@@ -166,7 +166,7 @@ impl Worker {
             ready: false,
             started: Some(false),
             restart_count: record.instance.attempt().unwrap_or(0),
-            tells_mounts: shared.settings.profile.mounts,
+            detailed: shared.settings.profile.details,
         };
         match record.instance {
             Instance::None => return self.missing_status(index, status, old, resets),

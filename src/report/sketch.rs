@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1 as core;
 use crate::api::convert::compile;
 use crate::api::meta::Labels;
 use crate::api::object::Object;
-use crate::api::pod::{Pod, PodSpec, PodTemplate};
+use crate::api::pod::{Pod, PodPhase, PodSpec, PodTemplate};
 
 /// Makes versions comparable at little cost.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Sketcher {
                 if Rc::ptr_eq(&old.spec, &new.spec)
                     && old.token_volume == new.token_volume
                     && old.only_node == new.only_node
-                    && tells_mounts(old) == tells_mounts(new) =>
+                    && same_details(old, new) =>
             {
                 for pod in [old, new] {
                     let pod = Rc::make_mut(pod);
@@ -81,7 +81,13 @@ impl Sketcher {
     }
 }
 
-/// True if containers' statuses say what is mounted, which follows from the specification.
-fn tells_mounts(pod: &Pod) -> bool {
-    pod.status.containers.iter().chain(pod.status.init_containers.iter()).any(|status| status.tells_mounts)
+/// True if what statuses tell of mounts and resources, which follows from the specification, is the same.
+fn same_details(old: &Pod, new: &Pod) -> bool {
+    fn told(pod: &Pod) -> impl Iterator<Item = (bool, bool)> {
+        let statuses = pod.status.init_containers.iter().chain(pod.status.containers.iter());
+        statuses.map(|status| (status.detailed, status.container_id.is_empty()))
+    }
+    old.status.reported == new.status.reported
+        && (old.status.phase == PodPhase::Pending) == (new.status.phase == PodPhase::Pending)
+        && told(old).eq(told(new))
 }

@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn jobs_and_cron_jobs_come_back_as_they_were() {
         let template = json!({"metadata": {"name": "t", "labels": {"a": "b"}}, "spec": {
-            "restartPolicy": "Never", "nodeName": "n", "containers": [{"name": "c", "image": "i", "env": []}]}});
+            "restartPolicy": "Never", "nodeName": "n", "containers": [{"name": "c", "image": "i", "env": [], "resources": {}}]}});
         let spec = json!({
             "completions": 5, "parallelism": 2, "completionMode": "Indexed", "backoffLimitPerIndex": 1,
             "selector": {"matchLabels": {"a": "b"}}, "template": template

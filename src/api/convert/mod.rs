@@ -12,6 +12,7 @@ mod quota;
 mod resize;
 mod revision;
 mod selected;
+mod shown;
 mod spec;
 mod stateful;
 mod workload;
@@ -74,6 +75,7 @@ macro_rules! convert_all {
             pub fn to_json(&self) -> Value {
                 let mut value = match self { $(Object::$kind(object) => plain_json(&object.to_full())),* };
                 let row = self.kind().row();
+                shown::complete(row.kind, &mut value);
                 if let Value::Object(fields) = &mut value {
                     fields.insert("apiVersion".to_owned(), row.api_version().into());
                     fields.insert("kind".to_owned(), row.name.into());
@@ -188,16 +190,18 @@ mod tests {
                         {"name": "d", "mountPath": "/d", "readOnly": true}, {"name": "e", "mountPath": "/e"}]}]
                 },
                 "status": {
+                    "resources": {"requests": {"cpu": "100m"}}, "allocatedResources": {"cpu": "100m"},
                     "phase": "Running", "qosClass": "Burstable", "observedGeneration": 1,
                     "hostIP": "10.0.0.4", "hostIPs": [{"ip": "10.0.0.4"}],
                     "podIP": "10.244.3.2", "podIPs": [{"ip": "10.244.3.2"}], "startTime": "2026-11-20T18:32:17Z",
                     "conditions": [{
                         "type": "Ready", "status": "True", "lastTransitionTime": "2026-11-20T18:32:18Z",
-                        "observedGeneration": 1
+                        "lastProbeTime": null, "observedGeneration": 1
                     }],
                     "containerStatuses": [{
                         "name": "app", "image": "fake/app:v1", "imageID": "sha256:1", "containerID": "containerd://c",
                         "ready": true, "started": true, "restartCount": 1,
+                        "resources": {"requests": {"cpu": "100m"}}, "allocatedResources": {"cpu": "100m"},
                         "state": {"running": {"startedAt": "2026-11-20T18:32:18Z"}},
                         "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
                         "volumeMounts": [
@@ -208,6 +212,87 @@ mod tests {
                 }
             }),
         );
+    }
+
+    /// A running pod of one container with resources, whose kubelet tells what it has.
+    fn detailed(resources: Value) -> Value {
+        let mounts = json!([{"name": "d", "mountPath": "/d"}]);
+        json!({"metadata": {"name": "p"}, "spec": {"containers": [
+            {"name": "c", "image": "i", "resources": resources, "volumeMounts": mounts}]},
+            "status": {"phase": "Running", "containerStatuses": [{
+                "name": "c", "image": "i", "imageID": "", "containerID": "containerd://c", "ready": true,
+                "restartCount": 0, "state": {"running": {"startedAt": "2026-11-20T18:32:18Z"}}, "volumeMounts": mounts}]}})
+    }
+
+    #[test]
+    fn a_kubelet_tells_what_resources_a_container_and_its_pod_have() {
+        let resources = json!({
+            "requests": {"cpu": "100m", "memory": "64Mi", "ephemeral-storage": "1Gi"},
+            "limits": {"memory": "128Mi"},
+        });
+        let object = Object::from_json(Kind::Pod, detailed(resources.clone())).unwrap();
+        let shown = object.to_json();
+        let container = &shown["status"]["containerStatuses"][0];
+        assert_eq!(container["resources"], resources);
+        assert_eq!(container["allocatedResources"], resources["requests"]);
+        assert_eq!(shown["status"]["allocatedResources"], resources["requests"]);
+        let of_a_group = json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}});
+        assert_eq!(shown["status"]["resources"], of_a_group, "a control group knows of no ephemeral storage");
+        let again = Object::from_json(Kind::Pod, shown.clone()).unwrap();
+        assert_eq!(again.to_json(), shown);
+        assert!(again.get::<Pod>().unwrap().status.reported.is_none(), "it takes no memory");
+    }
+
+    #[test]
+    fn resources_are_told_of_containers_that_were_made_and_by_kubelets_that_tell_details() {
+        let mut pod = detailed(json!({}));
+        let shown = Object::from_json(Kind::Pod, pod.clone()).unwrap().to_json();
+        assert_eq!(shown["status"]["resources"], json!({}));
+        assert_eq!(shown["status"]["containerStatuses"][0]["resources"], json!({}));
+        pod["status"]["containerStatuses"][0]["containerID"] = Value::Null;
+        let shown = Object::from_json(Kind::Pod, pod.clone()).unwrap().to_json();
+        assert_eq!(shown["status"]["resources"], json!({}));
+        assert_eq!(shown["status"]["containerStatuses"][0]["resources"], Value::Null);
+        pod["status"]["containerStatuses"][0]["volumeMounts"] = Value::Null;
+        let shown = Object::from_json(Kind::Pod, pod).unwrap().to_json();
+        assert_eq!(shown["status"]["resources"], Value::Null);
+    }
+
+    #[test]
+    fn what_is_asked_for_anew_is_not_yet_told_to_be_there() {
+        let asked = |cpu: &str| json!({"requests": {"cpu": cpu}});
+        let mut pod = Object::from_json(Kind::Pod, detailed(asked("1"))).unwrap().to_json();
+        pod["spec"]["containers"][0]["resources"] = asked("2");
+        let shown = Object::from_json(Kind::Pod, pod).unwrap().to_json();
+        assert_eq!(shown["status"]["containerStatuses"][0]["resources"], asked("1"));
+        assert_eq!(shown["status"]["allocatedResources"], asked("1")["requests"]);
+    }
+
+    #[test]
+    fn what_the_api_never_leaves_out_is_shown_empty() {
+        let show = |kind: Kind, value: Value| Object::from_json(kind, value).unwrap().to_json();
+        let spec =
+            json!({"containers": [{"name": "c", "image": "i"}], "initContainers": [{"name": "d", "image": "i"}]});
+        let meta = json!({"name": "n", "namespace": "a"});
+        let pod = show(
+            Kind::Pod,
+            json!({"metadata": meta, "spec": spec, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+        );
+        assert_eq!(pod["spec"]["containers"][0]["resources"], json!({}));
+        assert_eq!(pod["spec"]["initContainers"][0]["resources"], json!({}));
+        assert!(pod["status"]["conditions"][0].as_object().unwrap().contains_key("lastProbeTime"));
+        let template = json!({"spec": spec});
+        let set = show(Kind::DaemonSet, json!({"metadata": meta, "spec": {"selector": {}, "template": template}}));
+        assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["resources"], json!({}));
+        let job = json!({"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}});
+        let job = show(Kind::CronJob, json!({"metadata": meta, "spec": job}));
+        assert_eq!(job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["resources"], json!({}));
+        let slice = show(Kind::EndpointSlice, json!({"metadata": meta, "addressType": "IPv4", "endpoints": []}));
+        assert_eq!((slice.get("endpoints"), slice.get("ports")), (Some(&Value::Null), Some(&Value::Null)));
+        let service = show(Kind::Service, json!({"metadata": meta, "spec": {}}));
+        assert_eq!(service["status"], json!({"loadBalancer": {}}));
+        let event = show(Kind::Event, json!({"metadata": meta, "involvedObject": {}}));
+        assert_eq!(event.get("eventTime"), Some(&Value::Null));
     }
 
     #[test]

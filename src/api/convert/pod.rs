@@ -38,6 +38,10 @@ impl Convert for Pod {
         tell_mounts(&mut status.container_statuses, &self.status.containers, &spec.containers);
         let init_containers = spec.init_containers.as_deref().unwrap_or_default();
         tell_mounts(&mut status.init_container_statuses, &self.status.init_containers, init_containers);
+        let implied = self.status.reported.is_none().then(|| self.implied()).flatten();
+        if let Some(reported) = self.status.reported.as_deref().or(implied.as_ref()) {
+            to_reported(reported, &mut status);
+        }
         status.qos_class = Some(self.spec.qos.as_str().to_owned());
         core::Pod { metadata: to_meta(&self.meta), spec: Some(spec), status: Some(status) }
     }
@@ -49,14 +53,18 @@ impl Convert for Pod {
         let only_node = take_only_node(&mut spec);
         let meta = from_meta(full.metadata)?;
         take_hostname(&mut spec, &meta)?;
-        Ok(Pod {
+        let mut pod = Pod {
             meta,
             spec: Rc::new(compile("spec", spec)?),
             node: name(node),
             only_node,
             token_volume,
             status: from_status(full.status.unwrap_or_default())?,
-        })
+        };
+        if pod.status.reported.is_some() && pod.status.reported.as_deref() == pod.implied().as_ref() {
+            pod.status.reported = None;
+        }
+        Ok(pod)
     }
 }
 
@@ -256,7 +264,7 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
         observed_generation: nonzero(condition.observed_generation),
         last_probe_time: None,
     };
-    let mut full = core::PodStatus {
+    core::PodStatus {
         phase: Some(status.phase.as_str().to_owned()),
         observed_generation: nonzero(status.observed_generation),
         conditions: some_unless_empty(status.conditions.iter().map(condition).collect()),
@@ -272,11 +280,7 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
         nominated_node_name: text(&status.nominated_node),
         resource_claim_statuses: some_unless_empty(status.resource_claims.iter().map(to_claim).collect()),
         ..core::PodStatus::default()
-    };
-    if let Some(reported) = &status.reported {
-        to_reported(reported, &mut full);
     }
-    full
 }
 
 fn from_claim(claim: core::PodResourceClaimStatus) -> MadeClaim {
@@ -303,8 +307,9 @@ fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
             .map(Some)
             .map_err(|_| ConvertError::new(path, format!("Invalid value: \"{text}\": must be a valid IP address"))),
     };
+    let detailed = full.resources.is_some();
     let containers = |list: Option<Vec<core::ContainerStatus>>| {
-        list.unwrap_or_default().into_iter().map(from_container).collect::<Rc<[_]>>()
+        list.unwrap_or_default().into_iter().map(|full| from_container(full, detailed)).collect::<Rc<[_]>>()
     };
     Ok(PodStatus {
         phase: full.phase.as_deref().map(PodPhase::of).unwrap_or_default(),
@@ -358,7 +363,7 @@ fn tell_mounts(
     statuses: &[ContainerStatus],
     containers: &[core::Container],
 ) {
-    let told = full.iter_mut().flatten().zip(statuses).filter(|(_, status)| status.tells_mounts);
+    let told = full.iter_mut().flatten().zip(statuses).filter(|(_, status)| status.detailed);
     for (full, _) in told {
         let container = containers.iter().find(|container| container.name == full.name);
         let mounts = container.iter().flat_map(|container| container.volume_mounts.iter().flatten());
@@ -391,7 +396,8 @@ fn ended(end: &Terminated) -> core::ContainerState {
     }
 }
 
-fn from_container(full: core::ContainerStatus) -> ContainerStatus {
+/// Reads the status of a container; `detailed` if that of its pod tells of resources.
+fn from_container(full: core::ContainerStatus, detailed: bool) -> ContainerStatus {
     let state = full.state.unwrap_or_default();
     let state = if let Some(running) = state.running {
         ContainerState::Running { started_at: running.started_at.map(from_time).unwrap_or_default() }
@@ -411,7 +417,7 @@ fn from_container(full: core::ContainerStatus) -> ContainerStatus {
         ready: full.ready,
         started: full.started,
         restart_count: u32::try_from(full.restart_count).unwrap_or(0),
-        tells_mounts: full.volume_mounts.is_some_and(|mounts| !mounts.is_empty()),
+        detailed: detailed || full.volume_mounts.is_some_and(|mounts| !mounts.is_empty()),
     }
 }
 

@@ -143,7 +143,7 @@ mod tests {
                 "replicas": 3, "ordinals": {"start": 5}, "podManagementPolicy": "Parallel", "minReadySeconds": 5,
                 "revisionHistoryLimit": 2, "serviceName": "db",
                 "selector": {"matchLabels": {"app": "db"}},
-                "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+                "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [{"name": "c", "image": "i", "resources": {}}]}},
                 "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}},
                 "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
                 "volumeClaimTemplates": [{

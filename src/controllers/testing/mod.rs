@@ -161,7 +161,7 @@ pub fn container_status(name: &str, restart_count: u32) -> ContainerStatus {
         ready: true,
         started: Some(true),
         restart_count,
-        tells_mounts: false,
+        detailed: false,
     }
 }
 
