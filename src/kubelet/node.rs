@@ -686,6 +686,9 @@ fn boot_id(shared: &Shared) -> &str {
 
 /// The largest images, as the status names them.
 fn images(shared: &Shared) -> Rc<[NodeImage]> {
+    if shared.settings.profile.images_present {
+        return Rc::default();
+    }
     let mut images: Vec<NodeImage> = shared
         .puller
         .images()

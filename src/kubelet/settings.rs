@@ -178,7 +178,7 @@ pub struct KubeletProfile {
     pub sandbox_write: bool,
     /// Writes the status when it begins to end a pod, not only when the containers have stopped.
     pub deletion_write: bool,
-    /// Takes every image to be on the node.
+    /// Takes every image to be on the node, knows each by its name alone and lists none.
     pub images_present: bool,
     /// A container whose image is named so never becomes ready, probe or not: the stand-in has no probes.
     pub never_ready: Option<&'static str>,
@@ -243,7 +243,8 @@ impl KubeletTimings {
             unmount: SimDuration::ZERO,
             relist: SimDuration::ZERO,
             sync_tick: SimDuration::ZERO,
-            pod_source: SimDuration::ZERO,
+            // What it says of its node comes first.
+            pod_source: SimDuration::from_millis(200),
             minimum_grace_seconds: 0,
             ..KubeletTimings::default()
         }

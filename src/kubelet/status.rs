@@ -181,10 +181,11 @@ impl Worker {
             }
         }
         status.image = record.image.clone();
-        status.image_id = shared.puller.image(&record.image).map_or_else(
-            || if shared.settings.profile.images_present { record.image.clone() } else { Name::EMPTY },
-            |image| image.id.clone(),
-        );
+        status.image_id = if shared.settings.profile.images_present {
+            record.image.clone()
+        } else {
+            shared.puller.image(&record.image).map_or(Name::EMPTY, |image| image.id.clone())
+        };
         status
     }
 

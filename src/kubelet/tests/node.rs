@@ -473,6 +473,22 @@ fn the_stand_in_tells_of_a_containers_end_and_what_follows_in_one_write() {
 }
 
 #[test]
+fn a_stand_in_that_begins_anew_knows_images_as_before_and_lists_none() {
+    let mut world = stand_in(vec![("*", ImageModel::default())]);
+    world.run_to(1_000);
+    world.create("p", spec(Always, 30, vec![container("app", "fake/app")]));
+    world.run(5_000);
+    let written = world.lines("p", &["PATCH"]).len();
+    world.stop_kubelet();
+    world.run(5_000);
+    world.start_kubelet();
+    world.run(20_000);
+    assert_eq!(world.lines("p", &["PATCH"]).len(), written);
+    assert_eq!(world.pod("p").status.containers[0].image_id, "fake/app");
+    world.change_node(|node| assert!(node.status.images.is_empty()));
+}
+
+#[test]
 fn the_stand_in_writes_three_times_and_deletes() {
     let slow = ImageModel {
         create: Spread::millis(0),

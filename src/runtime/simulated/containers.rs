@@ -10,7 +10,7 @@ use crate::engine::time::SimDuration;
 
 use super::super::instance::Question;
 use super::super::interface::{
-    ContainerConfig, ContainerId, Event, Exit, ExitReason, HookKind, Limits, PodNumber, ProbeOutcome, Ticket,
+    ContainerConfig, ContainerId, Event, Exit, ExitReason, HookKind, Limits, PodNumber, Ticket,
 };
 use super::super::model::{HookModel, ImageModel};
 use super::{Due, RuntimeContext, SimulatedRuntime, first_of};
