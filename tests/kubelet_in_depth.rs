@@ -358,7 +358,7 @@ fn a_volume_tells_of_everything_that_its_sources_lack() {
 
 #[test]
 fn a_pod_is_resized_in_place_or_waits_for_room() {
-    use kubesim::apiserver::protocol::{Operation, Part, Patch};
+    use kubesim::apiserver::protocol::{Answer, Operation, Part, Patch};
     let mut bed = Bed::ready(one_node(vec![("app:1", ImageModel::default())]), 8);
     let cpu = |amount: &str| format!("resources: {{requests: {{cpu: {amount}}}}}");
     bed.apply(&pod("small", "", &format!("image: \"app:1\", {}", cpu("1"))));
@@ -370,8 +370,20 @@ fn a_pod_is_resized_in_place_or_waits_for_room() {
         let key = support::pod("default", "small");
         bed.request(Operation::Patch { key, patch: Patch::Strategic(patch.into()), part: Part::Resize, dry_run: false })
     };
-    assert!(resize(&mut bed, "1500m").is_ok());
+    let Ok(Answer::Object(asked)) = resize(&mut bed, "1500m") else { panic!("it may be resized") };
+    let held = |pod: serde_json::Value| {
+        let container = &pod["status"]["containerStatuses"][0];
+        let all = [
+            &container["allocatedResources"],
+            &container["resources"]["requests"],
+            &pod["status"]["resources"]["requests"],
+        ];
+        all.map(|amounts| amounts["cpu"].as_str().map(str::to_owned).unwrap_or_default())
+    };
+    assert_eq!(held(asked.to_json()), ["1", "1", "1"], "nothing is told to be there because it was asked for");
     bed.run(5);
+    let now = bed.get::<Pod>("default", "small").expect("the pod").clone();
+    assert_eq!(held(Object::Pod(now).to_json()), ["1500m", "1500m", "1500m"]);
     let told = events(&bed, "small");
     let summary =
         "{\"containers\":[{\"name\":\"c\",\"resources\":{\"requests\":{\"cpu\":\"1500m\"}}}],\"generation\":2}";

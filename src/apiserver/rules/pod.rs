@@ -1,5 +1,7 @@
 //! Pods (kubernetes, pkg/registry/core/pod and pkg/apis/core/validation).
 
+use std::rc::Rc;
+
 use crate::api::kind::Kind;
 use crate::api::label_keys;
 use crate::api::meta::Timestamp;
@@ -62,6 +64,10 @@ pub fn update(new: &mut Pod, old: &Pod, part: Part) -> Result<(), Box<Status>> {
             if !equality::same_spec(&old.spec, &new.spec) {
                 check_resize(new, old)?;
                 new.meta.generation += 1;
+                // What the status says follows from the specification no longer, until the kubelet has done as it says.
+                if new.status.reported.is_none() {
+                    new.status.reported = old.implied().map(Rc::new);
+                }
             }
         }
         Part::Status => {
