@@ -27,7 +27,7 @@ use crate::api::meta::{Epoch, ObjectKey};
 use crate::api::name::Name;
 use crate::apiserver::protocol::{ApiMessage, Scope, User};
 use crate::engine::process::{Cause, Context, Input, ProcessId, TimerId, Token};
-use crate::engine::random::Seed;
+use crate::engine::random::{Seed, Stream};
 use crate::engine::time::{SimDuration, SimTime};
 
 /// The timer at which some queue has a key for a worker.
@@ -35,6 +35,9 @@ const WAKE: Token = 0;
 
 /// The timers of resyncs: this and the controller's place.
 const RESYNC: Token = 1 << 32;
+
+/// The timer with which the pause of a sync ends: this and the number of the sync.
+const PAUSE: Token = 1 << 33;
 
 /// What a controller manager is made of.
 #[derive(Clone, Debug)]
@@ -105,6 +108,8 @@ struct Loop {
     queues: [WorkQueue<ObjectKey>; 2],
     expectations: Expectations,
     recorder: Recorder,
+    /// How much longer than they must syncs pause.
+    pauses: Stream,
     resync: Option<SimDuration>,
     /// The newest writes about each key that the cache may not show yet.
     written: BTreeMap<ObjectKey, BTreeMap<Kind, u64>>,
@@ -186,6 +191,8 @@ impl ControllerManager {
             }
         } else if token >= tokens::CLIENT_TOKENS {
             self.informers.timer(token, &mut self.client, ctx);
+        } else if token >= PAUSE {
+            self.resume((token - PAUSE) as u32, ctx);
         } else {
             self.resync((token - RESYNC) as usize, ctx);
         }
@@ -313,6 +320,10 @@ impl ControllerManager {
                     it.touched = true;
                     it.queue(&sync.key).add_after(sync.key.clone(), delay, now.at, sync.cause);
                 }
+                Next::Pause(least, more) => {
+                    let pause = least + SimDuration::from_nanos(it.pauses.below(more.as_nanos().max(1)));
+                    ctx.set_timer(now.at + pause, PAUSE + Token::from(number));
+                }
                 Next::Expect(creations, deletions) => {
                     if let Some(owner) = self.cache.view().object(&sync.key) {
                         it.expectations.expect(owner.meta().uid, creations, deletions, now.at);
@@ -330,6 +341,13 @@ impl ControllerManager {
                 }
             }
         }
+    }
+
+    /// The pause of a sync is over.
+    fn resume(&mut self, number: u32, ctx: &mut dyn Context<ApiMessage>) {
+        let Some(mut sync) = self.syncs.get_mut(number as usize).and_then(Option::take) else { return };
+        sync.resume();
+        self.go_on(number, sync, ctx);
     }
 
     fn answered(&mut self, ticket: Ticket, outcome: Outcome, ctx: &mut dyn Context<ApiMessage>) {
@@ -375,6 +393,7 @@ impl Loop {
             controller,
             clientset,
             recorder,
+            pauses: config.seed.stream(&config.name, &format!("{name}-pause")),
             written: BTreeMap::new(),
             working: false,
             touched: false,

@@ -317,6 +317,30 @@ fn a_key_is_looked_at_again_a_time_after_the_step_however_the_sync_ends() {
 }
 
 #[test]
+fn a_sync_that_pauses_keeps_its_key_and_goes_on_after_a_time_of_chance() {
+    let looks: Rc<RefCell<Vec<u64>>> = Rc::default();
+    let log = looks.clone();
+    let mut run = run(Keeper::new(move |_, _, now| {
+        log.borrow_mut().push(now.at.as_millis());
+        let log = log.clone();
+        let pause = Step::Pause(SimDuration::from_millis(100), SimDuration::from_millis(100));
+        Plan::nothing().step(pause).then(move |_, outcomes, now| {
+            assert!(outcomes.is_empty());
+            log.borrow_mut().push(now.at.as_millis());
+            Plan::nothing()
+        })
+    }));
+    run.until(millis(100));
+    run.write(owner("a", 1));
+    run.pass(SimDuration::from_millis(50));
+    run.write(owner("a", 2));
+    run.pass(SimDuration::from_secs(10));
+    let looks = looks.borrow();
+    assert_eq!(looks.len(), 4, "what changes meanwhile is looked at afterwards: {looks:?}");
+    assert!((100..200).contains(&(looks[1] - looks[0])) && looks[2] >= looks[1], "{looks:?}");
+}
+
+#[test]
 fn while_the_cache_has_not_shown_what_was_made_nothing_more_is_made_for_five_minutes() {
     let keeper = Keeper::new(|view, key, now| keep(view, key, now).again_after(SimDuration::from_secs(1)));
     let expecting = keeper.expecting.clone();

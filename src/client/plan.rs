@@ -66,6 +66,8 @@ pub enum Step {
     Record(EventNote),
     /// Looks at the key again after a time that begins now, however the sync ends.
     LookAgain(SimDuration),
+    /// Does nothing for a while, which keeps the worker busy: at least so long, and by chance up to so much longer.
+    Pause(SimDuration, SimDuration),
 }
 
 /// A request of a step and what depends on its answer.

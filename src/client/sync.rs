@@ -23,6 +23,8 @@ pub(super) struct Sync {
     /// What came of the plan's requests so far.
     outcomes: Vec<Outcome>,
     failed: bool,
+    /// It does nothing for a while.
+    paused: bool,
     batch: Batch,
 }
 
@@ -69,7 +71,9 @@ pub(super) enum Next {
     Expect(u32, Vec<crate::api::meta::Uid>),
     /// To look at the key again after a time.
     LookAgain(SimDuration),
-    /// To wait for answers.
+    /// To be told when a while is over ([`Sync::resume`]): so long at least, and so much longer at most.
+    Pause(SimDuration, SimDuration),
+    /// To wait for answers, or for the end of a pause.
     Wait,
     /// To be told how to go on, given the outcomes.
     Continue(Continuation, Vec<Outcome>),
@@ -108,6 +112,7 @@ impl Sync {
             again: Again::OnChange,
             outcomes: Vec::new(),
             failed: false,
+            paused: false,
             batch: Batch::default(),
         };
         sync.follow(plan);
@@ -125,7 +130,7 @@ impl Sync {
 
     /// What to do next.
     pub(super) fn next(&mut self) -> Next {
-        if self.batch.open > 0 {
+        if self.batch.open > 0 || self.paused {
             return Next::Wait;
         }
         self.outcomes.extend(self.batch.under_way.drain(..).filter_map(|request| request.outcome));
@@ -140,6 +145,10 @@ impl Sync {
                 Some(Step::Expect { creations, deletions }) => return Next::Expect(creations, deletions),
                 Some(Step::Record(note)) => return Next::Record(note),
                 Some(Step::LookAgain(delay)) => return Next::LookAgain(delay),
+                Some(Step::Pause(least, more)) => {
+                    self.paused = true;
+                    return Next::Pause(least, more);
+                }
                 None => {}
             }
         }
@@ -148,6 +157,11 @@ impl Sync {
             None if self.failed => Next::End(Ending::Failed),
             None => Next::End(Ending::Done(std::mem::take(&mut self.again))),
         }
+    }
+
+    /// The pause is over.
+    pub(super) fn resume(&mut self) {
+        self.paused = false;
     }
 
     fn begin(&mut self, requests: Vec<Request>, size: usize, slow_start: bool) -> Next {
@@ -213,7 +227,7 @@ impl Sync {
             match step {
                 Step::Request(request) => drop_requests(&mut std::iter::once(request)),
                 Step::Parallel(requests) | Step::SlowStart(requests) => drop_requests(&mut requests.into_iter()),
-                Step::Expect { .. } | Step::Record(_) | Step::LookAgain(_) => {}
+                Step::Expect { .. } | Step::Record(_) | Step::LookAgain(_) | Step::Pause(..) => {}
             }
         }
     }

@@ -26,8 +26,9 @@ use crate::engine::time::{SimDuration, SimTime};
 use super::owner;
 use super::script::{self, Halt, Script};
 
-/// How often an eviction is tried (`retries`); the original waits 10 ms in between.
+/// How often an eviction is tried, and how long is waited after each failure (`retries`).
 const TRIES: usize = 5;
+const PAUSE: SimDuration = SimDuration::from_millis(10);
 
 /// The taint eviction controller. Its keys are pods, and nodes some of whose pods are being evicted.
 #[derive(Default)]
@@ -133,6 +134,7 @@ impl TaintEvictionController {
                 if mark_and_delete(script, &key)? {
                     break;
                 }
+                script.pause(PAUSE, SimDuration::ZERO)?;
             }
             script.once(|| planned.borrow_mut().remove(&key).is_some());
             Ok(Again::OnChange)

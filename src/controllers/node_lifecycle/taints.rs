@@ -8,6 +8,7 @@ use crate::api::object::Object;
 use crate::api::pod::ConditionStatus;
 use crate::apiserver::protocol::{Answer, Operation, Part, Patch, TypedPatch};
 use crate::apiserver::status::Reason;
+use crate::engine::time::SimDuration;
 
 use super::super::owner;
 use super::super::script::{Halt, Script};
@@ -27,8 +28,10 @@ const BY_CONDITION: [(&str, ConditionStatus, Name); 6] = [
     ("PIDPressure", ConditionStatus::True, Name::of("node.kubernetes.io/pid-pressure")),
 ];
 
-/// How often a change of taints is tried when the node changes meanwhile (`UpdateTaintBackoff`).
+/// How often a change of taints is tried when the node changes meanwhile, and how long is waited in between, at least and besides
+/// (`UpdateTaintBackoff`).
 const TRIES: usize = 5;
+const PAUSE: SimDuration = SimDuration::from_millis(100);
 
 /// The NoExecute taint for a Ready condition and the one that must not be there with it; none for a ready node.
 pub(super) fn no_execute(ready: ConditionStatus) -> Option<(Taint, Taint)> {
@@ -110,7 +113,10 @@ pub(super) fn remove(script: &mut Script<'_>, node: &Node, unwanted: &[Taint]) -
 /// Reads the node, changes its taints and writes them, again if somebody else wrote the node meanwhile.
 fn change(script: &mut Script<'_>, node: &Node, edit: impl Fn(&mut Vec<Taint>)) -> Result<bool, Halt> {
     let key = owner::key_of(node);
-    for _ in 0..TRIES {
+    for tried in 0..TRIES {
+        if tried > 0 {
+            script.pause(PAUSE, PAUSE)?;
+        }
         let Ok(Answer::Object(Object::Node(fresh))) = script.ask(Operation::Get { key: key.clone() })? else {
             return Ok(false);
         };

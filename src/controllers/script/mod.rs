@@ -18,6 +18,7 @@ use crate::apiserver::protocol::{Answer, Operation};
 use crate::apiserver::status::{Reason, Status};
 use crate::client::plan::{Again, EventNote, Outcome, Plan, Request, Step};
 use crate::client::view::{Now, View};
+use crate::engine::time::SimDuration;
 
 /// The code of a sync.
 type Body = Rc<dyn Fn(&mut Script<'_>) -> Result<Again, Halt>>;
@@ -114,6 +115,11 @@ impl Script<'_> {
         let mut outcomes = self.step(|| Step::request(operation))?;
         let missing = || Err(Box::new(Status::new(Reason::InternalError, "the request was not answered")));
         Ok(outcomes.pop().unwrap_or_else(missing))
+    }
+
+    /// Does nothing for a while: at least so long, and by chance up to so much longer.
+    pub fn pause(&mut self, least: SimDuration, more: SimDuration) -> Result<(), Halt> {
+        self.step(|| Step::Pause(least, more)).map(|_| ())
     }
 
     /// Makes a request; its failure is that of the sync. Returns the object that was answered, if one was.

@@ -213,7 +213,7 @@ impl Server {
             Step::Request(request) => (vec![request], false),
             Step::Parallel(requests) => (requests, false),
             Step::SlowStart(requests) => (requests, true),
-            Step::Expect { .. } | Step::LookAgain(_) => return None,
+            Step::Expect { .. } | Step::LookAgain(_) | Step::Pause(..) => return None,
             Step::Record(note) => {
                 self.events.push(format!("{} {}", note.reason, note.message));
                 return None;
