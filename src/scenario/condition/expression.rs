@@ -83,9 +83,10 @@ impl Expression {
         }
         let parser = PrattParser::new().max_recursion_depth(DEEPEST_BRACKETS);
         let expression = parser.parse(text).map_err(|errors| {
-            let one = |error: &cel::ParseError| Wrong {
-                message: format!("CEL: {} (character {})", error.msg, error.pos.1.max(1)),
-                expected: None,
+            let one = |error: &cel::ParseError| {
+                let (line, character) = (error.pos.0.max(1), error.pos.1.max(1));
+                let line = if text.contains('\n') { format!("line {line}, ") } else { String::new() };
+                Wrong { message: format!("CEL: {} ({line}character {character})", error.msg), expected: None }
             };
             errors.errors.iter().map(one).collect::<Vec<_>>()
         })?;

@@ -187,6 +187,14 @@ fn what_is_too_deep_for_the_stack_is_refused() {
 }
 
 #[test]
+fn an_error_of_syntax_says_where_it_is() {
+    let told = |text: &str| Expression::parse(text).expect_err("no condition").remove(0).message;
+    assert!(told("1 + 2 )").ends_with("(character 7)"), "{}", told("1 + 2 )"));
+    let below = "pods.size() > 1\n  && 1 )";
+    assert!(told(below).ends_with("(line 2, character 8)"), "{}", told(below));
+}
+
+#[test]
 fn a_condition_is_asked_again_only_if_something_that_it_looks_at_changed() {
     let expression = Expression::parse("available('web') >= 2").unwrap();
     let mut conditions = Conditions::new([&expression].into_iter());
