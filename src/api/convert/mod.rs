@@ -203,7 +203,8 @@ mod tests {
                         "ready": true, "started": true, "restartCount": 1,
                         "resources": {"requests": {"cpu": "100m"}}, "allocatedResources": {"cpu": "100m"},
                         "state": {"running": {"startedAt": "2026-11-20T18:32:18Z"}},
-                        "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
+                        "lastState": {"terminated": {
+                            "exitCode": 3, "reason": "Error", "startedAt": null, "finishedAt": null}},
                         "volumeMounts": [
                             {"name": "d", "mountPath": "/d", "readOnly": true, "recursiveReadOnly": "Disabled"},
                             {"name": "e", "mountPath": "/e"}
@@ -274,13 +275,15 @@ mod tests {
         let spec =
             json!({"containers": [{"name": "c", "image": "i"}], "initContainers": [{"name": "d", "image": "i"}]});
         let meta = json!({"name": "n", "namespace": "a"});
-        let pod = show(
-            Kind::Pod,
-            json!({"metadata": meta, "spec": spec, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
-        );
+        let ended = json!({"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 137}}});
+        let status = json!({"conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [ended]});
+        let pod = show(Kind::Pod, json!({"metadata": meta, "spec": spec, "status": status}));
         assert_eq!(pod["spec"]["containers"][0]["resources"], json!({}));
         assert_eq!(pod["spec"]["initContainers"][0]["resources"], json!({}));
         assert!(pod["status"]["conditions"][0].as_object().unwrap().contains_key("lastProbeTime"));
+        let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
+        assert_eq!((ended.get("startedAt"), ended.get("finishedAt")), (Some(&Value::Null), Some(&Value::Null)));
         let template = json!({"spec": spec});
         let set = show(Kind::DaemonSet, json!({"metadata": meta, "spec": {"selector": {}, "template": template}}));
         assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["resources"], json!({}));
@@ -291,6 +294,12 @@ mod tests {
         assert_eq!((slice.get("endpoints"), slice.get("ports")), (Some(&Value::Null), Some(&Value::Null)));
         let service = show(Kind::Service, json!({"metadata": meta, "spec": {}}));
         assert_eq!(service["status"], json!({"loadBalancer": {}}));
+        let quota = show(Kind::ResourceQuota, json!({"metadata": meta, "spec": {}}));
+        assert_eq!(quota["status"], json!({}));
+        let target = json!({"kind": "Deployment", "name": "d"});
+        let scaler = json!({"metadata": meta, "spec": {"maxReplicas": 1, "scaleTargetRef": target}});
+        let scaler = show(Kind::HorizontalPodAutoscaler, scaler);
+        assert_eq!(scaler["status"], json!({"currentMetrics": null, "desiredReplicas": 0}));
         let event = show(Kind::Event, json!({"metadata": meta, "involvedObject": {}}));
         assert_eq!(event.get("eventTime"), Some(&Value::Null));
     }

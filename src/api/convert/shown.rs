@@ -12,6 +12,10 @@ pub(super) fn complete(kind: Kind, object: &mut Value) {
             containers(object, "/spec");
             for condition in elements(object, "/status/conditions") {
                 show(condition, "lastProbeTime", Value::Null);
+                show(condition, "lastTransitionTime", Value::Null);
+            }
+            for list in ["/status/containerStatuses", "/status/initContainerStatuses"] {
+                elements(object, list).for_each(ends);
             }
         }
         Kind::ReplicaSet
@@ -34,6 +38,15 @@ pub(super) fn complete(kind: Kind, object: &mut Value) {
                 }
             }
         }
+        Kind::Node => show(object, "spec", json!({})),
+        Kind::ResourceQuota => show(object, "status", json!({})),
+        Kind::HorizontalPodAutoscaler => {
+            show(object, "status", json!({}));
+            if let Some(status) = object.get_mut("status") {
+                show(status, "currentMetrics", Value::Null);
+                show(status, "desiredReplicas", 0.into());
+            }
+        }
         Kind::Service => {
             if let Some(status) = object.get_mut("status") {
                 show(status, "loadBalancer", json!({}));
@@ -49,6 +62,16 @@ fn containers(object: &mut Value, spec: &str) {
     for list in ["/containers", "/initContainers", "/ephemeralContainers"] {
         for container in elements(spec, list) {
             show(container, "resources", Value::Object(Map::new()));
+        }
+    }
+}
+
+/// Shows when the present and the last instance of a container began and ended, known or not.
+fn ends(status: &mut Value) {
+    for state in ["/state/terminated", "/lastState/terminated"] {
+        if let Some(end) = status.pointer_mut(state) {
+            show(end, "startedAt", Value::Null);
+            show(end, "finishedAt", Value::Null);
         }
     }
 }
