@@ -178,7 +178,7 @@ pub struct KubeletProfile {
     pub sandbox_write: bool,
     /// Writes the status when it begins to end a pod, not only when the containers have stopped.
     pub deletion_write: bool,
-    /// Takes every image to be on the node, knows each by its name alone and lists none.
+    /// Takes every image to be on the node, knows each by its name alone (`fake://`) and lists none.
     pub images_present: bool,
     /// A container whose image is named so never becomes ready, probe or not: the stand-in has no probes.
     pub never_ready: Option<&'static str>,

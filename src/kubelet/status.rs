@@ -182,7 +182,7 @@ impl Worker {
         }
         status.image = record.image.clone();
         status.image_id = if shared.settings.profile.images_present {
-            record.image.clone()
+            Name::from(format!("fake://{}", record.image))
         } else {
             shared.puller.image(&record.image).map_or(Name::EMPTY, |image| image.id.clone())
         };

@@ -484,7 +484,7 @@ fn a_stand_in_that_begins_anew_knows_images_as_before_and_lists_none() {
     world.start_kubelet();
     world.run(20_000);
     assert_eq!(world.lines("p", &["PATCH"]).len(), written);
-    assert_eq!(world.pod("p").status.containers[0].image_id, "fake/app");
+    assert_eq!(world.pod("p").status.containers[0].image_id, "fake://fake/app");
     world.change_node(|node| assert!(node.status.images.is_empty()));
 }
 
