@@ -96,26 +96,27 @@ impl Reported {
     /// What there is to report of a pod for which one specification is set aside while its containers run with another.
     pub fn of(allocated: &PodSpec, actual: &PodSpec) -> Reported {
         let amounts = |list: Option<&BTreeMap<String, Text>>| to_requests(list).into_iter().map(named).collect();
-        let containers = |spec: &'_ PodSpec| -> Vec<core::Container> {
-            spec.full.init_containers.iter().flatten().chain(&spec.full.containers).cloned().collect()
-        };
-        let held = |(allocated, actual): (core::Container, core::Container)| {
-            let (allocated_resources, actual) = (allocated.resources.as_ref(), actual.resources.unwrap_or_default());
+        let held = |(allocated, actual): (&core::Container, &core::Container)| {
+            let (name, allocated, actual) = (&allocated.name, allocated.resources.as_ref(), actual.resources.as_ref());
             let held = Held {
-                allocated: amounts(allocated_resources.and_then(|resources| resources.requests.as_ref())),
+                allocated: amounts(allocated.and_then(|resources| resources.requests.as_ref())),
                 actual: Some(Actual {
-                    requests: amounts(actual.requests.as_ref()),
-                    limits: amounts(actual.limits.as_ref()),
+                    requests: amounts(actual.and_then(|resources| resources.requests.as_ref())),
+                    limits: amounts(actual.and_then(|resources| resources.limits.as_ref())),
                 }),
             };
-            (Name::from(&allocated.name), held)
+            (Name::from(name), held)
         };
         let pod = Held {
             allocated: total_requests(allocated),
             actual: Some(Actual { requests: total_requests(actual), limits: total_limits(actual) }),
         };
-        Reported { containers: containers(allocated).into_iter().zip(containers(actual)).map(held).collect(), pod }
+        Reported { containers: containers(allocated).zip(containers(actual)).map(held).collect(), pod }
     }
+}
+
+fn containers(spec: &PodSpec) -> impl Iterator<Item = &core::Container> {
+    spec.full.init_containers.iter().flatten().chain(&spec.full.containers)
 }
 
 fn named((name, amount): (&str, Quantity)) -> (Name, Quantity) {
