@@ -6,15 +6,14 @@ use cel::parser::PrattParser;
 use crate::api::kind::Kind;
 
 use super::functions::FUNCTIONS;
-use super::order::ordered;
-use super::sight::Sources;
+use super::prepare::Prepared;
+use super::sources::Sources;
 
 /// A condition, parsed.
 #[derive(Debug)]
 pub struct Expression {
     text: String,
-    /// What is evaluated: as written, but for the order in which macros meet keys.
-    ordered: IdedExpr,
+    prepared: Prepared,
     sources: Sources,
 }
 
@@ -93,13 +92,8 @@ impl Expression {
         if depth(&expression) > DEEPEST {
             return Err(wrong(format!("the condition has more than {DEEPEST} operators in a row")));
         }
-        let mut names = Names { scope: Vec::new(), sources: Sources::NONE, wrong: Vec::new() };
-        names.visit(&expression);
-        let Names { sources, wrong, .. } = names;
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
-        Ok(Expression { text: text.trim().to_owned(), ordered: ordered(&expression), sources })
+        let sources = Names::sources_of(&expression, &[])?;
+        Ok(Expression { text: text.trim().to_owned(), prepared: Prepared::from(&expression), sources })
     }
 
     /// The text.
@@ -122,8 +116,9 @@ impl Expression {
         self.sources.contains(Sources::TIME)
     }
 
-    pub(super) fn ordered(&self) -> &IdedExpr {
-        &self.ordered
+    /// What is evaluated.
+    pub(super) fn prepared(&self) -> &Prepared {
+        &self.prepared
     }
 }
 
@@ -201,7 +196,7 @@ pub(super) fn kind_of_list(name: &str) -> Option<Kind> {
 }
 
 /// Looks at every name of an expression.
-struct Names<'e> {
+pub(super) struct Names<'e> {
     /// Variables of the macros around the present place.
     scope: Vec<&'e str>,
     sources: Sources,
@@ -209,6 +204,13 @@ struct Names<'e> {
 }
 
 impl<'e> Names<'e> {
+    /// What an expression looks at that stands where there are some variables; or its names that are not known.
+    pub fn sources_of(expression: &'e IdedExpr, scope: &[&'e str]) -> Result<Sources, Vec<Wrong>> {
+        let mut names = Names { scope: scope.to_vec(), sources: Sources::NONE, wrong: Vec::new() };
+        names.visit(expression);
+        if names.wrong.is_empty() { Ok(names.sources) } else { Err(names.wrong) }
+    }
+
     fn visit(&mut self, expression: &'e IdedExpr) {
         match &expression.expr {
             Expr::Ident(name) => self.variable(name),
@@ -238,7 +240,7 @@ impl<'e> Names<'e> {
         if name == "now" {
             self.sources = self.sources.and(Sources::TIME);
         } else if let Some(kind) = kind_of_list(name) {
-            self.sources = self.sources.and(Sources::list(kind));
+            self.sources = self.sources.and(Sources::objects(kind));
         } else {
             let known: Vec<String> = Kind::all().map(list_name).chain(["now".to_owned()]).collect();
             self.unknown("variable", name, known);

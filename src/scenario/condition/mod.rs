@@ -4,9 +4,12 @@
 //!
 //! - this file: a condition, and asking it
 //! - `expression`: from a text to an expression whose names are all known
-//! - `sight`: what conditions see, as values of CEL
+//! - `prepare`: from there to the expression that is evaluated
+//! - `sources`: what an expression may look at
+//! - `sight`: what conditions see; `objects` those of one kind, `value` each of them as a value of CEL
 //! - `functions`: the functions that conditions may use besides those of CEL
 //! - `order`: macros over mappings, in a certain order
+//! - `tally`: macros over all objects of a kind, worked out again only for objects that have changed
 //!
 //! # What a condition may name
 //!
@@ -35,8 +38,13 @@
 
 mod expression;
 mod functions;
+mod objects;
 mod order;
+mod prepare;
 mod sight;
+mod sources;
+mod tally;
+mod value;
 
 use std::rc::Rc;
 
@@ -45,12 +53,15 @@ use crate::cluster::news::{Twins, Write};
 use crate::engine::time::SimTime;
 
 pub use expression::{Expression, Wrong};
-use sight::{Sources, Subjects};
+use sight::Subjects;
+use sources::Sources;
+use tally::Tally;
 
 /// A condition and its last answer.
 #[derive(Debug)]
 pub struct Condition {
     expression: Rc<Expression>,
+    tallies: Vec<Tally>,
     asked_at: Option<u64>,
     answer: Result<bool, String>,
 }
@@ -63,7 +74,8 @@ pub struct Conditions {
 impl Condition {
     /// A condition that was not asked yet.
     pub fn new(expression: Rc<Expression>) -> Self {
-        Condition { expression, asked_at: None, answer: Err("it was never asked".to_owned()) }
+        let tallies = expression.prepared().macros.iter().map(|_| Tally::default()).collect();
+        Condition { expression, tallies, asked_at: None, answer: Err("it was never asked".to_owned()) }
     }
 
     /// The condition as it is written.
@@ -111,7 +123,7 @@ impl Conditions {
         let is_new = condition.asked_at != Some(newest);
         if is_new {
             condition.asked_at = Some(newest);
-            condition.answer = self.subjects.evaluate(&condition.expression);
+            condition.answer = self.subjects.evaluate(&condition.expression, &mut condition.tallies);
         }
         (&condition.answer, is_new)
     }

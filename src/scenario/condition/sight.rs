@@ -1,101 +1,51 @@
 //! What conditions see, as values of CEL. A change of one object converts that object and no other one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cel::objects::{Key, Map};
+use cel::common::types::{CelBool, CelInt, CelList};
 use cel::{Context, Value};
-use serde_json::Value as Json;
 
 use crate::api::kind::Kind;
-use crate::api::name::Name;
 use crate::api::object::Object;
 use crate::cluster::news::{Twins, Write};
 use crate::engine::time::SimTime;
 
 use super::expression::{Expression, list_name};
-use super::functions;
+use super::functions::{self, Answer};
+use super::objects::{Objects, Place};
 use super::order;
+use super::sources::Sources;
+use super::tally::{self, Tally};
+use super::value::Subject;
 
-/// A set of what an expression may look at: objects of kinds, whole lists of them, who leads etcd, the time.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sources {
-    objects: u64,
-    lists: u64,
-}
-
-const TWINS_BIT: u32 = 61;
-const LEADER_BIT: u32 = 62;
-const TIME_BIT: u32 = 63;
-
-impl Sources {
-    /// Nothing.
-    pub const NONE: Sources = Sources { objects: 0, lists: 0 };
-    /// The time.
-    pub const TIME: Sources = Sources { objects: 1 << TIME_BIT, lists: 0 };
-    /// Who leads etcd.
-    pub const LEADER: Sources = Sources { objects: 1 << LEADER_BIT, lists: 0 };
-
-    /// Which names more than one pod runs under.
-    pub const TWINS: Sources = Sources { objects: 1 << TWINS_BIT, lists: 0 };
-
-    /// Single objects of a kind.
-    pub const fn objects(kind: Kind) -> Sources {
-        Sources { objects: 1 << kind as u64, lists: 0 }
-    }
-
-    /// The list of all objects of a kind.
-    pub const fn list(kind: Kind) -> Sources {
-        Sources { objects: 1 << kind as u64, lists: 1 << kind as u64 }
-    }
-
-    /// These and those.
-    pub const fn and(self, other: Sources) -> Sources {
-        Sources { objects: self.objects | other.objects, lists: self.lists | other.lists }
-    }
-
-    /// Whether all of those are among these.
-    pub const fn contains(self, other: Sources) -> bool {
-        self.objects & other.objects == other.objects && self.lists & other.lists == other.lists
-    }
-}
-
-impl fmt::Debug for Sources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = Kind::all().filter(|kind| self.contains(Sources::objects(*kind))).map(|kind| kind.row().name);
-        let leader = self.contains(Sources::LEADER).then_some("leader");
-        let time = self.contains(Sources::TIME).then_some("time");
-        let twins = self.contains(Sources::TWINS).then_some("twins");
-        f.debug_set().entries(kinds.chain(twins).chain(leader).chain(time)).finish()
-    }
-}
-
-/// Objects as values, by namespace and name. CEL wants what functions hold to be shareable among threads, hence the lock
+/// The objects, and what else there is to see. CEL wants what functions hold to be shareable among threads, hence the lock
 /// around it; it is never contended.
 #[derive(Debug, Default)]
 pub(super) struct Sight {
-    kinds: BTreeMap<Kind, BTreeMap<(String, String), Value>>,
+    kinds: BTreeMap<Kind, Objects>,
     /// Who leads the etcd members.
     pub leader: Option<u32>,
     /// Names, with their namespaces, of which more than one pod runs.
     pub twins: BTreeSet<String>,
+    /// The values of the macros of the expression being evaluated.
+    pub tallied: Vec<Answer>,
 }
 
 impl Sight {
     /// An object, by its name or by namespace and name.
-    pub fn object(&self, kind: Kind, name: &str) -> Option<&Value> {
+    pub fn object(&self, kind: Kind, name: &str) -> Option<&Subject> {
         let (namespace, name) = match name.split_once('/') {
             Some(parts) => parts,
             None if kind.row().namespaced => ("default", name),
             None => ("", name),
         };
-        self.kinds.get(&kind)?.get(&(namespace.to_owned(), name.to_owned()))
+        self.kinds.get(&kind)?.get(&(namespace.into(), name.into()))
     }
 
-    /// All objects of a kind, by namespace and name.
-    pub fn objects(&self, kind: Kind) -> impl Iterator<Item = &Value> {
-        self.kinds.get(&kind).into_iter().flat_map(BTreeMap::values)
+    /// The objects of a kind that an owner manages, by namespace and name.
+    pub fn managed_by(&self, uid: &str, kind: Kind) -> impl Iterator<Item = (&Place, &Subject)> {
+        self.kinds.get(&kind).into_iter().flat_map(move |objects| objects.managed_by(uid))
     }
 }
 
@@ -110,10 +60,10 @@ pub(super) struct Subjects {
     watched: Sources,
     sight: Arc<RwLock<Sight>>,
     context: Context<'static, 'static>,
-    unseen: BTreeMap<Kind, BTreeMap<(Name, Name), Unseen>>,
-    /// Kinds whose lists in the context are no longer true.
-    stale_lists: BTreeSet<Kind>,
-    /// Counts changes; when each source changed last, by its bit.
+    unseen: BTreeMap<Kind, BTreeMap<Place, Unseen>>,
+    /// Up to which change of the objects of a kind the list of them in the context is true.
+    listed: BTreeMap<Kind, u64>,
+    /// Counts changes; when each source changed last, by its place.
     changes: u64,
     changed: [u64; 64],
     seconds: Option<u64>,
@@ -125,12 +75,13 @@ impl Subjects {
         let mut context = Context::default();
         functions::add_all(&mut context, &sight);
         order::add(&mut context);
+        tally::add(&mut context, &sight);
         Subjects {
             watched,
             sight,
             context,
             unseen: BTreeMap::new(),
-            stale_lists: Kind::all().collect(),
+            listed: BTreeMap::new(),
             changes: 0,
             changed: [0; 64],
             seconds: None,
@@ -149,13 +100,12 @@ impl Subjects {
             return;
         }
         unseen.insert(place, Unseen { revision: write.revision, object: write.new.clone() });
-        self.stale_lists.insert(kind);
-        self.touch(kind as u32);
+        self.touch(Sources::objects(kind));
     }
 
     pub fn note_leader(&mut self, member: Option<u32>) {
         write(&self.sight).leader = member;
-        self.touch(LEADER_BIT);
+        self.touch(Sources::LEADER);
     }
 
     pub fn note_twins(&mut self, twins: &Twins) {
@@ -168,47 +118,61 @@ impl Subjects {
                 known.remove(&name)
             };
         }
-        self.touch(TWINS_BIT);
+        self.touch(Sources::TWINS);
     }
 
     pub fn note_time(&mut self, now: SimTime) {
         let seconds = now.as_millis() / 1000;
         if self.watched.contains(Sources::TIME) && self.seconds != Some(seconds) {
             self.seconds = Some(seconds);
-            self.context.add_variable_from_value("now", i64::try_from(seconds).unwrap_or(i64::MAX));
-            self.touch(TIME_BIT);
+            let seconds = CelInt::from(i64::try_from(seconds).unwrap_or(i64::MAX));
+            self.context.add_variable_as_val("now", Box::new(seconds));
+            self.touch(Sources::TIME);
         }
     }
 
-    fn touch(&mut self, bit: u32) {
+    fn touch(&mut self, source: Sources) {
         self.changes += 1;
-        self.changed[bit as usize] = self.changes;
+        source.places().for_each(|place| self.changed[place] = self.changes);
     }
 
     /// The number of the last change of any of these.
     pub fn newest(&self, sources: Sources) -> u64 {
-        let bits = (0..64).filter(|bit| sources.objects >> bit & 1 == 1);
-        bits.map(|bit| self.changed[bit]).max().unwrap_or(0)
+        sources.places().map(|place| self.changed[place]).max().unwrap_or(0)
     }
 
-    /// The value of an expression, which must be a truth.
-    pub fn evaluate(&mut self, expression: &Expression) -> Result<bool, String> {
-        let sources = expression.sources();
-        for kind in Kind::all().filter(|kind| sources.contains(Sources::objects(*kind))) {
-            self.look_at(kind);
-            if sources.contains(Sources::list(kind)) && self.stale_lists.remove(&kind) {
-                let list: Vec<Value> = read(&self.sight).objects(kind).cloned().collect();
-                let list = Value::List(Arc::new(list));
-                for name in kind.row().short_names {
-                    self.context.add_variable_from_value(*name, list.clone());
-                }
-                self.context.add_variable_from_value(list_name(kind), list);
-            }
-        }
-        match Value::resolve(expression.ordered(), &self.context) {
-            Ok(Value::Bool(holds)) => Ok(holds),
-            Ok(other) => Err(format!("the condition is neither true nor false but of type {}", other.type_of())),
+    /// The value of an expression, which must be a truth. What its macros came to is kept in its tallies.
+    pub fn evaluate(&mut self, expression: &Expression, tallies: &mut [Tally]) -> Result<bool, String> {
+        expression.sources().kinds().for_each(|kind| self.look_at(kind));
+        let prepared = expression.prepared();
+        prepared.lists.iter().for_each(|kind| self.list(*kind));
+        let tallied = {
+            let sight = read(&self.sight);
+            let none = Objects::default();
+            let asked = prepared.macros.iter().zip(tallies);
+            let value = |(of, tally): (&tally::Macro, &mut Tally)| {
+                tally.value(of, sight.kinds.get(&of.kind()).unwrap_or(&none), &self.context)
+            };
+            asked.map(value).collect()
+        };
+        write(&self.sight).tallied = tallied;
+        match Value::resolve_val(&prepared.expression, &self.context) {
+            Ok(value) => match value.downcast_ref::<CelBool>() {
+                Some(holds) => Ok(*holds.inner()),
+                None => Err(format!("the condition is neither true nor false but of type {}", value.get_type().name())),
+            },
             Err(error) => Err(shortened(&error.to_string())),
+        }
+    }
+
+    /// Puts the list of all objects of a kind into the context, unless it is there.
+    fn list(&mut self, kind: Kind) {
+        let sight = read(&self.sight);
+        let objects = sight.kinds.get(&kind);
+        let newest = objects.map_or(0, Objects::newest);
+        if self.listed.insert(kind, newest) != Some(newest) {
+            let list: Vec<_> = objects.into_iter().flat_map(Objects::all).map(|(_, subject)| subject.boxed()).collect();
+            self.context.add_variable_as_val(list_name(kind), Box::new(CelList::from(list)));
         }
     }
 
@@ -217,16 +181,8 @@ impl Subjects {
         let Some(unseen) = self.unseen.get_mut(&kind).filter(|unseen| !unseen.is_empty()) else { return };
         let mut sight = write(&self.sight);
         let seen = sight.kinds.entry(kind).or_default();
-        for ((namespace, name), change) in std::mem::take(unseen) {
-            let place = (namespace.to_string(), name.to_string());
-            match change.object {
-                Some(object) => {
-                    seen.insert(place, value_of(object.to_json()));
-                }
-                None => {
-                    seen.remove(&place);
-                }
-            }
+        for (place, change) in std::mem::take(unseen) {
+            seen.put(place, change.object.as_ref().map(Subject::of));
         }
     }
 }
@@ -246,27 +202,4 @@ fn write(sight: &RwLock<Sight>) -> std::sync::RwLockWriteGuard<'_, Sight> {
 
 pub(super) fn read(sight: &RwLock<Sight>) -> std::sync::RwLockReadGuard<'_, Sight> {
     sight.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// JSON as a value of CEL. All whole numbers become Int: CEL's arithmetic does not mix Int and UInt.
-#[allow(
-    clippy::disallowed_types,
-    reason = "a mapping of CEL holds this type; `order` sees to it that nobody meets its keys in its order"
-)]
-fn value_of(json: Json) -> Value {
-    match json {
-        Json::Null => Value::Null,
-        Json::Bool(truth) => Value::Bool(truth),
-        Json::Number(number) => match number.as_i64() {
-            Some(whole) => Value::Int(whole),
-            None => Value::Float(number.as_f64().unwrap_or_default()),
-        },
-        Json::String(text) => Value::String(Arc::new(text)),
-        Json::Array(items) => Value::List(Arc::new(items.into_iter().map(value_of).collect())),
-        Json::Object(entries) => {
-            let entries = entries.into_iter().map(|(key, value)| (Key::from(key), value_of(value)));
-            let map: std::collections::HashMap<Key, Value> = entries.collect();
-            Value::Map(Map { map: Arc::new(map) })
-        }
-    }
 }

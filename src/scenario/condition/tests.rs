@@ -212,7 +212,79 @@ fn a_condition_is_asked_again_only_if_something_that_it_looks_at_changed() {
     assert_eq!(conditions.ask(&mut condition), (&Ok(false), true));
 }
 
+/// Macros over all objects of a kind, and the same as CEL itself goes through the list: `{}` is where the list stands.
+const MACROS: [&str; 10] = [
+    "{}.all(p, QUESTION)",
+    "{}.exists(p, QUESTION)",
+    "{}.exists_one(p, QUESTION)",
+    "{}.filter(p, QUESTION).size() == 2",
+    "size({}.filter(p, QUESTION)) > 1",
+    "{}.filter(p, QUESTION).map(p, p.metadata.name) == ['b', 'd']",
+    "{}.map(p, QUESTION, p.metadata.name).exists(name, name == 'c')",
+    "{}.map(p, QUESTION) == [true, false, true]",
+    "{}.size() == 3 && {}.exists(p, QUESTION)",
+    "[1, 2].all(n, {}.exists(p, QUESTION && restarts(p) == n)) || {}.filter(p, QUESTION).size() >= 0",
+];
+
+/// What may be asked of a pod; of some there is no answer.
+const QUESTIONS: [&str; 7] = [
+    "ready(p)",
+    "restarts(p) > 1",
+    "p.status.phase == 'Running'",
+    "p.metadata.name < 'c' && p.status.phase == 'Running'",
+    "6 / restarts(p) > 2",
+    "p.metadata.ownerReferences.exists(p, p.name == 'web')",
+    "p.metadata.name",
+];
+
+/// A pod without a word about its phase, if there is none.
+fn pod_in(revision: u64, name: &str, restarts: i32, phase: Option<&str>) -> Write {
+    let Write { new: Some(object), .. } = pod(revision, name, restarts) else { unreachable!() };
+    let mut json = object.to_json();
+    match phase {
+        Some(phase) => json["status"]["phase"] = phase.into(),
+        None => json["status"] = json!({}),
+    }
+    write(Kind::Pod, revision, json)
+}
+
+#[test]
+fn variables_of_macros_hide_lists() {
+    assert_eq!(ask("[{'b': 1, 'a': 2}].all(pods, pods.map(k, k) == ['a', 'b']) && pods.size() == 2"), Ok(true));
+    assert_eq!(ask("deployments.all(pods, pods.metadata.name == 'web') && pods.exists(po, ready(po))"), Ok(true));
+}
+
 proptest! {
+    /// After any changes a macro that is kept has the value, or the error, that CEL's own way through the list has.
+    #[test]
+    fn macros_that_are_kept_say_what_going_through_the_list_says(
+        changes in prop::collection::vec((0..5_usize, 0..4_i32, 0..4_u8, prop::bool::weighted(0.4)), 1..24),
+        form in 0..MACROS.len(),
+        question in 0..QUESTIONS.len(),
+    ) {
+        let text = MACROS[form].replace("QUESTION", QUESTIONS[question]);
+        let kept = Expression::parse(&text.replace("{}", "pods")).unwrap();
+        let gone_through = Expression::parse(&text.replace("{}", "[pods][0]")).unwrap();
+        prop_assert!(kept.prepared().macros.len() > gone_through.prepared().macros.len() || form == 9);
+        let mut conditions = Conditions::new([&kept, &gone_through].into_iter());
+        let [mut kept, mut gone_through] = [kept, gone_through].map(|expression| Condition::new(expression.into()));
+        for (place, (name, restarts, phase, look)) in changes.into_iter().enumerate() {
+            let revision = place as u64 + 1;
+            let name = ["a", "b", "c", "d", "e"][name];
+            let write = match phase {
+                0 => write_of(ObjectKey::new(Kind::Pod, "default", name), revision, None),
+                1 => pod_in(revision, name, restarts, None),
+                2 => pod_in(revision, name, restarts, Some("Pending")),
+                _ => pod_in(revision, name, restarts, Some("Running")),
+            };
+            conditions.note_write(&write);
+            if look {
+                let kept = conditions.ask(&mut kept).0.clone();
+                prop_assert_eq!(&kept, conditions.ask(&mut gone_through).0, "{}", text);
+            }
+        }
+    }
+
     #[test]
     fn any_text_is_parsed_or_refused(text in "\\PC{0,60}") {
         let _ = Expression::parse(&text);
