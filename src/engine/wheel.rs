@@ -32,13 +32,33 @@ pub(super) struct KeyWheel {
 }
 
 /// Buckets in the order of their time.
+///
+/// The keys of a bucket lie in chunks, each of which names the next. Buckets are filled and emptied all the time, some with a
+/// thousand keys in a burst: all share their memory, and what was used last is still near when it is used again.
 #[derive(Clone, Debug)]
 struct Ring {
-    buckets: Vec<Vec<u128>>,
+    /// The chunk to which keys are added, for each bucket; `NONE` if it is empty.
+    buckets: Vec<u32>,
     /// One bit for each bucket with a key in it.
     filled: [u64; BUCKETS / 64],
-    /// Memory of buckets that are empty again. Few are filled at a time, so that it does with little, and what was used last is still near.
-    spare: Vec<Vec<u128>>,
+    chunks: Vec<Chunk>,
+    /// The first of the chunks that no bucket has.
+    free: u32,
+}
+
+/// So many keys fit in a chunk, which then has 256 bytes.
+const CHUNK: usize = 15;
+/// No chunk.
+const NONE: u32 = u32::MAX;
+
+/// Keys of one bucket.
+#[derive(Clone, Debug)]
+struct Chunk {
+    keys: [u128; CHUNK],
+    /// How many of the keys there are.
+    len: u32,
+    /// The next chunk of the bucket, or the next one that is free.
+    next: u32,
 }
 
 impl KeyWheel {
@@ -125,14 +145,15 @@ impl KeyWheel {
         while self.near.len() == 0 {
             if let Some(place) = self.fine.first() {
                 self.present = first_of_turn(self.present) + place as u64;
-                let keys = self.fine.take(place);
-                keys.iter().for_each(|&key| self.near.push(key));
-                self.fine.give_back(keys);
+                self.fine.empty(place, |key| self.near.push(key));
             } else if let Some(place) = self.coarse.first() {
                 self.present = (first_of_turn(self.present >> RING_BITS) + place as u64) << RING_BITS;
-                let keys = self.coarse.take(place);
-                keys.iter().for_each(|&key| self.put(key));
-                self.coarse.give_back(keys);
+                // All of the bucket is due in the turn of the fine ring that begins.
+                let (present, near, fine) = (self.present, &mut self.near, &mut self.fine);
+                self.coarse.empty(place, |key| match bucket(key) {
+                    number if number <= present => near.push(key),
+                    number => fine.put(number, key),
+                });
             } else {
                 let turn = |key: u128| bucket(key) >> (2 * RING_BITS);
                 let next = turn(self.far.least());
@@ -148,20 +169,33 @@ impl KeyWheel {
 
 impl Ring {
     fn new() -> Self {
-        Ring { buckets: vec![Vec::new(); BUCKETS], filled: [0; BUCKETS / 64], spare: Vec::new() }
+        Ring { buckets: vec![NONE; BUCKETS], filled: [0; BUCKETS / 64], chunks: Vec::new(), free: NONE }
     }
 
     /// Adds a key to the bucket of a number.
     fn put(&mut self, number: u64, key: u128) {
         let place = number as usize % BUCKETS;
-        let keys = &mut self.buckets[place];
-        if keys.capacity() == 0
-            && let Some(spare) = self.spare.pop()
-        {
-            *keys = spare;
+        let mut at = self.buckets[place];
+        if at == NONE || self.chunks[at as usize].len as usize == CHUNK {
+            at = self.take_chunk(at);
+            self.buckets[place] = at;
+            self.filled[place / 64] |= 1 << (place % 64);
         }
-        keys.push(key);
-        self.filled[place / 64] |= 1 << (place % 64);
+        let chunk = &mut self.chunks[at as usize];
+        chunk.keys[chunk.len as usize] = key;
+        chunk.len += 1;
+    }
+
+    /// A chunk without keys that comes before another one of its bucket.
+    fn take_chunk(&mut self, next: u32) -> u32 {
+        let at = self.free;
+        if let Some(chunk) = self.chunks.get_mut(at as usize) {
+            self.free = chunk.next;
+            (chunk.len, chunk.next) = (0, next);
+            return at;
+        }
+        self.chunks.push(Chunk { keys: [0; CHUNK], len: 0, next });
+        (self.chunks.len() - 1) as u32
     }
 
     /// The place of the first bucket with a key in it.
@@ -170,29 +204,26 @@ impl Ring {
         Some(word * 64 + self.filled[word].trailing_zeros() as usize)
     }
 
-    /// Empties a bucket.
-    fn take(&mut self, place: usize) -> Vec<u128> {
+    /// Empties a bucket: hands each of its keys on.
+    fn empty(&mut self, place: usize, mut hand_on: impl FnMut(u128)) {
         self.filled[place / 64] &= !(1 << (place % 64));
-        std::mem::take(&mut self.buckets[place])
-    }
-
-    /// Takes the memory of an emptied bucket back, for the next one that needs some.
-    fn give_back(&mut self, mut keys: Vec<u128>) {
-        keys.clear();
-        self.spare.push(keys);
+        let mut at = std::mem::replace(&mut self.buckets[place], NONE);
+        while let Some(chunk) = self.chunks.get_mut(at as usize) {
+            chunk.keys[..chunk.len as usize].iter().for_each(|&key| hand_on(key));
+            let next = std::mem::replace(&mut chunk.next, self.free);
+            self.free = std::mem::replace(&mut at, next);
+        }
     }
 
     /// Keeps only the keys that are wanted; returns how many there are.
     fn retain(&mut self, mut wanted: impl FnMut(u128) -> bool) -> usize {
-        let mut kept = 0;
-        for (place, keys) in self.buckets.iter_mut().enumerate() {
-            keys.retain(|&key| wanted(key));
-            kept += keys.len();
-            if keys.is_empty() {
-                self.filled[place / 64] &= !(1 << (place % 64));
-            }
+        let mut kept = Vec::new();
+        for place in 0..BUCKETS {
+            self.empty(place, |key| kept.extend(wanted(key).then_some((place, key))));
         }
-        kept
+        (self.chunks, self.free) = (Vec::new(), NONE);
+        kept.iter().for_each(|&(place, key)| self.put(place as u64, key));
+        kept.len()
     }
 }
 
