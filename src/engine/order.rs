@@ -7,10 +7,11 @@
 
 use std::cell::{Ref, RefCell};
 use std::cmp::Ordering;
+use std::collections::hash_map::Entry;
 
 use smallvec::SmallVec;
 
-use super::hash::Set;
+use super::hash::Map;
 
 /// How long a run may get.
 const RUN: usize = 512;
@@ -29,7 +30,15 @@ pub struct Order {
 struct Aside {
     listed: Vec<u32>,
     /// What the list had no room for. Few orders need it, so it is small while it is absent.
-    more: Option<Box<Set<u32>>>,
+    more: Option<Box<Numbers>>,
+}
+
+/// A set of numbers, many of which follow one another: slots are given out in a row.
+#[derive(Default, Debug)]
+struct Numbers {
+    /// Which of 64 numbers are there, by what they have in common.
+    words: Map<u32, u64>,
+    len: usize,
 }
 
 /// Sorted runs, none of them empty.
@@ -111,25 +120,60 @@ impl Aside {
             self.listed.swap_remove(at);
             return true;
         }
-        self.more.as_mut().is_some_and(|more| more.remove(&number))
+        self.more.as_mut().is_some_and(|more| more.remove(number))
     }
 
     /// Takes everything out, in no particular order.
     fn take(&mut self) -> Vec<u32> {
         let mut numbers = std::mem::take(&mut self.listed);
         if let Some(more) = self.more.take() {
-            numbers.extend(*more);
+            more.add_to(&mut numbers);
         }
         numbers
     }
 
     fn len(&self) -> usize {
-        self.listed.len() + self.more.as_ref().map_or(0, |more| more.len())
+        self.listed.len() + self.more.as_ref().map_or(0, |more| more.len)
     }
 
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+impl Numbers {
+    fn insert(&mut self, number: u32) {
+        let word = self.words.entry(number / 64).or_default();
+        self.len += usize::from(*word & bit(number) == 0);
+        *word |= bit(number);
+    }
+
+    /// Takes a number out; false if it is not there.
+    fn remove(&mut self, number: u32) -> bool {
+        let Entry::Occupied(mut word) = self.words.entry(number / 64) else { return false };
+        if *word.get() & bit(number) == 0 {
+            return false;
+        }
+        self.len -= 1;
+        *word.get_mut() &= !bit(number);
+        if *word.get() == 0 {
+            word.remove();
+        }
+        true
+    }
+
+    /// Adds all numbers to a list, in no particular order.
+    fn add_to(&self, list: &mut Vec<u32>) {
+        list.reserve_exact(self.len);
+        for (upper, word) in &self.words {
+            list.extend((0..64).filter(|lower| word & bit(*lower) != 0).map(|lower| upper * 64 + lower));
+        }
+    }
+}
+
+/// The place of a number among the 64 of its word.
+fn bit(number: u32) -> u64 {
+    1 << (number % 64)
 }
 
 /// Numbers in order. Nothing can be put in while it lives.
