@@ -3,6 +3,8 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use crate::api::kind::Kind;
 use crate::api::meta::ObjectKey;
 use crate::api::name::Name;
@@ -100,15 +102,15 @@ pub fn key_of(key: &ObjectKey) -> Key {
 /// Where the objects of a kind lie, of one namespace if one is given.
 fn directory(kind: Kind, namespace: &str) -> Name {
     let storage = kind.row().storage;
-    let mut text = String::with_capacity(PREFIX.len() + storage.len() + namespace.len() + 2);
-    text.push_str(PREFIX);
-    text.push_str(storage);
-    text.push('/');
-    if !namespace.is_empty() {
-        text.push_str(namespace);
-        text.push('/');
+    let mut text: SmallVec<[u8; 64]> = SmallVec::new();
+    for part in [PREFIX, storage, "/"] {
+        text.extend_from_slice(part.as_bytes());
     }
-    text.into()
+    if !namespace.is_empty() {
+        text.extend_from_slice(namespace.as_bytes());
+        text.push(b'/');
+    }
+    str::from_utf8(&text).unwrap_or_default().into()
 }
 
 /// Reads one key with a quorum's word.

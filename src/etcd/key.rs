@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::rc::Rc;
 
 use crate::api::name::Name;
 
@@ -10,7 +11,7 @@ use crate::api::name::Name;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Empty, or ends with a slash.
-    directory: Name,
+    directory: Rc<Name>,
     /// Without a slash.
     name: Name,
 }
@@ -19,18 +20,32 @@ impl Key {
     /// The key with this text.
     pub fn new(text: &str) -> Key {
         let (directory, name) = text.split_at(text.rfind('/').map_or(0, |slash| slash + 1));
-        Key { directory: Name::new(directory), name: Name::new(name) }
+        Key { directory: Rc::new(Name::new(directory)), name: Name::new(name) }
     }
 
     /// The key of a name in a directory, which is empty or ends with a slash.
     pub fn within(directory: Name, name: Name) -> Key {
         let is_parted = directory.is_empty() || directory.ends_with('/');
-        if is_parted && !name.contains('/') { Key { directory, name } } else { Key::new(&format!("{directory}{name}")) }
+        if !is_parted || name.contains('/') {
+            return Key::new(&format!("{directory}{name}"));
+        }
+        Key { directory: Rc::new(directory), name }
     }
 
     /// Up to and with the last slash; empty if there is none.
     pub fn directory(&self) -> &Name {
         &self.directory
+    }
+
+    /// The directory, to be shared by other keys.
+    pub(super) fn shared_directory(&self) -> &Rc<Name> {
+        &self.directory
+    }
+
+    /// This key, with the memory of its directory shared.
+    pub(super) fn sharing(&self, directory: &Rc<Name>) -> Key {
+        debug_assert_eq!(self.directory, *directory);
+        Key { directory: Rc::clone(directory), name: self.name.clone() }
     }
 
     /// Whether the text is that of a directory.

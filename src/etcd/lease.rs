@@ -37,8 +37,8 @@ const REVOKE_RATE: usize = 1000;
 struct Lease {
     ttl_s: u64,
     granted_at: u64,
-    /// Slots of the attached keys in the key index. A deleted key is detached, so every slot is in use.
-    keys: BTreeSet<u32>,
+    /// Slots of the attached keys in the key index, sorted. A deleted key is detached, so every slot is in use.
+    keys: Vec<u32>,
 }
 
 /// A lease that some member may not have seen revoked yet.
@@ -66,12 +66,12 @@ impl LeaseTable {
         if self.leases.contains_key(&id) {
             return Err(Error::LeaseExists);
         }
-        self.leases.insert(id, Lease { ttl_s, granted_at: index, keys: BTreeSet::new() });
+        self.leases.insert(id, Lease { ttl_s, granted_at: index, keys: Vec::new() });
         Ok(())
     }
 
     /// Takes a lease away at a log index and says which keys were attached.
-    pub fn revoke(&mut self, id: LeaseId, index: u64) -> Result<BTreeSet<u32>, Error> {
+    pub fn revoke(&mut self, id: LeaseId, index: u64) -> Result<Vec<u32>, Error> {
         let lease = self.leases.remove(&id).ok_or(Error::LeaseNotFound)?;
         self.revoked.push_back(Revoked { id, ttl_s: lease.ttl_s, granted_at: lease.granted_at, revoked_at: index });
         Ok(lease.keys)
@@ -108,15 +108,20 @@ impl LeaseTable {
 
     /// Attaches a key.
     pub fn attach(&mut self, id: LeaseId, slot: u32) {
-        if let Some(lease) = self.leases.get_mut(&id) {
-            lease.keys.insert(slot);
+        // Slots are mostly given out one after the other: the place is the last.
+        if let Some(lease) = self.leases.get_mut(&id)
+            && let Err(place) = lease.keys.binary_search(&slot)
+        {
+            lease.keys.insert(place, slot);
         }
     }
 
     /// Detaches a key.
     pub fn detach(&mut self, id: LeaseId, slot: u32) {
-        if let Some(lease) = self.leases.get_mut(&id) {
-            lease.keys.remove(&slot);
+        if let Some(lease) = self.leases.get_mut(&id)
+            && let Ok(place) = lease.keys.binary_search(&slot)
+        {
+            lease.keys.remove(place);
         }
     }
 

@@ -2,7 +2,8 @@
 //! a little with each write, and never what a member that counts may still read. What no reader can ask for any more goes
 //! before that.
 
-use super::store::{Change, State};
+use super::index::Slot;
+use super::store::State;
 use crate::etcd::error::Error;
 use crate::etcd::value::Value;
 
@@ -33,11 +34,11 @@ impl<V: Value> State<V> {
             return;
         }
         for _ in 0..batch {
-            match self.changes.front() {
-                Some(&change) if change.main < self.floor => {
-                    self.changes.pop_front();
+            match self.changes.get(0) {
+                Some((main, slot)) if main < self.floor => {
+                    self.changes.pop_first();
                     self.told = self.told.saturating_sub(1);
-                    self.forget(change);
+                    self.forget(main, slot);
                 }
                 _ => {
                     self.sweep_floor();
@@ -51,10 +52,10 @@ impl<V: Value> State<V> {
     /// The changes themselves stay until they are compacted, and so do deleted keys, without their values.
     pub(super) fn forget_what_was_told(&mut self, bound: u64, batch: usize) {
         for _ in 0..batch {
-            let Some(&change) = self.changes.get(self.told) else { return };
-            let history = self.index.history_mut(change.slot);
+            let Some((main, slot)) = self.changes.get(self.told) else { return };
+            let history = self.index.history_mut(slot);
             match self.readers.told(&history.key, bound) {
-                Some(told) if told < change.main => return,
+                Some(told) if told < main => return,
                 Some(told) => {
                     history.forget_before(told);
                     self.gone = self.gone.max(told);
@@ -67,24 +68,21 @@ impl<V: Value> State<V> {
 
     /// The last step of a removal: what was overwritten at the floor itself.
     fn sweep_floor(&mut self) {
-        let floor = self.floor;
-        let at_floor = self.changes.partition_point(|change| change.main <= floor);
-        for place in 0..at_floor {
-            let change = self.changes[place];
-            self.forget(change);
+        for place in 0..self.changes.place_of(self.floor + 1) {
+            if let Some((main, slot)) = self.changes.get(place) {
+                self.forget(main, slot);
+            }
         }
         self.swept = true;
-        if self.changes.capacity() > 4 * self.changes.len() + 1024 {
-            self.changes.shrink_to(2 * self.changes.len());
-        }
+        self.changes.tidy();
     }
 
     /// Forgets what the floor allows of the key of one change. The key itself goes with its last change, so that no
     /// other change still names its slot.
-    fn forget(&mut self, change: Change) {
-        let history = self.index.history_mut(change.slot);
-        if history.forget_before(self.floor) && history.newest.main == change.main {
-            self.index.remove(change.slot);
+    fn forget(&mut self, main: u64, slot: Slot) {
+        let history = self.index.history_mut(slot);
+        if history.forget_before(self.floor) && history.newest.main == main {
+            self.index.remove(slot);
         }
     }
 }

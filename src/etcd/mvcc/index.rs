@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::hash::{Hash, Hasher};
+use std::rc::Rc;
 
 use hashbrown::HashTable;
 
@@ -121,7 +122,7 @@ pub(super) struct KeyIndex<V> {
     by_name: HashTable<Slot>,
     in_order: Order,
     /// The directories of keys, so that all keys of one share its text, and how many there are of each.
-    directories: Map<Name, u32>,
+    directories: Map<Rc<Name>, u32>,
 }
 
 impl<V> KeyIndex<V> {
@@ -163,10 +164,10 @@ impl<V> KeyIndex<V> {
 
     /// A key that is added, with the text of its directory shared.
     fn sharing_directory(&mut self, key: &Key) -> Key {
-        match self.directories.entry(key.directory().clone()) {
+        match self.directories.entry(key.shared_directory().clone()) {
             Entry::Occupied(mut there) => {
                 *there.get_mut() += 1;
-                Key::within(there.key().clone(), key.name().clone())
+                key.sharing(there.key())
             }
             Entry::Vacant(place) => {
                 place.insert(1);
@@ -176,11 +177,11 @@ impl<V> KeyIndex<V> {
     }
 
     /// Takes a key that goes off its directory, which is forgotten with the last one.
-    fn leave_directory(directories: &mut Map<Name, u32>, key: &Key) {
-        let Some(keys) = directories.get_mut(key.directory()) else { return };
+    fn leave_directory(directories: &mut Map<Rc<Name>, u32>, key: &Key) {
+        let Some(keys) = directories.get_mut(key.shared_directory()) else { return };
         *keys -= 1;
         if *keys == 0 {
-            directories.remove(key.directory());
+            directories.remove(key.shared_directory());
         }
     }
 

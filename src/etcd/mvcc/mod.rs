@@ -4,6 +4,7 @@
 //! - `check`: what is refused before it reaches the log
 //! - `version`: the versions of one key
 //! - `index`: all keys, found by name in constant time and in order
+//! - `changes`: the order in which keys changed
 //! - `store`: the state that the log builds
 //! - `txn`: carrying out a transaction
 //! - `range`: reading
@@ -13,6 +14,7 @@
 //!
 //! It never reads a clock, never draws a number and never decides what the log contains.
 
+mod changes;
 mod check;
 mod compact;
 mod index;

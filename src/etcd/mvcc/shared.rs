@@ -24,10 +24,11 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
 
+use super::changes::Change;
 use super::compact::check_compaction;
 use super::readers::Reader;
 use super::request::{KeyValue, Range, RangeResult, Txn, TxnResult};
-use super::store::{Change, State};
+use super::store::State;
 use super::txn::read_only;
 use crate::etcd::error::Error;
 use crate::etcd::key::{Key, KeyRange};
@@ -244,7 +245,7 @@ impl<V: Value> SharedStore<V> {
     /// often enough that nothing of it has been compacted.
     pub fn each_change_after(&self, revision: u64, mut visit: impl FnMut(u64, Option<&V>, Option<&V>)) {
         let state = &self.0.borrow().state;
-        for change in state.changes_between(revision + 1, state.revision) {
+        for change in state.changes.between(revision + 1, state.revision) {
             let history = state.index.history(change.slot);
             let before = history.at(change.main - 1).and_then(|version| version.value.as_ref());
             let after = history.written(change.main, change.sub).and_then(|version| version.value.as_ref());
@@ -405,7 +406,7 @@ impl<V: Value> View<V> {
     pub(in crate::etcd) fn each_change(&self, first: u64, last: u64, mut visit: impl FnMut(&Written<'_, V>) -> bool) {
         let state = self.state();
         let compacted = self.at.compacted.max(state.floor);
-        for change in state.changes_between(first.max(compacted), last.min(self.at.revision)) {
+        for change in state.changes.between(first.max(compacted), last.min(self.at.revision)) {
             if !visit(&Written { state: &state, change, compacted }) {
                 return;
             }

@@ -2,8 +2,7 @@
 //!
 //! Reading is in `range`, writing in `txn`, forgetting in `compact`.
 
-use std::collections::VecDeque;
-
+use super::changes::Changes;
 use super::index::{KeyIndex, Slot};
 use super::readers::Readers;
 use super::version::Version;
@@ -11,24 +10,13 @@ use crate::etcd::key::Key;
 use crate::etcd::lease::{LeaseId, LeaseTable};
 use crate::etcd::value::Value;
 
-/// One change, in the order of all changes: which key it was. The version itself lies with the key.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Change {
-    /// The revision.
-    pub main: u64,
-    /// The key.
-    pub slot: Slot,
-    /// The place within the revision.
-    pub sub: u32,
-}
-
 /// The state after the last log entry that any member has applied.
 #[derive(Debug)]
 pub(super) struct State<V> {
     /// All keys.
     pub index: KeyIndex<V>,
     /// All changes at or after `floor`, in order. Between compactions it also serves watches that begin in the past.
-    pub changes: VecDeque<Change>,
+    pub changes: Changes,
     /// The last revision. An empty store is at revision 1.
     pub revision: u64,
     /// Where the last compaction cut; zero: never.
@@ -65,7 +53,7 @@ impl<V: Value> State<V> {
     pub fn new() -> Self {
         State {
             index: KeyIndex::new(),
-            changes: VecDeque::new(),
+            changes: Changes::default(),
             revision: 1,
             compacted: 0,
             floor: 0,
@@ -155,17 +143,7 @@ impl<V: Value> State<V> {
     }
 
     fn note(&mut self, slot: Slot, revision: &mut Revision) {
-        self.changes.push_back(Change { main: revision.main, slot, sub: revision.changes });
+        self.changes.push(revision.main, slot);
         revision.changes += 1;
-    }
-
-    /// The changes from revision `first` to revision `last`, both included, in order.
-    pub fn changes_between(&self, first: u64, last: u64) -> impl Iterator<Item = Change> + '_ {
-        // The present revision is asked for at every write: look from the end before searching.
-        let begin = match self.changes.back() {
-            Some(back) if back.main == first => self.changes.len().saturating_sub(1 + back.sub as usize),
-            _ => self.changes.partition_point(|change| change.main < first),
-        };
-        self.changes.range(begin..).take_while(move |change| change.main <= last).copied()
     }
 }

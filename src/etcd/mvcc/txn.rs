@@ -39,7 +39,7 @@ impl<V: Value> State<V> {
 
     /// Takes a lease away and deletes its keys, in order, in one revision.
     pub(super) fn revoke(&mut self, id: LeaseId, index: u64) -> Result<(), Error> {
-        let mut slots: Vec<u32> = self.leases.revoke(id, index)?.into_iter().collect();
+        let mut slots = self.leases.revoke(id, index)?;
         slots.sort_by(|&left, &right| self.index.history(left).key.cmp(&self.index.history(right).key));
         let mut revision = self.begin();
         for slot in slots {
