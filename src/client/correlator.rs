@@ -4,6 +4,8 @@
 //! event), which event was seen before (it is counted up), and how many events an object may have of a component
 //! (25 at once, then one in five minutes). Keys are hashes of the fields that client-go joins to a text.
 
+use std::collections::BTreeMap;
+
 use super::rate_limit::RateLimit;
 use super::recent::{Recent, digest};
 use super::recorder::{Draft, Stamp};
@@ -24,24 +26,26 @@ const SPAM_REFILL: SimDuration = SimDuration::from_secs(300);
 #[derive(Default)]
 pub(super) struct Correlator {
     similar: Recent<Similar>,
+    /// Hashes of messages where there are several, the oldest first, at most ten; by the key of the similar ones.
+    several: BTreeMap<u64, Vec<u64>>,
     seen: Recent<Seen>,
     /// When the bucket of an object would be full again.
     spam: Recent<SimTime>,
 }
 
-/// The different messages of late. Mostly there is one.
+/// The different messages of late. Mostly there is one. Packed, because every kubelet keeps some for each of its pods.
+#[derive(Clone, Copy)]
+#[repr(Rust, packed(4))]
 struct Similar {
-    /// The hash of the message.
+    /// The hash of the first message.
     message: u64,
-    /// Hashes of several messages, the oldest first, at most ten; `message` is then one of them.
-    #[expect(clippy::box_collection, reason = "one word where there is but one message")]
-    messages: Option<Box<Vec<u64>>>,
     /// When the last one came.
     last: SimTime,
+    /// There were others.
+    has_several: bool,
 }
 
-/// An event that was made: how often since, and when it was first, which is in its name too. Packed, because every kubelet keeps
-/// one for each event of its pods.
+/// An event that was made: how often since, and when it was first, which is in its name too. Packed for the same reason.
 #[derive(Clone, Copy)]
 #[repr(Rust, packed(4))]
 struct Seen {
@@ -84,20 +88,26 @@ impl Correlator {
     pub(super) fn tidy(&mut self, now: SimTime) {
         self.spam.tidy(|full_at| *full_at > now);
         self.similar.tidy(|similar| similar.is_recent(now));
+        self.several.retain(|key, _| self.similar.get(*key).is_some_and(|similar| similar.has_several));
     }
 
     /// Counts different messages; true if there are too many to write each.
     fn is_one_of_many(&mut self, key: u64, message: u64, now: SimTime) -> bool {
         self.similar.sweep(|similar| similar.is_recent(now));
-        let similar = self.similar.entry(key, || Similar { message, messages: None, last: now });
+        let similar = self.similar.entry(key, || Similar { message, last: now, has_several: false });
         if !similar.is_recent(now) {
-            (similar.message, similar.messages) = (message, None);
+            (similar.message, similar.has_several) = (message, false);
         }
         similar.last = now;
-        if similar.messages.is_none() && similar.message == message {
-            return false;
+        let first = similar.message;
+        if !similar.has_several {
+            if first == message {
+                return false;
+            }
+            similar.has_several = true;
+            self.several.insert(key, vec![first]);
         }
-        let messages = similar.messages.get_or_insert_with(|| Box::new(vec![similar.message]));
+        let messages = self.several.entry(key).or_default();
         if !messages.contains(&message) {
             messages.push(message);
         }

@@ -4,7 +4,9 @@
 
 use std::hash::Hasher;
 
-use crate::engine::hash::{FixedHasher, Map};
+use hashbrown::HashTable;
+
+use crate::engine::hash::FixedHasher;
 
 /// How many entries are kept at least.
 const CAPACITY: usize = 4096;
@@ -12,36 +14,72 @@ const CAPACITY: usize = 4096;
 /// Entries beyond the capacity are dropped this many at a time.
 const SURPLUS: usize = 512;
 
-/// A table of at least the 4096 entries used last.
+/// A table of at least the 4096 entries used last. Every kubelet has a few of them, most with some hundred entries: they lie
+/// close together, and grow by little.
 pub(super) struct Recent<V> {
-    /// Each with the number of its last use. Narrow, because every kubelet has such a table.
-    entries: Map<u64, (u32, V)>,
+    entries: Vec<Entry<V>>,
+    /// Where the entries lie, by their keys.
+    places: HashTable<u16>,
     uses: u32,
     sweep_at: usize,
 }
 
+struct Entry<V> {
+    key: u64,
+    /// The number of its last use.
+    used: u32,
+    value: V,
+}
+
 impl<V> Default for Recent<V> {
     fn default() -> Self {
-        Recent { entries: Map::default(), uses: 0, sweep_at: 64 }
+        Recent { entries: Vec::new(), places: HashTable::new(), uses: 0, sweep_at: 64 }
     }
 }
 
 impl<V> Recent<V> {
     /// An entry, which is now the one used last; made if it is not there.
     pub(super) fn entry(&mut self, key: u64, make: impl FnOnce() -> V) -> &mut V {
-        if self.entries.len() >= CAPACITY + SURPLUS && !self.entries.contains_key(&key) {
-            self.drop_oldest();
+        let used = self.next_use();
+        let place = match self.place(key) {
+            Some(place) => place,
+            None => {
+                if self.entries.len() >= CAPACITY + SURPLUS {
+                    self.drop_oldest();
+                }
+                self.add(Entry { key, used, value: make() })
+            }
+        };
+        let entry = &mut self.entries[place];
+        entry.used = used;
+        &mut entry.value
+    }
+
+    /// An entry, if it is there; this is no use of it.
+    pub(super) fn get(&self, key: u64) -> Option<&V> {
+        self.place(key).map(|place| &self.entries[place].value)
+    }
+
+    fn place(&self, key: u64) -> Option<usize> {
+        self.places.find(key, |place| self.entries[usize::from(*place)].key == key).map(|place| usize::from(*place))
+    }
+
+    fn add(&mut self, entry: Entry<V>) -> usize {
+        let place = self.entries.len();
+        if place == self.entries.capacity() {
+            self.entries.reserve_exact(8 + place / 4);
         }
-        let uses = self.next_use();
-        let entry = self.entries.entry(key).or_insert_with(|| (uses, make()));
-        entry.0 = uses;
-        &mut entry.1
+        let key = entry.key;
+        self.entries.push(entry);
+        let entries = &self.entries;
+        self.places.insert_unique(key, place as u16, |place| entries[usize::from(*place)].key);
+        place
     }
 
     /// The number of this use. When they run out the entries are numbered anew, in the order in which they were used.
     fn next_use(&mut self) -> u32 {
         if self.uses == u32::MAX {
-            let mut by_use: Vec<&mut u32> = self.entries.values_mut().map(|(used, _)| used).collect();
+            let mut by_use: Vec<&mut u32> = self.entries.iter_mut().map(|entry| &mut entry.used).collect();
             by_use.sort_unstable();
             self.uses = 0;
             for used in by_use {
@@ -62,16 +100,29 @@ impl<V> Recent<V> {
 
     /// Drops entries that are as good as none.
     pub(super) fn tidy(&mut self, keep: impl Fn(&V) -> bool) {
-        self.entries.retain(|_, (_, value)| keep(value));
-        self.entries.shrink_to(self.entries.len() * 2);
+        self.retain(|entry| keep(&entry.value));
         self.sweep_at = 64.max(self.entries.len() * 2);
     }
 
     fn drop_oldest(&mut self) {
-        let mut uses: Vec<u32> = self.entries.values().map(|(used, _)| *used).collect();
+        let mut uses: Vec<u32> = self.entries.iter().map(|entry| entry.used).collect();
         let (_, first_kept, _) = uses.select_nth_unstable(SURPLUS);
         let first_kept = *first_kept;
-        self.entries.retain(|_, (used, _)| *used >= first_kept);
+        self.retain(|entry| entry.used >= first_kept);
+    }
+
+    /// Keeps only the entries that are wanted.
+    fn retain(&mut self, wanted: impl Fn(&Entry<V>) -> bool) {
+        let before = self.entries.len();
+        self.entries.retain(wanted);
+        if self.entries.len() == before {
+            return;
+        }
+        self.entries.shrink_to(self.entries.len() + self.entries.len() / 4);
+        self.places = HashTable::with_capacity(self.entries.len());
+        for (place, entry) in self.entries.iter().enumerate() {
+            self.places.insert_unique(entry.key, place as u16, |place| self.entries[usize::from(*place)].key);
+        }
     }
 }
 
