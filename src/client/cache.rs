@@ -26,7 +26,8 @@ pub struct Cache {
     free: Vec<u32>,
     /// The slots by kind, namespace and name.
     places: HashTable<u32>,
-    kinds: [Order; REGISTRY.len()],
+    /// The slots of each kind; none of one of which there never was an object. Every kubelet has a cache, with few kinds in it.
+    kinds: [Option<Box<Order>>; REGISTRY.len()],
     /// By owners, nodes and labels, as control loops ask; none where nobody does ([`Cache::plain`]).
     indexes: Option<Box<Indexes>>,
     synced: [bool; REGISTRY.len()],
@@ -45,7 +46,7 @@ impl Cache {
             slots: Vec::new(),
             free: Vec::new(),
             places: HashTable::new(),
-            kinds: std::array::from_fn(|_| Order::default()),
+            kinds: [const { None }; REGISTRY.len()],
             indexes: None,
             synced: [false; REGISTRY.len()],
         }
@@ -56,7 +57,7 @@ impl Cache {
         let meta = object.meta();
         let hash = hash(object.kind(), &meta.namespace, &meta.name);
         if let Some(indexes) = &mut self.indexes {
-            indexes.prepare(&object, &self.slots, &self.kinds[Kind::Pod as usize]);
+            indexes.prepare(&object, &self.slots, self.kinds[Kind::Pod as usize].as_deref());
         }
         match self.find_hashed(hash, object.kind(), &meta.namespace, &meta.name) {
             Some(slot) => self.replace(slot, object),
@@ -96,7 +97,7 @@ impl Cache {
 
     /// All objects of a kind, by namespace and name.
     pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
-        self.objects(Some(&self.kinds[kind as usize]))
+        self.objects(self.kinds[kind as usize].as_deref())
     }
 
     /// All objects of a kind from a namespace on, by namespace and name.
@@ -107,8 +108,8 @@ impl Cache {
     ) -> impl Iterator<Item = &'a Object> + use<'a> {
         let in_order = |left: u32, right: u32| compare(&self.slots, left, right);
         let to_namespace = |there: u32| self.namespace_of(there).cmp(namespace);
-        let slots = self.kinds[kind as usize].iter_from(in_order, &to_namespace);
-        slots.filter_map(|slot| self.slots[slot as usize].as_ref())
+        let slots = self.kinds[kind as usize].as_ref().map(|order| order.iter_from(in_order, &to_namespace));
+        slots.into_iter().flatten().filter_map(|slot| self.slots[slot as usize].as_ref())
     }
 
     /// The indexes.
@@ -151,7 +152,7 @@ impl Cache {
 
     /// How many objects of a kind there are.
     pub(super) fn count(&self, kind: Kind) -> usize {
-        self.kinds[kind as usize].len()
+        self.kinds[kind as usize].as_ref().map_or(0, |order| order.len())
     }
 
     /// True once the first list of a kind has arrived.
@@ -187,7 +188,7 @@ impl Cache {
         self.slots[slot as usize] = Some(object);
         let slots = &self.slots;
         self.places.insert_unique(hash, slot, |there| slots[*there as usize].as_ref().map_or(0, hash_of));
-        self.kinds[kind as usize].insert(slot);
+        self.kinds[kind as usize].get_or_insert_default().insert(slot);
         if let Some(indexes) = &mut self.indexes {
             indexes.add(slot, &self.slots);
         }
@@ -200,7 +201,9 @@ impl Cache {
             indexes.remove(slot, &self.slots);
         }
         let slots = &self.slots;
-        self.kinds[kind as usize].remove(slot, |left, right| compare(slots, left, right));
+        if let Some(order) = &mut self.kinds[kind as usize] {
+            order.remove(slot, |left, right| compare(slots, left, right));
+        }
         if let Ok(entry) = self.places.find_entry(hash, |there| *there == slot) {
             entry.remove();
         }

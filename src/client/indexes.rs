@@ -94,12 +94,12 @@ impl Indexes {
     }
 
     /// Begins to keep what an object that comes asks for; `pods` are those that are there.
-    pub fn prepare(&mut self, object: &Object, slots: &Slots, pods: &Order) {
+    pub fn prepare(&mut self, object: &Object, slots: &Slots, pods: Option<&Order>) {
         match object {
             Object::PodDisruptionBudget(budget) => {
                 let Some(key) = self.by_label.wanted(&budget.selector) else { return };
                 self.by_label.add_key(key.clone());
-                for slot in pods.iter(|left, right| compare(slots, left, right)) {
+                for slot in pods.into_iter().flat_map(|pods| pods.iter(|left, right| compare(slots, left, right))) {
                     if let Some(object) = &slots[slot as usize] {
                         self.by_label.add_under(&key, object.meta(), slot);
                     }
