@@ -64,7 +64,7 @@ pub struct WatchCache {
     /// By namespace and name, which stand in the objects alone.
     objects: HashTable<Object>,
     /// Pods by node, quotas and limit ranges by namespace.
-    shelves: BTreeMap<Name, BTreeSet<ObjectKey>>,
+    shelves: BTreeMap<Name, BTreeSet<(Name, Name)>>,
     ring: VecDeque<Change>,
     capacity: usize,
     /// Changes after this revision are all in the ring.
@@ -197,6 +197,7 @@ impl WatchCache {
             let fresh = |change: Option<&Change>| change.is_some_and(|change| now.since(change.at) < FRESH);
             if fresh(self.ring.front()) && self.capacity < MOST_CHANGES {
                 self.capacity = (2 * self.capacity).min(MOST_CHANGES);
+                self.ring.reserve_exact(self.capacity - self.ring.len());
             } else if !fresh(self.ring.get(self.ring.len() - self.capacity / 4)) {
                 self.capacity = (self.capacity / 2).max(LEAST_CHANGES);
             }
@@ -204,6 +205,9 @@ impl WatchCache {
         let full = self.ring.len() >= self.capacity;
         while self.ring.len() >= self.capacity {
             self.ring.pop_front();
+        }
+        if self.ring.capacity() > 2 * self.capacity {
+            self.ring.shrink_to(self.capacity);
         }
         self.ring.push_back(change);
         if full && let Some(oldest) = self.ring.front() {
@@ -227,22 +231,26 @@ impl WatchCache {
         if old == new {
             return;
         }
+        let place = (place.namespace.clone(), place.name.clone());
         if let Some(shelf) = old
             && let Some(places) = self.shelves.get_mut(shelf)
         {
-            places.remove(place);
+            places.remove(&place);
             if places.is_empty() {
                 self.shelves.remove(shelf);
             }
         }
         if let Some(shelf) = new {
-            self.shelves.entry(shelf.clone()).or_default().insert(place.clone());
+            self.shelves.entry(shelf.clone()).or_default().insert(place);
         }
     }
 
     /// An object as the cache knows it.
     pub fn get(&self, key: &ObjectKey) -> Option<&Object> {
-        let (namespace, name) = (key.namespace.as_str(), key.name.as_str());
+        self.at(&key.namespace, &key.name)
+    }
+
+    fn at(&self, namespace: &str, name: &str) -> Option<&Object> {
         self.objects.find(hash(namespace, name), |there| place_of(there) == (namespace, name))
     }
 
@@ -254,7 +262,7 @@ impl WatchCache {
     /// The pods of a node, or the quotas or limit ranges of a namespace, by namespace and name.
     pub fn filed<'a>(&'a self, shelf: &Name) -> impl Iterator<Item = &'a Object> + use<'a> {
         let places = if self.shelves.is_empty() { None } else { self.shelves.get(shelf) };
-        places.into_iter().flatten().filter_map(|place| self.get(place))
+        places.into_iter().flatten().filter_map(|(namespace, name)| self.at(namespace, name))
     }
 
     /// The selected objects, by namespace and name.
