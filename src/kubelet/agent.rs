@@ -636,6 +636,9 @@ impl Worker {
     fn pod_changed(&mut self, pod: Rc<Pod>, shared: &mut Shared, ctx: &mut dyn NodeContext) -> bool {
         let stale = pod.meta.revision() < self.in_api().meta.revision();
         let known = self.in_api().clone();
+        if self.settled.is_some() && !same(&known.status, &pod.status) {
+            self.hold_again();
+        }
         let pod = with_containers_of(pod, &self.pod);
         let old = self.put_pod(pod, shared);
         if !stale {

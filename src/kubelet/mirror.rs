@@ -150,6 +150,7 @@ impl Kubelet {
         let own = worker.pod.meta.annotations.get(&HASH) == mirror.meta.annotations.get(&MIRROR);
         let (uid, ends) = (mirror.meta.uid, mirror.meta.is_deleting() || !own);
         let key = worker.key();
+        worker.hold_again();
         let stale = worker.written.as_ref().is_some_and(|written| mirror.meta.revision() < written.meta.revision());
         let Some(known) = worker.mirror_mut() else { return };
         let is_new = known.pod.as_ref().is_none_or(|known| known.meta.uid != uid);
@@ -177,6 +178,7 @@ impl Kubelet {
     pub(super) fn mirror_gone(&mut self, mirror: &Pod, ctx: &mut dyn NodeContext) {
         let Some(number) = self.mirrored(mirror) else { return };
         self.with(number, ctx, |worker, _, ctx| {
+            worker.hold_again();
             let status = worker.status().clone();
             let Some(known) = worker.mirror_mut() else { return };
             (known.pod, known.under_way) = (None, false);

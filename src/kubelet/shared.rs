@@ -232,15 +232,13 @@ impl Shared {
 
     /// Lets a pod be synced at the first tick not before a time; replaces what was set before.
     pub fn sync_at(&mut self, worker: &mut Worker, at: Option<SimTime>, ctx: &mut dyn NodeContext) {
-        if let Some(old) = worker.due.take() {
-            self.due.remove(&(old, worker.number));
-        }
+        self.due.remove(&(std::mem::replace(&mut worker.due, SimTime::MAX), worker.number));
         let Some(at) = at else { return };
         let tick = match self.settings.timings.sync_tick {
             SimDuration::ZERO => at.max(ctx.now()),
             period => at.max(ctx.now()).next_tick(self.sync_phase, period),
         };
-        worker.due = Some(tick);
+        worker.due = tick;
         self.due.insert((tick, worker.number), ctx.cause());
         self.await_due(ctx);
     }
@@ -364,8 +362,7 @@ impl Shared {
     pub fn forget(&mut self, worker: &Worker, ctx: &mut dyn NodeContext) {
         self.to_recheck.remove(&worker.number);
         self.no_relist(worker.number, ctx);
-        if let Some(at) = worker.due {
-            self.due.remove(&(at, worker.number));
+        if self.due.remove(&(worker.due, worker.number)).is_some() {
             self.await_due(ctx);
         }
     }

@@ -338,7 +338,7 @@ impl Worker {
 
     /// When the pod is next due by itself has come.
     pub fn fell_due(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
-        self.due = None;
+        self.due = SimTime::MAX;
         self.want_sync(shared, ctx);
     }
 }

@@ -39,6 +39,8 @@ pub struct Worker {
     pub written: Option<Rc<Pod>>,
     /// A status that is not in the API, or not yet known to be.
     pub held: Option<Box<Held>>,
+    /// What made the last status of a pod that has ended for good, while the API has that status and nothing is held.
+    pub settled: Option<Cause>,
     /// How far the pod has come.
     pub stage: Stage,
     /// What is being done.
@@ -57,8 +59,8 @@ pub struct Worker {
     pub fresh: bool,
     /// When the last pass ended; none before the first.
     pub last_sync: Option<SimTime>,
-    /// When the next pass is due by itself.
-    pub due: Option<SimTime>,
+    /// When the next pass is due by itself; [`SimTime::MAX`] if none is.
+    pub due: SimTime,
     /// When the containers had stopped, once they have for good.
     pub stopped: SimTime,
     /// The sandbox as last seen.
@@ -347,6 +349,7 @@ impl Worker {
             known_since: now,
             written: None,
             held: None,
+            settled: None,
             stage: Stage::Running,
             job: Job::Idle,
             wants_sync: false,
@@ -356,7 +359,7 @@ impl Worker {
             reported: false,
             fresh: false,
             last_sync: None,
-            due: None,
+            due: SimTime::MAX,
             stopped: SimTime::ZERO,
             sandbox: None,
             containers,

@@ -107,13 +107,15 @@ impl Worker {
     /// Hands a status to the writer, whatever was said before. `finished` says that the pod may be deleted from the API.
     pub fn hold(&mut self, status: PodStatus, finished: bool, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.reported = true;
-        let finished = finished || self.held.as_ref().is_some_and(|held| held.finished);
+        let finished =
+            finished || self.settled.take().is_some() || self.held.as_ref().is_some_and(|held| held.finished);
         self.held = Some(Box::new(Held { status, dirty: true, finished, cause: ctx.cause() }));
         self.enqueue_write(shared);
     }
 
     /// Keeps a status for an API that does not know the pod yet.
     pub fn hold_back(&mut self, status: PodStatus, ctx: &mut dyn NodeContext) {
+        self.settled = None;
         self.held = Some(Box::new(Held { status, dirty: true, finished: false, cause: ctx.cause() }));
     }
 
@@ -138,7 +140,10 @@ impl Worker {
 
     /// True if something remains to be done about the pod in the API.
     pub fn must_write(&self) -> bool {
-        let Some(held) = self.held.as_ref().filter(|_| !self.missing) else { return false };
+        if self.missing {
+            return false;
+        }
+        let Some(held) = &self.held else { return self.may_delete(self.settled.is_some()) };
         held.dirty || self.may_delete(held.finished) || !same(&self.to_send(held.status.clone()), &self.in_api().status)
     }
 
@@ -170,12 +175,17 @@ impl Worker {
 
     /// What a round of writes takes up of the pod; none if there is nothing to write.
     fn take_up(&mut self) -> Option<Box<Writing>> {
-        let known = self.api_uid().is_some() && !self.missing;
-        let number = self.number;
-        let held = self.held.as_mut().filter(|_| known)?;
-        held.dirty = false;
-        let (status, finished, cause) = (held.status.clone(), held.finished, held.cause);
-        Some(Box::new(Writing { pod: number, status, finished, cause }))
+        if self.missing || self.api_uid().is_none() {
+            return None;
+        }
+        let pod = self.number;
+        if let Some(held) = &mut self.held {
+            held.dirty = false;
+            let (status, finished, cause) = (held.status.clone(), held.finished, held.cause);
+            return Some(Box::new(Writing { pod, status, finished, cause }));
+        }
+        let cause = self.settled?;
+        Some(Box::new(Writing { pod, status: self.in_api().status.clone(), finished: true, cause }))
     }
 
     /// The pod has been read: writes the status if it differs, else goes on to what comes after. False if nothing was sent.
@@ -233,6 +243,7 @@ impl Worker {
             self.missing = true;
             return;
         }
+        self.hold_again();
         if let Some(held) = &mut self.held {
             held.dirty = true;
         }
@@ -244,8 +255,16 @@ impl Worker {
     fn settle(&mut self) {
         let known = &self.in_api().status;
         let Some(held) = self.held.as_ref().filter(|held| !held.dirty && same(&held.status, known)) else { return };
-        let left = held.finished.then(|| Box::new(Held { status: known.clone(), ..**held }));
-        self.held = left;
+        self.settled = held.finished.then_some(held.cause);
+        self.held = None;
+    }
+
+    /// Holds the last status of a pod that has ended for good again: the API will not have it any more, or may not.
+    pub fn hold_again(&mut self) {
+        if let Some(cause) = self.settled.take() {
+            self.held =
+                Some(Box::new(Held { status: self.in_api().status.clone(), dirty: false, finished: true, cause }));
+        }
     }
 }
 
