@@ -309,11 +309,9 @@ impl ControllerManager {
         let it = &mut self.loops[sync.controller];
         loop {
             match sync.next() {
-                Next::Send(operations) => {
-                    for (index, operation) in operations.into_iter().enumerate() {
-                        let caller = Caller::Process(Ticket { sync: number, index: index as u32 });
-                        self.client.request(it.clientset, caller, operation, ctx);
-                    }
+                Next::Send(operation, index) => {
+                    let caller = Caller::Process(Ticket { sync: number, index: index as u32 });
+                    self.client.request(it.clientset, caller, operation, ctx);
                 }
                 Next::Record(note) => it.recorder.record(note, &mut self.client, ctx),
                 Next::LookAgain(delay) => {

@@ -141,8 +141,8 @@ fn keep(view: &View<'_>, key: &ObjectKey, _now: Now) -> Plan {
         let missing = wanted - children.len();
         let request = || {
             let mut request = Request::new(Operation::Create { object: child(owner), dry_run: false });
-            request.on_success = Some(note(owner, "SuccessfulCreate", "Created {name}"));
-            request.on_failure = Some(note(owner, "FailedCreate", "Error creating: {error}"));
+            request.on_success = Some(Box::new(note(owner, "SuccessfulCreate", "Created {name}")));
+            request.on_failure = Some(Box::new(note(owner, "FailedCreate", "Error creating: {error}")));
             request
         };
         let expect = Step::Expect { creations: missing as u32, deletions: Vec::new() };
@@ -156,9 +156,8 @@ fn keep(view: &View<'_>, key: &ObjectKey, _now: Now) -> Plan {
     let uids = surplus.iter().map(|child| child.meta.uid).collect();
     let delete = |child: &&Rc<ConfigMap>| {
         let key = key_of(&child.meta.name);
-        let mut request = Request::new(Operation::Delete { key, options: DeleteOptions::default() });
-        request.tolerate.push(Reason::NotFound);
-        request
+        let operation = Operation::Delete { key, options: DeleteOptions::default() };
+        Request { tolerate: &[Reason::NotFound], ..Request::new(operation) }
     };
     let expect = Step::Expect { creations: 0, deletions: uids };
     Plan::nothing().step(expect).step(Step::Parallel(surplus.iter().map(delete).collect()))

@@ -75,11 +75,11 @@ pub struct Request {
     /// What is asked.
     pub operation: Operation,
     /// Failures that count as success.
-    pub tolerate: Vec<Reason>,
+    pub tolerate: &'static [Reason],
     /// Recorded when it succeeds; `{name}` in the message stands for the answered object's name.
-    pub on_success: Option<EventNote>,
+    pub on_success: Option<Box<EventNote>>,
     /// Recorded when it fails; `{error}` in the message stands for the failure's text.
-    pub on_failure: Option<EventNote>,
+    pub on_failure: Option<Box<EventNote>>,
 }
 
 /// A Kubernetes event to be recorded.
@@ -127,9 +127,7 @@ impl Plan {
     /// Reads objects from the API server itself, not from the cache, and goes on with the results in the same order.
     pub fn read(keys: Vec<ObjectKey>, next: impl FnOnce(&View<'_>, &[Outcome], Now) -> Plan + 'static) -> Self {
         let steps = keys.into_iter().map(|key| {
-            let mut request = Request::new(Operation::Get { key });
-            request.tolerate.push(Reason::NotFound);
-            Step::Request(request)
+            Step::Request(Request { tolerate: &[Reason::NotFound], ..Request::new(Operation::Get { key }) })
         });
         Plan { steps: steps.collect(), then: Some(Box::new(next)), again: Again::OnChange }
     }
@@ -145,6 +143,6 @@ impl Step {
 impl Request {
     /// A request, no failure tolerated, no event.
     pub fn new(operation: Operation) -> Self {
-        Request { operation, tolerate: Vec::new(), on_success: None, on_failure: None }
+        Request { operation, tolerate: &[], on_success: None, on_failure: None }
     }
 }

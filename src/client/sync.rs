@@ -32,7 +32,11 @@ pub(super) struct Sync {
 #[derive(Default)]
 struct Batch {
     under_way: Vec<UnderWay>,
+    /// How many of them are not answered.
     open: usize,
+    /// How many more are to be sent.
+    to_send: usize,
+    /// How many the batch has.
     size: usize,
     /// That a namespace is being deleted is no failure.
     slow_start: bool,
@@ -41,9 +45,9 @@ struct Batch {
 
 /// What is kept of a request while the server has it.
 struct UnderWay {
-    tolerate: Vec<Reason>,
-    on_success: Option<EventNote>,
-    on_failure: Option<EventNote>,
+    tolerate: &'static [Reason],
+    on_success: Option<Box<EventNote>>,
+    on_failure: Option<Box<EventNote>>,
     aim: Aim,
     /// It writes an object, and the answer says in which version.
     writes: bool,
@@ -63,8 +67,8 @@ pub(super) enum Aim {
 
 /// What a sync wants next.
 pub(super) enum Next {
-    /// These requests, numbered from zero in their order.
-    Send(Vec<Operation>),
+    /// This request, the one of this number in its batch.
+    Send(Operation, usize),
     /// An event.
     Record(EventNote),
     /// That these are expected.
@@ -130,13 +134,16 @@ impl Sync {
 
     /// What to do next.
     pub(super) fn next(&mut self) -> Next {
+        if let Some(next) = self.batch.send() {
+            return next;
+        }
         if self.batch.open > 0 || self.paused {
             return Next::Wait;
         }
         self.outcomes.extend(self.batch.under_way.drain(..).filter_map(|request| request.outcome));
         if !self.failed {
             if self.batch.rest.len() > 0 {
-                return self.send();
+                return self.next_batch();
             }
             match self.steps.next() {
                 Some(Step::Request(request)) => return self.begin(vec![request], 1, false),
@@ -167,24 +174,16 @@ impl Sync {
     fn begin(&mut self, requests: Vec<Request>, size: usize, slow_start: bool) -> Next {
         self.batch.rest = requests.into_iter();
         (self.batch.size, self.batch.slow_start) = (size, slow_start);
-        if self.batch.rest.len() == 0 { self.next() } else { self.send() }
+        self.next_batch()
     }
 
     /// The next batch: twice as large as the one before.
-    fn send(&mut self) -> Next {
+    fn next_batch(&mut self) -> Next {
         let batch = &mut self.batch;
-        let requests = batch.rest.by_ref().take(batch.size);
-        let mut operations = Vec::new();
-        for Request { operation, tolerate, on_success, on_failure } in requests {
-            let aim = Aim::of(&operation);
-            let writes =
-                matches!(operation, Operation::Create { .. } | Operation::Update { .. } | Operation::Patch { .. });
-            batch.under_way.push(UnderWay { tolerate, on_success, on_failure, aim, writes, outcome: None });
-            operations.push(operation);
-        }
-        batch.open = operations.len();
+        batch.to_send = batch.size.min(batch.rest.len());
         batch.size = batch.size.saturating_mul(2);
-        Next::Send(operations)
+        batch.under_way = Vec::with_capacity(batch.to_send);
+        self.next()
     }
 
     /// Takes the answer to a request of the present batch.
@@ -196,7 +195,7 @@ impl Sync {
         self.batch.open -= 1;
         match &outcome {
             Ok(answer) => {
-                effects.record = request.on_success.take().map(|note| with_name(note, answer));
+                effects.record = request.on_success.take().map(|note| with_name(*note, answer));
                 if let (true, Answer::Object(object)) = (request.writes, answer) {
                     effects.wrote = Some((object.kind(), object.meta().revision()));
                 }
@@ -205,12 +204,12 @@ impl Sync {
             Err(status) => {
                 effects.not_to_expect.push(request.aim.clone());
                 if !request.tolerate.contains(&status.reason) {
-                    effects.record = request.on_failure.take().map(|note| with_error(note, status));
+                    effects.record = request.on_failure.take().map(|note| with_error(*note, status));
                     self.failed = true;
                 }
             }
         }
-        request.outcome = Some(outcome);
+        request.outcome = Some(request.aim.without_what_went(outcome));
         if self.batch.open == 0 && self.failed {
             self.give_up(&mut effects.not_to_expect);
         }
@@ -233,12 +232,37 @@ impl Sync {
     }
 }
 
+impl Batch {
+    /// Sends the next request of the batch, if one is left.
+    fn send(&mut self) -> Option<Next> {
+        self.to_send = self.to_send.checked_sub(1)?;
+        let Request { operation, tolerate, on_success, on_failure } = self.rest.next()?;
+        if self.rest.len() == 0 {
+            self.rest = Vec::new().into_iter(); // The whole step's requests lay there.
+        }
+        let aim = Aim::of(&operation);
+        let writes = matches!(operation, Operation::Create { .. } | Operation::Update { .. } | Operation::Patch { .. });
+        self.under_way.push(UnderWay { tolerate, on_success, on_failure, aim, writes, outcome: None });
+        self.open += 1;
+        Some(Next::Send(operation, self.under_way.len() - 1))
+    }
+}
+
 impl Aim {
     fn of(operation: &Operation) -> Aim {
         match operation {
             Operation::Create { object, .. } => Aim::Creation(object.clone()),
             Operation::Delete { key, .. } => Aim::Deletion(key.clone()),
             _ => Aim::Other,
+        }
+    }
+
+    /// What came of the request, without the object that it deleted: nobody asks for that, and what waits for many deletions
+    /// would hold everything that went.
+    fn without_what_went(&self, outcome: Outcome) -> Outcome {
+        match (self, outcome) {
+            (Aim::Deletion(_), Ok(Answer::Object(_))) => Ok(Answer::Done),
+            (_, outcome) => outcome,
         }
     }
 }

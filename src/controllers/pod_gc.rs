@@ -147,11 +147,11 @@ impl Controller for PodGarbageCollector {
         }
         script::run(view, now, move |script| {
             // Those two all at once, the others one by one, as in the original.
-            for pods in [&surplus, &out_of_service] {
-                script.side_by_side(pods.len(), pods.len(), |script, index| {
-                    fail_and_delete(script, &pods[index], false)
-                })?;
-            }
+            script
+                .side_by_side(surplus.len(), surplus.len(), |script, index| delete(script, surplus[index].clone()))?;
+            script.side_by_side(out_of_service.len(), out_of_service.len(), |script, index| {
+                fail_and_delete(script, &out_of_service[index], false)
+            })?;
             script.side_by_side(1, missing.len(), |script, index| {
                 let (node, pods) = &missing[index];
                 // The cache may be behind; the API server knows.
@@ -174,14 +174,15 @@ fn is_out_of_service(node: &Node) -> bool {
     !node.is_ready() && node.taints.iter().any(|taint| taint.key == *OUT_OF_SERVICE)
 }
 
-/// The ended pods that go first: evicted ones, then the oldest.
-fn surplus(view: &View<'_>, count: usize) -> Vec<Rc<Pod>> {
+/// The ended pods that go first: evicted ones, then the oldest. They may be many, and a pass over them takes its time: of those
+/// that are gone by then nothing is held.
+fn surplus(view: &View<'_>, count: usize) -> Vec<ObjectKey> {
     if count == 0 {
         return Vec::new();
     }
     let mut ended: Vec<_> = view.list::<Pod>().filter(|pod| pod.is_terminal()).collect();
     ended.sort_by_cached_key(|pod| by_eviction_and_creation(pod));
-    ended.into_iter().take(count).cloned().collect()
+    ended.into_iter().take(count).map(|pod| owner::key_of(&**pod)).collect()
 }
 
 /// Evicted ones come first, then the oldest (`byEvictionAndCreationTimestamp`).
@@ -207,6 +208,11 @@ fn fail_and_delete(script: &mut Script<'_>, pod: &Pod, orphaned: bool) -> Result
             return Ok(());
         }
     }
+    delete(script, key)
+}
+
+/// Deletes a pod without grace.
+fn delete(script: &mut Script<'_>, key: ObjectKey) -> Result<(), Halt> {
     let options = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
     let _ = script.ask(Operation::Delete { key, options })?;
     Ok(())

@@ -141,7 +141,7 @@ pub(super) fn sync(
         let outcomes = script.step(|| {
             let request = |node: &Name| Request {
                 operation: Operation::Create { object: Object::Pod(Rc::new(template.pod(set, node))), dry_run: false },
-                tolerate: Vec::new(),
+                tolerate: &[],
                 on_success: Some(note(&about, EventType::Normal, "SuccessfulCreate", "Created pod: {name}".to_owned())),
                 on_failure: Some(note(
                     &about,
@@ -170,7 +170,7 @@ fn deletion(about: &ObjectReference, pod: &Pod) -> Request {
     let key = ObjectKey { kind: Kind::Pod, namespace: pod.meta.namespace.clone(), name: name.clone() };
     Request {
         operation: Operation::Delete { key, options: DeleteOptions::default() },
-        tolerate: vec![Reason::NotFound],
+        tolerate: &[Reason::NotFound],
         on_success: Some(note(about, EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"))),
         on_failure: Some(note(about, EventType::Warning, "FailedDelete", "Error deleting: {error}".to_owned())),
     }
@@ -189,6 +189,6 @@ fn note_failures(
     }
 }
 
-fn note(about: &ObjectReference, kind: EventType, reason: &'static str, message: String) -> EventNote {
-    EventNote { regarding: about.clone(), kind, reason: Name::of(reason), message }
+fn note(about: &ObjectReference, kind: EventType, reason: &'static str, message: String) -> Box<EventNote> {
+    Box::new(EventNote { regarding: about.clone(), kind, reason: Name::of(reason), message })
 }

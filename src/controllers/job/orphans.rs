@@ -31,8 +31,7 @@ pub(super) fn plan(view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
     }
     match view.get::<Pod>(&key.namespace, &key.name) {
         Some(pod) if is_orphan(view, pod) => {
-            let mut request = Request::new(untrack(pod));
-            request.tolerate.push(Reason::NotFound);
+            let request = Request { tolerate: &[Reason::NotFound], ..Request::new(untrack(pod)) };
             Plan::nothing().step(Step::Request(request))
         }
         _ => Plan::nothing(),

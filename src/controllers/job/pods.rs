@@ -206,8 +206,8 @@ pub(super) fn note_written(script: &mut Script<'_>, progress: &Progress<'_>, out
     });
 }
 
-fn note(about: &ObjectReference, kind: EventType, reason: &'static str, message: String) -> EventNote {
-    EventNote { regarding: about.clone(), kind, reason: Name::of(reason), message }
+fn note(about: &ObjectReference, kind: EventType, reason: &'static str, message: String) -> Box<EventNote> {
+    Box::new(EventNote { regarding: about.clone(), kind, reason: Name::of(reason), message })
 }
 
 /// The first indexes that have neither succeeded nor failed nor a pod (`firstPendingIndexes`).

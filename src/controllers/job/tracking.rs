@@ -194,7 +194,7 @@ fn flush(script: &mut Script<'_>, progress: &mut Progress<'_>, count: &mut Count
             memory.borrow_mut().expect_untracked(&key, uids());
             true
         });
-        let request = |pod: &Rc<Pod>| Request { tolerate: vec![Reason::NotFound], ..Request::new(untrack(pod)) };
+        let request = |pod: &Rc<Pod>| Request { tolerate: &[Reason::NotFound], ..Request::new(untrack(pod)) };
         let outcomes = script.step(|| Step::Parallel(count.ended.iter().map(request).collect()))?;
         note_written(script, progress, &outcomes);
         script.once(|| {

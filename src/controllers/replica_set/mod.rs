@@ -294,7 +294,7 @@ fn create<R: Replicated>(script: &mut Script<'_>, set: &R, count: usize) -> Resu
         let pod = new_pod(set);
         let request = || Request {
             operation: Operation::Create { object: Object::Pod(Rc::new(pod.clone())), dry_run: false },
-            tolerate: Vec::new(),
+            tolerate: &[],
             on_success: Some(note(&about, EventType::Normal, "SuccessfulCreate", "Created pod: {name}".to_owned())),
             on_failure: Some(note(&about, EventType::Warning, "FailedCreate", "Error creating: {error}".to_owned())),
         };
@@ -314,7 +314,7 @@ fn delete<R: Replicated>(script: &mut Script<'_>, set: &R, doomed: &[Rc<Pod>]) -
             let key = ObjectKey { kind: Kind::Pod, namespace: pod.meta.namespace.clone(), name: name.clone() };
             Request {
                 operation: Operation::Delete { key, options: DeleteOptions::default() },
-                tolerate: vec![Reason::NotFound],
+                tolerate: &[Reason::NotFound],
                 on_success: Some(note(&about, EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"))),
                 on_failure: Some(note(
                     &about,
@@ -331,8 +331,8 @@ fn delete<R: Replicated>(script: &mut Script<'_>, set: &R, doomed: &[Rc<Pod>]) -
     Ok(failure.map(|status| format!("unable to delete pods: {status}")))
 }
 
-fn note(about: &ObjectReference, kind: EventType, reason: &'static str, message: String) -> EventNote {
-    EventNote { regarding: about.clone(), kind, reason: Name::of(reason), message }
+fn note(about: &ObjectReference, kind: EventType, reason: &'static str, message: String) -> Box<EventNote> {
+    Box::new(EventNote { regarding: about.clone(), kind, reason: Name::of(reason), message })
 }
 
 /// A pod of the template, to be named by the server. All replicas share the specification, labels and owner.

@@ -188,10 +188,8 @@ impl Script<'_> {
 }
 
 /// A request that tolerates some failures, as a step.
-pub fn tolerant(operation: Operation, tolerate: &[Reason]) -> Request {
-    let mut request = Request::new(operation);
-    request.tolerate.extend_from_slice(tolerate);
-    request
+pub fn tolerant(operation: Operation, tolerate: &'static [Reason]) -> Request {
+    Request { tolerate, ..Request::new(operation) }
 }
 
 #[cfg(test)]

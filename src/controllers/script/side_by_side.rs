@@ -81,8 +81,9 @@ impl Script<'_> {
         count: usize,
         body: impl Fn(&mut Script<'_>, usize) -> Result<(), Halt>,
     ) -> Vec<Request> {
-        let mut requests = Vec::new();
-        let mut going = std::mem::take(&mut pieces.active).into_iter();
+        let room = width.min(pieces.active.len() + count - pieces.begun);
+        let mut requests = Vec::with_capacity(room);
+        let mut going = std::mem::replace(&mut pieces.active, Vec::with_capacity(room)).into_iter();
         while pieces.active.len() < width {
             let next = going.next().or_else(|| {
                 let index = pieces.begun;

@@ -207,7 +207,7 @@ impl<'a> Control<'a> {
             let new_pod = |it: &&Replica<'_>| identity::new_pod(self.set, self.revision_of(it), it.ordinal);
             let request = |pod: Pod| Request {
                 // Nothing is told of a pod that is there already, but the sync has failed.
-                tolerate: vec![Reason::AlreadyExists],
+                tolerate: &[Reason::AlreadyExists],
                 on_success: Some(self.success("Create", &pod.meta.name)),
                 on_failure: Some(self.failure("Create", &pod.meta.name)),
                 operation: Operation::Create { object: Object::Pod(Rc::new(pod)), dry_run: false },
@@ -246,7 +246,7 @@ impl<'a> Control<'a> {
             let outcomes = script.step(|| {
                 let request = |(pod, claim): &(Name, PersistentVolumeClaim)| Request {
                     operation: claims::creation(claim.clone()),
-                    tolerate: vec![Reason::AlreadyExists],
+                    tolerate: &[Reason::AlreadyExists],
                     on_success: Some(self.claim_created(pod, &claim.meta.name)),
                     on_failure: Some(self.claim_refused(pod, &claim.meta.name)),
                 };
@@ -338,7 +338,7 @@ impl<'a> Control<'a> {
                     part: Part::Main,
                     dry_run: false,
                 },
-                tolerate: Vec::new(),
+                tolerate: &[],
                 on_success: Some(self.success("Update", &name)),
                 on_failure: Some(self.failure("Update", &name)),
             })
@@ -420,7 +420,7 @@ impl<'a> Control<'a> {
                 let key = ObjectKey { kind: Kind::Pod, namespace, name: name.clone() };
                 Request {
                     operation: Operation::Delete { key, options: DeleteOptions::default() },
-                    tolerate: vec![Reason::NotFound],
+                    tolerate: &[Reason::NotFound],
                     on_success: Some(self.success("Delete", name)),
                     on_failure: Some(self.failure("Delete", name)),
                 }
@@ -431,31 +431,31 @@ impl<'a> Control<'a> {
         Ok(failed.filter(|status| status.reason != Reason::NotFound).map(|status| status.message.clone()).next())
     }
 
-    fn note(&self, kind: EventType, reason: String, message: String) -> EventNote {
-        EventNote { regarding: self.about.clone(), kind, reason: Name::from(reason), message }
+    fn note(&self, kind: EventType, reason: String, message: String) -> Box<EventNote> {
+        Box::new(EventNote { regarding: self.about.clone(), kind, reason: Name::from(reason), message })
     }
 
-    fn success(&self, verb: &str, pod: &Name) -> EventNote {
+    fn success(&self, verb: &str, pod: &Name) -> Box<EventNote> {
         let message = format!("{verb} Pod {pod} in StatefulSet {} successful", self.set.meta.name);
         self.note(EventType::Normal, format!("Successful{verb}"), message)
     }
 
-    fn failure(&self, verb: &str, pod: &Name) -> EventNote {
+    fn failure(&self, verb: &str, pod: &Name) -> Box<EventNote> {
         let message = format!("{verb} Pod {pod} in StatefulSet {} failed error: {{error}}", self.set.meta.name);
         self.note(EventType::Warning, format!("Failed{verb}"), message)
     }
 
     fn tell_failure(&self, script: &mut Script<'_>, verb: &str, pod: &Name, failure: &str) {
         let note = self.failure(verb, pod);
-        script.push(Step::Record(EventNote { message: note.message.replace("{error}", failure), ..note }));
+        script.push(Step::Record(EventNote { message: note.message.replace("{error}", failure), ..*note }));
     }
 
-    fn claim_created(&self, pod: &Name, claim: &Name) -> EventNote {
+    fn claim_created(&self, pod: &Name, claim: &Name) -> Box<EventNote> {
         let message = format!("Create Claim {claim} Pod {pod} in StatefulSet {} success", self.set.meta.name);
         self.note(EventType::Normal, "SuccessfulCreate".to_owned(), message)
     }
 
-    fn claim_refused(&self, pod: &Name, claim: &Name) -> EventNote {
+    fn claim_refused(&self, pod: &Name, claim: &Name) -> Box<EventNote> {
         let set = &self.set.meta.name;
         let message = format!("Create Claim {claim} for Pod {pod} in StatefulSet {set} failed error: {{error}}");
         self.note(EventType::Warning, "FailedCreate".to_owned(), message)
