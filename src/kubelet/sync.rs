@@ -31,7 +31,7 @@ impl Worker {
         if !self.wants_sync || !matches!(self.job, Job::Idle) || self.stage == Stage::Finished {
             return;
         }
-        let listed = self.last_sync.is_none_or(|last| self.fresh || shared.relist_after(last) <= ctx.now());
+        let listed = self.last_sync == SimTime::MAX || self.fresh || shared.relist_after(self.last_sync) <= ctx.now();
         if !listed {
             shared.relist(self.number, ctx);
             return;
@@ -236,7 +236,7 @@ impl Worker {
         let ready = self.stand_in_due(shared, now);
         let next = [again, deadline.filter(|end| *end > now), ready].into_iter().flatten().min();
         shared.sync_at(self, next, ctx);
-        self.last_sync = Some(now);
+        self.last_sync = now;
         self.fresh = false;
         if job.acted && !job.failed {
             self.relisted(shared, ctx);
@@ -248,7 +248,7 @@ impl Worker {
     /// A pass ended that leads over to the next stage, or was broken off.
     pub fn end_pass(&mut self, shared: &mut Shared, ctx: &mut dyn NodeContext) {
         self.job = Job::Idle;
-        self.last_sync = Some(ctx.now());
+        self.last_sync = ctx.now();
         self.fresh = false;
         shared.sync_at(self, None, ctx);
         self.try_sync(shared, ctx);

@@ -57,8 +57,8 @@ pub struct Worker {
     pub reported: bool,
     /// Was relisted since the last pass ended.
     pub fresh: bool,
-    /// When the last pass ended; none before the first.
-    pub last_sync: Option<SimTime>,
+    /// When the last pass ended; [`SimTime::MAX`] before the first.
+    pub last_sync: SimTime,
     /// When the next pass is due by itself; [`SimTime::MAX`] if none is.
     pub due: SimTime,
     /// When the containers had stopped, once they have for good.
@@ -358,7 +358,7 @@ impl Worker {
             mounted: false,
             reported: false,
             fresh: false,
-            last_sync: None,
+            last_sync: SimTime::MAX,
             due: SimTime::MAX,
             stopped: SimTime::ZERO,
             sandbox: None,
