@@ -16,7 +16,6 @@ use std::path::Path;
 
 use kubelet_comparison::{Difference, Entry, compare, recorded_pods};
 use kubelet_writes::Line;
-use kubesim::api::event::Event;
 use kubesim::api::object::Object;
 use kubesim::cluster::Cluster;
 use kubesim::cluster::news::{News, Write};
@@ -36,12 +35,12 @@ fn line(write: &Write) -> Option<Line> {
     }
     let line = |pod: &str, text: String| Some(Line { at: write.at, pod: pod.to_owned(), text, patched: None });
     match (&write.old, &write.new) {
-        (None, Some(Object::Event(event))) if event.involved.kind == "Pod" => line(
+        (None, Some(Object::Event(event))) if event.class.involved_kind == "Pod" => line(
             &event.involved.name,
             format!("EVENT {:?} {}: {}", event.class.kind, event.class.reason, event.message),
         ),
-        (Some(_), Some(Object::Event(event))) if event.involved.kind == "Pod" => {
-            let Event { count, message, .. } = &**event;
+        (Some(_), Some(Object::Event(event))) if event.class.involved_kind == "Pod" => {
+            let (count, message) = (event.occurrence().count, &event.message);
             line(&event.involved.name, format!("EVENT-PATCH count={count} {message}"))
         }
         (Some(Object::Pod(old)), Some(Object::Pod(new))) if write.verb == "patch" => Some(Line {

@@ -70,14 +70,11 @@ pub fn same_body(old: &Object, new: &Object) -> bool {
             old.finalizers == new.finalizers && old.terminating == new.terminating && old.conditions == new.conditions
         }
         (Object::Event(old), Object::Event(new)) => {
-            old.count == new.count
-                && old.last == new.last
+            old.occurrence() == new.occurrence()
                 && old.message == new.message
                 && old.class == new.class
                 && old.involved == new.involved
                 && old.involved_revision == new.involved_revision
-                && old.first == new.first
-                && old.newer == new.newer
         }
         (Object::ConfigMap(old), Object::ConfigMap(new)) => shared(&old.content, &new.content),
         (Object::Secret(old), Object::Secret(new)) => shared(&old.content, &new.content),

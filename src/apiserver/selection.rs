@@ -121,11 +121,11 @@ fn field<'a>(object: &'a Object, name: &str) -> Cow<'a, str> {
         ("metadata.namespace", _) => &meta.namespace,
         (name, Object::Pod(pod)) => return pod_field(pod, name),
         (name, Object::Event(event)) => match name {
-            "involvedObject.kind" => &event.involved.kind,
+            "involvedObject.kind" => &event.class.involved_kind,
             "involvedObject.namespace" => &event.involved.namespace,
             "involvedObject.name" => &event.involved.name,
             "involvedObject.uid" => return event.involved.uid.to_string().into(),
-            "involvedObject.apiVersion" => &event.involved.api_version,
+            "involvedObject.apiVersion" => &event.class.involved_api_version,
             "involvedObject.resourceVersion" if event.involved_revision != 0 => {
                 return event.involved_revision.to_string().into();
             }

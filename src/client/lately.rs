@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::api::event::{EventClass, EventType, Reporter};
+use crate::api::event::{EventClass, EventType, ObjectReference, Reporter};
 use crate::api::name::Name;
 
 /// The last `N` values, in turn.
@@ -46,7 +46,13 @@ impl Classes {
 
     /// The class of an event, which may stand for several: client-go makes such a one anew and leaves the reporter's name and instance out
     /// (`EventAggregate`).
-    pub(super) fn share(&mut self, kind: EventType, reason: &Name, field_path: &Name, several: bool) -> Rc<EventClass> {
+    pub(super) fn share(
+        &mut self,
+        kind: EventType,
+        reason: &Name,
+        regarding: &ObjectReference,
+        several: bool,
+    ) -> Rc<EventClass> {
         let reporter = if several {
             let reporter = &*self.reporter;
             let of_several = || Rc::new(Reporter { source_only: true, instance: Name::EMPTY, ..reporter.clone() });
@@ -57,12 +63,20 @@ impl Classes {
         let is_it = |it: &Rc<EventClass>| {
             it.kind == kind
                 && it.reason == *reason
-                && it.field_path == *field_path
+                && it.field_path == regarding.field_path
+                && it.involved_kind == regarding.kind
+                && it.involved_api_version == regarding.api_version
                 && Rc::ptr_eq(&it.reporter, reporter)
         };
         let make = || {
-            let (reason, reporter, field_path) = (reason.clone(), reporter.clone(), field_path.clone());
-            Rc::new(EventClass { kind, reason, reporter, field_path })
+            Rc::new(EventClass {
+                kind,
+                reason: reason.clone(),
+                reporter: reporter.clone(),
+                involved_api_version: regarding.api_version.clone(),
+                involved_kind: regarding.kind.clone(),
+                field_path: regarding.field_path.clone(),
+            })
         };
         self.lately.share(is_it, make)
     }

@@ -16,7 +16,7 @@ use super::lately::{Classes, Lately};
 use super::plan::EventNote;
 use super::tokens;
 use super::transport::{Client, Clientset};
-use crate::api::event::{Event, Involved, Reporter};
+use crate::api::event::{Event, Involved, Occurrence, Reporter};
 use crate::api::kind::Kind;
 use crate::api::meta::{Epoch, Meta, ObjectKey, Timestamp, Uid};
 use crate::api::name::Name;
@@ -200,17 +200,12 @@ impl Recorder {
 
     fn event(&mut self, draft: &Draft, meta: Meta) -> Event {
         let EventNote { regarding, kind, reason, message } = &draft.note;
-        Event {
-            meta,
-            involved: self.involved.share(|known| known.is(regarding), || Rc::new(Involved::of(regarding))),
-            involved_revision: regarding.resource_version,
-            class: self.classes.share(*kind, reason, &regarding.field_path, draft.several),
-            message: self.messages.share(|known| **known == **message, || Name::new(message)),
-            count: draft.count,
-            first: self.epoch.timestamp(draft.first),
-            last: self.epoch.timestamp(draft.last),
-            newer: None,
-        }
+        let involved = self.involved.share(|known| known.is(regarding), || Rc::new(Involved::of(regarding)));
+        let involved = (involved, regarding.resource_version);
+        let class = self.classes.share(*kind, reason, regarding, draft.several);
+        let message = self.messages.share(|known| **known == **message, || Name::new(message));
+        let (first, last) = (self.epoch.timestamp(draft.first), self.epoch.timestamp(draft.last));
+        Event::new(meta, involved, class, message, Occurrence { count: draft.count, first, last, ..Default::default() })
     }
 }
 
@@ -312,10 +307,10 @@ mod tests {
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
         assert_eq!(event.meta.name, format!("web.{:x}", 1_795_204_802_000_000_000i64).as_str());
         assert_eq!(
-            (event.class.reporter.component.as_str(), event.class.reporter.host.as_str(), event.count),
+            (event.class.reporter.component.as_str(), event.class.reporter.host.as_str(), event.occurrence().count),
             ("kubelet", "node-1", 1)
         );
-        assert_eq!(event.first, Timestamp(1_795_204_802));
+        assert_eq!(event.occurrence().first, Timestamp(1_795_204_802));
     }
 
     #[test]
@@ -336,7 +331,7 @@ mod tests {
         record(&mut run, EventType::Warning, "BackOff", "Back-off restarting");
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
         assert_eq!(
-            (event.count, event.first, event.meta.name.clone()),
+            (event.occurrence().count, event.occurrence().first, event.meta.name.clone()),
             (3, Timestamp(EPOCH.0 / 1_000_000_000), key.name)
         );
     }

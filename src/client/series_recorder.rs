@@ -15,9 +15,9 @@ use super::recent::digest;
 use super::recorder::{MAX_TRIES, PAUSE, event_name, event_namespace};
 use super::tokens;
 use super::transport::{Client, Clientset};
-use crate::api::event::{Event, EventType, Involved, NewerPart, ObjectReference, Reporter};
+use crate::api::event::{Event, EventType, Involved, ObjectReference, Occurrence, Reporter};
 use crate::api::kind::Kind;
-use crate::api::meta::{Epoch, MicroTime, ObjectKey, Timestamp};
+use crate::api::meta::{Epoch, MicroTime, ObjectKey};
 use crate::api::name::Name;
 use crate::api::object::{Object, Resource};
 use crate::apiserver::protocol::{Answer, ApiMessage, Operation, Part, Patch, RequestId, new_meta};
@@ -106,10 +106,10 @@ impl SeriesRecorder {
         let now = self.epoch.micro_time(ctx.now());
         let key = identity(&note);
         if let Some(known) = self.events.get_mut(&key) {
-            match &mut Rc::make_mut(&mut known.event).newer.get_or_insert_default().series {
-                Some((count, last)) => (*count, *last) = (count.saturating_add(1), now),
+            match &mut Rc::make_mut(&mut known.event).occurrence_mut().series {
+                Some(series) => **series = (series.0.saturating_add(1), now),
                 series => {
-                    *series = Some((2, now));
+                    *series = Some(Box::new((2, now)));
                     let event = known.event.clone();
                     self.write(Write { key, event, patching: true, tries: 0 }, client, ctx);
                 }
@@ -198,9 +198,8 @@ impl SeriesRecorder {
         let refresh = (now.as_nanos() / FINISH.as_nanos()).is_multiple_of(LOOKS_PER_REFRESH);
         let mut to_write = Vec::new();
         self.events.retain(|key, Known { number, event }| {
-            let newer = event.newer.as_deref();
-            let series = newer.and_then(|newer| newer.series);
-            let last = series.map(|(_, last)| last).or(newer.and_then(|newer| newer.event_time)).unwrap_or_default();
+            let series = event.series();
+            let last = series.map_or_else(|| event.occurrence().event_time, |(_, last)| last);
             let ended = last < ended_before;
             if series.is_some() && (ended || refresh) {
                 to_write.push((*number, *key, event.clone()));
@@ -239,22 +238,16 @@ impl SeriesRecorder {
     fn event(&mut self, note: SeriesNote, now: SimTime) -> Event {
         self.last_stamp = now.max(self.last_stamp + SimDuration::from_nanos(1));
         let name = event_name(&note.regarding.name, self.epoch, self.last_stamp);
-        Event {
-            meta: new_meta(event_namespace(&note.regarding.namespace), name),
-            involved: Rc::new(Involved::of(&note.regarding)),
-            involved_revision: note.regarding.resource_version,
-            class: self.classes.share(note.kind, &note.reason, &note.regarding.field_path, false),
-            message: note.message.into(),
-            count: 0,
-            first: Timestamp::default(),
-            last: Timestamp::default(),
-            newer: Some(Box::new(NewerPart {
-                event_time: Some(self.epoch.micro_time(now)),
-                action: Some(note.action),
-                series: None,
-                related: note.related.map(Box::new),
-            })),
-        }
+        let meta = new_meta(event_namespace(&note.regarding.namespace), name);
+        let involved = (Rc::new(Involved::of(&note.regarding)), note.regarding.resource_version);
+        let class = self.classes.share(note.kind, &note.reason, &note.regarding, false);
+        let occurrence = Occurrence {
+            event_time: self.epoch.micro_time(now),
+            action: Some(note.action),
+            related: note.related.map(Box::new),
+            ..Occurrence::default()
+        };
+        Event::new(meta, involved, class, note.message.into(), occurrence)
     }
 }
 
@@ -342,11 +335,9 @@ mod tests {
             fail_scheduling(&mut run, "web", message);
         }
         let Some(Object::Event(event)) = run.server.objects.values().next() else { panic!("no event") };
-        assert_eq!((event.count, event.class.reporter.instance.as_str()), (0, "default-scheduler-control-plane-0"));
-        assert_eq!(
-            (event.newer.as_ref().and_then(|newer| newer.event_time), event.message.as_str()),
-            (Some(MicroTime(1_795_204_800_000_000)), "0/1 nodes")
-        );
+        let said = event.occurrence();
+        assert_eq!((said.count, event.class.reporter.instance.as_str()), (0, "default-scheduler-control-plane-0"));
+        assert_eq!((said.event_time, event.message.as_str()), (MicroTime(1_795_204_800_000_000), "0/1 nodes"));
         run.pass(SimDuration::from_secs(3_600));
         let writes = writes(&run.server);
         assert_eq!(writes.len(), 3, "{writes:?}");

@@ -25,12 +25,13 @@ impl<W: io::Write> EventRows<W> {
     pub fn write(&mut self, write: &Write) -> io::Result<()> {
         let Some(Object::Event(event)) = &write.new else { return Ok(()) };
         let Event { involved, class, message, .. } = &**event;
+        let kind = &class.involved_kind;
         let object = if involved.namespace.is_empty() {
-            format!("{}/{}", involved.kind, involved.name)
+            format!("{kind}/{}", involved.name)
         } else {
-            format!("{}/{}/{}", involved.kind, involved.namespace, involved.name)
+            format!("{kind}/{}/{}", involved.namespace, involved.name)
         };
-        let count = event.series().map_or(event.count.max(1), |(count, _)| count);
+        let count = event.series().map_or_else(|| event.occurrence().count.max(1), |(count, _)| count);
         Ok(self.csv.write_record([
             &write.at.to_string(),
             &format!("{:?}", class.kind),

@@ -122,7 +122,7 @@ fn counts(bed: &Bed) -> BTreeMap<String, usize> {
             // In how many steps a Deployment is scaled depends on which pods become ready in the same moment.
             (Kind::Event, Some(Object::Event(event))) if event.class.reason == "ScalingReplicaSet" => continue,
             (Kind::Event, Some(Object::Event(event))) => {
-                format!("Event {} {}", event.involved.kind, event.class.reason)
+                format!("Event {} {}", event.class.involved_kind, event.class.reason)
             }
             (Kind::Pod | Kind::ReplicaSet | Kind::Deployment, _) if write.verb != "patch" && write.verb != "update" => {
                 format!("{:?} {}", write.key.kind, write.verb)

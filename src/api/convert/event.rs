@@ -6,7 +6,7 @@ use super::meta::{
     from_meta, from_micro, from_reference, from_time, to_meta, to_micro, to_reference, to_time_unless_zero,
 };
 use super::{Convert, ConvertError, name, name_or_empty, nonempty, nonzero, text};
-use crate::api::event::{Event, EventClass, EventType, Involved, NewerPart, Reporter};
+use crate::api::event::{Event, EventClass, EventType, Involved, Occurrence, Reporter};
 use crate::api::meta::MicroTime;
 
 impl EventType {
@@ -25,9 +25,10 @@ impl Convert for Event {
     fn to_full(&self) -> core::Event {
         let EventClass { kind, reason, reporter, .. } = &*self.class;
         let Reporter { component, host, instance, source_only } = &**reporter;
-        let newer = self.newer.as_deref().cloned().unwrap_or_default();
+        let Occurrence { count, first, last, event_time, action, series, related } = self.occurrence().into_owned();
+        let event_time = (event_time != MicroTime::default()).then(|| to_micro(event_time));
         let source = core::EventSource {
-            component: if newer.event_time.is_some() { None } else { nonempty(component) },
+            component: if event_time.is_some() { None } else { nonempty(component) },
             host: nonempty(host),
         };
         core::Event {
@@ -39,16 +40,16 @@ impl Convert for Event {
             source: Some(source),
             reporting_component: Some(if *source_only { String::new() } else { String::from(component) }),
             reporting_instance: Some(String::from(instance)),
-            count: nonzero(self.count),
-            first_timestamp: to_time_unless_zero(self.first),
-            last_timestamp: to_time_unless_zero(self.last),
-            event_time: newer.event_time.map(to_micro),
-            action: text(&newer.action),
-            series: newer.series.map(|(count, last)| core::EventSeries {
-                count: Some(count),
-                last_observed_time: Some(to_micro(last)),
+            count: nonzero(count),
+            first_timestamp: to_time_unless_zero(first),
+            last_timestamp: to_time_unless_zero(last),
+            event_time,
+            action: text(&action),
+            series: series.map(|series| core::EventSeries {
+                count: Some(series.0),
+                last_observed_time: Some(to_micro(series.1)),
             }),
-            related: newer.related.as_deref().map(to_reference),
+            related: related.as_deref().map(to_reference),
         }
     }
 
@@ -56,12 +57,15 @@ impl Convert for Event {
         let source = full.source.unwrap_or_default();
         let reporting = full.reporting_component.filter(|component| !component.is_empty());
         let component = source.component.filter(|component| !component.is_empty());
-        let newer = NewerPart {
-            event_time: full.event_time.map(from_micro),
+        let occurrence = Occurrence {
+            count: full.count.unwrap_or(0),
+            first: full.first_timestamp.map(from_time).unwrap_or_default(),
+            last: full.last_timestamp.map(from_time).unwrap_or_default(),
+            event_time: full.event_time.map(from_micro).unwrap_or_default(),
             action: name(full.action),
             series: full.series.map(|series| {
                 let last = series.last_observed_time.map_or(MicroTime::default(), from_micro);
-                (series.count.unwrap_or(0), last)
+                Box::new((series.count.unwrap_or(0), last))
             }),
             related: full.related.map(from_reference).map(Box::new),
         };
@@ -76,18 +80,12 @@ impl Convert for Event {
             kind: if full.type_.as_deref() == Some("Warning") { EventType::Warning } else { EventType::Normal },
             reason: name_or_empty(full.reason),
             reporter: reporter.into(),
+            involved_api_version: involved.api_version.clone(),
+            involved_kind: involved.kind.clone(),
             field_path: involved.field_path.clone(),
         };
-        Ok(Event {
-            meta: from_meta(full.metadata)?,
-            involved: Involved::of(&involved).into(),
-            involved_revision: involved.resource_version,
-            class: class.into(),
-            message: name_or_empty(full.message),
-            count: full.count.unwrap_or(0),
-            first: full.first_timestamp.map(from_time).unwrap_or_default(),
-            last: full.last_timestamp.map(from_time).unwrap_or_default(),
-            newer: (newer != NewerPart::default()).then(|| newer.into()),
-        })
+        let (meta, message) = (from_meta(full.metadata)?, name_or_empty(full.message));
+        let involved = (Involved::of(&involved).into(), involved.resource_version);
+        Ok(Event::new(meta, involved, class.into(), message, occurrence))
     }
 }
