@@ -180,12 +180,8 @@ pub struct Meta {
     pub uid: Uid,
     /// The revision of the write that made this version, stamped by the store when the write is applied; zero before.
     pub resource_version: Cell<u64>,
-    /// Counts changes of the desired state; zero for kinds that do not count them.
-    pub generation: i64,
     /// When the object was created.
     pub created: Timestamp,
-    /// Set once deletion was asked for.
-    pub deletion: Option<Box<Deletion>>,
     /// What many objects have in common.
     pub common: Rc<Common>,
 }
@@ -206,6 +202,10 @@ pub struct Common {
     pub owners: Shared<OwnerReference>,
     /// What must happen before the object may go.
     pub finalizers: Shared<Name>,
+    /// Counts changes of the desired state; zero for kinds that do not count them.
+    pub generation: i64,
+    /// Set once deletion was asked for.
+    pub deletion: Option<Box<Deletion>>,
 }
 
 impl Deref for Meta {

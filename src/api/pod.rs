@@ -26,7 +26,7 @@ pub struct Pod {
     pub node: Option<Name>,
     /// The only node to which the pod may be bound, if it is the pod of a DaemonSet: the one term of its required node
     /// affinity, which selects by `metadata.name`. Everything else of the specification is shared by all nodes' pods.
-    pub only_node: Option<Name>,
+    pub only_node: Option<Box<Name>>,
     /// The five random letters of the `kube-api-access-xxxxx` volume that the ServiceAccount admission adds, if it did.
     pub token_volume: Option<[u8; 5]>,
     /// The observed state.
@@ -268,14 +268,14 @@ pub struct PodStatus {
     pub host_ip: Option<IpAddr>,
     /// The pod's address.
     pub pod_ip: Option<IpAddr>,
-    /// When the kubelet acknowledged the pod.
-    pub start_time: Option<Timestamp>,
+    /// When the kubelet acknowledged the pod; zero before ([`PodStatus::started`]).
+    pub start_time: Timestamp,
     /// Init containers, in the order of the spec; empty before the kubelet's first write.
-    pub init_containers: Rc<[ContainerStatus]>,
+    pub init_containers: Shared<ContainerStatus>,
     /// Main containers, in the order of the spec; empty before the kubelet's first write.
-    pub containers: Rc<[ContainerStatus]>,
+    pub containers: Shared<ContainerStatus>,
     /// `status.nominatedNodeName`.
-    pub nominated_node: Option<Name>,
+    pub nominated_node: Option<Box<Name>>,
     /// What the kubelet reports of resources, if it does (`allocatedResources` and `resources`).
     pub reported: Option<Rc<Reported>>,
     /// `status.resourceClaimStatuses`: the claims that were made from templates, by their names in the specification; a claim
@@ -313,10 +313,10 @@ impl PodConditionType {
 }
 
 /// Why something is as it is, in a word and in a sentence. Mostly nothing is said, which takes no memory but a pointer's.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Why(Option<Rc<Words>>);
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Words {
     reason: Option<Name>,
     message: Option<Name>,
@@ -438,6 +438,11 @@ impl PodStatus {
         self.conditions.iter().find(|condition| condition.kind == *kind)
     }
 
+    /// When the kubelet acknowledged the pod, if it has.
+    pub fn started(&self) -> Option<Timestamp> {
+        (self.start_time != Timestamp::default()).then_some(self.start_time)
+    }
+
     /// True if the Ready condition is.
     #[inline]
     pub fn is_ready(&self) -> bool {
@@ -466,7 +471,7 @@ impl Pod {
 
     /// The node that the pod is on, or the only one that it may come to, if that is known.
     pub fn place(&self) -> Option<&Name> {
-        self.node.as_ref().or(self.only_node.as_ref())
+        self.node.as_ref().or(self.only_node.as_deref())
     }
 
     /// True if the pod has been ready for `min_ready_seconds` at a time (kube-controller-manager, `IsPodAvailable`).

@@ -89,8 +89,9 @@ pub fn update(new: &mut Object, old: &Object) -> Result<(), Box<Status>> {
     let kept = old.meta();
     meta.uid = kept.uid;
     meta.created = kept.created;
-    meta.deletion.clone_from(&kept.deletion);
-    meta.generation = kept.generation;
+    if meta.deletion != kept.deletion || meta.generation != kept.generation {
+        (meta.deletion, meta.generation) = (kept.deletion.clone(), kept.generation);
+    }
     meta.resource_version.set(kept.revision());
     macro_rules! compare {
         ($($kind:ident in $module:ident),* $(,)?) => {

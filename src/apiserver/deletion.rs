@@ -146,7 +146,9 @@ fn grace(object: &Object, marked: &mut Object, options: &DeleteOptions, now: Tim
     let meta = marked.meta_mut();
     meta.deletion =
         Some(Box::new(Deletion { timestamp: Timestamp(now.0.saturating_add(seconds)), grace_seconds: Some(seconds) }));
-    meta.generation += i64::from(meta.generation > 0);
+    if meta.generation > 0 {
+        meta.generation += 1;
+    }
     Grace::Takes(seconds)
 }
 
@@ -155,7 +157,9 @@ fn mark(object: &mut Object, now: Timestamp) {
     let meta = object.meta_mut();
     if meta.deletion.is_none() {
         meta.deletion = Some(Box::new(Deletion { timestamp: now, grace_seconds: Some(0) }));
-        meta.generation += i64::from(meta.generation > 0);
+        if meta.generation > 0 {
+            meta.generation += 1;
+        }
     }
 }
 

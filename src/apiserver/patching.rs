@@ -132,7 +132,7 @@ fn apply_typed(object: &Object, patch: &TypedPatch, now: Timestamp) -> Result<Ob
                 set_condition(&mut pod.status, condition.clone(), now);
             }
             if let Some(node) = nominated_node {
-                pod.status.nominated_node = (!node.is_empty()).then(|| node.clone());
+                pod.status.nominated_node = (!node.is_empty()).then(|| Box::new(node.clone()));
             }
         }
         TypedPatch::NodeStatus { status } => {

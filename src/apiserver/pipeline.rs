@@ -251,7 +251,7 @@ impl ApiServer {
     }
 
     fn store_new(&mut self, task: Task, mut object: Object, ctx: &mut dyn Context<ServerMessage>) {
-        self.commons.share(&mut object);
+        self.commons.share(&mut object, None);
         let mut lease = None;
         if object.kind().row().seconds_to_live.is_some() {
             match self.lease_of(ctx) {
@@ -409,9 +409,7 @@ impl ApiServer {
         then: Then,
         ctx: &mut dyn Context<ServerMessage>,
     ) {
-        if !Rc::ptr_eq(&new.meta().common, &old.meta().common) {
-            self.commons.share(&mut new);
-        }
+        self.commons.share(&mut new, Some(&old));
         let key = old.key();
         let keeps_lease = key.kind.row().seconds_to_live.is_some();
         let released = allocation::released(&old, &new);

@@ -161,7 +161,9 @@ fn pod_field<'a>(pod: &'a Pod, name: &str) -> Cow<'a, str> {
         "spec.nodeName" => pod.node.as_deref().map_or(absent, Cow::Borrowed),
         "status.phase" => pod.status.phase.as_str().into(),
         "status.podIP" | "status.podIPs" => pod.status.pod_ip.map_or(absent, |ip| ip.to_string().into()),
-        "status.nominatedNodeName" => pod.status.nominated_node.as_deref().map_or(absent, Cow::Borrowed),
+        "status.nominatedNodeName" => {
+            pod.status.nominated_node.as_deref().map_or(absent, |node| Cow::Borrowed(node.as_str()))
+        }
         "spec.schedulerName" => full.scheduler_name.as_deref().map_or(absent, Cow::Borrowed),
         "spec.serviceAccountName" => full.service_account_name.as_deref().map_or(absent, Cow::Borrowed),
         "spec.hostNetwork" => if full.host_network == Some(true) { "true" } else { "false" }.into(),

@@ -85,7 +85,7 @@ pub fn admit<'a>(
     if let Some(shortage) = shortages.first().filter(|_| !qos::is_critical(pod)) {
         return Err(shortage.rejection());
     }
-    let elsewhere = pod.only_node.as_ref().is_some_and(|node| *node != here.settings.name);
+    let elsewhere = pod.only_node.as_deref().is_some_and(|node| *node != here.settings.name);
     if elsewhere || !affinity::matches(&pod.spec, &here.settings.name, here.labels) {
         return reject("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
     }
@@ -183,7 +183,7 @@ impl Worker {
             phase: PodPhase::Failed,
             observed_generation: self.pod.meta.generation,
             why: Why::new(Some(reason), Some(format!("Pod was rejected: {message}").into())),
-            start_time: self.pod.status.start_time.or_else(|| Some(shared.date(ctx.now()))),
+            start_time: self.pod.status.started().unwrap_or_else(|| shared.date(ctx.now())),
             conditions,
             ..PodStatus::default()
         };

@@ -474,16 +474,14 @@ impl Worker {
         let mut status = self.status().clone();
         let is_init = usize::from(index) < self.pod.spec.init_count;
         let list = if is_init { &mut status.init_containers } else { &mut status.containers };
-        let mut changed: Vec<pod::ContainerStatus> = list.to_vec();
         let name = &self.spec(index).name;
-        if let Some(container) = changed.iter_mut().find(|status| status.name == *name) {
+        if let Some(container) = list.iter_mut().find(|status| status.name == *name) {
             let started = matches!(container.state, ContainerState::Running { .. }) && self.has_started(index);
             match kind {
                 ProbeKind::Readiness => container.ready = started && self.is_ready(index),
                 ProbeKind::Startup | ProbeKind::Liveness => container.started = Some(started),
             }
         }
-        *list = changed.into();
         if kind == ProbeKind::Readiness { self.with_conditions(status, shared, now) } else { status }
     }
 

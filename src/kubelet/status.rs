@@ -12,6 +12,7 @@ use crate::api::pod::{
     ContainerRole, ContainerState, ContainerStatus, PodCondition, PodConditionType, PodPhase, PodStatus, Terminated,
     Why,
 };
+use crate::api::shared::Shared as SharedList;
 use crate::engine::time::SimTime;
 
 use super::conditions::{self, Previous};
@@ -56,7 +57,7 @@ impl Worker {
             host_ip: Some(shared.settings.node.address),
             // Nothing but a sandbox that this kubelet has seen up gives an address (pleg, `getPodIPs`).
             pod_ip: self.sandbox.and_then(|sandbox| sandbox.address),
-            start_time: old.start_time.or_else(|| Some(shared.date(now))),
+            start_time: old.started().unwrap_or_else(|| shared.date(now)),
             nominated_node: old.nominated_node.clone(),
             init_containers,
             containers,
@@ -108,7 +109,7 @@ impl Worker {
     /// When `activeDeadlineSeconds` is over, if the pod has a deadline: counted from the start time in whole seconds.
     pub fn deadline(&self, shared: &Shared, now: SimTime) -> Option<SimTime> {
         let seconds = self.pod.spec.full.active_deadline_seconds?;
-        let start = self.status().start_time?;
+        let start = self.status().started()?;
         let end = crate::api::meta::Timestamp(start.0.saturating_add(seconds.max(0)));
         Some(shared.settings.local_epoch(now).sim_time(end))
     }
@@ -120,15 +121,12 @@ impl Worker {
     fn container_statuses(
         &self,
         shared: &Shared,
-        old: &Rc<[ContainerStatus]>,
+        old: &SharedList<ContainerStatus>,
         init: bool,
         resets: bool,
         now: SimTime,
-    ) -> Rc<[ContainerStatus]> {
+    ) -> SharedList<ContainerStatus> {
         let indexes: Vec<u16> = if init { self.init_indexes().collect() } else { self.main_indexes().collect() };
-        if indexes.is_empty() {
-            return Rc::default();
-        }
         let statuses = indexes.into_iter().map(|index| {
             let old = old.iter().find(|status| status.name == self.spec(index).name);
             let mut status = self.container_status(shared, index, old, resets);
@@ -141,9 +139,8 @@ impl Worker {
             // Init containers keep the order of the specification, others come by name (kubelet/types, `SortedContainerStatuses`).
             statuses.sort_by(|left, right| left.name.cmp(&right.name));
         }
-        let statuses: Rc<[ContainerStatus]> = statuses.into();
         // What did not change stays shared with the version that the API has.
-        if statuses == *old { old.clone() } else { statuses }
+        if *statuses == **old { old.clone() } else { statuses.into() }
     }
 
     fn container_status(
@@ -267,7 +264,7 @@ impl Worker {
     /// waits or runs is said to be lost, and a pod that did not end well has failed.
     pub fn terminate_status(&self, status: &mut PodStatus) {
         const MESSAGE: &str = "The container could not be located when the pod was terminated";
-        let end = |statuses: &Rc<[ContainerStatus]>, count: usize| -> Rc<[ContainerStatus]> {
+        let end = |statuses: &[ContainerStatus], count: usize| -> SharedList<ContainerStatus> {
             let ended = statuses.iter().enumerate().map(|(place, status)| {
                 let mut status = status.clone();
                 if place < count && !matches!(status.state, ContainerState::Terminated(_)) {

@@ -41,7 +41,7 @@ impl Case {
         let mut snapshot = Snapshot::new(objects(std::mem::take(input))?);
         for pod in &pods {
             // A pod's own nomination is no obstacle for it, yet it is known.
-            if let Some(node) = pod.status.nominated_node.clone() {
+            if let Some(node) = pod.status.nominated_node.as_deref().cloned() {
                 snapshot.cluster.nominate(pod, &node);
             }
         }

@@ -38,7 +38,7 @@ impl Snapshot {
                 Some(node) => snapshot.cluster.see_pod(&pod, &node),
                 None => {
                     // Room that was made for a pod is not for others.
-                    if let Some(node) = pod.status.nominated_node.clone() {
+                    if let Some(node) = pod.status.nominated_node.as_deref().cloned() {
                         snapshot.cluster.nominate(&pod, &node);
                     }
                     snapshot.pending.push(pod);

@@ -72,7 +72,7 @@ impl Scheduler {
 
     /// Nominates a pod to a node, or takes its nomination back; if nothing is said, it stays as the pod's status has it.
     fn nominate(&mut self, pod: &Rc<Pod>, nominated: Option<&Name>) {
-        match nominated.or(pod.status.nominated_node.as_ref()) {
+        match nominated.or(pod.status.nominated_node.as_deref()) {
             Some(node) if !node.is_empty() => self.cluster.nominate(pod, node),
             _ => self.cluster.withdraw(pod.meta.uid),
         }
@@ -97,7 +97,7 @@ impl Scheduler {
             last_transition: was_false.map_or(now, |old| old.last_transition),
             observed_generation: pod.meta.generation,
         };
-        let known = pod.status.nominated_node.clone().unwrap_or_default();
+        let known = pod.status.nominated_node.as_deref().cloned().unwrap_or_default();
         let nominated_node = nominated.filter(|nominated| *nominated != known);
         if old == Some(&condition) && nominated_node.is_none() {
             return;

@@ -165,7 +165,7 @@ impl Algorithm {
     /// Looks at the node to which a pod is nominated: if it fits there, no other is looked at (kube-scheduler,
     /// `evaluateNominatedNode`).
     fn nominated(&self, pod: &Pod, class: &mut PodClass, cluster: &Cluster) -> Nominated {
-        let node = pod.status.nominated_node.as_ref().filter(|_| class.compiled.rejected.is_none());
+        let node = pod.status.nominated_node.as_deref().filter(|_| class.compiled.rejected.is_none());
         let Some((node, place)) = node.and_then(|node| Some((node, cluster.place_of(node)?))) else {
             return Nominated::None;
         };

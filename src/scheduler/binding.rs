@@ -149,7 +149,7 @@ impl Scheduler {
     /// Lets others know where a pod goes whose binding takes time (kube-scheduler, `NominatedNodeNameForExpectation`).
     fn announce(&mut self, placement: &Placement, ctx: &mut dyn Context<ApiMessage>) {
         let Placement { pod, node } = placement;
-        if pod.status.nominated_node.as_ref() != Some(node) {
+        if pod.status.nominated_node.as_deref() != Some(node) {
             let operation = status_patch(pod, Vec::new(), Some(node.clone()));
             self.client.request(self.clientset, Caller::Process(Ticket::Condition), operation, ctx);
         }

@@ -149,7 +149,7 @@ impl Observer<'_> {
     fn update_nomination(&mut self, before: &Rc<Pod>, pod: &Rc<Pod>) {
         let (old, new) = (&before.status.nominated_node, &pod.status.nominated_node);
         let kept = if old.is_none() { self.cluster.nomination_of(pod.meta.uid).cloned() } else { None };
-        match new.clone().or(kept) {
+        match new.as_deref().cloned().or(kept) {
             Some(node) => self.cluster.nominate(pod, &node),
             None => self.cluster.withdraw(pod.meta.uid),
         }

@@ -316,7 +316,7 @@ impl Bench {
                 if !self.nominated.is_empty() {
                     let mut again = self.nominated.swap_remove(usize::from(pod) % self.nominated.len());
                     let node = self.cluster.nomination_of(again.meta.uid).cloned();
-                    Rc::make_mut(&mut again).status.nominated_node = node.filter(|_| is_known);
+                    Rc::make_mut(&mut again).status.nominated_node = node.filter(|_| is_known).map(Box::new);
                     self.schedule_pod(again);
                 }
             }

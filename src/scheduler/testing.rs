@@ -260,7 +260,7 @@ impl Server {
                 let mut pod = Pod::clone(pod);
                 if let TypedPatch::PodConditions { conditions, nominated_node, .. } = &**patch {
                     if let Some(node) = nominated_node {
-                        pod.status.nominated_node = (!node.is_empty()).then(|| node.clone());
+                        pod.status.nominated_node = (!node.is_empty()).then(|| Box::new(node.clone()));
                     }
                     pod.status.conditions.retain(|old| conditions.iter().all(|new| new.kind != old.kind));
                     pod.status.conditions.change(|all| all.extend(conditions.iter().cloned()));

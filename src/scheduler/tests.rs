@@ -345,7 +345,7 @@ fn a_nomination_that_is_gone_wakes_only_pods_that_had_to_yield_to_it() {
     };
     let mut nominated = pod_from("nominated", spec(50));
     if let Object::Pod(pod) = &mut nominated {
-        Rc::make_mut(pod).status.nominated_node = Some(Name::of("b"));
+        Rc::make_mut(pod).status.nominated_node = Some(Box::new(Name::of("b")));
     }
     let mut run = Run::start(vec![node("a", "1"), nominated, pod_from("low", spec(10)), pod_from("high", spec(90))]);
     run.until_millis(100);

@@ -80,12 +80,7 @@ pub fn from_meta(full: metav1::ObjectMeta) -> Result<Meta, ConvertError> {
         name: name_or_empty(full.name),
         uid: uid("metadata.uid", full.uid.as_deref())?,
         resource_version: Cell::new(revision),
-        generation: full.generation.unwrap_or(0),
         created: full.creation_timestamp.map(from_time).unwrap_or_default(),
-        deletion: full.deletion_timestamp.map(|timestamp| {
-            let timestamp = from_time(timestamp);
-            Box::new(Deletion { timestamp, grace_seconds: full.deletion_grace_period_seconds })
-        }),
         common: Common {
             generate_name: name(full.generate_name).filter(|prefix| !prefix.is_empty()),
             namespace: name_or_empty(full.namespace),
@@ -93,6 +88,11 @@ pub fn from_meta(full: metav1::ObjectMeta) -> Result<Meta, ConvertError> {
             annotations: from_labels(full.annotations),
             owners: owners.into(),
             finalizers: finalizers.into(),
+            generation: full.generation.unwrap_or(0),
+            deletion: full.deletion_timestamp.map(|timestamp| {
+                let timestamp = from_time(timestamp);
+                Box::new(Deletion { timestamp, grace_seconds: full.deletion_grace_period_seconds })
+            }),
         }
         .into(),
     })

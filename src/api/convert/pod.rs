@@ -83,7 +83,7 @@ fn add_only_node(spec: &mut core::PodSpec, node: &Name) {
 }
 
 /// Takes the term that names the only node out again, if it is all that is required, so that specifications can be shared.
-fn take_only_node(spec: &mut core::PodSpec) -> Option<Name> {
+fn take_only_node(spec: &mut core::PodSpec) -> Option<Box<Name>> {
     let affinity = spec.affinity.as_mut()?.node_affinity.as_mut()?;
     let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
     let [term] = required.node_selector_terms.as_slice() else { return None };
@@ -93,7 +93,7 @@ fn take_only_node(spec: &mut core::PodSpec) -> Option<Name> {
     if !is_plain || requirement.key != NAME_FIELD || requirement.operator != "In" || node.is_empty() {
         return None;
     }
-    let node = Name::from(node);
+    let node = Box::new(Name::from(node));
     affinity.required_during_scheduling_ignored_during_execution = None;
     let is_empty = affinity.preferred_during_scheduling_ignored_during_execution.is_none();
     if let Some(all) = spec.affinity.as_mut().filter(|_| is_empty) {
@@ -274,10 +274,10 @@ fn to_status(status: &PodStatus) -> core::PodStatus {
         host_ips: status.host_ip.map(|ip| vec![core::HostIP { ip: ip.to_string() }]),
         pod_ip: status.pod_ip.map(|ip| ip.to_string()),
         pod_ips: status.pod_ip.map(|ip| vec![core::PodIP { ip: ip.to_string() }]),
-        start_time: status.start_time.map(to_time),
+        start_time: to_time_unless_zero(status.start_time),
         init_container_statuses: some_unless_empty(status.init_containers.iter().map(to_container).collect()),
         container_statuses: some_unless_empty(status.containers.iter().map(to_container).collect()),
-        nominated_node_name: text(&status.nominated_node),
+        nominated_node_name: status.nominated_node.as_deref().map(String::from),
         resource_claim_statuses: some_unless_empty(status.resource_claims.iter().map(to_claim).collect()),
         ..core::PodStatus::default()
     }
@@ -309,7 +309,7 @@ fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
     };
     let detailed = full.resources.is_some();
     let containers = |list: Option<Vec<core::ContainerStatus>>| {
-        list.unwrap_or_default().into_iter().map(|full| from_container(full, detailed)).collect::<Rc<[_]>>()
+        list.unwrap_or_default().into_iter().map(|full| from_container(full, detailed))
     };
     Ok(PodStatus {
         phase: full.phase.as_deref().map(PodPhase::of).unwrap_or_default(),
@@ -318,10 +318,10 @@ fn from_status(full: core::PodStatus) -> Result<PodStatus, ConvertError> {
         why: Why::new(name(full.reason), name(full.message)),
         host_ip: address("status.hostIP", full.host_ip)?,
         pod_ip: address("status.podIP", full.pod_ip)?,
-        start_time: full.start_time.map(from_time),
-        init_containers: containers(full.init_container_statuses),
-        containers: containers(full.container_statuses),
-        nominated_node: name(full.nominated_node_name),
+        start_time: full.start_time.map(from_time).unwrap_or_default(),
+        init_containers: containers(full.init_container_statuses).collect(),
+        containers: containers(full.container_statuses).collect(),
+        nominated_node: name(full.nominated_node_name).map(Box::new),
         reported,
         resource_claims: full.resource_claim_statuses.unwrap_or_default().into_iter().map(from_claim).collect(),
     })

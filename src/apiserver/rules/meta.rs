@@ -66,9 +66,13 @@ fn settle(object: &Object, errors: ErrorList) -> Result<(), Box<Status>> {
 pub fn keep(new: &mut Meta, old: &Meta) {
     new.uid = old.uid;
     new.created = old.created;
-    new.generation = old.generation;
-    new.deletion.clone_from(&old.deletion);
     // Writing what is there already would take this version its share in what objects have in common.
+    if new.generation != old.generation {
+        new.generation = old.generation;
+    }
+    if new.deletion != old.deletion {
+        new.deletion.clone_from(&old.deletion);
+    }
     if new.generate_name != old.generate_name {
         new.generate_name.clone_from(&old.generate_name);
     }

@@ -70,9 +70,11 @@ pub fn prepare_create(object: &mut Object, now: Timestamp) -> Result<(), Box<Sta
     let counts = object.kind().row().counts_generation;
     let metadata = object.meta_mut();
     metadata.created = now;
-    metadata.deletion = None;
     metadata.resource_version.set(0);
-    metadata.generation = i64::from(counts);
+    let generation = i64::from(counts);
+    if metadata.deletion.is_some() || metadata.generation != generation {
+        (metadata.deletion, metadata.generation) = (None, generation);
+    }
     meta::check_create(object)?;
     match object {
         Object::Pod(pod) => pod::create(Rc::make_mut(pod), now),

@@ -91,11 +91,12 @@ impl Template {
                 annotations: self.annotations.clone(),
                 owners: [owner::controller_reference(set)].into(),
                 finalizers: set.template.finalizers().into(),
+                ..Common::default()
             }
             .into(),
             ..Meta::default()
         };
-        let (spec, only_node) = (self.spec.clone(), Some(node.clone()));
+        let (spec, only_node) = (self.spec.clone(), Some(Box::new(node.clone())));
         Pod { meta, spec, node: set.template.node(), only_node, token_volume: None, status: PodStatus::default() }
     }
 }

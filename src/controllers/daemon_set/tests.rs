@@ -73,7 +73,7 @@ fn run_pods(server: &mut Server) {
 }
 
 fn start(pod: &mut Pod, since: i64) {
-    pod.node.clone_from(&pod.only_node);
+    pod.node = pod.only_node.as_deref().cloned();
     pod.status = PodStatus { phase: PodPhase::Running, ..testing::ready_pod("x", since).status };
 }
 
@@ -104,7 +104,7 @@ fn a_template_that_names_a_node_is_for_that_node_and_its_pod_is_there_from_the_b
     let pods = server.all::<Pod>();
     assert_eq!(pods.len(), 1);
     assert_eq!(pods[0].node.as_deref(), Some("node-1"));
-    assert_eq!(pods[0].only_node.as_deref(), Some("node-1"), "it says so in its affinity as well");
+    assert_eq!(pods[0].only_node.as_deref().map(Name::as_str), Some("node-1"), "it says so in its affinity as well");
     server.reconcile(&controller(), &key());
     assert_eq!(status(&server).desired_number_scheduled, 1);
     let set = Object::DaemonSet(server.get::<DaemonSet>("default", "agent").expect("there").clone());
@@ -119,7 +119,7 @@ fn each_node_gets_a_pod_that_may_go_nowhere_else_and_shares_its_specification() 
     let hash = revision.meta.labels.get(&REVISION_LABEL).expect("a hash").clone();
     assert_eq!((revision.revision, &*revision.meta.name), (1, &*format!("agent-{hash}")));
     let pods = server.all::<Pod>();
-    let targets: Vec<_> = pods.iter().filter_map(|pod| pod.only_node.as_deref()).collect();
+    let targets: Vec<_> = pods.iter().filter_map(|pod| pod.only_node.as_deref().map(Name::as_str)).collect();
     assert_eq!(targets, ["node-0", "node-1", "node-2"]);
     for pod in &pods {
         assert!(Rc::ptr_eq(&pod.spec, &pods[0].spec));
@@ -135,7 +135,7 @@ fn each_node_gets_a_pod_that_may_go_nowhere_else_and_shares_its_specification() 
     );
     let again = Object::from_json(Kind::Pod, shown).expect("a pod");
     let again = again.get::<Pod>().expect("a pod");
-    assert_eq!((again.only_node.as_deref(), &again.spec.full.affinity), (Some("node-1"), &None));
+    assert_eq!((again.only_node.as_deref().map(Name::as_str), &again.spec.full.affinity), (Some("node-1"), &None));
     run_pods(&mut server);
     server.reconcile(&controller(), &key());
     let counted = status(&server);
@@ -415,7 +415,7 @@ fn a_node_has_at_most_one_live_pod_two_in_a_surge_and_no_more_than_allowed_are_m
             assert!(after <= before.max(limit), "seed {seed}: {after} missing, {before} before, {limit} allowed");
             let mut on_node: BTreeMap<Name, usize> = BTreeMap::new();
             for pod in server.all::<Pod>().iter().filter(|pod| pod.is_active()) {
-                *on_node.entry(pod.only_node.clone().expect("pinned")).or_default() += 1;
+                *on_node.entry(pod.only_node.as_deref().cloned().expect("pinned")).or_default() += 1;
             }
             let most = on_node.values().copied().max().unwrap_or(0);
             assert!(most <= 1 + usize::from(surges), "seed {seed}: {most} on a node, of {}", live_before.len());

@@ -97,7 +97,7 @@ fn nanos(date: Timestamp) -> i128 {
 
 /// True if the CPU that a pod uses says nothing of the work that it does.
 fn is_unready(situation: &Situation<'_>, pod: &Pod, sample: &Sample) -> bool {
-    let (Some(ready), Some(started)) = (pod.status.condition(&PodConditionType::Ready), pod.status.start_time) else {
+    let (Some(ready), Some(started)) = (pod.status.condition(&PodConditionType::Ready), pod.status.started()) else {
         return true;
     };
     let now = i128::from(situation.now.epoch.0) + i128::from(situation.now.at.as_nanos());

@@ -288,6 +288,7 @@ fn new_pod(progress: &Progress<'_>, index: Option<u32>) -> Pod {
             annotations,
             owners: [owner::controller_reference(job)].into(),
             finalizers: tracked(template.finalizers()).into(),
+            ..Common::default()
         }
         .into(),
         ..Meta::default()

@@ -351,6 +351,7 @@ fn new_pod<R: Replicated>(set: &R) -> Pod {
             annotations,
             owners: [owner::controller_reference(set)].into(),
             finalizers: set.template().finalizers().into(),
+            ..Common::default()
         }
         .into(),
         ..Meta::default()

@@ -111,6 +111,7 @@ pub fn new_pod(set: &StatefulSet, revision: &ControllerRevision, ordinal: i32) -
             annotations: kept.template.annotations.clone(),
             owners: [owner::controller_reference(set)].into(),
             finalizers: kept.template.finalizers().into(),
+            ..Common::default()
         }
         .into(),
         ..Meta::default()

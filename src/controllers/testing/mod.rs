@@ -69,8 +69,7 @@ fn meta(name: &str, uid: u128) -> Meta {
     Meta {
         name: name.into(),
         uid: Uid(uid),
-        generation: 1,
-        common: Common { namespace: "default".into(), ..Common::default() }.into(),
+        common: Common { namespace: "default".into(), generation: 1, ..Common::default() }.into(),
         ..Meta::default()
     }
 }
@@ -210,12 +209,9 @@ pub fn service(name: &str, app: &str, target: i32) -> Service {
         ip_families: Some(vec!["IPv4".into()]),
         ..Default::default()
     };
-    Service {
-        meta: Meta { generation: 0, ..meta(name, 50) },
-        spec: Rc::new(spec),
-        selector: Some(Rc::new(selector("app", app))),
-        status: Rc::default(),
-    }
+    let mut meta = meta(name, 50);
+    meta.generation = 0;
+    Service { meta, spec: Rc::new(spec), selector: Some(Rc::new(selector("app", app))), status: Rc::default() }
 }
 
 /// The same Service with another target port.

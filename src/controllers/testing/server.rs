@@ -394,7 +394,8 @@ impl Server {
                 StatefulSet { status: new.status.clone(), ..(**old).clone() }.boxed()
             }
             (Object::EndpointSlice(new), Object::EndpointSlice(old)) => {
-                let meta = Meta { uid: old.meta.uid, generation: old.meta.generation + 1, ..new.meta.clone() };
+                let mut meta = Meta { uid: old.meta.uid, ..new.meta.clone() };
+                meta.generation = old.meta.generation + 1;
                 EndpointSlice { meta, ..(**new).clone() }.boxed()
             }
             _ => object.clone(),

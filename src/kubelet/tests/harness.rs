@@ -259,9 +259,8 @@ impl World {
         let meta = Meta {
             name: Name::new(name),
             uid: Uid::from_random(7, self.api.next_uid),
-            generation: 1,
             created: now,
-            common: Common { namespace: Name::of("default"), ..Common::default() }.into(),
+            common: Common { namespace: Name::of("default"), generation: 1, ..Common::default() }.into(),
             ..Meta::default()
         };
         let (node, token_volume) = (Some(Name::of("kn1")), Some(*b"abcde"));

@@ -225,7 +225,7 @@ impl Evaluation {
         nodes.sort_by(|(_, left), (_, right)| left.name.cmp(&right.name));
         for (place, info) in nodes {
             // The node to which the pod is nominated is looked at first, whichever nodes were named.
-            let is_nominated = pod.status.nominated_node.as_ref() == Some(&info.name);
+            let is_nominated = pod.status.nominated_node.as_deref() == Some(&info.name);
             let named = self.pre_filter.nodes.as_ref().filter(|_| !is_nominated);
             let outcome = if let Some(rejection) = &self.pre_filter.rejected {
                 NodeOutcome::NotAsked(rejection.status.clone())
@@ -268,7 +268,7 @@ impl Evaluation {
     /// The node that is taken whatever its score: a feasible nominated one is, without a look at the others (kube-scheduler,
     /// `evaluateNominatedNode`), and so is the only feasible one.
     fn taken_unscored(&self, pod: &Pod) -> Option<usize> {
-        let nominated = pod.status.nominated_node.as_ref();
+        let nominated = pod.status.nominated_node.as_deref();
         let is_nominated = |place: &&usize| Some(&self.nodes[**place].node) == nominated;
         let only = || self.feasible.first().filter(|_| self.feasible.len() == 1);
         self.feasible.iter().find(is_nominated).or_else(only).copied()

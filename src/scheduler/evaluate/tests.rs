@@ -104,7 +104,7 @@ fn a_pod(more: Value) -> Object {
 
 fn nominated(pod: Object, node: &'static str) -> Object {
     let Object::Pod(mut pod) = pod else { panic!("no pod") };
-    Rc::make_mut(&mut pod).status.nominated_node = Some(node.into());
+    Rc::make_mut(&mut pod).status.nominated_node = Some(Box::new(node.into()));
     Object::Pod(pod)
 }
 

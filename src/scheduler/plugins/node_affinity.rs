@@ -98,7 +98,7 @@ impl Plugin for NodeAffinity {
         if says_nothing && self.added.is_none() {
             return PreFilter::Skip;
         }
-        let only = pod.only_node.as_deref().map(|node| BTreeSet::from([node]));
+        let only = pod.only_node.as_deref().map(|node| BTreeSet::from([node.as_str()]));
         let nodes = only.or_else(|| affinity.and_then(named_nodes));
         if nodes.as_ref().is_some_and(BTreeSet::is_empty) {
             return PreFilter::Reject(Status::unresolvable(CONFLICT));
@@ -147,7 +147,7 @@ impl Required {
         Required {
             labels: labels.map(Selector::from_set),
             affinity: affinity.map(NodeSelector::compile),
-            name: pod.only_node.clone(),
+            name: pod.only_node.as_deref().cloned(),
         }
     }
 

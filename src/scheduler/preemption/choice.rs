@@ -52,7 +52,7 @@ pub fn best(candidates: &[Candidate]) -> Vec<usize> {
 
 /// When a pod began to run, in nanoseconds; one that has not begins just now, later than all others.
 fn start(pod: &Pod) -> i64 {
-    pod.status.start_time.map_or(i64::MAX, |start| start.0)
+    pod.status.started().map_or(i64::MAX, |start| start.0)
 }
 
 /// Puts pods into the order of their importance: by priority, then those first that began earlier
