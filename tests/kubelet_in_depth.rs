@@ -225,7 +225,7 @@ fn pods_that_were_bound_to_a_full_node_are_rejected() {
         assert_eq!(status(&bed, name), (PodPhase::Failed, Some(reason.to_owned()), Some(rejected)));
         assert_eq!(events(&bed, name).last(), Some(&format!("{reason}: {message}")));
         let pod = bed.get::<Pod>("default", name).expect("it stays");
-        assert!(pod.status.containers.is_empty() && pod.status.start_time.is_some());
+        assert!(pod.status.containers.is_empty() && pod.status.started().is_some());
     }
 }
 
@@ -458,7 +458,7 @@ fn a_pod_that_nobody_scheduled_waits_on_its_node_for_its_claim() {
     );
     let is_it = |event: &&&Rc<Event>| event.class.reason == "FailedMount" && event.involved.name == "p";
     assert_eq!(events(&bed, "p").last(), Some(&failed));
-    let told = bed.all::<Event>().iter().find(is_it).map_or(0, |event| event.count);
+    let told = bed.all::<Event>().iter().find(is_it).map_or(0, |event| event.occurrence().count);
     assert!((3..=5).contains(&told), "every ten to sixteen seconds: {told}");
     bed.apply("{apiVersion: v1, kind: PersistentVolume, metadata: {name: disk}, spec: {accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, storageClassName: fast, claimRef: {namespace: default, name: p-v}, hostPath: {path: /d}}}");
     let found = bed.until("it runs", 40, |bed| status(bed, "p").0 == PodPhase::Running);

@@ -43,7 +43,6 @@ pub enum Again {
 }
 
 /// One step of a plan.
-#[expect(clippy::large_enum_variant, reason = "a plan has few steps and lives as long as one sync")]
 pub enum Step {
     /// One request; the next step waits for its answer.
     Request(Request),
