@@ -1,8 +1,8 @@
 //! The garbage collector: deletes what its owners left behind, in the background, the foreground, or not at all (orphans).
 //!
-//! Never acts on what its cache says alone: whether an owner is gone is asked of the API server. Remembers up to 500 owners that
-//! are gone (in memory as in the original, `absentOwnerCache`; a UID does not come back), so that a thousand dependents
-//! of one owner cost one question.
+//! Never acts on what its cache says alone: whether an owner is gone is asked of the API server, unless its deletion was seen.
+//! Remembers up to 500 owners that are gone (in memory as in the original, `absentOwnerCache`; a UID does not come back), so
+//! that a thousand dependents of one owner cost one question at most.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
@@ -122,7 +122,11 @@ impl Controller for GarbageCollector {
         let mut enqueue = |key: ObjectKey| enqueue(key, SimDuration::ZERO);
         match change {
             Change::Deleted(_) => {
-                view.dependents(meta.uid).for_each(&mut enqueue);
+                let mut dependents = view.dependents(meta.uid).peekable();
+                if dependents.peek().is_some() {
+                    self.absent.borrow_mut().add(meta.uid);
+                }
+                dependents.for_each(&mut enqueue);
                 waiting_owners(view, meta, meta.owners().iter()).for_each(enqueue);
             }
             Change::Added(_) => {
@@ -166,18 +170,14 @@ impl Controller for GarbageCollector {
             return Plan::nothing();
         }
         let (key, uid, absent) = (key.clone(), meta.uid, self.absent.clone());
+        if foreground && !orphan {
+            return script::run(view, now, move |script| end_foreground(script, &key, uid));
+        }
         let dependents: Vec<Object> = view.dependent_objects(uid).cloned().collect();
         script::run(view, now, move |script| {
             if orphan {
                 orphan_dependents(script, uid, &dependents)?;
                 return remove_finalizer(script, &key, uid, &ORPHAN);
-            }
-            if foreground {
-                let blocks = |owner: &OwnerReference| owner.uid == uid && owner.block_owner_deletion;
-                if dependents.iter().any(|dependent| dependent.meta().owners().iter().any(blocks)) {
-                    return Ok(Again::OnChange); // The last one's deletion brings it up again.
-                }
-                return remove_finalizer(script, &key, uid, &FOREGROUND);
             }
             collect(script, &key, uid, &absent, &dependents)
         })
@@ -234,6 +234,20 @@ fn read(script: &mut Script<'_>, key: &ObjectKey, uid: Uid) -> Result<Option<Obj
         Err(status) if status.reason == Reason::NotFound => Ok(None),
         Err(status) => Err(Halt::Failed(status.message)),
     }
+}
+
+/// Lets an object go that waited for its dependents, once none is left that blocks it; the last one's deletion brings it up
+/// again (`processDeletingDependentsItem`). Before it looks at them the original reads the object, each time anew.
+fn end_foreground(script: &mut Script<'_>, key: &ObjectKey, uid: Uid) -> Result<Again, Halt> {
+    if read(script, key, uid)?.is_none() {
+        return Ok(Again::OnChange);
+    }
+    let blocks = |owner: &OwnerReference| owner.uid == uid && owner.block_owner_deletion;
+    let is_blocked = *script.see(|view| {
+        let mut dependents = view.dependent_objects(uid);
+        Rc::new(dependents.any(|dependent| dependent.meta().owners().iter().any(blocks)))
+    });
+    if is_blocked { Ok(Again::OnChange) } else { remove_finalizer(script, key, uid, &FOREGROUND) }
 }
 
 /// Deletes an object if all its owners are gone or wait for it to go (`attemptToDeleteItem`).
@@ -448,6 +462,40 @@ mod tests {
         settle(&mut server, &controllers);
         assert_eq!(server.writes[0], "delete replicaset/default/web-1");
         assert_eq!(server.all::<Pod>().len() + server.all::<ReplicaSet>().len(), 0);
+    }
+
+    /// Has the reads of a Deployment counted.
+    fn count_reads(server: &mut Server) -> Rc<RefCell<usize>> {
+        let reads = Rc::new(RefCell::new(0));
+        let counted = reads.clone();
+        server.failing = Some(Box::new(move |operation| {
+            let is_read = matches!(operation, Operation::Get { key } if key.kind == Kind::Deployment);
+            *counted.borrow_mut() += usize::from(is_read);
+            None
+        }));
+        reads
+    }
+
+    #[test]
+    fn an_owner_whose_end_was_seen_is_not_asked_for() {
+        let (mut server, controllers) = world();
+        settle(&mut server, &controllers);
+        let reads = count_reads(&mut server);
+        server.vanish(&ObjectKey::new(Kind::Deployment, "default", "web"));
+        settle(&mut server, &controllers);
+        assert!(server.all::<ReplicaSet>().is_empty());
+        assert_eq!(*reads.borrow(), 0);
+    }
+
+    #[test]
+    fn an_object_that_waits_for_its_dependents_is_read_before_they_are_looked_at() {
+        let (mut server, controllers) = world();
+        settle(&mut server, &controllers);
+        let reads = count_reads(&mut server);
+        begin_deletion(&mut server, &FOREGROUND);
+        let key = ObjectKey::new(Kind::Deployment, "default", "web");
+        assert_eq!(server.reconcile(&*controllers[0], &key), Again::OnChange);
+        assert_eq!((*reads.borrow(), server.writes.len()), (1, 0), "its ReplicaSet is still there");
     }
 
     #[test]
