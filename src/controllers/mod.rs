@@ -83,7 +83,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(replica_set::ReplicaSetController::new(config)),
         Box::new(replica_set::ReplicaSetController::of_replication_controllers(config)),
         Box::new(daemon_set::DaemonSetController::new(config)),
-        Box::new(disruption::DisruptionController),
+        Box::<disruption::DisruptionController>::default(),
         Box::new(stateful_set::StatefulSetController::new(config)),
         Box::new(endpoint_slice::EndpointSliceController::new(config)),
         Box::new(endpoints::EndpointsController::new(config)),

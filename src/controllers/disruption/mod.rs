@@ -11,6 +11,8 @@ mod scale;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudgetStatus;
@@ -40,9 +42,12 @@ const STALE_S: i64 = 120;
 /// The reason of announcements that only the kubelet takes back (`PodReasonTerminationByKubelet`).
 const BY_KUBELET: &str = "TerminationByKubelet";
 
-/// The disruption controller.
+/// The disruption controller. Its keys are budgets, and pods that are in several or about to be disrupted.
 #[derive(Default)]
-pub struct DisruptionController;
+pub struct DisruptionController {
+    /// What is to be told of pods: the original says it with each of their changes, the last one too.
+    told: RefCell<BTreeMap<ObjectKey, Vec<EventNote>>>,
+}
 
 impl Controller for DisruptionController {
     fn name(&self) -> &'static str {
@@ -73,16 +78,16 @@ impl Controller for DisruptionController {
             Object::PodDisruptionBudget(budget) => enqueue(owner::key_of(&**budget), SimDuration::ZERO),
             Object::Pod(pod) => {
                 let mut budgets = budgets_of(view, pod);
-                if let Some(budget) = budgets.next() {
+                let (first, second) = (budgets.next(), budgets.next());
+                if let Some(budget) = first {
                     enqueue(owner::key_of(&**budget), SimDuration::ZERO);
+                    if second.is_some() {
+                        let key = owner::key_of(&**pod);
+                        self.told.borrow_mut().entry(key.clone()).or_default().push(in_several(pod, budget));
+                        enqueue(key, SimDuration::ZERO);
+                    }
                 }
-                if matches!(change, Change::Deleted(_)) {
-                    return;
-                }
-                if budgets.next().is_some() {
-                    enqueue(owner::key_of(&**pod), SimDuration::ZERO);
-                }
-                if announced_since(pod).is_some() {
+                if !matches!(change, Change::Deleted(_)) && announced_since(pod).is_some() {
                     // If the date was some time ago, the look at the pod finds out how long is left.
                     enqueue(owner::key_of(&**pod), SimDuration::ZERO);
                 }
@@ -93,10 +98,11 @@ impl Controller for DisruptionController {
 
     fn reconcile(&self, view: &View<'_>, key: &ObjectKey, now: Now) -> Plan {
         if key.kind == Kind::Pod {
-            return match view.get::<Pod>(&key.namespace, &key.name) {
-                Some(pod) => look_at_pod(view, pod, now),
-                None => Plan::nothing(),
-            };
+            let told = self.told.borrow_mut().remove(key).unwrap_or_default();
+            let mut plan =
+                view.get::<Pod>(&key.namespace, &key.name).map_or_else(Plan::nothing, |pod| look_at_pod(pod, now));
+            plan.steps.splice(..0, told.into_iter().map(Step::Record));
+            return plan;
         }
         match view.get::<PodDisruptionBudget>(&key.namespace, &key.name) {
             Some(budget) => look_at_budget(view, budget, now),
@@ -233,22 +239,21 @@ fn announced_since(pod: &Pod) -> Option<Timestamp> {
     (counts && pod.is_active()).then_some(condition.last_transition)
 }
 
-/// Tells of a pod in several budgets, and takes back the announcement of a disruption that did not happen
-/// (`getPdbForPod`, `syncStalePodDisruption`).
-fn look_at_pod(view: &View<'_>, pod: &Rc<Pod>, now: Now) -> Plan {
-    let mut plan = Plan::nothing();
-    let mut budgets = budgets_of(view, pod);
-    if let (Some(first), Some(_)) = (budgets.next(), budgets.next()) {
-        let message = format!(
-            "Pod \"{}\"/\"{}\" matches multiple PodDisruptionBudgets.  Chose \"{}\" arbitrarily.",
-            pod.meta.namespace, pod.meta.name, first.meta.name
-        );
-        plan = plan.step(note(&**pod, EventType::Warning, "MultiplePodDisruptionBudgets", message));
-    }
-    let Some(since) = announced_since(pod) else { return plan };
+/// What is told of a pod in several budgets (`getPdbForPod`).
+fn in_several(pod: &Pod, first: &PodDisruptionBudget) -> EventNote {
+    let message = format!(
+        "Pod \"{}\"/\"{}\" matches multiple PodDisruptionBudgets.  Chose \"{}\" arbitrarily.",
+        pod.meta.namespace, pod.meta.name, first.meta.name
+    );
+    event(pod, EventType::Warning, "MultiplePodDisruptionBudgets", message)
+}
+
+/// Takes back the announcement of a disruption that did not happen (`syncStalePodDisruption`).
+fn look_at_pod(pod: &Rc<Pod>, now: Now) -> Plan {
+    let Some(since) = announced_since(pod) else { return Plan::nothing() };
     let left = time::until(now, since, STALE_S).left();
     if left > SimDuration::ZERO {
-        return plan.again_after(left);
+        return Plan::nothing().again_after(left);
     }
     let mut freed = (**pod).clone();
     if let Some(condition) =
@@ -263,9 +268,13 @@ fn look_at_pod(view: &View<'_>, pod: &Rc<Pod>, now: Now) -> Plan {
         };
     }
     let operation = Operation::Update { object: freed.boxed(), part: Part::Status, dry_run: false };
-    plan.step(Step::request(operation))
+    Plan::request(operation)
 }
 
 fn note<R: Resource>(about: &R, kind: EventType, reason: &'static str, message: String) -> Step {
-    Step::Record(EventNote { regarding: owner::reference(about), kind, reason: Name::of(reason), message })
+    Step::Record(event(about, kind, reason, message))
+}
+
+fn event<R: Resource>(about: &R, kind: EventType, reason: &'static str, message: String) -> EventNote {
+    EventNote { regarding: owner::reference(about), kind, reason: Name::of(reason), message }
 }

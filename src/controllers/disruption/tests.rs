@@ -58,13 +58,13 @@ fn numbers_and_shares_of_what_must_stay_and_of_what_may_go() {
         (json!({"minAvailable": 3}), (3, 3, 3, 0)),
     ] {
         let mut server = server(spec.clone(), &[true, true, true]);
-        assert_eq!(server.reconcile(&DisruptionController, &key()), Again::OnChange);
+        assert_eq!(server.reconcile(&DisruptionController::default(), &key()), Again::OnChange);
         assert_eq!(counts(&server), expected, "{spec}");
         let budget = server.get::<PodDisruptionBudget>("default", "web").expect("there");
         assert_eq!(budget.observed_generation(), 1);
         assert!(budget.is_allowance_current());
         server.writes.clear();
-        server.reconcile(&DisruptionController, &key());
+        server.reconcile(&DisruptionController::default(), &key());
         assert_eq!(server.writes, [] as [&str; 0], "nothing has changed");
     }
 }
@@ -72,7 +72,7 @@ fn numbers_and_shares_of_what_must_stay_and_of_what_may_go() {
 #[test]
 fn the_owners_say_how_many_there_should_be_though_fewer_are_there() {
     let mut server = server(json!({"maxUnavailable": 1}), &[true]);
-    server.reconcile(&DisruptionController, &key());
+    server.reconcile(&DisruptionController::default(), &key());
     assert_eq!(counts(&server), (3, 2, 1, 0));
 }
 
@@ -88,10 +88,10 @@ fn a_granted_eviction_counts_for_two_minutes_or_until_the_pod_goes() {
         });
     };
     grant(&mut server, "1970-01-01T00:16:30Z");
-    assert_eq!(server.reconcile(&DisruptionController, &key()), Again::After(SimDuration::from_secs(110)));
+    assert_eq!(server.reconcile(&DisruptionController::default(), &key()), Again::After(SimDuration::from_secs(110)));
     assert_eq!(counts(&server), (2, 1, 1, 0));
     server.seconds = 1111;
-    assert_eq!(server.reconcile(&DisruptionController, &key()), Again::OnChange);
+    assert_eq!(server.reconcile(&DisruptionController::default(), &key()), Again::OnChange);
     assert_eq!(counts(&server), (2, 1, 2, 1));
     assert_eq!(server.events, ["NotDeleted Pod was expected by PDB default/default to be deleted but it wasn't"]);
     let budget = server.get::<PodDisruptionBudget>("default", "web").expect("there");
@@ -101,7 +101,7 @@ fn a_granted_eviction_counts_for_two_minutes_or_until_the_pod_goes() {
         pod.meta.deletion =
             Some(Box::new(crate::api::meta::Deletion { timestamp: Timestamp(1141), grace_seconds: Some(30) }));
     });
-    assert_eq!(server.reconcile(&DisruptionController, &key()), Again::OnChange);
+    assert_eq!(server.reconcile(&DisruptionController::default(), &key()), Again::OnChange);
     assert_eq!(counts(&server), (2, 1, 1, 0));
 }
 
@@ -114,7 +114,7 @@ fn pods_whose_owner_nobody_can_count_forbid_everything() {
         owner.uid = Uid(9);
         pod.meta.owners = [owner].into();
     });
-    assert_eq!(server.reconcile(&DisruptionController, &key()), Again::OnChange);
+    assert_eq!(server.reconcile(&DisruptionController::default(), &key()), Again::OnChange);
     let why = "daemonsets.apps does not implement the scale subresource";
     let event = format!("CalculateExpectedPodCountFailed Failed to calculate the number of expected pods: {why}");
     assert_eq!(server.events, [event]);
@@ -127,7 +127,7 @@ fn pods_whose_owner_nobody_can_count_forbid_everything() {
 fn pods_without_controller_are_told_of_and_left_out() {
     let mut server = server(json!({"maxUnavailable": 1}), &[true, true, true]);
     server.edit::<Pod>("default", "web-1", |pod| pod.meta.owners = Shared::NONE);
-    server.reconcile(&DisruptionController, &key());
+    server.reconcile(&DisruptionController::default(), &key());
     let selector =
         "&LabelSelector{MatchLabels:map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{},}";
     let begin = format!("UnmanagedPods Pods selected by this PodDisruptionBudget (selector: {selector}) were found");
@@ -138,7 +138,7 @@ fn pods_without_controller_are_told_of_and_left_out() {
 #[test]
 fn a_budget_without_pods_allows_nothing_and_says_so() {
     let mut server = server(json!({"minAvailable": 0}), &[]);
-    server.reconcile(&DisruptionController, &key());
+    server.reconcile(&DisruptionController::default(), &key());
     assert_eq!(
         (counts(&server), server.events.as_slice()),
         ((0, 0, 0, 0), ["NoPods No matching pods found".to_owned()].as_slice())
@@ -148,7 +148,7 @@ fn a_budget_without_pods_allows_nothing_and_says_so() {
 #[test]
 fn a_conflict_comes_again_and_forbids_nothing() {
     let mut server = server(json!({"minAvailable": 2}), &[true, true, true]);
-    let plan = DisruptionController.reconcile(&server.cache.view(), &key(), server.now());
+    let plan = DisruptionController::default().reconcile(&server.cache.view(), &key(), server.now());
     server.edit::<PodDisruptionBudget>("default", "web", |budget| {
         budget.meta.annotations = budget.meta.annotations.with("touched", "yes");
     });
@@ -169,9 +169,9 @@ fn an_announcement_of_a_disruption_that_did_not_happen_is_taken_back_after_two_m
         });
     });
     let pod = ObjectKey::new(Kind::Pod, "default", "web-0");
-    assert_eq!(server.reconcile(&DisruptionController, &pod), Again::After(SimDuration::from_secs(110)));
+    assert_eq!(server.reconcile(&DisruptionController::default(), &pod), Again::After(SimDuration::from_secs(110)));
     server.seconds = 1110;
-    assert_eq!(server.reconcile(&DisruptionController, &pod), Again::OnChange);
+    assert_eq!(server.reconcile(&DisruptionController::default(), &pod), Again::OnChange);
     let condition = server.get::<Pod>("default", "web-0").expect("there").status.conditions[1].clone();
     assert_eq!((condition.status, condition.why), (ConditionStatus::False, Why::NONE));
 }
@@ -185,12 +185,23 @@ fn a_pods_change_wakes_the_first_of_its_budgets() {
     });
     server.put(Object::from_json(Kind::PodDisruptionBudget, other).expect("a budget"));
     let pod = Object::Pod(server.get::<Pod>("default", "web-0").expect("there").clone());
+    let controller = DisruptionController::default();
     let mut woken = Vec::new();
-    DisruptionController.on_change(Change::Added(&pod), &server.cache.view(), &mut |key, _| woken.push(key));
+    controller.on_change(Change::Added(&pod), &server.cache.view(), &mut |key, _| woken.push(key));
     assert_eq!(woken, [key(), ObjectKey::new(Kind::Pod, "default", "web-0")]);
-    server.reconcile(&DisruptionController, &woken[1]);
+    server.reconcile(&controller, &woken[1]);
     let text = "Pod \"default\"/\"web-0\" matches multiple PodDisruptionBudgets.  Chose \"web\" arbitrarily.";
-    assert_eq!(server.events, [format!("MultiplePodDisruptionBudgets {text}")]);
+    let told = format!("MultiplePodDisruptionBudgets {text}");
+    assert_eq!(server.events, [told.clone()]);
+    // It is said once more for each change, though several are looked at together, and for the last one.
+    server.events.clear();
+    server.vanish(&woken[1]);
+    for change in [Change::Updated { old: &pod, new: &pod }, Change::Deleted(&pod)] {
+        controller.on_change(change, &server.cache.view(), &mut |_, _| {});
+    }
+    server.reconcile(&controller, &woken[1]);
+    server.reconcile(&controller, &woken[1]);
+    assert_eq!(server.events, [told.clone(), told]);
 }
 
 #[test]
@@ -209,7 +220,7 @@ fn pods_are_found_by_an_index_as_by_a_look_at_all() {
 #[test]
 fn a_server_that_refuses_the_status_is_told_that_nothing_is_allowed() {
     let mut server = server(json!({"minAvailable": 1}), &[true, true]);
-    let plan = DisruptionController.reconcile(&server.cache.view(), &key(), server.now());
+    let plan = DisruptionController::default().reconcile(&server.cache.view(), &key(), server.now());
     let refused = Err(Box::new(Status::new(Reason::InternalError, "etcd is away")));
     let next = plan.then.expect("it waits")(&server.cache.view(), &[refused], server.now());
     server.carry_out(next);
