@@ -117,6 +117,8 @@ pub type Selected<'a> = Result<&'a Rc<[Rc<Pod>]>, &'a (&'static str, String, Str
 
 /// What is known when it is to be decided.
 pub struct Facts<'a> {
+    /// The autoscaler's namespace.
+    pub namespace: &'a Name,
     /// What is wanted.
     pub spec: &'a HorizontalPodAutoscalerSpec,
     /// The target's scale.
@@ -414,8 +416,9 @@ fn of_object(
     };
     let found = values(answer).map_err(|error| {
         let error = format!("unable to fetch metrics from custom metrics API: {error}");
-        let namespace = &situation.pods.first().map_or(Name::EMPTY, |pod| pod.meta.namespace.clone());
-        failed(format!("unable to get metric {}: {error} on {} {namespace}/{}", metric.name, object.kind, object.name))
+        // The original names the object where its message has room for the error, and the error last.
+        let (metric, namespace) = (&metric.name, facts.namespace);
+        failed(format!("unable to get metric {metric}: {} on {namespace} {}/{error}", object.kind, object.name))
     })?;
     let usage = found.first().copied().unwrap_or(0);
     let (replicas, current, name) = if by_value {
@@ -456,7 +459,7 @@ fn of_external(
         false => Ok(found),
     });
     let found = found.map_err(|error| {
-        let namespace = situation.pods.first().map_or(Name::EMPTY, |pod| pod.meta.namespace.clone());
+        let namespace = facts.namespace;
         let selector = go_selector(metric.selector.as_ref());
         failed(format!("unable to get external metric {namespace}/{}/{selector}: {error}", metric.name))
     })?;

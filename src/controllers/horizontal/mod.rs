@@ -214,6 +214,7 @@ impl Look {
             let remembered = memory.entry(self.key.clone()).or_default();
             let pods = self.pods.get().map(Result::as_ref);
             let facts = decision::Facts {
+                namespace: &self.key.namespace,
                 spec: self.spec(),
                 scale: &scale,
                 pods,

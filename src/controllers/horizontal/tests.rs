@@ -182,6 +182,22 @@ fn of_several_measures_the_largest_counts_and_one_that_fails_keeps_the_target_fr
 }
 
 #[test]
+fn a_measure_of_an_object_that_is_not_known_is_told_of_in_the_originals_confused_order() {
+    let object = json!([{
+        "type": "Object",
+        "object": {
+            "metric": {"name": "hits"}, "target": {"type": "Value", "value": "5"},
+            "describedObject": {"apiVersion": "v1", "kind": "Service", "name": "svc"}
+        }
+    }]);
+    let mut story = story(2, json!({"metrics": object}));
+    story.look();
+    let why = "unable to get metric hits: Service on default svc/unable to fetch metrics from custom metrics API: \
+               the server could not find the metric";
+    assert_eq!(story.server.events[0], format!("FailedGetObjectMetric {why}"));
+}
+
+#[test]
 fn a_measure_from_outside_is_shared_among_the_replicas() {
     let queue = json!({
         "type": "External",
