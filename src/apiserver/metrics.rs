@@ -201,6 +201,21 @@ pub struct Metrics {
     keeps_changed: bool,
 }
 
+/// Why an API does not answer at all: nobody has registered it where there is nothing that it could tell of. Its client finds
+/// that out before it asks (custom_metrics, discovery.go), or by asking (external_metrics, client.go).
+fn unserved(query: &MetricsQuery, signals: &BTreeMap<Name, Kept>) -> Option<String> {
+    let is_external = |kept: &Kept| matches!(kept.signal.of, Measured::External(_));
+    match query {
+        MetricsQuery::Pods { .. } | MetricsQuery::Object { .. } if signals.values().all(is_external) => {
+            Some("no custom metrics API (custom.metrics.k8s.io) registered".to_owned())
+        }
+        MetricsQuery::External { metric, .. } if !signals.values().any(is_external) => {
+            Some(format!("the server could not find the requested resource (get {metric}.external.metrics.k8s.io)"))
+        }
+        _ => None,
+    }
+}
+
 /// Containers of which nothing is known use nothing.
 #[derive(Debug)]
 struct Nothing;
@@ -309,6 +324,9 @@ impl Metrics {
     ) -> Result<Measures, Box<Status>> {
         let missing = |what: String| Box::new(Status::new(Reason::NotFound, what));
         let signals = self.signals.borrow();
+        if let Some(why) = unserved(query, &signals) {
+            return Err(missing(why));
+        }
         match query {
             MetricsQuery::Resources => {
                 let since = self.server.scrapes_since(now)?;
@@ -577,7 +595,12 @@ mod tests {
             of: Measured::External(Labels::NONE.with("topic", "orders")),
             steps: vec![(SimTime::ZERO, 7_000)],
         };
-        let metrics = Metrics::new(Rc::new(Nothing), vec![external], true);
+        let object = Signal {
+            name: Name::of("hits"),
+            of: Measured::Object { kind: Name::of("Service"), name: Name::of("web") },
+            ..external.clone()
+        };
+        let metrics = Metrics::new(Rc::new(Nothing), vec![external, object], true);
         let ask = |selector: &str| {
             let selector = Rc::new(Selector::parse(selector).expect("a selector"));
             let query = MetricsQuery::External { metric: Name::of("queue"), selector };
@@ -588,5 +611,21 @@ mod tests {
         let query = MetricsQuery::Pods { metric: Name::of("queue") };
         let none = metrics.answer(&query, &Name::of("default"), &mut [].into_iter(), Epoch(0), at(1));
         assert!(none.is_err_and(|status| status.message == "the server could not find the metric queue for pods"));
+    }
+
+    #[test]
+    fn without_anything_to_tell_of_an_api_is_not_there() {
+        let metrics = Metrics::new(Rc::new(Nothing), Vec::new(), true);
+        let why = |query: MetricsQuery| {
+            let answer = metrics.answer(&query, &Name::of("default"), &mut [].into_iter(), Epoch(0), at(1));
+            answer.map_err(|status| status.message.clone())
+        };
+        let none = Err("no custom metrics API (custom.metrics.k8s.io) registered".to_owned());
+        assert_eq!(why(MetricsQuery::Pods { metric: Name::of("rps") }), none);
+        let [kind, name, metric] = ["Service", "web", "hits"].map(Name::of);
+        assert_eq!(why(MetricsQuery::Object { kind, name, metric }), none);
+        let external = MetricsQuery::External { metric: Name::of("queue"), selector: Rc::new(Selector::everything()) };
+        let none = "the server could not find the requested resource (get queue.external.metrics.k8s.io)";
+        assert_eq!(why(external), Err(none.to_owned()));
     }
 }
