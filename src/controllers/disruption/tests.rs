@@ -192,7 +192,7 @@ fn a_pods_change_wakes_the_first_of_its_budgets() {
     server.reconcile(&controller, &woken[1]);
     let text = "Pod \"default\"/\"web-0\" matches multiple PodDisruptionBudgets.  Chose \"web\" arbitrarily.";
     let told = format!("MultiplePodDisruptionBudgets {text}");
-    assert_eq!(server.events, [told.clone()]);
+    assert_eq!(server.events, std::slice::from_ref(&told));
     // It is said once more for each change, though several are looked at together, and for the last one.
     server.events.clear();
     server.vanish(&woken[1]);
