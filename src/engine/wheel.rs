@@ -217,13 +217,21 @@ impl Ring {
 
     /// Keeps only the keys that are wanted; returns how many there are.
     fn retain(&mut self, mut wanted: impl FnMut(u128) -> bool) -> usize {
-        let mut kept = Vec::new();
+        let mut kept = 0;
         for place in 0..BUCKETS {
-            self.empty(place, |key| kept.extend(wanted(key).then_some((place, key))));
+            let mut at = std::mem::replace(&mut self.buckets[place], NONE);
+            self.filled[place / 64] &= !(1 << (place % 64));
+            while let Some(chunk) = self.chunks.get_mut(at as usize) {
+                let Chunk { keys, len, next } = chunk.clone();
+                chunk.next = self.free;
+                self.free = std::mem::replace(&mut at, next);
+                for key in keys.into_iter().take(len as usize).filter(|key| wanted(*key)) {
+                    self.put(place as u64, key);
+                    kept += 1;
+                }
+            }
         }
-        (self.chunks, self.free) = (Vec::new(), NONE);
-        kept.iter().for_each(|&(place, key)| self.put(place as u64, key));
-        kept.len()
+        kept
     }
 }
 
