@@ -37,13 +37,26 @@ pub(super) struct KeyWheel {
 /// thousand keys in a burst: all share their memory, and what was used last is still near when it is used again.
 #[derive(Clone, Debug)]
 struct Ring {
-    /// The chunk to which keys are added, for each bucket; `NONE` if it is empty.
-    buckets: Vec<u32>,
+    buckets: Vec<Bucket>,
     /// One bit for each bucket with a key in it.
     filled: [u64; BUCKETS / 64],
     chunks: Vec<Chunk>,
     /// The first of the chunks that no bucket has.
     free: u32,
+}
+
+/// Where the keys of a bucket lie. All its chunks are full but the first, so that adding a key touches nothing but its place.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// The chunk to which keys are added.
+    first: u32,
+    /// How many keys are in it.
+    len: u32,
+}
+
+impl Bucket {
+    /// Without a key: a chunk that is not there counts as full.
+    const EMPTY: Bucket = Bucket { first: NONE, len: CHUNK as u32 };
 }
 
 /// So many keys fit in a chunk, which then has 256 bytes.
@@ -55,8 +68,6 @@ const NONE: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 struct Chunk {
     keys: [u128; CHUNK],
-    /// How many of the keys there are.
-    len: u32,
     /// The next chunk of the bucket, or the next one that is free.
     next: u32,
 }
@@ -169,21 +180,19 @@ impl KeyWheel {
 
 impl Ring {
     fn new() -> Self {
-        Ring { buckets: vec![NONE; BUCKETS], filled: [0; BUCKETS / 64], chunks: Vec::new(), free: NONE }
+        Ring { buckets: vec![Bucket::EMPTY; BUCKETS], filled: [0; BUCKETS / 64], chunks: Vec::new(), free: NONE }
     }
 
     /// Adds a key to the bucket of a number.
     fn put(&mut self, number: u64, key: u128) {
         let place = number as usize % BUCKETS;
-        let mut at = self.buckets[place];
-        if at == NONE || self.chunks[at as usize].len as usize == CHUNK {
-            at = self.take_chunk(at);
-            self.buckets[place] = at;
+        let mut bucket = self.buckets[place];
+        if bucket.len as usize == CHUNK {
+            bucket = Bucket { first: self.take_chunk(bucket.first), len: 0 };
             self.filled[place / 64] |= 1 << (place % 64);
         }
-        let chunk = &mut self.chunks[at as usize];
-        chunk.keys[chunk.len as usize] = key;
-        chunk.len += 1;
+        self.chunks[bucket.first as usize].keys[bucket.len as usize] = key;
+        self.buckets[place] = Bucket { len: bucket.len + 1, ..bucket };
     }
 
     /// A chunk without keys that comes before another one of its bucket.
@@ -191,10 +200,10 @@ impl Ring {
         let at = self.free;
         if let Some(chunk) = self.chunks.get_mut(at as usize) {
             self.free = chunk.next;
-            (chunk.len, chunk.next) = (0, next);
+            chunk.next = next;
             return at;
         }
-        self.chunks.push(Chunk { keys: [0; CHUNK], len: 0, next });
+        self.chunks.push(Chunk { keys: [0; CHUNK], next });
         (self.chunks.len() - 1) as u32
     }
 
@@ -207,11 +216,12 @@ impl Ring {
     /// Empties a bucket: hands each of its keys on.
     fn empty(&mut self, place: usize, mut hand_on: impl FnMut(u128)) {
         self.filled[place / 64] &= !(1 << (place % 64));
-        let mut at = std::mem::replace(&mut self.buckets[place], NONE);
+        let Bucket { first: mut at, mut len } = std::mem::replace(&mut self.buckets[place], Bucket::EMPTY);
         while let Some(chunk) = self.chunks.get_mut(at as usize) {
-            chunk.keys[..chunk.len as usize].iter().for_each(|&key| hand_on(key));
+            chunk.keys[..len as usize].iter().for_each(|&key| hand_on(key));
             let next = std::mem::replace(&mut chunk.next, self.free);
             self.free = std::mem::replace(&mut at, next);
+            len = CHUNK as u32;
         }
     }
 
@@ -219,16 +229,17 @@ impl Ring {
     fn retain(&mut self, mut wanted: impl FnMut(u128) -> bool) -> usize {
         let mut kept = 0;
         for place in 0..BUCKETS {
-            let mut at = std::mem::replace(&mut self.buckets[place], NONE);
+            let Bucket { first: mut at, mut len } = std::mem::replace(&mut self.buckets[place], Bucket::EMPTY);
             self.filled[place / 64] &= !(1 << (place % 64));
             while let Some(chunk) = self.chunks.get_mut(at as usize) {
-                let Chunk { keys, len, next } = chunk.clone();
+                let Chunk { keys, next } = chunk.clone();
                 chunk.next = self.free;
                 self.free = std::mem::replace(&mut at, next);
                 for key in keys.into_iter().take(len as usize).filter(|key| wanted(*key)) {
                     self.put(place as u64, key);
                     kept += 1;
                 }
+                len = CHUNK as u32;
             }
         }
         kept
