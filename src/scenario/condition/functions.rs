@@ -110,7 +110,7 @@ fn argument<'c, 'v>(arguments: &'c [CowVal<'_, 'v>], place: usize) -> Result<&'c
     found.ok_or_else(|| ExecutionError::invalid_argument_count(place + 1, arguments.len()))
 }
 
-fn name_in<'c>(value: &'c dyn Val) -> Result<&'c str, ExecutionError> {
+fn name_in(value: &dyn Val) -> Result<&str, ExecutionError> {
     let wrong =
         || ExecutionError::UnexpectedType { got: value.get_type().name().to_owned(), want: "string".to_owned() };
     value.downcast_ref::<CelString<'_>>().map(|text| text.inner()).ok_or_else(wrong)

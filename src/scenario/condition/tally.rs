@@ -184,7 +184,7 @@ fn added(question: &ComprehensionExpr, subject: &Subject, context: &Context<'sta
 }
 
 fn first_of(list: &(dyn Val + 'static)) -> Option<Owned> {
-    list.downcast_ref::<CelList<'_>>()?.inner().first().map(|item| item.clone())
+    list.downcast_ref::<CelList<'_>>()?.inner().first().cloned()
 }
 
 fn int(number: usize) -> Owned {

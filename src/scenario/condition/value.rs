@@ -135,7 +135,7 @@ pub(super) fn number(value: Option<&dyn Val>) -> i64 {
 }
 
 /// A text; empty if it is none.
-pub(super) fn text<'b>(value: Option<&'b dyn Val>) -> &'b str {
+pub(super) fn text(value: Option<&dyn Val>) -> &str {
     value.and_then(|value| value.downcast_ref::<CelString<'_>>()).map_or("", |text| text.inner())
 }
 
@@ -145,7 +145,7 @@ pub(super) fn items<'b, 'v>(value: Option<&'b (dyn Val + 'v)>) -> &'b [Box<dyn V
 }
 
 /// The uid of the owner that manages an object; empty if there is none.
-pub(super) fn controller<'b>(object: &'b dyn Val) -> &'b str {
+pub(super) fn controller(object: &dyn Val) -> &str {
     let owners = items(field(object, &["metadata", "ownerReferences"]));
     let manages = |owner: &dyn Val| {
         let controls = field(owner, &["controller"]).and_then(|value| value.downcast_ref::<CelBool>());
