@@ -37,7 +37,7 @@ const MOST_PREFIXES: usize = 32;
 const DEEPEST: usize = 48;
 
 /// Functions that CEL's macros and operators turn into, and those of its standard library.
-const STANDARD: [&str; 24] = [
+const STANDARD: [&str; 22] = [
     "size",
     "contains",
     "startsWith",
@@ -58,8 +58,6 @@ const STANDARD: [&str; 24] = [
     "existsOne",
     "map",
     "filter",
-    "min",
-    "max",
     "optional",
     "in",
 ];

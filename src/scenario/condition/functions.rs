@@ -116,11 +116,13 @@ fn name_in(value: &dyn Val) -> Result<&str, ExecutionError> {
     value.downcast_ref::<CelString<'_>>().map(|text| text.inner()).ok_or_else(wrong)
 }
 
-fn truth(holds: bool) -> Owned {
+/// A truth as a value of its own.
+pub(super) fn truth(holds: bool) -> Owned {
     Box::new(CelBool::from(holds))
 }
 
-fn whole(number: i64) -> Owned {
+/// A whole number as a value of its own.
+pub(super) fn whole(number: i64) -> Owned {
     Box::new(CelInt::from(number))
 }
 

@@ -16,7 +16,7 @@ use cel::{Context, ExecutionError, Value};
 use crate::api::kind::Kind;
 
 use super::expression::{Names, kind_of_list};
-use super::functions::{self, Answer};
+use super::functions::{self, Answer, truth, whole};
 use super::objects::{Objects, Place};
 use super::sight::{Sight, read};
 use super::sources::Sources;
@@ -110,7 +110,7 @@ pub(super) struct Tally {
 impl Tally {
     /// The macro's value now.
     pub fn value(&mut self, of: &Macro, objects: &Objects, context: &Context<'static, 'static>) -> Answer {
-        let Some(question) = &of.question else { return Ok(int(objects.len())) };
+        let Some(question) = &of.question else { return Ok(count(objects.len())) };
         match objects.since(self.seen) {
             Some(changed) => changed.for_each(|(place, subject)| self.look(of.fold, question, place, subject, context)),
             None => {
@@ -165,11 +165,11 @@ impl Tally {
             return Err(error.clone());
         }
         Ok(match fold {
-            Fold::All => Box::new(CelBool::from(self.parts.is_empty())),
-            Fold::Exists => Box::new(CelBool::from(!self.parts.is_empty())),
-            Fold::One => Box::new(CelBool::from(self.parts.len() == 1)),
+            Fold::All => truth(self.parts.is_empty()),
+            Fold::Exists => truth(!self.parts.is_empty()),
+            Fold::One => truth(self.parts.len() == 1),
             Fold::List => Box::new(CelList::from(self.parts.values().flatten().cloned().collect::<Vec<_>>())),
-            Fold::Count => int(self.parts.len()),
+            Fold::Count => count(self.parts.len()),
         })
     }
 }
@@ -187,8 +187,8 @@ fn first_of(list: &(dyn Val + 'static)) -> Option<Owned> {
     list.downcast_ref::<CelList<'_>>()?.inner().first().cloned()
 }
 
-fn int(number: usize) -> Owned {
-    Box::new(CelInt::from(i64::try_from(number).unwrap_or(i64::MAX)))
+fn count(number: usize) -> Owned {
+    whole(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// Adds the function that gives the values of macros kept to a context.

@@ -152,6 +152,7 @@ fn what_cannot_be_answered_says_why() {
     assert_eq!(ask("pods.size()"), Err("the condition is neither true nor false but of type int".to_owned()));
     assert_eq!(ask("pod.size() > 1"), Err("the condition names an unknown variable \"pod\"".to_owned()));
     assert_eq!(ask("availible('web') > 1"), Err("the condition names an unknown function \"availible\"".to_owned()));
+    assert_eq!(ask("max(1, 2) == 2"), Err("the condition names an unknown function \"max\"".to_owned()));
     assert!(ask("1 +").is_err());
     assert!(ask("").is_err());
 }
